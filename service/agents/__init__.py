@@ -1,0 +1,1 @@
+"""The agent that proposes plans: the only importer of pydantic-ai."""

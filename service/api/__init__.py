@@ -1,0 +1,1 @@
+"""The HTTP edge: with `service.app` the only importer of litestar."""

@@ -1,0 +1,1 @@
+"""Adapters that read uploads and run validated plans."""

@@ -1,0 +1,160 @@
+"""The error tree of the domain; it knows no HTTP (`api/problems.py` maps categories and codes to statuses).
+
+FeatureAgentError
+├── InvalidRequest            the client can mend it
+│   ├── DatasetUnreadable     the bytes are not the table they claim to be
+│   ├── RequestImpossible     the dataset cannot give what the sentence asks for
+│   └── QualityTooLow         no feature passed the threshold
+├── PayloadTooLarge
+├── DatasetNotFound, ExtractionNotFound
+├── DatasetExists, ExtractionNotReady
+├── ModelUnavailable, ModelTimeout, ModelOutputInvalid
+├── ComputeFailed, ComputeOutOfMemory, DeadlineExceeded
+└── DependencyUnavailable
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar, Literal
+
+from service.features.model import Failure, FieldError
+
+Category = Literal[
+    "malformed", "validation", "quality", "authentication", "authorization", "not_found", "conflict",
+    "too_large", "media_type", "rate_limit", "model", "dependency", "timeout", "internal",
+]  # fmt: skip
+
+
+class FeatureAgentError(Exception):
+    """Root of all errors that a client may be told of; the message is written for the client and holds no secret."""
+
+    code: ClassVar[str] = "internal_error"
+    category: ClassVar[Category] = "internal"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, errors: Iterable[FieldError] = (), retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.errors = tuple(errors)
+        self.retry_after = retry_after
+        """Seconds after which the same request may succeed; None when waiting does not help."""
+
+    def failure(self) -> Failure:
+        """The error as an extraction's stored failure."""
+        return Failure(self.code, self.category, self.message, self.retryable, self.errors)
+
+
+class InvalidRequest(FeatureAgentError):
+    """A well-formed request whose content cannot be used; `errors` names each field."""
+
+    code = "request_invalid"
+    category = "validation"
+
+
+class DatasetUnreadable(InvalidRequest):
+    """The upload cannot be read as a table; `errors` names row and column where they are known."""
+
+    code = "dataset_unreadable"
+
+
+class RequestImpossible(InvalidRequest):
+    """The dataset has nothing that the description could be computed from; the message lists its columns."""
+
+    code = "request_impossible"
+
+
+class QualityTooLow(InvalidRequest):
+    """Every computed feature fell below the quality threshold; `errors` gives the reason for each."""
+
+    code = "quality_too_low"
+    category = "quality"
+
+
+class PayloadTooLarge(FeatureAgentError):
+    """The body is over the configured limit."""
+
+    code = "payload_too_large"
+    category = "too_large"
+
+
+class DatasetNotFound(FeatureAgentError):
+    """No such dataset among the caller's."""
+
+    code = "dataset_not_found"
+    category = "not_found"
+
+
+class ExtractionNotFound(FeatureAgentError):
+    """No such extraction among the caller's."""
+
+    code = "extraction_not_found"
+    category = "not_found"
+
+
+class DatasetExists(FeatureAgentError):
+    """The caller already has a dataset of that id."""
+
+    code = "dataset_exists"
+    category = "conflict"
+
+
+class ExtractionNotReady(FeatureAgentError):
+    """The extraction has no feature table (yet, or because it failed)."""
+
+    code = "extraction_not_ready"
+    category = "conflict"
+
+
+class ModelUnavailable(FeatureAgentError):
+    """No configured model answered."""
+
+    code = "model_unavailable"
+    category = "model"
+    retryable = True
+
+
+class ModelTimeout(FeatureAgentError):
+    """The planning run went over its time."""
+
+    code = "model_timeout"
+    category = "timeout"
+    retryable = True
+
+
+class ModelOutputInvalid(FeatureAgentError):
+    """The model never proposed a valid plan within its retries; `errors` holds the last faults."""
+
+    code = "model_output_invalid"
+    category = "model"
+    retryable = True
+
+
+class ComputeFailed(FeatureAgentError):
+    """The engine could not run a valid plan."""
+
+    code = "compute_failed"
+    category = "internal"
+
+
+class ComputeOutOfMemory(FeatureAgentError):
+    """The plan needs more memory and scratch space than the engine may use."""
+
+    code = "compute_out_of_memory"
+    category = "validation"
+
+
+class DeadlineExceeded(FeatureAgentError):
+    """The work did not end within its time."""
+
+    code = "deadline_exceeded"
+    category = "timeout"
+    retryable = True
+
+
+class DependencyUnavailable(FeatureAgentError):
+    """The database, Redis or the artifact store does not answer."""
+
+    code = "dependency_unavailable"
+    category = "dependency"
+    retryable = True

@@ -1,0 +1,38 @@
+"""Who may do what: scopes, principals and API keys, as data shared by the store, the security rooms and the API."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from msgspec import Struct
+
+Scope = Literal["extractions:read", "extractions:write", "datasets:read", "datasets:write", "admin"]
+SCOPES: tuple[Scope, ...] = ("extractions:read", "extractions:write", "datasets:read", "datasets:write", "admin")
+DEFAULT_SCOPES: tuple[Scope, ...] = SCOPES[:4]
+
+
+class Principal(Struct, frozen=True):
+    """Whoever calls. `id` owns datasets and extractions: all keys of one name act for one principal."""
+
+    id: str
+    scopes: frozenset[Scope]
+
+    def allows(self, scope: Scope) -> bool:
+        """Whether the principal holds the scope; `admin` holds all."""
+        return scope in self.scopes or "admin" in self.scopes
+
+
+class ApiKey(Struct, frozen=True):
+    """An API key as stored: never the secret, only its SHA-256 (the secret has 256 random bits, so no salt or stretching)."""
+
+    id: str
+    """Public part of the key: 12 hexadecimal characters."""
+    name: str
+    """The principal that the key acts for."""
+    digest: bytes
+    """SHA-256 of the whole key, 32 bytes."""
+    scopes: tuple[Scope, ...]
+    created_at: datetime
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None

@@ -1,0 +1,267 @@
+"""The words of the domain: what a dataset, a plan, a report and an extraction are. Frozen data, no behaviour of note."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+from service.features.operations.types import AnyOperation, Scalar
+
+LogicalType = Literal["numeric", "integer", "boolean", "categorical", "datetime", "text", "identifier"]
+Threshold = Literal["low", "medium", "high"]
+Status = Literal["queued", "processing", "completed", "failed", "cancelled"]
+Stage = Literal["profile", "plan", "compute", "assess"]
+Grain = Literal["row", "entity"]
+Dimension = Literal["completeness", "validity", "variability", "redundancy", "stability", "leakage"]
+RejectionReason = Literal[
+    "incomplete", "invalid_values", "constant", "redundant", "unstable", "leakage", "below_threshold"
+]
+FeatureType = Literal["number", "integer", "boolean", "string"]
+MediaType = Literal["text/csv", "application/vnd.apache.parquet", "application/x-ndjson"]
+
+FeatureName = Annotated[str, Meta(min_length=1, max_length=120, pattern=r"^[a-z][a-z0-9_]*$")]
+
+
+class ValueCount(Struct, frozen=True):
+    """How many rows hold a value; the value is rendered as text."""
+
+    value: str
+    count: int
+
+
+class ColumnProfile(Struct, frozen=True):
+    """What is known of one column. Statistics are over its non-null values."""
+
+    name: str
+    """As the dataset spells it; empty and repeated names are made unique on ingest (see `Profile.notes`)."""
+    position: int
+    logical_type: LogicalType
+    physical_type: str
+    """The engine's type: BIGINT, DOUBLE, BOOLEAN, TIMESTAMP, VARCHAR …"""
+    null_ratio: float
+    distinct_count: int
+    minimum: Scalar | None = None
+    """Number, or ISO 8601 text for a datetime; none for text and for personal columns."""
+    maximum: Scalar | None = None
+    mean: float | None = None
+    standard_deviation: float | None = None
+    quantiles: dict[str, float] = field(default_factory=dict[str, float])
+    """Keys p05, p25, p50, p75, p95 (numeric and integer columns)."""
+    top_values: tuple[ValueCount, ...] = ()
+    """Most frequent values first; empty for personal columns."""
+    examples: tuple[str, ...] = ()
+    """A few distinct values; empty for personal columns."""
+    mean_length: float | None = None
+    """Mean characters of a text column."""
+    non_finite_ratio: float = 0.0
+    """Share of NaN and infinite values."""
+    personal: bool = False
+    """Looks like personal data (name, e-mail, phone, address …): its values never leave the engine."""
+
+
+class Profile(Struct, frozen=True):
+    """What the planner sees of a dataset: statistics of columns, never rows."""
+
+    row_count: int
+    columns: tuple[ColumnProfile, ...]
+    fingerprint: str
+    """SHA-256 (hex) of the columns' names, types and statistics: equal data, equal fingerprint."""
+    notes: tuple[str, ...] = ()
+    """What ingest did: delimiter, encoding, header and date formats found, columns renamed."""
+
+    def column(self, name: str) -> ColumnProfile | None:
+        """The column of that exact name, or None."""
+        return next((column for column in self.columns if column.name == name), None)
+
+
+class Dataset(Struct, frozen=True):
+    """An uploaded dataset, stored as Parquet under `artifact_key`."""
+
+    id: str
+    owner: str
+    media_type: MediaType
+    size_bytes: int
+    """Bytes uploaded."""
+    artifact_key: str
+    profile: Profile
+    created_at: datetime
+
+
+class PlannedFeature(Struct, frozen=True, forbid_unknown_fields=True):
+    """One proposed feature."""
+
+    name: FeatureName
+    description: Annotated[str, Meta(min_length=3, max_length=500)]
+    operation: AnyOperation
+
+
+class FeaturePlan(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a planner proposes and `plan.validate` decides on.
+
+    `grain` "entity" gives one row for each value of the `entity` column; "row" keeps the dataset's rows.
+    """
+
+    grain: Grain
+    features: Annotated[tuple[PlannedFeature, ...], Meta(min_length=1, max_length=200)]
+    entity: str | None = None
+    time: str | None = None
+    steps: Annotated[tuple[Annotated[str, Meta(max_length=500)], ...], Meta(max_length=20)] = ()
+    """The reasoning in plain words, shown to the client as `feature_pipeline_steps`."""
+
+
+class ExtractionOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the client may fix beforehand; the planner chooses what is left open."""
+
+    max_features: Annotated[int, Meta(ge=1, le=200)] = 20
+    entity: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
+    time: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
+    target: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
+    """A column that no feature may read or give away."""
+
+
+class ExtractionRequest(Struct, frozen=True):
+    """What a client asked for."""
+
+    dataset_id: str
+    feature_description: str
+    quality_threshold: Threshold = "medium"
+    completion_date: date | None = None
+    options: ExtractionOptions = ExtractionOptions()
+
+
+class FeatureStatistics(Struct, frozen=True):
+    """A computed feature's statistics, as published."""
+
+    count: int
+    """Rows of the feature table."""
+    null_ratio: float
+    distinct_count: int
+    minimum: float | None = None
+    maximum: float | None = None
+    mean: float | None = None
+    standard_deviation: float | None = None
+    median: float | None = None
+    top_values: tuple[ValueCount, ...] = ()
+
+
+class FeatureEvidence(Struct, frozen=True):
+    """What the engine measured of one computed feature; `quality.assess` scores it."""
+
+    name: str
+    dtype: FeatureType
+    statistics: FeatureStatistics
+    non_finite_ratio: float
+    """Share of NaN and infinite values before they were made null."""
+    top_share: float
+    """Share of non-null rows that hold the most frequent value."""
+    drift: float | None = None
+    """Population stability index between the earlier and the later half of the table; None when it cannot be measured."""
+    target_association: float | None = None
+    """0 … 1: how well the feature alone gives the target away; None without a target."""
+    correlations: dict[str, float] = field(default_factory=dict[str, float])
+    """Absolute rank correlation with each *earlier* feature of the plan where it is at least 0.8."""
+
+
+class FeatureReport(Struct, frozen=True):
+    """An accepted feature, as answered."""
+
+    name: str
+    description: str
+    dtype: FeatureType
+    operation: AnyOperation
+    source_columns: tuple[str, ...]
+    statistics: FeatureStatistics
+    quality_score: float
+    quality_dimensions: dict[Dimension, float]
+
+
+class RejectedFeature(Struct, frozen=True):
+    """A feature that was computed and not accepted, with the reason."""
+
+    name: str
+    description: str
+    operation: AnyOperation
+    reason: RejectionReason
+    detail: str
+    quality_score: float
+
+
+class QualitySummary(Struct, frozen=True):
+    """Quality of the accepted features together; all scores 0 … 1."""
+
+    threshold: Threshold
+    score: float
+    dimensions: dict[Dimension, float]
+
+
+class Assessment(Struct, frozen=True):
+    """The outcome of `quality.assess`."""
+
+    accepted: tuple[FeatureReport, ...]
+    rejected: tuple[RejectedFeature, ...]
+    quality: QualitySummary
+
+
+class ModelUsage(Struct, frozen=True):
+    """Which model planned, and what it took."""
+
+    name: str
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float | None = 0.0
+    """None when the model's price is unknown; 0 for the built-in planner."""
+    fallback: bool = False
+
+
+class ExtractionResult(Struct, frozen=True):
+    """Everything a completed extraction answers with, but for the identifiers around it."""
+
+    features: tuple[FeatureReport, ...]
+    rejected_features: tuple[RejectedFeature, ...]
+    feature_pipeline_steps: tuple[str, ...]
+    quality: QualitySummary
+    model: ModelUsage
+    row_count: int
+    grain: Grain
+    entity: str | None
+    time: str | None
+    artifact_key: str
+    sql: str
+    """The statement that ran, in the engine's dialect: what runs is what is exported."""
+
+
+class FieldError(Struct, frozen=True):
+    """One fault, with the place it is at (`options.entity`, `row 17, column price` …)."""
+
+    field: str
+    message: str
+
+
+class Failure(Struct, frozen=True):
+    """Why an extraction failed: the error's code, category and words, fit for the client."""
+
+    code: str
+    category: str
+    message: str
+    retryable: bool
+    errors: tuple[FieldError, ...] = ()
+
+
+class Extraction(Struct, frozen=True):
+    """One accepted request and what has become of it."""
+
+    id: str
+    owner: str
+    request: ExtractionRequest
+    status: Status
+    created_at: datetime
+    progress: int = 0
+    stage: Stage | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    result: ExtractionResult | None = None
+    failure: Failure | None = None
+    request_id: str = ""
+    trace_id: str = ""

@@ -1,0 +1,1 @@
+"""The closed set of typed operations and their translation into an SQL syntax tree."""

@@ -1,0 +1,247 @@
+"""What the domain needs from the outside, as protocols; adapters implement them, the composition roots choose them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from datetime import datetime
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from msgspec import Struct
+
+from service.features.events import Event
+from service.features.identity import ApiKey
+from service.features.model import (
+    Dataset,
+    Extraction,
+    ExtractionOptions,
+    FeatureEvidence,
+    FeaturePlan,
+    MediaType,
+    ModelUsage,
+    Profile,
+    Stage,
+    Status,
+)
+
+T = TypeVar("T")
+
+
+class Clock(Protocol):
+    """Time, so that tests can set it."""
+
+    def now(self) -> datetime:
+        """The present instant, aware, in UTC."""
+        ...
+
+
+class Observer(Protocol):
+    """Listens to the domain."""
+
+    def record(self, event: Event) -> None:
+        """Take note of a fact. Never raises, never blocks."""
+        ...
+
+    def stage(self, extraction_id: str, stage: Stage) -> AbstractContextManager[None]:
+        """Surround one stage with its span `extraction.{stage}`."""
+        ...
+
+
+class Proposal(Struct, frozen=True):
+    """A planner's answer."""
+
+    plan: FeaturePlan
+    usage: ModelUsage
+
+
+class Planner(Protocol):
+    """Proposes a plan for a sentence; has already put it through `plan.validate`."""
+
+    async def propose(self, description: str, profile: Profile, options: ExtractionOptions) -> Proposal:
+        """Plan the described features.
+
+        Raises RequestImpossible, ModelUnavailable, ModelTimeout or ModelOutputInvalid.
+        """
+        ...
+
+
+class FeatureTable(Protocol):
+    """Computed features that are not published yet."""
+
+    @property
+    def row_count(self) -> int:
+        """Rows of the table."""
+        ...
+
+    @property
+    def evidence(self) -> tuple[FeatureEvidence, ...]:
+        """One measurement for each feature, in the plan's order."""
+        ...
+
+    @property
+    def sql(self) -> str:
+        """The statement that computed the table."""
+        ...
+
+    async def publish(self, names: Sequence[str], key: str) -> None:
+        """Write the key columns and the named features as Parquet to the artifact `key`, atomically."""
+        ...
+
+
+class Engine(Protocol):
+    """Reads uploads and runs validated plans. Never blocks the event loop; stops when its task is cancelled."""
+
+    async def ingest(self, source_key: str, media_type: MediaType, target_key: str) -> Profile:
+        """Read an uploaded file, write it as typed Parquet to `target_key`, and profile it.
+
+        Raises DatasetUnreadable with the row and column at fault.
+        """
+        ...
+
+    def compute(
+        self, dataset: Dataset, plan: FeaturePlan, *, target: str | None
+    ) -> AbstractAsyncContextManager[FeatureTable]:
+        """Run the plan and measure each feature; the scratch space is gone on exit.
+
+        Raises ComputeFailed, ComputeOutOfMemory.
+        """
+        ...
+
+    async def export(self, key: str, media_type: MediaType) -> Path:
+        """Render a published Parquet table as CSV or NDJSON into a temporary file that the caller removes."""
+        ...
+
+
+class Artifacts(Protocol):
+    """Files by key, in a folder or an object store. Keys are made by the service, never by a client."""
+
+    async def put_stream(self, key: str, chunks: AsyncIterator[bytes], *, limit: int) -> int:
+        """Store a stream under the key and give its size in bytes. Raises PayloadTooLarge over `limit`, leaving nothing."""
+        ...
+
+    async def put_file(self, key: str, path: Path) -> None:
+        """Store a local file under the key, atomically."""
+        ...
+
+    def local(self, key: str) -> AbstractAsyncContextManager[Path]:
+        """The artifact as a local file (the stored one itself when it is local); read only."""
+        ...
+
+    def stream(self, key: str) -> AsyncIterator[bytes]:
+        """The artifact's bytes in chunks."""
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Remove the artifact; no error when there is none."""
+        ...
+
+    async def ping(self) -> None:
+        """Raises DependencyUnavailable when the store cannot be reached or written."""
+        ...
+
+
+class Page(Struct, Generic[T], frozen=True):
+    """One page of a list."""
+
+    items: tuple[T, ...]
+    next_cursor: str | None = None
+
+
+class Datasets(Protocol):
+    """Datasets of one owner at a time: another's do not exist."""
+
+    async def add(self, dataset: Dataset) -> None:
+        """Raises DatasetExists when the owner already has that id."""
+        ...
+
+    async def get(self, owner: str, dataset_id: str) -> Dataset:
+        """Raises DatasetNotFound."""
+        ...
+
+    async def list(self, owner: str, *, limit: int, cursor: str | None = None) -> Page[Dataset]:
+        """Newest first. Raises InvalidRequest for a cursor that this list did not give."""
+        ...
+
+    async def delete(self, owner: str, dataset_id: str) -> Dataset:
+        """Remove the row and give back what it was. Raises DatasetNotFound."""
+        ...
+
+
+class Extractions(Protocol):
+    """Extractions of one owner at a time."""
+
+    async def add(self, extraction: Extraction) -> None:
+        """Store a new extraction."""
+        ...
+
+    async def save(self, extraction: Extraction) -> None:
+        """Store the extraction's present state. A terminal status is never overwritten."""
+        ...
+
+    async def get(self, owner: str, extraction_id: str) -> Extraction:
+        """Raises ExtractionNotFound."""
+        ...
+
+    async def list(
+        self,
+        owner: str,
+        *,
+        limit: int,
+        cursor: str | None = None,
+        status: Status | None = None,
+        dataset_id: str | None = None,
+    ) -> Page[Extraction]:
+        """Newest first. Raises InvalidRequest for a cursor that this list did not give."""
+        ...
+
+
+class Keys(Protocol):
+    """API keys."""
+
+    async def add(self, key: ApiKey) -> None:
+        """Store a new key."""
+        ...
+
+    async def find(self, key_id: str) -> ApiKey | None:
+        """The key of that public id, revoked and expired ones too."""
+        ...
+
+    async def list(self) -> tuple[ApiKey, ...]:
+        """All keys, newest first."""
+        ...
+
+    async def revoke(self, key_id: str, at: datetime) -> bool:
+        """Revoke; False when there is no such key. Revoking twice keeps the first time."""
+        ...
+
+
+class UnitOfWork(Protocol):
+    """One transaction: committed when its block ends well, rolled back otherwise."""
+
+    @property
+    def datasets(self) -> Datasets:
+        """The datasets, in this transaction."""
+        ...
+
+    @property
+    def extractions(self) -> Extractions:
+        """The extractions, in this transaction."""
+        ...
+
+    @property
+    def keys(self) -> Keys:
+        """The API keys, in this transaction."""
+        ...
+
+
+class Store(Protocol):
+    """The database. Every method of it and of its units of work raises DependencyUnavailable when it is away."""
+
+    def begin(self) -> AbstractAsyncContextManager[UnitOfWork]:
+        """Open a unit of work."""
+        ...
+
+    async def ping(self) -> None:
+        """Raises DependencyUnavailable when the database does not answer."""
+        ...

@@ -1,0 +1,1 @@
+"""API keys, access tokens and rate limits."""

@@ -1,0 +1,1 @@
+"""Metrics, traces and logs, built from one catalog."""

@@ -10,7 +10,8 @@ FeatureAgentError
 ├── DatasetExists, ExtractionNotReady
 ├── ModelUnavailable, ModelTimeout, ModelOutputInvalid
 ├── ComputeFailed, ComputeOutOfMemory, DeadlineExceeded
-└── DependencyUnavailable
+├── DependencyUnavailable
+└── NotAuthenticated, NotAuthorized, RateLimited
 """
 
 from __future__ import annotations
@@ -157,4 +158,30 @@ class DependencyUnavailable(FeatureAgentError):
 
     code = "dependency_unavailable"
     category = "dependency"
+    retryable = True
+
+
+class NotAuthenticated(FeatureAgentError):
+    """The request's credentials are missing or refused; `reason` is one of the catalog's, for the metric."""
+
+    code = "not_authenticated"
+    category = "authentication"
+
+    def __init__(self, message: str, *, reason: Literal["missing", "invalid", "expired", "revoked"]) -> None:
+        super().__init__(message)
+        self.reason: Literal["missing", "invalid", "expired", "revoked"] = reason
+
+
+class NotAuthorized(FeatureAgentError):
+    """The credentials are good and lack the scope that the route needs."""
+
+    code = "scope_missing"
+    category = "authorization"
+
+
+class RateLimited(FeatureAgentError):
+    """The principal used up its requests of this minute; `retry_after` says when more are free."""
+
+    code = "rate_limited"
+    category = "rate_limit"
     retryable = True

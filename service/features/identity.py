@@ -24,7 +24,7 @@ class Principal(Struct, frozen=True):
 
 
 class ApiKey(Struct, frozen=True):
-    """An API key as stored: never the secret, only its SHA-256 (the secret has 256 random bits, so no salt or stretching)."""
+    """An API key as stored: never the secret, only its SHA-256 (256 random bits need no salt or stretching)."""
 
     id: str
     """Public part of the key: 12 hexadecimal characters."""

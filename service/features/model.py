@@ -1,4 +1,4 @@
-"""The words of the domain: what a dataset, a plan, a report and an extraction are. Frozen data, no behaviour of note."""
+"""The words of the domain: what a dataset, a plan, a report and an extraction are, as frozen data."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ class FeatureEvidence(Struct, frozen=True):
     top_share: float
     """Share of non-null rows that hold the most frequent value."""
     drift: float | None = None
-    """Population stability index between the earlier and the later half of the table; None when it cannot be measured."""
+    """Population stability index between the table's earlier and later half; None when it cannot be measured."""
     target_association: float | None = None
     """0 … 1: how well the feature alone gives the target away; None without a target."""
     correlations: dict[str, float] = field(default_factory=dict[str, float])

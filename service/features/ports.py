@@ -117,7 +117,7 @@ class Artifacts(Protocol):
     """Files by key, in a folder or an object store. Keys are made by the service, never by a client."""
 
     async def put_stream(self, key: str, chunks: AsyncIterator[bytes], *, limit: int) -> int:
-        """Store a stream under the key and give its size in bytes. Raises PayloadTooLarge over `limit`, leaving nothing."""
+        """Store a stream and give its size in bytes. Raises PayloadTooLarge over `limit` bytes, leaving nothing."""
         ...
 
     async def put_file(self, key: str, path: Path) -> None:

@@ -1,0 +1,26 @@
+"""The correlation ids of the request or job being served, shared by everything that runs on its behalf.
+
+The outermost layer sets `CURRENT` to a fresh context; inner layers fill in what they learn (the principal, the
+extraction). The object is mutable on purpose: tasks started inside share it, so the outer layer sees it filled.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+
+from msgspec import Struct
+
+
+class RequestContext(Struct):
+    """Ids that logs, traces, problem documents and answers carry."""
+
+    request_id: str
+    trace_id: str = ""
+    """32 hexadecimal characters; empty when tracing is off."""
+    user_id: str = ""
+    extraction_id: str = ""
+    started: float = 0.0
+    """`time.perf_counter()` at the request's start, in seconds."""
+
+
+CURRENT: ContextVar[RequestContext | None] = ContextVar("feature_agent_request", default=None)

@@ -1,0 +1,61 @@
+# Everything starts here: `make help`. It makes its own .venv with Python 3.11 or newer and needs nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PYDANTIC_AI_NO_BANNER := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test check format lock clean
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+demo: $(VENV)/.runtime  ## run the main job end to end: a sentence and a dataset in, features and their telemetry out
+	@$(BIN)/feature-agent demo
+
+serve: $(VENV)/.runtime  ## keep the service running, with its documentation at /api/docs
+	@$(BIN)/feature-agent serve
+
+test: $(VENV)/.dev  ## run all tests, with coverage
+	$(BIN)/python -m pytest -n auto --dist loadgroup --cov --cov-report=term --cov-fail-under=90
+
+check: $(VENV)/.dev  ## lint, formatting, types, import layers, generated documents
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev  ## write the formatting that `check` wants
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(VENV)/.bootstrap  ## resolve the locks again from pyproject.toml
+	$(BIN)/uv pip compile -q $(LOCK_FLAGS) $(EXTRAS) pyproject.toml -o requirements/runtime.lock
+	$(BIN)/uv pip compile -q $(LOCK_FLAGS) $(EXTRAS) --group dev -c requirements/runtime.lock pyproject.toml -o requirements/dev.lock
+	$(BIN)/uv pip compile -q $(LOCK_FLAGS) requirements/bootstrap.in -o requirements/bootstrap.lock
+
+LOCK_FLAGS := --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11
+EXTRAS := --extra embedded --extra openai --extra anthropic --extra google --extra s3
+
+clean:  ## remove the virtual environment and caches
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .coverage* build dist
+
+# pip brings uv (and the build backend), uv brings the rest: every package by hash.
+$(VENV)/.bootstrap: requirements/bootstrap.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "feature-agent needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 …" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.lock
+	@touch $@
+
+INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python
+INSTALL_SELF = $(INSTALL) --no-deps --no-build-isolation --editable .
+
+$(VENV)/.runtime: $(VENV)/.bootstrap requirements/runtime.lock pyproject.toml
+	$(INSTALL) --require-hashes -r requirements/runtime.lock
+	$(INSTALL_SELF)
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.bootstrap requirements/dev.lock pyproject.toml
+	$(INSTALL) --require-hashes -r requirements/dev.lock
+	$(INSTALL_SELF)
+	@touch $@ $(VENV)/.runtime

@@ -1,4 +1,4 @@
-"""What the domain tells its observer: frozen facts. `telemetry/observer.py` decides which metrics and lines they move."""
+"""What the domain tells its observer: frozen facts. `telemetry/observer.py` decides which metrics and lines move."""
 
 from __future__ import annotations
 

@@ -108,6 +108,10 @@ class Engine(Protocol):
         """
         ...
 
+    async def ping(self) -> None:
+        """Raises ComputeFailed when the engine cannot start a sandbox."""
+        ...
+
     async def export(self, key: str, media_type: MediaType) -> Path:
         """Render a published Parquet table as CSV or NDJSON into a temporary file that the caller removes."""
         ...

@@ -1,0 +1,67 @@
+"""The composition root of the API, on one screen: settings → resources → routes → observer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from litestar import Litestar
+
+from service import __version__
+from service.api.application import create_api
+from service.api.services import ApiConfig, ApiServices, HealthCheck
+from service.resources.runtime import Runtime, open_runtime
+from service.settings import Settings, load_settings
+from service.telemetry.exposition import metrics_app
+from service.telemetry.http import HttpObserver
+
+
+def create_app(settings: Settings | None = None, **overrides: Any) -> Litestar:
+    """The application with its own resources, for any ASGI server; `overrides` are those of `open_runtime`."""
+    return build_app(open_runtime(settings or load_settings(), **overrides))
+
+
+def build_app(runtime: Runtime) -> Litestar:
+    """The application on resources that are open already; they start and stop with its lifespan."""
+    settings, telemetry = runtime.settings, runtime.telemetry
+
+    @asynccontextmanager
+    async def life(_: Litestar) -> AsyncGenerator[None]:
+        async with runtime.running():
+            yield
+
+    services = ApiServices(
+        store=runtime.storage.store,
+        artifacts=runtime.storage.artifacts,
+        engine=runtime.engine,
+        upload=runtime.upload,
+        extract=runtime.extract,
+        authenticator=runtime.storage.authenticator,
+        limiter=runtime.limiter,
+        observer=telemetry.observer,
+        clock=runtime.storage.clock,
+        lifecycle=runtime.lifecycle,
+        health_checks=[HealthCheck(name, ping, name == "database") for name, ping in runtime.pings().items()],
+        metrics=metrics_app(telemetry.metrics.registry) if settings.prometheus_enabled else None,
+        lifespan=[life],
+    )
+    config = ApiConfig(
+        version=__version__,
+        allowed_hosts=settings.allowed_hosts,
+        cors_origins=settings.cors_origins,
+        api_key_header=settings.api_key_header,
+        max_upload_bytes=settings.max_upload_bytes,
+    )
+    app = create_api(services, config)
+    telemetry.metrics.expect_routes(
+        (method, route.path_format) for route in app.routes for method in getattr(route, "methods", ("GET",))
+    )
+    app.asgi_handler = HttpObserver(
+        app.asgi_handler,
+        metrics=telemetry.metrics,
+        tracer_provider=telemetry.tracing.provider,
+        access_log=telemetry.logs.access,
+        trust_traceparent=settings.trust_traceparent,
+    )
+    return app

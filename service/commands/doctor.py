@@ -1,0 +1,178 @@
+"""`feature-agent doctor`: check every dependency and setting, and say how to mend what fails."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Literal
+from urllib.parse import urlsplit
+
+import click
+from msgspec import Struct
+from rich.console import Console
+from rich.table import Table
+
+from service.agents.providers import ModelConfigurationError
+from service.commands.running import print_json, settings_or_refuse
+from service.features.errors import FeatureAgentError
+from service.resources.computing import open_engine
+from service.resources.planning import open_model
+from service.resources.storage import Storage, open_storage
+from service.settings import Settings
+from service.store.embedded import EmbeddedUnavailable
+from service.store.redis_pool import ping as ping_redis
+
+CONNECT_SECONDS = 2.0
+STYLES = {"ok": "green", "warning": "yellow", "failed": "red"}
+
+
+class Check(Struct, frozen=True):
+    """One thing looked at, and what to do when it is not well."""
+
+    name: str
+    status: Literal["ok", "warning", "failed"]
+    detail: str
+    mend: str = ""
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+def doctor(*, as_json: bool) -> int:
+    """Check every dependency and setting, and say how to mend what fails. Exits 1 when something failed."""
+    settings = settings_or_refuse()
+    checks = asyncio.run(_examine(settings))
+    if as_json:
+        print_json(checks)
+    else:
+        _print(checks)
+    return int(any(check.status == "failed" for check in checks))
+
+
+async def _examine(settings: Settings) -> list[Check]:
+    checks = [_python(), _data_dir(settings), _model(settings)]
+    async with _opened(settings, checks) as storage:
+        if storage is not None:
+            checks += [
+                await _database(storage),
+                await _artifacts(storage),
+                await _engine(storage),
+                await _redis(storage),
+            ]
+    checks += [_port("PORT", settings.host, settings.port)]
+    if settings.prometheus_enabled:
+        checks.append(_port("PROMETHEUS_PORT", settings.host, settings.prometheus_port))
+    checks.append(_collector(settings))
+    return checks
+
+
+@asynccontextmanager
+async def _opened(settings: Settings, checks: list[Check]) -> AsyncIterator[Storage | None]:
+    try:
+        storage = open_storage(settings)
+    except (EmbeddedUnavailable, ValueError, OSError) as error:
+        checks.append(Check("stores", "failed", str(error), "Mend DATABASE_URL, REDIS_URL, ARTIFACTS_URL or DATA_DIR."))
+        yield None
+        return
+    try:
+        yield storage
+    finally:
+        await storage.close()
+
+
+def _python() -> Check:
+    return Check("Python", "ok", ".".join(str(part) for part in sys.version_info[:3]))
+
+
+def _data_dir(settings: Settings) -> Check:
+    folder = settings.data_dir
+    while not folder.exists():
+        folder = folder.parent
+    if os.access(folder, os.W_OK):
+        return Check("DATA_DIR", "ok", str(settings.data_dir))
+    return Check(
+        "DATA_DIR", "failed", f"{folder} cannot be written", "Set DATA_DIR to a folder that this user can write."
+    )
+
+
+def _model(settings: Settings) -> Check:
+    try:
+        open_model(settings)
+    except ModelConfigurationError as error:
+        return Check("model", "failed", str(error), "Or set PRIMARY_MODEL=builtin:planner, which needs nothing.")
+    return Check("model", "ok", settings.primary_model)
+
+
+async def _database(storage: Storage) -> Check:
+    try:
+        await storage.store.ping()
+        revision = await storage.database.revision()
+    except FeatureAgentError as error:
+        return Check("database", "failed", error.message, "Start PostgreSQL, or mend DATABASE_URL.")
+    kind = "embedded PostgreSQL" if storage.settings.database_url is None else "PostgreSQL at DATABASE_URL"
+    if revision is None:
+        return Check("database", "warning", f"{kind}, empty", "`feature-agent migrate`; `serve` does it as well.")
+    return Check("database", "ok", f"{kind}, revision {revision}")
+
+
+async def _artifacts(storage: Storage) -> Check:
+    try:
+        await storage.artifacts.ping()
+    except FeatureAgentError as error:
+        return Check("artifacts", "failed", error.message, "Mend ARTIFACTS_URL and the rights of its bucket or folder.")
+    return Check("artifacts", "ok", urlsplit(storage.settings.artifacts_url or "file:").scheme or "file")
+
+
+async def _engine(storage: Storage) -> Check:
+    try:
+        await open_engine(storage).ping()
+    except FeatureAgentError as error:
+        return Check("engine", "failed", error.message, "Mend ENGINE_URL, or free memory and disk.")
+    return Check(
+        "engine", "ok", ", ".join(f"{name}={value}" for name, value in storage.settings.engine_options().items())
+    )
+
+
+async def _redis(storage: Storage) -> Check:
+    if storage.redis_pool is None:
+        return Check("Redis", "ok", "not set: rate limits are kept in each process")
+    try:
+        await ping_redis(storage.redis_pool)
+    except FeatureAgentError as error:
+        return Check("Redis", "failed", error.message, "Start Redis, mend REDIS_URL, or leave it out.")
+    return Check("Redis", "ok", "answers")
+
+
+def _port(setting: str, host: str, port: int) -> Check:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            mend = f"Stop what listens there, or set {setting} to another port (0 takes a free one)."
+            return Check(setting, "failed", f"{host}:{port}: {error.strerror}", mend)
+    return Check(setting, "ok", f"{host}:{port} is free")
+
+
+def _collector(settings: Settings) -> Check:
+    if not settings.jaeger_enabled:
+        return Check("traces", "ok", "not exported (JAEGER_ENABLED=false)")
+    address = urlsplit(settings.jaeger_endpoint)
+    try:
+        socket.create_connection((address.hostname or "", address.port or 4318), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        mend = "Start the collector, mend JAEGER_ENDPOINT, or set JAEGER_ENABLED=false. The service runs without it."
+        return Check("traces", "warning", f"{settings.jaeger_endpoint}: {error.strerror or error}", mend)
+    return Check("traces", "ok", f"exported to {settings.jaeger_endpoint}")
+
+
+def _print(checks: list[Check]) -> None:
+    table = Table("check", "status", "detail", "how to mend it")
+    for check in checks:
+        style = STYLES[check.status]
+        table.add_row(check.name, f"[{style}]{check.status}[/{style}]", check.detail, check.mend)
+    Console().print(table)

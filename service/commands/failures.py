@@ -1,0 +1,11 @@
+"""How a command ends badly."""
+
+from __future__ import annotations
+
+
+class InputRefused(Exception):
+    """Bad input or settings: one line, exit status 2."""
+
+
+class CommandFailed(Exception):
+    """The work failed: one line, exit status 1."""

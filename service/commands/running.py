@@ -1,0 +1,65 @@
+"""What the commands share: reading the settings, opening the stores for one piece of work, printing for machines."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import TypeVar
+
+import click
+import msgspec
+
+from service.commands.failures import CommandFailed, InputRefused
+from service.features.errors import DependencyUnavailable, FeatureAgentError, InvalidRequest
+from service.resources.storage import Storage, open_storage
+from service.settings import Settings, SettingsError, load_settings
+from service.store.embedded import EmbeddedUnavailable
+
+T = TypeVar("T")
+
+
+def settings_or_refuse(**overrides: object) -> Settings:
+    """The settings; bad ones end the command with exit status 2."""
+    try:
+        return load_settings(**overrides)
+    except SettingsError as error:
+        raise InputRefused(str(error)) from None
+
+
+def with_storage(work: Callable[[Storage], Awaitable[T]]) -> T:
+    """Open the stores, bring the schema up to date, do the work, close; errors end the command with one line."""
+    settings = settings_or_refuse()
+    try:
+        return asyncio.run(_with_storage(settings, work))
+    except (InvalidRequest, ValueError) as error:
+        raise InputRefused(_words(error)) from None
+    except (FeatureAgentError, EmbeddedUnavailable) as error:
+        raise CommandFailed(_words(error)) from None
+
+
+async def _with_storage(settings: Settings, work: Callable[[Storage], Awaitable[T]]) -> T:
+    storage = open_storage(settings)
+    try:
+        await storage.database.migrate()
+        return await work(storage)
+    finally:
+        await storage.close()
+
+
+def _words(error: Exception) -> str:
+    if not isinstance(error, FeatureAgentError):
+        return str(error)
+    mend = " (`feature-agent doctor` says what is wrong)" if isinstance(error, DependencyUnavailable) else ""
+    faults = "; ".join(f"{fault.field}: {fault.message}" for fault in error.errors)
+    return f"{error.message}{f' [{faults}]' if faults else ''}{mend}"
+
+
+def print_json(value: object) -> None:
+    """One JSON document on stdout; instants as RFC 3339."""
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def moment(value: datetime | None) -> str:
+    """An instant for people: minutes, UTC; a dash for none."""
+    return value.strftime("%Y-%m-%d %H:%M") if value else "-"

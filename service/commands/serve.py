@@ -1,0 +1,108 @@
+"""`feature-agent serve`: run the API until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import sys
+from types import FrameType
+
+import click
+import structlog
+import uvicorn
+
+from service import __version__
+from service.agents.providers import ModelConfigurationError
+from service.app import build_app
+from service.commands.failures import CommandFailed, InputRefused
+from service.commands.running import settings_or_refuse
+from service.resources.runtime import Runtime, open_runtime
+from service.settings import Settings
+from service.store.embedded import EmbeddedUnavailable
+
+GRACE_SECONDS = 30
+"""Time that open requests have to end after SIGTERM; Kubernetes' own default."""
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, that says where it listens and lets readiness fall as soon as it is asked to stop."""
+
+    def __init__(self, config: uvicorn.Config, runtime: Runtime) -> None:
+        super().__init__(config)
+        self._runtime = runtime
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then announce the address."""
+        await super().startup(sockets)
+        if self.started and sockets:
+            _announce(self._runtime, _address(self._runtime.settings, sockets[0]))
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Asked to stop: new traffic belongs elsewhere from now on."""
+        self._runtime.lifecycle.draining = True
+        super().handle_exit(sig, frame)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Log JSON, whatever LOG_FORMAT says, and print nothing else.")
+def serve(*, as_json: bool) -> int:
+    """Run the API. In development the first start makes an API key, shows it once, and keeps it in DATA_DIR."""
+    settings = settings_or_refuse(**({"log_format": "json"} if as_json else {}))
+    listener = _bind("PORT", settings.host, settings.port)
+    try:
+        runtime = open_runtime(settings)
+    except (ModelConfigurationError, ValueError) as error:
+        raise InputRefused(str(error)) from None
+    except (EmbeddedUnavailable, OSError) as error:
+        raise CommandFailed(str(error)) from None
+    return _run(runtime, listener)
+
+
+def _run(runtime: Runtime, listener: socket.socket) -> int:
+    config = uvicorn.Config(
+        build_app(runtime),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    server = Server(config, runtime)
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(server.serve([listener]), loop_factory=config.get_loop_factory())
+    if not server.started:
+        raise CommandFailed("the service did not start; its last log lines say why, and `feature-agent doctor` may too")
+    return 0
+
+
+def _bind(setting: str, host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise CommandFailed(f"{setting}: cannot listen on {host}:{port}: {error.strerror}") from None
+    return listener
+
+
+def _address(settings: Settings, listener: socket.socket) -> str:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"http://{host}:{listener.getsockname()[1]}"
+
+
+def _announce(runtime: Runtime, address: str) -> None:
+    """One log line for machines; a few words for a person at a terminal, who alone is shown a new key."""
+    key_file = str(runtime.storage.development_key_path) if runtime.development_key else None
+    structlog.get_logger("service.serve").info("listening", address=address, key_file=key_file)
+    if not sys.stderr.isatty():
+        return
+    click.echo(f"\nfeature-agent {__version__}\n  API   {address}/api/v1   docs  {address}/api/docs", err=True)
+    if runtime.metrics_address:
+        click.echo(f"  metrics  {runtime.metrics_address}", err=True)
+    if key_file:
+        click.echo(f"  key   in {key_file}", err=True)
+    if runtime.new_development_key:
+        click.echo(f"  key   {runtime.development_key}   (shown this once)", err=True)

@@ -1,0 +1,77 @@
+"""Taking datasets in and letting them go."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable
+
+from service.features.errors import DatasetExists, DatasetNotFound, InvalidRequest
+from service.features.model import Dataset, FieldError, MediaType
+from service.features.ports import Artifacts, Clock, Engine, Store
+
+DATASET_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""What a client may call a dataset: at most 100 characters that are safe in a path, a file name and a log line."""
+
+
+class UploadDataset:
+    """Stores an upload, reads it into typed Parquet, and registers it with its profile."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        artifacts: Artifacts,
+        engine: Engine,
+        clock: Clock,
+        new_id: Callable[[], str],
+        max_bytes: int,
+    ) -> None:
+        self._store = store
+        self._artifacts = artifacts
+        self._engine = engine
+        self._clock = clock
+        self._new_id = new_id
+        self._max_bytes = max_bytes
+
+    async def __call__(
+        self, owner: str, dataset_id: str, media_type: MediaType, chunks: AsyncIterator[bytes]
+    ) -> Dataset:
+        """Take a stream in; its bytes are never held in memory together.
+
+        Raises InvalidRequest for an id that may not be, DatasetExists (before reading the stream, and when another
+        upload won the race), PayloadTooLarge and DatasetUnreadable; after any of them nothing is left behind.
+        """
+        if not DATASET_ID.fullmatch(dataset_id):
+            fault = FieldError("dataset_id", "takes 1 to 100 of A-Z a-z 0-9 . _ - and starts with a letter or digit")
+            raise InvalidRequest("The dataset_id cannot be used.", errors=[fault])
+        await self._require_free(owner, dataset_id)
+        upload = self._new_id()
+        source, target = f"uploads/{upload}", f"datasets/{upload}.parquet"
+        try:
+            size = await self._artifacts.put_stream(source, chunks, limit=self._max_bytes)
+            profile = await self._engine.ingest(source, media_type, target)
+            dataset = Dataset(dataset_id, owner, media_type, size, target, profile, self._clock.now())
+            async with self._store.begin() as work:
+                await work.datasets.add(dataset)
+        except BaseException:
+            await self._artifacts.delete(target)
+            raise
+        finally:
+            await self._artifacts.delete(source)
+        return dataset
+
+    async def remove(self, owner: str, dataset_id: str) -> None:
+        """Delete the dataset and its file. Raises DatasetNotFound."""
+        async with self._store.begin() as work:
+            dataset = await work.datasets.delete(owner, dataset_id)
+        await self._artifacts.delete(dataset.artifact_key)
+
+    async def _require_free(self, owner: str, dataset_id: str) -> None:
+        async with self._store.begin() as work:
+            try:
+                await work.datasets.get(owner, dataset_id)
+            except DatasetNotFound:
+                return
+        raise DatasetExists(
+            f"You already have a dataset {dataset_id!r}. Choose another dataset_id, or delete that one first."
+        )

@@ -1,0 +1,175 @@
+"""Typed settings: the only reader of the environment, of `.env`, and of mounted secret files.
+
+Every name is its field in capitals (`database_url` is `DATABASE_URL`). A list is written with commas.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import parse_qsl, urlsplit
+
+from platformdirs import user_data_path
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+MINIMUM_JWT_SECRET_BYTES = 32
+"""RFC 7518 §3.2: an HMAC-SHA-256 key has at least 256 bits."""
+
+MIB = 2**20
+_ENGINE_OPTIONS = {"memory_mib": 1024, "threads": 2, "scratch_mib": 20_480, "timeout_seconds": 600}
+
+Names = Annotated[tuple[str, ...], NoDecode]
+Port = Annotated[int, Field(ge=0, le=65_535)]
+
+
+class SettingsError(ValueError):
+    """The settings cannot be used; the message names every fault, each with its variable."""
+
+
+class Settings(BaseSettings):
+    """What the environment decides. Secrets are `SecretStr`: they show as asterisks wherever they are printed."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True, hide_input_in_errors=True
+    )
+
+    environment: Literal["development", "test", "staging", "production"] = "development"
+    debug: bool = False
+    host: str = "127.0.0.1"
+    port: Port = 8000
+    """0 takes a free port."""
+    workers: Annotated[int, Field(ge=1)] = 1
+    allowed_hosts: Names = ("localhost", "127.0.0.1", "[::1]")
+    cors_origins: Names = ()
+
+    database_url: SecretStr | None = None
+    """None starts the embedded PostgreSQL in `data_dir`."""
+    database_pool_size: Annotated[int, Field(ge=1)] = 10
+    database_max_overflow: Annotated[int, Field(ge=0)] = 10
+    database_pool_timeout: Annotated[float, Field(gt=0)] = 5.0
+    """Seconds that a request waits for a connection before it is answered 503."""
+
+    redis_url: SecretStr | None = None
+    """None keeps rate limits in this process."""
+    redis_password: SecretStr | None = None
+    redis_db: Annotated[int, Field(ge=0)] = 0
+    redis_max_connections: Annotated[int, Field(ge=1)] = 50
+
+    primary_model: str = "builtin:planner"
+    model_max_tokens: Annotated[int, Field(ge=256)] = 8192
+    model_temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    model_timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
+    openai_api_key: SecretStr | None = None
+    openai_base_url: str | None = None
+    anthropic_api_key: SecretStr | None = None
+    google_api_key: SecretStr | None = None
+
+    prometheus_enabled: bool = True
+    prometheus_port: Port = 8090
+    jaeger_enabled: bool = False
+    jaeger_endpoint: str = "http://localhost:4318"
+    """Base address of an OTLP/HTTP collector."""
+    trust_traceparent: bool = False
+    """Whether a caller's `traceparent` is continued; only right behind a gateway that removes strangers' ones."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["json", "console"] = "json"
+
+    jwt_secret: SecretStr | None = None
+    """None makes one and keeps it in `data_dir` (not in production)."""
+    jwt_algorithm: Literal["HS256", "HS384", "HS512"] = "HS256"
+    api_key_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")] = "X-API-Key"
+    rate_limit_per_minute: Annotated[int, Field(ge=0)] = 600
+    """Requests a principal may make a minute; 0 is no limit."""
+
+    artifacts_url: str | None = None
+    """None keeps artifacts in `data_dir/artifacts`."""
+    engine_url: str = "duckdb://"
+    """`duckdb://?memory_mib=1024&threads=2&scratch_mib=20480&timeout_seconds=600`, each part optional."""
+    sync_wait_seconds: Annotated[float, Field(gt=0, le=300)] = 25.0
+    max_upload_bytes: Annotated[int, Field(ge=1)] = 1024 * MIB
+    data_dir: Path = Field(default_factory=lambda: user_data_path("feature-agent"))
+
+    @field_validator("allowed_hosts", "cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        faults = [*self._general_faults(), *(self._production_faults() if self.environment == "production" else ())]
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+    def _general_faults(self) -> list[str]:
+        faults: list[str] = []
+        if self.workers > 1:
+            faults.append("WORKERS must be 1: a process serves one registry of metrics; run more processes or pods")
+        if self.jwt_secret and len(self.jwt_secret.get_secret_value().encode()) < MINIMUM_JWT_SECRET_BYTES:
+            faults.append(f"JWT_SECRET has fewer than {MINIMUM_JWT_SECRET_BYTES} bytes")
+        try:
+            self.engine_options()
+        except ValueError as error:
+            faults.append(str(error))
+        return faults
+
+    def _production_faults(self) -> list[str]:
+        checks = {
+            "JWT_SECRET is not set": self.jwt_secret is None,
+            "DEBUG is true": self.debug,
+            "ALLOWED_HOSTS has a wildcard": "*" in self.allowed_hosts,
+            "CORS_ORIGINS has a wildcard": "*" in self.cors_origins,
+            "DATABASE_URL is not set: the embedded database is for development": self.database_url is None,
+        }
+        return [fault for fault, found in checks.items() if found]
+
+    def engine_options(self) -> dict[str, int]:
+        """Limits of the engine: `memory_mib`, `threads`, `scratch_mib`, `timeout_seconds`.
+
+        Raises ValueError, naming ENGINE_URL, for another scheme or option.
+        """
+        url = urlsplit(self.engine_url)
+        if url.scheme != "duckdb":
+            raise ValueError(f"ENGINE_URL has the scheme {url.scheme!r}; this release runs duckdb://")
+        options = dict(_ENGINE_OPTIONS)
+        for name, value in parse_qsl(url.query):
+            if name not in options or not value.isdecimal() or int(value) < 1:
+                raise ValueError(
+                    f"ENGINE_URL has no option {name}={value}; it takes {', '.join(options)}, each above 0"
+                )
+            options[name] = int(value)
+        return options
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings from the environment, `.env` and `SECRETS_DIR`; `overrides` win.
+
+    Raises SettingsError with every fault on one line; no value is repeated, since it may be a secret.
+    """
+    secrets = os.environ.get("SECRETS_DIR")
+    sources: dict[str, Any] = {"_secrets_dir": secrets} if secrets else {}
+    try:
+        return Settings(**sources, **overrides)
+    except ValidationError as error:
+        raise SettingsError("; ".join(_faults(error, sources, overrides))) from None
+
+
+def _faults(error: ValidationError, sources: dict[str, Any], overrides: dict[str, Any]) -> list[str]:
+    """All faults: with a bad field the checks across fields do not run, so they run again on that field's default."""
+    faults = error.errors()
+    fields = {str(fault["loc"][0]) for fault in faults if fault["loc"]}
+    found = [_fault(fault["loc"], fault["msg"]) for fault in faults]
+    if fields:
+        defaults = {name: Settings.model_fields[name].get_default(call_default_factory=True) for name in fields}
+        try:
+            Settings(**sources, **overrides | defaults)
+        except ValidationError as rest:
+            found += [_fault(fault["loc"], fault["msg"]) for fault in rest.errors()]
+    return found
+
+
+def _fault(location: tuple[int | str, ...], message: str) -> str:
+    words = message.removeprefix("Value error, ")
+    return f"{'.'.join(str(part) for part in location).upper()}: {words}" if location else words

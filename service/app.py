@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 from litestar import Litestar
+from litestar.types import ASGIApp
 
 from service import __version__
 from service.api.application import create_api
 from service.api.services import ApiConfig, ApiServices, HealthCheck
 from service.resources.runtime import Runtime, open_runtime
 from service.settings import Settings, load_settings
+from service.telemetry.exchange import Application
 from service.telemetry.exposition import metrics_app
 from service.telemetry.http import HttpObserver
 
@@ -43,7 +45,7 @@ def build_app(runtime: Runtime) -> Litestar:
         clock=runtime.storage.clock,
         lifecycle=runtime.lifecycle,
         health_checks=[HealthCheck(name, ping, name == "database") for name, ping in runtime.pings().items()],
-        metrics=metrics_app(telemetry.metrics.registry) if settings.prometheus_enabled else None,
+        metrics=cast("ASGIApp", metrics_app(telemetry.metrics.registry)) if settings.prometheus_enabled else None,
         lifespan=[life],
     )
     config = ApiConfig(
@@ -57,11 +59,12 @@ def build_app(runtime: Runtime) -> Litestar:
     telemetry.metrics.expect_routes(
         (method, route.path_format) for route in app.routes for method in getattr(route, "methods", ("GET",))
     )
-    app.asgi_handler = HttpObserver(
-        app.asgi_handler,
+    observed = HttpObserver(
+        cast("Application", app.asgi_handler),
         metrics=telemetry.metrics,
         tracer_provider=telemetry.tracing.provider,
-        access_log=telemetry.logs.access,
+        access=telemetry.logs.access,
         trust_traceparent=settings.trust_traceparent,
     )
+    app.asgi_handler = cast("ASGIApp", observed)
     return app

@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Literal
 from urllib.parse import urlsplit
@@ -70,7 +70,7 @@ async def _examine(settings: Settings) -> list[Check]:
 
 
 @asynccontextmanager
-async def _opened(settings: Settings, checks: list[Check]) -> AsyncIterator[Storage | None]:
+async def _opened(settings: Settings, checks: list[Check]) -> AsyncGenerator[Storage | None]:
     try:
         storage = open_storage(settings)
     except (EmbeddedUnavailable, ValueError, OSError) as error:

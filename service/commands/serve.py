@@ -69,8 +69,8 @@ def _run(runtime: Runtime, listener: socket.socket) -> int:
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     server = Server(config, runtime)
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(server.serve([listener]), loop_factory=config.get_loop_factory())
+    with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(server.serve([listener]))
     if not server.started:
         raise CommandFailed("the service did not start; its last log lines say why, and `feature-agent doctor` may too")
     return 0

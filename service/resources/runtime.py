@@ -9,11 +9,12 @@ from typing import Literal, TextIO
 
 from opentelemetry.sdk.trace.export import SpanExporter
 
+from service.agents.planner import AgentPlanner
 from service.features.datasets import UploadDataset
 from service.features.extract import ExtractFeatures
 from service.features.ports import Clock, Engine
 from service.resources.computing import open_engine, open_upload
-from service.resources.planning import ModelPlanner, open_planner
+from service.resources.planning import open_planner
 from service.resources.secrets import read_secret
 from service.resources.storage import Storage, new_id, open_storage
 from service.resources.telemetry import Telemetry, open_telemetry
@@ -43,7 +44,7 @@ class Runtime:
     telemetry: Telemetry
     storage: Storage
     engine: Engine
-    planner: ModelPlanner
+    planner: AgentPlanner
     upload: UploadDataset
     extract: ExtractFeatures
     limiter: RateLimiter
@@ -69,7 +70,7 @@ class Runtime:
     async def running(self) -> AsyncGenerator[None]:
         """Migrate, then serve until the block ends; whatever happens, everything is closed and flushed."""
         async with AsyncExitStack() as stack:
-            stack.callback(self.telemetry.close)
+            stack.callback(self.telemetry.tracing.shutdown)
             if self.metrics_server is not None:
                 stack.callback(self.metrics_server.close)
             stack.push_async_callback(self.storage.close)

@@ -14,8 +14,8 @@ from platformdirs import user_data_path
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-MINIMUM_JWT_SECRET_BYTES = 32
-"""RFC 7518 §3.2: an HMAC-SHA-256 key has at least 256 bits."""
+MINIMUM_JWT_SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
+"""RFC 7518 §3.2: an HMAC key is at least as long as the hash."""
 
 MIB = 2**20
 _ENGINE_OPTIONS = {"memory_mib": 1024, "threads": 2, "scratch_mib": 20_480, "timeout_seconds": 600}
@@ -107,8 +107,9 @@ class Settings(BaseSettings):
         faults: list[str] = []
         if self.workers > 1:
             faults.append("WORKERS must be 1: a process serves one registry of metrics; run more processes or pods")
-        if self.jwt_secret and len(self.jwt_secret.get_secret_value().encode()) < MINIMUM_JWT_SECRET_BYTES:
-            faults.append(f"JWT_SECRET has fewer than {MINIMUM_JWT_SECRET_BYTES} bytes")
+        least = MINIMUM_JWT_SECRET_BYTES[self.jwt_algorithm]
+        if self.jwt_secret and len(self.jwt_secret.get_secret_value().encode()) < least:
+            faults.append(f"JWT_SECRET has fewer than the {least} bytes that {self.jwt_algorithm} needs")
         try:
             self.engine_options()
         except ValueError as error:

@@ -13,7 +13,8 @@ from typing import Any, Self
 
 import uvicorn
 
-from service.app import create_app
+from service.app import build_app
+from service.resources.runtime import open_runtime
 from service.settings import Settings
 
 START_SECONDS = 60.0
@@ -89,8 +90,9 @@ class LiveService:
 
     def __init__(self, settings: Settings, **overrides: Any) -> None:
         self.settings = settings
-        self.app = create_app(settings, **overrides)
-        config = uvicorn.Config(self.app, host="127.0.0.1", port=0, log_config=None, lifespan="on")
+        self.runtime = open_runtime(settings, **overrides)
+        self.app = build_app(self.runtime)
+        config = uvicorn.Config(self.app, host="127.0.0.1", port=0, log_config=None, access_log=False, lifespan="on")
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
 
@@ -122,3 +124,4 @@ class LiveService:
     def __exit__(self, *_: object) -> None:
         self._server.should_exit = True
         self._thread.join(timeout=30)
+        self.runtime.telemetry.logs.close()

@@ -59,7 +59,7 @@ class Runtime:
         """Where the metrics port answers; None when it does not."""
         return f"http://{self.settings.host}:{self.metrics_server.port}/metrics" if self.metrics_server else None
 
-    def pings(self) -> dict[DependencyName, Ping]:
+    def pings(self) -> Mapping[DependencyName, Ping]:
         """The configured dependencies, each with a call that raises when it is away."""
         pings: dict[DependencyName, Ping] = {"database": self.storage.store.ping, "ai_model": self.planner.ping}
         if (pool := self.storage.redis_pool) is not None:

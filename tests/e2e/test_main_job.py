@@ -210,12 +210,13 @@ def test_an_impossible_sentence_says_what_columns_there_are(client: Client, even
 
 def test_no_feature_good_enough_is_a_quality_problem(client: Client) -> None:
     """When every feature is rejected the answer is 422 with the reason for each."""
-    constant = "a,b\n" + "1,7\n" * 200
-    client.upload("constant", constant.encode())
+    rare = "reading\n" + "".join("5\n" if i % 100 == 0 else "\n" for i in range(2000))
+    client.upload("rare", rare.encode())
 
-    answer = client.extract("constant", "Useful numeric features", quality_threshold="high")
+    answer = client.extract("rare", "Missingness and level of the reading", quality_threshold="high")
 
     problem = answer.json()
     assert answer.status == 422
-    assert problem["error_category"] in {"quality", "validation"}
+    assert problem["error_code"] == "quality_too_low"
+    assert problem["error_category"] == "quality"
     assert problem["errors"]

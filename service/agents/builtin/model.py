@@ -1,0 +1,113 @@
+"""`builtin:planner` as a pydantic-ai model: it sees the messages that any model sees, and answers by the same tools."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+
+import msgspec
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelRequest,
+    ModelResponse,
+    ToolCallPart,
+    ToolReturnPart,
+    UserPromptPart,
+)
+from pydantic_ai.models import Model, ModelRequestParameters
+from pydantic_ai.settings import ModelSettings
+from pydantic_ai.usage import RequestUsage
+
+from service.agents.builtin.plan import make_plan
+from service.agents.output import IMPOSSIBLE_TOOL, PLAN_TOOL, Impossible, decode_plan
+from service.agents.prompts import parse
+from service.features.model import FeaturePlan
+
+SYSTEM = "builtin"
+NAME = "builtin:planner"
+CHARACTERS_PER_TOKEN = 4
+"""The usual estimate for English and JSON; there is no tokenizer here."""
+
+_FAULTY = re.compile(r"\bfeatures\[(\d+)\]")
+
+
+class BuiltinPlanner(Model):
+    """Plans by rules: no weights, no key, no network, the same answer every time.
+
+    Token counts are estimates: the characters of the prompt and of the answer over four. They cost nothing.
+    """
+
+    @property
+    def model_name(self) -> str:
+        """The name that spans and metrics show."""
+        return NAME
+
+    @property
+    def model_id(self) -> str:
+        """The name in settings, which holds the system already."""
+        return NAME
+
+    @property
+    def system(self) -> str:
+        """The provider's name in telemetry."""
+        return SYSTEM
+
+    @property
+    def provider(self) -> None:
+        """There is no service behind this model."""
+        return
+
+    async def request(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+    ) -> ModelResponse:
+        """Answer the last message: the first time with a plan, after a rejection without the features at fault."""
+        self.prepare_request(model_settings, model_request_parameters)
+        prompt = _prompt(messages)
+        answer = _mended(messages) or await asyncio.to_thread(make_plan, parse(prompt))
+        tool = IMPOSSIBLE_TOOL if isinstance(answer, Impossible) else PLAN_TOOL
+        arguments = msgspec.json.encode(answer).decode()
+        usage = RequestUsage(
+            input_tokens=sum(map(_length, messages)) // CHARACTERS_PER_TOKEN,
+            output_tokens=len(arguments) // CHARACTERS_PER_TOKEN,
+        )
+        return ModelResponse(parts=[ToolCallPart(tool, arguments)], usage=usage, model_name=NAME, provider_name=SYSTEM)
+
+
+def _prompt(messages: Sequence[ModelMessage]) -> str:
+    """The first user message: the one with the data block."""
+    return next(
+        str(part.content)
+        for message in messages
+        if isinstance(message, ModelRequest)
+        for part in message.parts
+        if isinstance(part, UserPromptPart)
+    )
+
+
+def _mended(messages: Sequence[ModelMessage]) -> FeaturePlan | Impossible | None:
+    """The rejected plan without its faulty features; None when nothing has been rejected yet."""
+    last = messages[-1]
+    rejections = [
+        part
+        for part in (last.parts if isinstance(last, ModelRequest) else ())
+        if isinstance(part, ToolReturnPart) and part.outcome == "retried"
+    ]
+    calls = [part for message in messages if isinstance(message, ModelResponse) for part in message.tool_calls]
+    if not rejections or not calls:
+        return None
+    plan, _ = decode_plan(calls[-1].args_as_dict())
+    faulty = {int(index) for index in _FAULTY.findall(str(rejections[-1].content))}
+    kept = tuple(feature for index, feature in enumerate(plan.features if plan else ()) if index not in faulty)
+    if plan is None or not kept or not faulty:
+        return Impossible("no valid plan was found for this request")
+    return msgspec.structs.replace(plan, features=kept)
+
+
+def _length(message: ModelMessage) -> int:
+    """Characters of a message's own content."""
+    instructions = message.instructions or "" if isinstance(message, ModelRequest) else ""
+    return len(instructions) + sum(len(str(getattr(part, "content", ""))) for part in message.parts)

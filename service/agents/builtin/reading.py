@@ -1,0 +1,224 @@
+"""What a sentence asks for, read by rules: statistics, events' words, groups, windows, purposes, quoted terms."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from msgspec import Struct
+
+from service.agents.builtin.lexicon import (
+    INTENT_WORDS,
+    NUMBERS,
+    PURPOSE_WORDS,
+    ROW_WORDS,
+    STATISTIC_STEMS,
+    TEXTUAL,
+    UNIT_DAYS,
+    Intent,
+    Purpose,
+)
+from service.agents.words import FUNCTION_WORDS, GENERIC_WORDS, contains, stem, stemmed, stems, tokens
+
+_UNITS = "|".join(UNIT_DAYS)
+_COUNT = rf"\d{{1,4}}|{'|'.join(NUMBERS)}"
+_WINDOW = re.compile(
+    rf"\b(?:last|past|previous|recent|trailing|prior|preceding|latest)\s+(?:the\s+)?(?:(?P<a>{_COUNT})[\s-]+)?"
+    rf"(?P<b>{_UNITS})s?\b"
+    rf"|\b(?P<c>{_COUNT})[\s-]*(?P<d>{_UNITS})s?\b"
+    r"|\b(?P<e>\d{1,4})(?P<f>[hdw])\b"
+)
+_LETTERS = {"h": "hour", "d": "day", "w": "week"}
+_CLAUSE = re.compile(r"[,;:!?()\n]|\.(?=\s|$)")
+_PART = re.compile(r"[,;:!?()\n]|\.(?=\s|$)|\b(?:and|plus|as well as)\b")
+_DISCIPLINE = re.compile(r"machine[\s-]+learning", re.IGNORECASE)
+"""It speaks of no machine."""
+_QUOTED = re.compile(r"[\"“”]([^\"“”]{1,100})[\"“”]|(?<!\w)'([^']{1,100})'(?!\w)")
+_TERM = re.compile(r"\b(?:contain|mention|includ)\w*\s+(?:of\s+)?(?:the\s+)?(?:word|term|phrase)s?\s+(\w{2,100})")
+_PREDICTED = re.compile(
+    r"\b(?:predict|forecast|classify|estimat|model|explain)(?:e|ing|s)?\s+(?:the\s+|whether\s+|if\s+)?"
+)
+_PER = re.compile(
+    r"\b(?:per|for each|for every|(?<!by )(?<!within )(?<!across )(?:each|every)|of each|of every|for all"
+    r"|for individual|at the level of)\s+"
+)
+    r"\b(?:per|for each|for every|(?<!by )(?<!within )(?<!across )(?:each|every)|of each|of every|for all|for individual|at the level of)\s+"
+)
+_BY = re.compile(r"\b(?:by|within|across|grouped by|broken down by)\s+(?:each\s+|every\s+|the\s+)?")
+_ARTICLES = frozenset({"the", "a", "an", "their", "its", "his", "her", "all", "each", "every", "unique", "individual"})
+MAX_PHRASE = 4
+"""Words of a noun phrase that are read."""
+
+
+Name = TypeVar("Name", bound=str)
+
+
+class Window(Struct, frozen=True):
+    """A span of time before "now"."""
+
+    days: float
+    words: str
+    """As the sentence has it: "last 7 days"."""
+
+
+class Clause(Struct, frozen=True):
+    """A part of a sentence: a statistic belongs to the columns named beside it."""
+
+    words: tuple[str, ...]
+    intents: frozenset[Intent]
+
+
+class Reading(Struct, frozen=True):
+    """A sentence as understood; all words are stems but for `spelling`."""
+
+    words: tuple[str, ...]
+    spelling: dict[str, str]
+    """Stems as the sentence spells them."""
+    intents: frozenset[Intent]
+    clauses: tuple[Clause, ...]
+    purposes: frozenset[Purpose]
+    windows: tuple[Window, ...]
+    per: tuple[tuple[str, ...], ...]
+    """Noun phrases after "per", "for each": what a row of the answer should stand for."""
+    by: tuple[tuple[str, ...], ...]
+    """Noun phrases after "by", "within": what to group by."""
+    asks: tuple[tuple[str, ...], ...]
+    """Noun phrases that a statistic is asked of: "average blood pressure" gives (blood, pressur)."""
+    predicted: tuple[str, ...]
+    """The noun phrase after "predict"."""
+    terms: tuple[str, ...]
+    """Quoted words to look for in text, as written."""
+    rows: bool
+    """Whether it speaks of each row, record, observation."""
+    broad: bool
+    """Whether it wants features in general rather than, or besides, particular statistics."""
+
+    def says(self, *intents: Intent) -> bool:
+        """Whether any of the intents was read."""
+        return not self.intents.isdisjoint(intents)
+
+    def spelled(self, phrase: str) -> str:
+        """Stems joined by spaces, as the sentence spells them."""
+        return " ".join(self.spelling.get(word, word) for word in phrase.split())
+
+
+def read(text: str) -> Reading:
+    """Read a sentence. Never fails: a sentence without a known word is a broad one."""
+    text = _DISCIPLINE.sub("ml", text)
+    lowered = " ".join(text.casefold().split())
+    windows = _windows(lowered)
+    rest = _WINDOW.sub(" recently ", lowered) if windows else lowered
+    words = stems(text)
+    per = _phrases(rest, _PER)
+    intents = _spoken(INTENT_WORDS, stems(rest))
+    return Reading(
+        words=words,
+        spelling=dict(zip(words, tokens(text), strict=True)),
+        intents=intents - {"recency"}
+        if windows and "recency" not in _spoken(INTENT_WORDS, stems(lowered))
+        else intents,
+        clauses=_clauses(rest),
+        purposes=_spoken(PURPOSE_WORDS, words),
+        windows=windows,
+        per=tuple(phrase for phrase in per if not _is_row(phrase)),
+        by=_phrases(rest, _BY),
+        asks=_asks(rest),
+        predicted=next(iter(_phrases(rest, _PREDICTED)), ()),
+        terms=_terms(text),
+        rows=any(_is_row(phrase) for phrase in per) or contains(words, (stem("row"), stem("level"))),
+        broad=_is_broad(words),
+    )
+
+
+def _is_row(phrase: Sequence[str]) -> bool:
+    return bool(phrase) and phrase[-1] in ROW_WORDS
+
+
+def _windows(text: str) -> tuple[Window, ...]:
+    found: dict[float, Window] = {}
+    for match in _WINDOW.finditer(text):
+        count = match["a"] or match["c"] or match["e"] or "1"
+        unit = match["b"] or match["d"] or _LETTERS[match["f"]]
+        number = NUMBERS.get(count) or int(count)
+        days = round(number * UNIT_DAYS[unit], 4)
+        if 0 < days <= 36_525:  # noqa: PLR2004 - the longest window an operation takes
+            found.setdefault(days, Window(days, f"last {number} {unit}{'s' if number > 1 else ''}"))
+    return tuple(found.values())
+
+
+def _clauses(text: str) -> tuple[Clause, ...]:
+    """The sentence's parts; one without a statistic of its own goes on with the one before it."""
+    clauses: list[Clause] = []
+    for part in _PART.split(text):
+        words = stems(part)
+        if words:
+            own = _spoken(INTENT_WORDS, words)
+            clauses.append(Clause(words, own or (clauses[-1].intents if clauses else frozenset())))
+    return tuple(clauses)
+
+
+def _spoken(lexicon: Mapping[Name, str], words: Sequence[str]) -> frozenset[Name]:
+    """The names under which the lexicon has a word or phrase of the sentence."""
+    return frozenset(
+        name
+        for name, entries in lexicon.items()
+        if any(contains(words, tuple(stem(part) for part in entry.split("_"))) for entry in entries.split())
+    )
+
+
+def _is_broad(words: Sequence[str]) -> bool:
+    """A sentence is broad when it names features, a purpose or a model, or has no word of its own."""
+    wide = stemmed("feature variable predictor attribute signal profile")
+    own = [word for word in words if word not in FUNCTION_WORDS and word not in GENERIC_WORDS]
+    return not own or not wide.isdisjoint(words)
+
+
+def _phrases(text: str, marker: re.Pattern[str]) -> tuple[tuple[str, ...], ...]:
+    found: list[tuple[str, ...]] = []
+    for clause in _CLAUSE.split(text):
+        for match in marker.finditer(clause):
+            phrase = noun_phrase(tokens(clause[match.end() :]))
+            if phrase and phrase not in found:
+                found.append(phrase)
+    return tuple(found)
+
+
+def noun_phrase(words: Iterable[str]) -> tuple[str, ...]:
+    """The first words up to a function word, stemmed; articles before them are skipped."""
+    phrase: list[str] = []
+    for word in words:
+        if not phrase and word in _ARTICLES:
+            continue
+        if stem(word) in FUNCTION_WORDS or len(phrase) == MAX_PHRASE:
+            break
+        phrase.append(stem(word))
+    return tuple(phrase)
+
+
+def _asks(text: str) -> tuple[tuple[str, ...], ...]:
+    """The noun phrases after a statistic's word ("average …", "number of …") or a textual one ("sentiment of …")."""
+    found: list[tuple[str, ...]] = []
+    for clause in _CLAUSE.split(text):
+        words = tokens(clause)
+        for index, word in enumerate(words):
+            if stem(word) in TEXTUAL:
+                found.append((stem(word),))
+            elif stem(word) in STATISTIC_STEMS:
+                phrase = _asked_of(words[index + 1 :])
+                if phrase:
+                    found.append(phrase)
+    return tuple(dict.fromkeys(found))
+
+
+def _asked_of(words: Sequence[str]) -> tuple[str, ...]:
+    following = [word for word in words if word != "of"] if words[:1] == ("of",) else list(words)
+    while following and stem(following[0]) in STATISTIC_STEMS:
+        following.pop(0)
+    return noun_phrase(following)
+
+
+def _terms(text: str) -> tuple[str, ...]:
+    quoted = [first or second for first, second in _QUOTED.findall(text)]
+    named = _TERM.findall(text.casefold())
+    return tuple(dict.fromkeys(term.strip() for term in (*quoted, *named) if term.strip()))

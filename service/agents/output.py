@@ -1,0 +1,196 @@
+"""The typed answers of a model: a plan, or a reason why there can be none; JSON schemas out, structs or faults in.
+
+pydantic-ai speaks pydantic, the domain speaks msgspec. Markers in `Annotated` join them: the tool's JSON schema is
+msgspec's own, and an answer is decoded by msgspec, each feature on its own so that every fault is found at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, TypedDict, TypeVar, cast
+
+import msgspec
+from msgspec import Meta, Struct
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_ai import ToolOutput
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, ValidationError, core_schema
+
+from service.features.model import FeaturePlan, PlannedFeature
+from service.features.plan import Fault
+
+T = TypeVar("T")
+Location = tuple[str | int, ...]
+Place = tuple[Location, str]
+"""Where in the answer, and what is wrong there."""
+
+_PATH = re.compile(r"^(?P<message>.*) - at `\$(?P<path>[^`]*)`$", re.DOTALL)
+_STEP = re.compile(r"\.(?P<key>\w+)|\[(?P<index>\d*\.*)\]")
+_OMITTED = frozenset({"title", "discriminator", "$defs"})
+
+
+class Impossible(Struct, frozen=True, forbid_unknown_fields=True):
+    """The dataset has nothing that the request could be computed from."""
+
+    reason: Annotated[str, Meta(min_length=3, max_length=500)]
+    """One plain sentence: what was looked for and not found."""
+
+
+def json_schema(type_: type[Struct]) -> dict[str, Any]:
+    """The struct's JSON schema as one object without references.
+
+    Written out in place, it is shorter than with `$defs`, and no provider has to resolve anything: several
+    OpenAI-compatible servers do not.
+    """
+    document = msgspec.json.schema(type_)
+    return cast("dict[str, Any]", _inline(document, document["$defs"]))
+
+
+def _inline(node: object, definitions: Mapping[str, object]) -> object:
+    if isinstance(node, list):
+        return [_inline(item, definitions) for item in cast("list[object]", node)]
+    if not isinstance(node, dict):
+        return node
+    fields = cast("dict[str, object]", node)
+    reference = fields.get("$ref")
+    if isinstance(reference, str):
+        return _inline(definitions[reference.rsplit("/", 1)[-1]], definitions)
+    return {
+        key: _one_line(value) if key == "description" else _inline(value, definitions)
+        for key, value in fields.items()
+        if key not in _OMITTED
+    }
+
+
+def _one_line(value: object) -> object:
+    """A docstring without its indentation; a field that is named "description" is a schema, not a text."""
+    return " ".join(value.split()) if isinstance(value, str) else value
+
+
+def decode_plan(answer: object) -> tuple[FeaturePlan | None, tuple[Place, ...]]:
+    """Decode a plan from JSON-like data; without a plan, all faults with their exact places."""
+    if not isinstance(answer, Mapping):
+        return None, (((), "Expected an object with `grain` and `features`"),)
+    fields = dict(cast("Mapping[str, object]", answer))
+    if "features" not in fields:
+        return _convert(fields, FeaturePlan)
+    features, faults = _decode_features(fields["features"])
+    # A stand-in keeps the shell's own fields in view when the features are at fault.
+    plan, shell_faults = _convert({**fields, "features": features or (_STAND_IN,)}, FeaturePlan)
+    faults = (*shell_faults, *faults)
+    return (None, faults) if faults else (plan, ())
+
+
+_STAND_IN = {"name": "stand_in", "description": "stand-in", "operation": {"kind": "is_missing", "column": "stand_in"}}
+
+
+def _decode_features(value: object) -> tuple[tuple[PlannedFeature, ...], tuple[Place, ...]]:
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        return (), ((("features",), "Expected an array of features"),)
+    features: list[PlannedFeature] = []
+    faults: list[Place] = []
+    for index, item in enumerate(cast("Sequence[object]", value)):
+        feature, found = _convert(item, PlannedFeature)
+        faults.extend((("features", index, *location), message) for location, message in found)
+        if feature is not None:
+            features.append(feature)
+    if not features and not faults:
+        faults.append((("features",), "Expected at least one feature"))
+    return tuple(features), tuple(faults)
+
+
+def _convert(value: object, type_: type[T]) -> tuple[T | None, tuple[Place, ...]]:
+    try:
+        return msgspec.convert(value, type_), ()
+    except msgspec.ValidationError as error:
+        return None, (split_fault(str(error)),)
+
+
+def split_fault(text: str) -> Place:
+    """Take msgspec's "what - at `$.path[0]`" apart."""
+    found = _PATH.match(text)
+    if found is None:
+        return (), text
+    return _location(found["path"]), found["message"]
+
+
+def _location(path: str) -> Location:
+    return tuple(
+        step["key"] if step["key"] is not None else int(step["index"]) if step["index"].isdigit() else "..."
+        for step in _STEP.finditer(path)
+    )
+
+
+class _JSONObject(TypedDict):
+    """Any JSON object: what pydantic-ai is told an answer is, so that the schema beside it is the tool's own."""
+
+
+class _Decoded:
+    """Marker in `Annotated`: pydantic takes the struct's JSON schema and decoder from here."""
+
+    def __init__(self, type_: type[Struct], decode: Callable[[object], tuple[object, tuple[Place, ...]]]) -> None:
+        self._type = type_
+        self._decode = decode
+
+    def __get_pydantic_core_schema__(self, _source: object, _handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self._validate)
+
+    def __get_pydantic_json_schema__(self, _schema: CoreSchema, _handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return json_schema(self._type)
+
+    def _validate(self, value: object) -> object:
+        decoded, faults = self._decode(value)
+        if faults:
+            raise ValidationError.from_exception_data(
+                self._type.__name__, [_details(location, message) for location, message in faults]
+            )
+        return decoded
+
+
+def _details(location: Location, message: str) -> InitErrorDetails:
+    # The input is left out: the model has its answer before it, and an answer may quote the client.
+    return InitErrorDetails(type=PydanticCustomError("invalid", "{m}", {"m": message}), loc=location, input=None)
+
+
+def _decode_impossible(answer: object) -> tuple[Impossible | None, tuple[Place, ...]]:
+    return _convert(answer, Impossible)
+
+
+Answer = FeaturePlan | Impossible
+
+PLAN_TOOL = "propose_plan"
+IMPOSSIBLE_TOOL = "report_impossible"
+
+
+def answer_tools() -> list[ToolOutput[Answer]]:
+    """The two tools that a model answers with.
+
+    Not strict: the strict mode of some providers knows no optional fields, patterns or lengths.
+    """
+    tools = (
+        (PLAN_TOOL, "Propose the feature plan", Annotated[_JSONObject, _Decoded(FeaturePlan, decode_plan)]),
+        (
+            IMPOSSIBLE_TOOL,
+            "Report that no column of the dataset could serve the request",
+            Annotated[_JSONObject, _Decoded(Impossible, _decode_impossible)],
+        ),
+    )
+    return [
+        ToolOutput(cast("type[Answer]", type_), name=name, description=description, strict=False)
+        for name, description, type_ in tools
+    ]
+
+
+def schema_faults(error: ValidationError) -> tuple[Fault, ...]:
+    """What an answer's decoding found, as the faults that plans are judged by."""
+    return tuple(
+        Fault("schema", field_path(detail["loc"]), detail["msg"])
+        for detail in error.errors(include_input=False, include_url=False, include_context=False)
+    )
+
+
+def field_path(location: Location) -> str:
+    """`("features", 3, "name")` as `features[3].name`."""
+    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
+    return path.removeprefix(".")

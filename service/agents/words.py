@@ -1,0 +1,211 @@
+"""Words of a sentence and of column names, made comparable: split, stemmed lightly, grouped by meaning.
+
+Used by the prompt (which columns matter most to a sentence) and by the built-in planner. Nothing here knows a
+dataset; the groups are the common vocabulary of event logs, sales, sensors and tables of measurements.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Literal
+
+_CONCEPT_WORDS: Mapping[str, str] = {
+    # things that have rows
+    "user": "user customer client account member visitor subscriber person people buyer shopper player borrower "
+    "patient student employee cust usr acct uid userid",
+    "item": "item product sku article good listing merchandise prod asin",
+    "session": "session visit sid",
+    "store": "store shop branch seller vendor merchant supplier",
+    "machine": "sensor device machine station meter unit equipment engine asset",
+    # things that happen
+    "impression": "impression view viewed display exposure pageview seen",
+    "click": "click tap clickthrough ctr",
+    "cart": "cart basket",
+    "purchase": "purchase conversion convert order buy bought transaction checkout sale sold paid cvr txn invoice",
+    "signup": "signup register registration subscribe subscription",
+    "login": "login signin logon",
+    "refund": "refund return chargeback",
+    "search": "search query",
+    "like": "like favourite favorite upvote",
+    "error": "error failure fail fault alarm crash",
+    "default": "default defaulted delinquent delinquency",
+    "churn": "churn attrition churned cancelled cancellation",
+    # measures
+    "money": "price amount revenue value cost total spend spent spending sale income payment fare turnover amt gmv "
+    "money monetary balance charge",
+    "quantity": "quantity qty volume",
+    "duration": "duration dwell second minute length elapsed duree dauer",
+    "temperature": "temperature temp celsius fahrenheit",
+    "rating": "rating star score grade",
+    "position": "position rank slot",
+    # descriptions
+    "time": "time date timestamp datetime created ts day dt when moment at",
+    "place": "country region city location state place geo geography",
+    "platform": "device browser os platform app mobile",
+    "category": "category type class segment kind species genre department cat",
+    "channel": "channel source campaign referrer medium",
+    "text": "text review comment message description body note feedback content headline narrative",
+}
+_EXCEPTIONS: Mapping[str, str] = {
+    "rating": "rating", "ratings": "rating", "during": "during", "string": "string", "data": "data", "has": "has",
+    "bought": "bought", "is": "is", "as": "as", "was": "was", "this": "this", "os": "os", "status": "status",
+    "clickthrough": "clickthrough", "used": "use", "united": "united", "need": "need", "speed": "speed",
+}  # fmt: skip
+_SHORT = 4
+"""A word of so many letters or more may stand for a longer word that it begins (temp, temperature)."""
+
+
+def tokens(text: str) -> tuple[str, ...]:
+    """Lower-case words of a text or name: snake, kebab and camel case are split, and digits part from letters."""
+    folded = unicodedata.normalize("NFKC", text)
+    characters: list[str] = []
+    for index, character in enumerate(folded):
+        if index and _breaks(folded, index):
+            characters.append(" ")
+        characters.append(character if character.isalnum() else " ")
+    return tuple("".join(characters).casefold().split())
+
+
+def _breaks(text: str, index: int) -> bool:
+    before, here = text[index - 1], text[index]
+    if before.isdigit() != here.isdigit():
+        return True
+    if here.isupper() and before.islower():
+        return True
+    after = text[index + 1 : index + 2]
+    return before.isupper() and here.isupper() and after.islower() and after.isalpha()
+
+
+@lru_cache(maxsize=8192)
+def stem(word: str) -> str:
+    """The word without its common English endings; others are left as they are."""
+    if word in _EXCEPTIONS:
+        return _EXCEPTIONS[word]
+    if not word.isascii() or len(word) <= 3:  # noqa: PLR2004 - short words carry no ending worth cutting
+        return word
+    return _without_e(_without_tense(_singular(word)))
+
+
+def _singular(word: str) -> str:
+    if word.endswith("ies") and len(word) > 4:  # noqa: PLR2004 - "ties" is no plural of "ty"
+        return word[:-3] + "y"
+    if word.endswith(("sses", "xes", "ches", "shes")):
+        return word[:-2]
+    if word.endswith("s") and not word.endswith(("ss", "us", "is")):
+        return word[:-1]
+    return word
+
+
+def _without_tense(word: str) -> str:
+    for ending, shortest in (("ing", 6), ("ed", 5)):
+        if word.endswith(ending) and len(word) >= shortest:
+            root = word[: -len(ending)]
+            doubled = len(root) > 2 and root[-1] == root[-2] and root[-1] not in "lsz"  # noqa: PLR2004 - "ee"
+            return root[:-1] if doubled else root
+    return word
+
+
+def _without_e(word: str) -> str:
+    return word[:-1] if word.endswith("e") and len(word) > 3 else word  # noqa: PLR2004 - "age" is a word
+
+
+def stems(text: str) -> tuple[str, ...]:
+    """`tokens`, each stemmed."""
+    return tuple(stem(token) for token in tokens(text))
+
+
+def stemmed(words: str) -> frozenset[str]:
+    """A list of words, parted by spaces, as a set of stems."""
+    return frozenset(stem(word) for word in words.split())
+
+
+CONCEPTS: Mapping[str, frozenset[str]] = {name: stemmed(words) for name, words in _CONCEPT_WORDS.items()}
+"""Words of like meaning, stemmed, by the name of their group."""
+
+FUNCTION_WORDS: frozenset[str] = stemmed(
+    "a an the and or of for to in on at by per with without from into over under within across between during "
+    "each every all any some most more less than that this these those which who whom whose what when where how "
+    "is are was were be been being has have had do does did can could should would may might will shall not no "
+    "i we you they he she it me us them my our your their its his her as if then else so such very much many "
+    "please like want need would there here also just only both either about based using use used it s d ll"
+)
+GENERIC_WORDS: frozenset[str] = stemmed(
+    "feature features variable attribute predictor column field row record observation sample example entry "
+    "dataset data table file model learning ml ai engine system pipeline algorithm training train "
+    "predict prediction predicting predictive forecast classify classification classifier regression cluster "
+    "clustering estimate estimation detect detection recommend recommendation recommender engineering engineer "
+    "extract extraction compute calculate create build make generate derive derived get give find produce "
+    "provide describe describing description capture capturing summarize summarise summary help useful good best "
+    "great relevant meaningful important interesting informative new simple basic standard common various "
+    "different several set list kind type way thing stuff information insight signal pattern behavior behaviour "
+    "behavioral behavioural activity engagement engage loyalty retention churn fraud personalization "
+    "personalisation personalize ranking target label outcome level grain entity metric measure measurement "
+    "statistic stat statistical aggregate aggregation analysis analyse analyze characterise characterize "
+    "profile profiling history historical event interaction action log logs time series something anything "
+    "everything whatever possible appropriate suitable specific general quality high low event business"
+)
+WEAK_NAME_PARTS: frozenset[str] = stemmed(
+    "id type name date time at is has num no number key code of the in on ts flag mm cm m km g kg mg lb oz kpa pa "
+    "hpa c f k w kw kwh v pct percent usd eur gbp s sec ms h hr"
+)
+"""Parts of column names that say little of what the column is about, units among them."""
+
+Strength = Literal[0, 1, 2, 3, 4]
+
+
+@lru_cache(maxsize=8192)
+def concepts(word: str) -> frozenset[str]:
+    """The groups of meaning that a stemmed word belongs to."""
+    return frozenset(name for name, members in CONCEPTS.items() if word in members)
+
+
+def same(word: str, other: str) -> bool:
+    """Whether two stems are one word, or one is the short form of the other."""
+    if word == other:
+        return True
+    short, long = sorted((word, other), key=len)
+    return len(short) >= _SHORT and long.startswith(short) and short.isalpha()
+
+
+def contains(words: Sequence[str], part: Sequence[str]) -> bool:
+    """Whether `part` stands in `words`, unbroken."""
+    width = len(part)
+    return width > 0 and any(
+        tuple(words[start : start + width]) == tuple(part) for start in range(len(words) - width + 1)
+    )
+
+
+def mention(name_stems: Sequence[str], sentence: Sequence[str]) -> Strength:
+    """How plainly a sentence (stems) speaks of a column (stems of its name).
+
+    4: its whole name; 3: all parts that carry meaning; 2: one of them; 1: a word of like meaning; 0: not at all.
+    """
+    if contains(sentence, name_stems):
+        return 4
+    telling = telling_parts(name_stems)
+    spoken = frozenset(sentence) - FUNCTION_WORDS
+    named = [part for part in telling if any(same(part, word) for word in spoken)]
+    if telling and len(named) == len(telling):
+        return 3
+    if named:
+        return 2
+    meant = _meanings(telling or name_stems)
+    return 1 if meant & _meanings(spoken - GENERIC_WORDS) else 0
+
+
+def telling_parts(name_stems: Iterable[str]) -> list[str]:
+    """The parts of a column's name that say what it is about."""
+    weak = WEAK_NAME_PARTS | FUNCTION_WORDS
+    return [part for part in name_stems if part not in weak and not part.isdigit()]
+
+
+def _meanings(words: Iterable[str]) -> frozenset[str]:
+    return frozenset(group for word in words for group in concepts(word))
+
+
+def ascii_words(text: str) -> str:
+    """The text as lower-case ASCII words joined by underscores; empty when nothing of it can be written so."""
+    plain = unicodedata.normalize("NFKD", text.replace("ß", "ss")).encode("ascii", "ignore").decode()
+    return "_".join(tokens(plain))

@@ -1,0 +1,125 @@
+"""Assembles the HTTP edge from the services and values it is handed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+
+from litestar import Litestar, Router, asgi
+from litestar.config.cors import CORSConfig
+from litestar.di import Provide
+from litestar.handlers import ASGIRouteHandler
+from litestar.types import ASGIApp, ControllerRouterHandler, Receive, Scope, Send
+
+from service.api.auth_routes import create_token
+from service.api.authentication import Authentication
+from service.api.dataset_routes import delete_dataset, get_dataset, list_datasets, upload_dataset
+from service.api.decoding import MAX_JSON_BYTES, ApiRequest, refuse_unknown_parameters
+from service.api.documentation import get_asset, get_problem_type, list_problem_types, openapi_config
+from service.api.extraction_routes import extract_features, get_extraction, get_extraction_status, list_extractions
+from service.api.failures import observe_failures
+from service.api.headers import EXPOSED, finish
+from service.api.health_routes import get_health, get_liveness, get_readiness
+from service.api.hosts import AllowedHosts
+from service.api.limits import RateLimit
+from service.api.problems import answer_problem
+from service.api.running import RunningExtractions
+from service.api.services import ApiConfig, ApiServices
+from service.api.table_routes import download_features
+from service.api.views import BASE
+
+PUBLIC_ROUTES = (get_health, get_liveness, get_readiness, list_problem_types, get_problem_type)
+PROTECTED_ROUTES = (
+    create_token,
+    upload_dataset,
+    list_datasets,
+    get_dataset,
+    delete_dataset,
+    extract_features,
+    get_extraction,
+    get_extraction_status,
+    download_features,
+    list_extractions,
+)
+
+
+def create_api(services: ApiServices, config: ApiConfig) -> Litestar:
+    """The application: health, metrics and documentation in public, everything below /api/v1 for principals.
+
+    Wrap it in the HTTP observer: that sets the correlation context which answers and problem documents quote.
+    """
+    running = RunningExtractions(services.extract)
+
+    @asynccontextmanager
+    async def draining(_: Litestar) -> AsyncGenerator[None]:
+        yield
+        await running.drain()
+
+    return Litestar(
+        route_handlers=[_protected(services, config), *_public(services, config)],
+        dependencies={
+            "services": Provide(lambda: services, sync_to_thread=False),
+            "config": Provide(lambda: config, sync_to_thread=False),
+            "running": Provide(lambda: running, sync_to_thread=False),
+        },
+        middleware=[AllowedHosts(config.allowed_hosts)],
+        exception_handlers={Exception: answer_problem},
+        after_exception=[observe_failures(services.observer)],
+        before_request=refuse_unknown_parameters,
+        before_send=[finish],
+        cors_config=_cross_origin(config),
+        lifespan=[*services.lifespan, draining],
+        logging_config=None,
+        openapi_config=openapi_config(config.version, config.api_key_header) if config.docs_enabled else None,
+        request_class=ApiRequest,
+        request_max_body_size=MAX_JSON_BYTES,
+    )
+
+
+def _protected(services: ApiServices, config: ApiConfig) -> Router:
+    """The versioned API: authentication first, then the rate limit of whom it found.
+
+    Both are given as functions: the framework makes a deep copy of a router when it takes it in, and would copy the
+    services within a middleware object; functions it leaves as they are.
+    """
+
+    def authenticated(app: ASGIApp) -> ASGIApp:
+        return Authentication(app, services.authenticator, config.api_key_header)
+
+    def limited(app: ASGIApp) -> ASGIApp:
+        return RateLimit(services.limiter, services.observer)(app)
+
+    return Router(
+        BASE,
+        route_handlers=PROTECTED_ROUTES,
+        middleware=[authenticated, limited],
+        security=[{"bearer": []}, {"apiKey": []}],
+    )
+
+
+def _public(services: ApiServices, config: ApiConfig) -> Sequence[ControllerRouterHandler]:
+    routes: list[ControllerRouterHandler] = list(PUBLIC_ROUTES)
+    if config.docs_enabled:
+        routes.append(get_asset)
+    if services.metrics is not None:
+        routes.append(_metrics(services.metrics))
+    return routes
+
+
+def _metrics(exposition: ASGIApp) -> ASGIRouteHandler:
+    @asgi("/metrics", copy_scope=True)
+    async def metrics(scope: Scope, receive: Receive, send: Send) -> None:
+        await exposition(scope, receive, send)
+
+    return metrics
+
+
+def _cross_origin(config: ApiConfig) -> CORSConfig | None:
+    if not config.cors_origins:
+        return None
+    return CORSConfig(
+        allow_origins=list(config.cors_origins),
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "X-Request-ID", config.api_key_header],
+        expose_headers=list(EXPOSED),
+    )

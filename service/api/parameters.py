@@ -1,0 +1,33 @@
+"""Path and query parameters and header fields that several routes share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from litestar.datastructures import ResponseHeader
+from litestar.params import PathParameter, QueryParameter
+
+from service.api.schemas import ID_PATTERN
+
+DatasetIdPath = Annotated[
+    str, PathParameter(min_length=1, max_length=100, pattern=ID_PATTERN, description="The dataset's id.")
+]
+ExtractionIdPath = Annotated[
+    str, PathParameter(min_length=1, max_length=100, pattern=ID_PATTERN, description="The extraction's id.")
+]
+Limit = Annotated[int, QueryParameter(ge=1, le=100, description="Most items of a page.")]
+Cursor = Annotated[
+    str | None,
+    QueryParameter(
+        min_length=1,
+        max_length=1024,
+        pattern=r"^[A-Za-z0-9._~=-]+$",
+        description="`next_cursor` of the page before.",
+    ),
+]
+DatasetIdQuery = Annotated[
+    str | None,
+    QueryParameter(min_length=1, max_length=100, pattern=ID_PATTERN, description="A dataset's id."),
+]
+
+LOCATION = ResponseHeader(name="Location", value="", documentation_only=True, description="The path of what was made.")

@@ -1,0 +1,80 @@
+"""The OpenAPI document: the framework's paths, with component schemas that say exactly what is accepted and answered.
+
+The framework's own component schemas lose `additionalProperties`, give structs' defaults as text, and write unions as
+`oneOf` where several branches match; msgspec, which does the reading and writing, describes its structs itself.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import msgspec
+from litestar import Request
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.serialization import encode_json
+from msgspec import Struct
+
+from service.api.extraction_schemas import ExtractionAnswer, ExtractionListAnswer, StatusAnswer
+from service.api.problems import Problem
+from service.api.schemas import (
+    DatasetAnswer,
+    DatasetListAnswer,
+    ExtractionBody,
+    HealthView,
+    LivenessView,
+    ReadinessView,
+    TokenAnswer,
+)
+
+ROOTS: tuple[type[Struct], ...] = (
+    DatasetAnswer,
+    DatasetListAnswer,
+    ExtractionAnswer,
+    ExtractionBody,
+    ExtractionListAnswer,
+    HealthView,
+    LivenessView,
+    Problem,
+    ReadinessView,
+    StatusAnswer,
+    TokenAnswer,
+)
+"""Every struct that a route reads or answers; what they hold follows."""
+
+
+class SchemaDocument(JsonRenderPlugin):
+    """Serves the document, made once."""
+
+    def __init__(self) -> None:
+        super().__init__(path="/openapi.json")
+        self._rendered: bytes | None = None
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:  # noqa: ARG002 (the same for all)
+        """The document as JSON."""
+        if self._rendered is None:
+            self._rendered = encode_json(complete(openapi_schema))
+        return self._rendered
+
+
+def complete(document: dict[str, Any]) -> dict[str, Any]:
+    """The framework's document with msgspec's component schemas, and without nulls in query parameters."""
+    completed = copy.deepcopy(document)
+    _, components = msgspec.json.schema_components(ROOTS, ref_template="#/components/schemas/{name}")
+    completed["components"]["schemas"] = components
+    for path in completed["paths"].values():
+        for operation in path.values():
+            for parameter in operation.get("parameters", ()):
+                parameter["schema"] = _without_null(parameter["schema"])
+    return completed
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A parameter is there or is not; no text in a URL means null."""
+    kept = {key: value for key, value in schema.items() if key != "oneOf"}
+    for branch in schema.get("oneOf", ()):
+        if branch != {"type": "null"}:
+            kept |= branch
+    if "enum" in kept:
+        kept |= {"type": "string", "enum": [value for value in kept["enum"] if value is not None]}
+    return kept

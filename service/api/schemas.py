@@ -1,0 +1,219 @@
+"""Wire structs of requests, the success envelope, tokens, datasets and health; separate from the domain on purpose."""
+
+from __future__ import annotations
+
+import time
+from datetime import date, datetime
+from typing import Annotated, Generic, Literal, Self, TypeVar
+
+from msgspec import Meta, Struct
+
+from service.features.context import CURRENT
+from service.features.model import ExtractionOptions, ExtractionRequest, LogicalType, MediaType, Threshold
+from service.features.operations.types import Scalar
+
+T = TypeVar("T")
+
+ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+DatasetId = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=100,
+        pattern=ID_PATTERN,
+        description="The dataset's id: letters, digits, `.`, `_` and `-`, beginning with a letter or digit.",
+        examples=["orders-2026"],
+    ),
+]
+ColumnName = Annotated[str, Meta(min_length=1, max_length=256)]
+
+MINIMUM_DESCRIPTION = 5
+"""Characters, surrounding space not counted."""
+
+
+class OptionsBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the client may fix beforehand; what is left open, the planner chooses."""
+
+    max_features: Annotated[int, Meta(ge=1, le=200, description="Most features to propose.")] = 20
+    entity: (
+        Annotated[ColumnName, Meta(description="Column whose values are the entities.", examples=["user_id"])] | None
+    ) = None
+    time: (
+        Annotated[ColumnName, Meta(description="Column that orders the rows in time.", examples=["timestamp"])] | None
+    ) = None
+    target: (
+        Annotated[ColumnName, Meta(description="Column that no feature may read or give away.", examples=["churned"])]
+        | None
+    ) = None
+
+
+class ExtractionBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of `POST /extract-features`."""
+
+    dataset_id: DatasetId
+    feature_description: Annotated[
+        str,
+        Meta(
+            min_length=MINIMUM_DESCRIPTION,
+            max_length=10_000,
+            description="The features that are wanted, in a sentence.",
+            examples=["Customer lifetime value and purchase frequency"],
+        ),
+    ]
+    quality_threshold: Annotated[Threshold, Meta(description="How good a feature must be to be kept.")] = "medium"
+    completion_date: (
+        Annotated[
+            date, Meta(description="Day by which the result is wanted (UTC); not in the past.", examples=["2030-12-31"])
+        ]
+        | None
+    ) = None
+    options: OptionsBody = OptionsBody()
+
+    def to_request(self) -> ExtractionRequest:
+        """The request in the domain's words."""
+        options = self.options
+        return ExtractionRequest(
+            dataset_id=self.dataset_id,
+            feature_description=self.feature_description,
+            quality_threshold=self.quality_threshold,
+            completion_date=self.completion_date,
+            options=ExtractionOptions(options.max_features, options.entity, options.time, options.target),
+        )
+
+
+class Success(Struct, Generic[T], frozen=True):
+    """Every successful JSON answer below /api/v1."""
+
+    status: Literal["success"]
+    data: T
+    request_id: Annotated[str, Meta(description="The same as the X-Request-ID header.")]
+    processing_time: Annotated[float, Meta(ge=0, description="Seconds.")]
+
+    @classmethod
+    def of(cls, data: T) -> Self:
+        """Wrap an answer's data; the id and the elapsed time are those of the request being served."""
+        context = CURRENT.get()
+        elapsed = max(0.0, time.perf_counter() - context.started) if context else 0.0
+        return cls("success", data, context.request_id if context else "", round(elapsed, 6))
+
+
+class PageView(Struct, Generic[T], frozen=True):
+    """One page of a list."""
+
+    items: tuple[T, ...]
+    next_cursor: Annotated[str | None, Meta(description="Ask with `?cursor=` for the next page; null on the last.")]
+
+
+class TokenView(Struct, frozen=True):
+    """An access token."""
+
+    access_token: str
+    token_type: Literal["Bearer"]
+    expires_in: Annotated[int, Meta(description="Seconds.")]
+    scope: Annotated[str, Meta(description="Scopes, separated by a space.", examples=["datasets:read"])]
+
+
+class TokenAnswer(Success[TokenView], frozen=True):
+    """Answer of `POST /auth/token`."""
+
+
+class ValueCountView(Struct, frozen=True):
+    """How many rows hold a value."""
+
+    value: str
+    count: int
+
+
+class ColumnView(Struct, frozen=True):
+    """What is known of one column; its statistics are over non-null values."""
+
+    name: str
+    position: int
+    logical_type: LogicalType
+    physical_type: Annotated[str, Meta(description="The engine's type.")]
+    null_ratio: float
+    distinct_count: int
+    minimum: Scalar | None
+    maximum: Scalar | None
+    mean: float | None
+    standard_deviation: float | None
+    quantiles: Annotated[dict[str, float], Meta(description="p05, p25, p50, p75, p95 of a number.")]
+    top_values: tuple[ValueCountView, ...]
+    examples: tuple[str, ...]
+    mean_length: Annotated[float | None, Meta(description="Mean characters of a text.")]
+    non_finite_ratio: Annotated[float, Meta(description="Share of NaN and infinite values.")]
+    personal: Annotated[bool, Meta(description="Looks like personal data: no value of it is ever shown.")]
+
+
+class DatasetLinks(Struct, frozen=True):
+    """Paths to follow."""
+
+    self: str
+    extractions: str
+
+
+class DatasetSummary(Struct, frozen=True):
+    """A dataset in a list."""
+
+    dataset_id: str
+    media_type: MediaType
+    size_bytes: Annotated[int, Meta(description="Bytes uploaded.")]
+    row_count: int
+    column_count: int
+    created_at: datetime
+    links: DatasetLinks
+
+
+class DatasetView(Struct, frozen=True):
+    """A dataset with its profile."""
+
+    dataset_id: str
+    media_type: MediaType
+    size_bytes: Annotated[int, Meta(description="Bytes uploaded.")]
+    row_count: int
+    columns: tuple[ColumnView, ...]
+    fingerprint: Annotated[str, Meta(description="Equal data have equal fingerprints.")]
+    notes: Annotated[tuple[str, ...], Meta(description="What was found and done on reading the upload.")]
+    created_at: datetime
+    links: DatasetLinks
+
+
+class DatasetPage(PageView[DatasetSummary], frozen=True):
+    """A page of datasets, newest first."""
+
+
+class DatasetAnswer(Success[DatasetView], frozen=True):
+    """Answer with one dataset."""
+
+
+class DatasetListAnswer(Success[DatasetPage], frozen=True):
+    """Answer of `GET /datasets`."""
+
+
+class DependencyStates(Struct, frozen=True):
+    """Each dependency; "disabled" when this deployment does without it."""
+
+    database: Literal["healthy", "unhealthy", "disabled"]
+    redis: Literal["healthy", "unhealthy", "disabled"]
+    ai_model: Literal["healthy", "unhealthy", "disabled"]
+
+
+class HealthView(Struct, frozen=True):
+    """Answer of `GET /health`."""
+
+    status: Literal["healthy", "degraded", "unhealthy"]
+    timestamp: datetime
+    version: str
+    services: DependencyStates
+
+
+class LivenessView(Struct, frozen=True):
+    """Answer of `GET /health/live`."""
+
+    status: Literal["alive"]
+
+
+class ReadinessView(Struct, frozen=True):
+    """Answer of `GET /health/ready`."""
+
+    status: Literal["ready", "starting", "draining", "unavailable"]

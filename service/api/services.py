@@ -1,0 +1,140 @@
+"""What the API is handed by its composition root: services to call and plain configuration values."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from litestar import Litestar
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
+from litestar.types import ASGIApp
+from msgspec import Struct
+
+from service.features.datasets import UploadDataset
+from service.features.extract import ExtractFeatures
+from service.features.identity import Principal
+from service.features.ports import Artifacts, Clock, Engine, Observer, Store
+
+Dependency = Literal["database", "redis", "ai_model"]
+DEPENDENCIES: tuple[Dependency, ...] = ("database", "redis", "ai_model")
+
+
+class Authenticator(Protocol):
+    """Tells who calls."""
+
+    async def authenticate(self, credential: str | None) -> Principal:
+        """The principal behind an access token or an API key. Raises NotAuthenticated, DependencyUnavailable."""
+        ...
+
+    async def exchange(self, credential: str | None) -> tuple[str, Principal]:
+        """A fresh access token for an API key. Raises NotAuthenticated, DependencyUnavailable."""
+        ...
+
+
+class Standing(Protocol):
+    """Where a principal stands in its present minute."""
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the request may pass."""
+        ...
+
+    @property
+    def limit(self) -> int:
+        """Requests a minute; 0 when there is no limit."""
+        ...
+
+    @property
+    def remaining(self) -> int:
+        """Requests left in this window."""
+        ...
+
+    @property
+    def reset_seconds(self) -> int:
+        """Seconds until the window ends."""
+        ...
+
+    @property
+    def degraded(self) -> bool:
+        """Whether the limiter let the request pass because its store is away."""
+        ...
+
+
+class RateLimiter(Protocol):
+    """Counts the requests of each principal."""
+
+    async def hit(self, principal_id: str) -> Standing:
+        """Count one request."""
+        ...
+
+
+class Lifecycle(Protocol):
+    """How far the process has come in its life."""
+
+    @property
+    def ready(self) -> bool:
+        """Everything is open."""
+        ...
+
+    @property
+    def draining(self) -> bool:
+        """The process was asked to stop: new traffic belongs elsewhere."""
+        ...
+
+
+class HealthCheck(Struct, frozen=True):
+    """One dependency that can be asked whether it answers."""
+
+    name: Dependency
+    ping: Callable[[], Awaitable[object]]
+    """Raises when the dependency is away; its value does not matter."""
+    critical: bool
+    """Whether the service is of no use without it; otherwise its absence only degrades."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiServices:
+    """Everything that routes call; opened and closed by the composition root."""
+
+    store: Store
+    artifacts: Artifacts
+    engine: Engine
+    upload: UploadDataset
+    extract: ExtractFeatures
+    authenticator: Authenticator
+    limiter: RateLimiter
+    observer: Observer
+    clock: Clock
+    lifecycle: Lifecycle
+    health_checks: Sequence[HealthCheck] = ()
+    """Dependencies that are not named here are answered as "disabled"."""
+    metrics: ASGIApp | None = None
+    """Served at /metrics; None answers 404 there."""
+    lifespan: Sequence[Callable[[Litestar], AbstractAsyncContextManager[None]]] = ()
+    """Entered in order on start-up and left in reverse, after the extractions that still run have ended."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiConfig:
+    """Values that shape the API."""
+
+    version: str
+    allowed_hosts: tuple[str, ...] = ("*",)
+    """Host names without port; `*.example.org` stands for every name below, `*` for any."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may call; `*` for any."""
+    api_key_header: str = "X-API-Key"
+    max_upload_bytes: int = 100_000_000
+    token_lifetime_seconds: int = 1800
+    docs_enabled: bool = True
+    """Whether the schema and its two pages are served."""
+
+
+Services = NamedDependency[SkipValidation[ApiServices]]
+"""Annotation by which a route asks for the services."""
+
+Config = NamedDependency[SkipValidation[ApiConfig]]
+"""Annotation by which a route asks for the configuration."""

@@ -1,0 +1,110 @@
+"""Uploads as streams: which format the body has, and its bytes as they arrive, never held together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from pathlib import PurePath
+from typing import get_args
+
+from msgspec import Struct
+from multipart import (  # pyright: ignore[reportMissingTypeStubs] (has annotations, no marker)
+    MultipartError,
+    MultipartSegment,
+    PushMultipartParser,
+)
+
+from service.api.decoding import ApiRequest
+from service.api.errors import MalformedRequest, MediaTypeUnsupported
+from service.features.errors import PayloadTooLarge
+from service.features.model import MediaType
+
+MEDIA_TYPES: tuple[MediaType, ...] = get_args(MediaType)
+EXTENSIONS: dict[str, MediaType] = {
+    ".csv": "text/csv",
+    ".parquet": "application/vnd.apache.parquet",
+    ".pq": "application/vnd.apache.parquet",
+    ".ndjson": "application/x-ndjson",
+    ".jsonl": "application/x-ndjson",
+}
+MULTIPART_OVERHEAD = 64 * 1024
+"""Bytes of boundaries, part headers and other form fields that a form may add to its file."""
+
+Event = MultipartSegment | bytes | None
+"""The start of a part, some of its bytes, its end."""
+
+
+class Upload(Struct, frozen=True):
+    """A file on its way in."""
+
+    media_type: MediaType
+    chunks: AsyncIterator[bytes]
+
+
+async def open_upload(request: ApiRequest, limit: int) -> Upload:
+    """The file that a request carries, as its body or as the first file of a form; at most `limit` bytes.
+
+    Raises MediaTypeUnsupported, MalformedRequest, and PayloadTooLarge as soon as the announced length is over the
+    limit. The chunks raise MalformedRequest when the body ends too early; that they stay below the limit is for their
+    reader to watch, except for what a form carries beside the file.
+    """
+    media_type, parameters = request.content_type
+    if media_type == "multipart/form-data":
+        _require_length(request, limit + MULTIPART_OVERHEAD)
+        return await _open_form(_events(request, parameters.get("boundary", ""), limit + MULTIPART_OVERHEAD))
+    _require_length(request, limit)
+    if (known := _known(media_type)) is None:
+        raise MediaTypeUnsupported(f"Send the dataset as {', '.join(MEDIA_TYPES)}, or as multipart/form-data.")
+    return Upload(known, request.stream())
+
+
+def too_large(limit: int) -> PayloadTooLarge:
+    """The error for an upload over `limit` bytes."""
+    return PayloadTooLarge(f"An upload may have at most {limit} bytes.")
+
+
+def _require_length(request: ApiRequest, limit: int) -> None:
+    if (request.content_length or 0) > limit:
+        raise too_large(limit)
+
+
+def _known(media_type: str | None) -> MediaType | None:
+    return next((known for known in MEDIA_TYPES if known == media_type), None)
+
+
+async def _open_form(events: AsyncGenerator[Event]) -> Upload:
+    async for event in events:
+        if isinstance(event, MultipartSegment) and (event.filename is not None or _known(event.content_type)):
+            return Upload(_part_media_type(event), _file(events))
+    raise MalformedRequest("The form has no file.")
+
+
+def _part_media_type(part: MultipartSegment) -> MediaType:
+    """The part's own type, or what its file name says: browsers do not know Parquet, and call CSV a spreadsheet."""
+    extension = PurePath(part.filename or "").suffix.lower()
+    if media_type := _known(part.content_type) or EXTENSIONS.get(extension):
+        return media_type
+    raise MediaTypeUnsupported(
+        f"Give the form's file a type of {', '.join(MEDIA_TYPES)}, or a name ending in {', '.join(EXTENSIONS)}."
+    )
+
+
+async def _file(events: AsyncGenerator[Event]) -> AsyncGenerator[bytes]:
+    """The bytes of the part that began last; then reads on to the form's end, so that a cut-off form is an error."""
+    ended = False
+    async for event in events:
+        ended = ended or event is None
+        if isinstance(event, bytes) and not ended:
+            yield event
+
+
+async def _events(request: ApiRequest, boundary: str, limit: int) -> AsyncGenerator[Event]:
+    received = 0
+    try:
+        parser = PushMultipartParser(boundary, max_segment_count=16)
+        async for chunk in request.stream():
+            if (received := received + len(chunk)) > limit:
+                raise too_large(limit)
+            for event in parser.parse(chunk):
+                yield event
+    except MultipartError as error:
+        raise MalformedRequest("The body is not a well-formed multipart form.") from error

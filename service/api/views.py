@@ -1,0 +1,161 @@
+"""From the domain's structs to the wire's."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from service.api.extraction_schemas import (
+    ExtractionLinks,
+    ExtractionSummary,
+    ExtractionView,
+    FailureView,
+    FeatureView,
+    ModelView,
+    QualityView,
+    RejectedFeatureView,
+    StatusView,
+)
+from service.api.problems import Fault
+from service.api.schemas import ColumnView, DatasetLinks, DatasetSummary, DatasetView, OptionsBody
+from service.features.model import Dataset, Extraction
+
+BASE = "/api/v1"
+
+
+def dataset_path(dataset_id: str) -> str:
+    """Where a dataset is found."""
+    return f"{BASE}/datasets/{dataset_id}"
+
+
+def extraction_path(extraction_id: str) -> str:
+    """Where an extraction is found."""
+    return f"{BASE}/extraction/{extraction_id}"
+
+
+def dataset_view(dataset: Dataset) -> DatasetView:
+    """A dataset with its profile."""
+    profile = dataset.profile
+    return DatasetView(
+        dataset_id=dataset.id,
+        media_type=dataset.media_type,
+        size_bytes=dataset.size_bytes,
+        row_count=profile.row_count,
+        columns=msgspec.convert(profile.columns, tuple[ColumnView, ...], from_attributes=True),
+        fingerprint=profile.fingerprint,
+        notes=profile.notes,
+        created_at=dataset.created_at,
+        links=_dataset_links(dataset.id),
+    )
+
+
+def dataset_summary(dataset: Dataset) -> DatasetSummary:
+    """A dataset in a list."""
+    return DatasetSummary(
+        dataset_id=dataset.id,
+        media_type=dataset.media_type,
+        size_bytes=dataset.size_bytes,
+        row_count=dataset.profile.row_count,
+        column_count=len(dataset.profile.columns),
+        created_at=dataset.created_at,
+        links=_dataset_links(dataset.id),
+    )
+
+
+def extraction_view(extraction: Extraction) -> ExtractionView:
+    """The whole of an extraction."""
+    request, result = extraction.request, extraction.result
+    return ExtractionView(
+        extraction_id=extraction.id,
+        dataset_id=request.dataset_id,
+        status=extraction.status,
+        progress=extraction.progress,
+        feature_description=request.feature_description,
+        quality_threshold=request.quality_threshold,
+        completion_date=request.completion_date,
+        options=msgspec.convert(request.options, OptionsBody, from_attributes=True),
+        created_at=extraction.created_at,
+        started_at=extraction.started_at,
+        finished_at=extraction.finished_at,
+        features=msgspec.convert(result.features, tuple[FeatureView, ...], from_attributes=True) if result else (),
+        rejected_features=msgspec.convert(
+            result.rejected_features, tuple[RejectedFeatureView, ...], from_attributes=True
+        )
+        if result
+        else (),
+        feature_pipeline_steps=result.feature_pipeline_steps if result else (),
+        quality=msgspec.convert(result.quality, QualityView, from_attributes=True) if result else None,
+        model=msgspec.convert(result.model, ModelView, from_attributes=True) if result else None,
+        row_count=result.row_count if result else None,
+        grain=result.grain if result else None,
+        entity=result.entity if result else None,
+        time=result.time if result else None,
+        sql=result.sql if result else None,
+        failure=_failure(extraction),
+        links=_extraction_links(extraction),
+        trace_id=extraction.trace_id,
+    )
+
+
+def extraction_summary(extraction: Extraction) -> ExtractionSummary:
+    """An extraction in a list."""
+    return ExtractionSummary(
+        extraction_id=extraction.id,
+        dataset_id=extraction.request.dataset_id,
+        status=extraction.status,
+        progress=extraction.progress,
+        feature_description=extraction.request.feature_description,
+        quality_threshold=extraction.request.quality_threshold,
+        created_at=extraction.created_at,
+        finished_at=extraction.finished_at,
+        error_message=_error_message(extraction),
+        links=_extraction_links(extraction),
+    )
+
+
+def status_view(extraction: Extraction, now: datetime) -> StatusView:
+    """How far an extraction has come at the instant `now`."""
+    return StatusView(
+        extraction_id=extraction.id,
+        status=extraction.status,
+        progress=extraction.progress,
+        stage=extraction.stage,
+        estimated_completion=_estimated_completion(extraction, now),
+        error_message=_error_message(extraction),
+    )
+
+
+def _estimated_completion(extraction: Extraction, now: datetime) -> datetime | None:
+    """Linear in the progress: what is left takes as long, for each percent, as what is done."""
+    if extraction.finished_at is not None:
+        return extraction.finished_at
+    if extraction.started_at is None or extraction.progress == 0:
+        return None
+    elapsed = now - extraction.started_at
+    return now + elapsed * (100 - extraction.progress) / extraction.progress
+
+
+def _error_message(extraction: Extraction) -> str | None:
+    return extraction.failure.message if extraction.failure else None
+
+
+def _failure(extraction: Extraction) -> FailureView | None:
+    if (failure := extraction.failure) is None:
+        return None
+    errors = tuple(Fault(fault.field, fault.message) for fault in failure.errors)
+    return FailureView(failure.code, failure.category, failure.message, failure.retryable, errors)
+
+
+def _dataset_links(dataset_id: str) -> DatasetLinks:
+    return DatasetLinks(self=dataset_path(dataset_id), extractions=f"{BASE}/extractions?dataset_id={dataset_id}")
+
+
+def _extraction_links(extraction: Extraction) -> ExtractionLinks:
+    path = extraction_path(extraction.id)
+    return ExtractionLinks(
+        self=path,
+        status=f"{path}/status",
+        dataset=dataset_path(extraction.request.dataset_id),
+        features=f"{path}/features" if extraction.status == "completed" else None,
+    )

@@ -1,0 +1,1 @@
+"""The DuckDB engine: in-process, one locked-down connection a job."""

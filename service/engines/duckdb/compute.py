@@ -1,0 +1,110 @@
+"""Runs a validated plan in a sandbox and holds the result until it is published."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import duckdb
+from msgspec import Struct
+from opentelemetry import trace
+from sqlglot import exp
+
+from service.engines.dialect import render
+from service.engines.duckdb.evidence import measure
+from service.engines.duckdb.sandbox import Limits, Sandbox, sandbox
+from service.engines.duckdb.statements import Connection
+from service.features.errors import ComputeFailed
+from service.features.model import Dataset, FeatureEvidence, FeaturePlan, Profile
+from service.features.operations.compile import COMPUTED, CompiledPlan, compile_plan
+from service.features.operations.sql import template
+from service.features.ports import Artifacts
+
+OPEN_DATASET = "CREATE VIEW dataset AS SELECT * FROM READ_PARQUET(:path)"
+WRITE_PARQUET = "COPY (SELECT 1) TO :path (FORMAT PARQUET, COMPRESSION ZSTD)"
+
+
+class DuckDBTable(Struct, frozen=True):
+    """Features computed into a sandbox's table; implements `ports.FeatureTable`."""
+
+    row_count: int
+    evidence: tuple[FeatureEvidence, ...]
+    sql: str
+    box: Sandbox
+    compiled: CompiledPlan
+    artifacts: Artifacts
+
+    async def publish(self, names: Sequence[str], key: str) -> None:
+        """Write the keys and the named features, ordered by key, as Parquet to the artifact `key`, atomically."""
+        path = self.box.folder / "features.parquet"
+        try:
+            await self.box.run(lambda execute: _write(Connection(execute), self.compiled, names, path))
+        except duckdb.Error as error:
+            raise _failure(error) from None
+        await self.artifacts.put_file(key, path)
+
+
+@asynccontextmanager
+async def compute(
+    artifacts: Artifacts, limits: Limits, scratch: Path, dataset: Dataset, plan: FeaturePlan, target: str | None
+) -> AsyncGenerator[DuckDBTable]:
+    """Compute the plan's features and measure them.
+
+    Raises ComputeFailed, ComputeOutOfMemory, DeadlineExceeded.
+    """
+    async with (
+        artifacts.local(dataset.artifact_key) as path,
+        sandbox(limits, scratch=scratch, readable=[path]) as box,
+    ):
+        computed = await _traced(box, Order(path, dataset.profile, plan, target))
+        yield DuckDBTable(computed.rows, computed.evidence, computed.sql, box, computed.compiled, artifacts)
+
+
+class Order(Struct, frozen=True):
+    """What is to be computed."""
+
+    path: Path
+    profile: Profile
+    plan: FeaturePlan
+    target: str | None
+
+
+class Computed(Struct, frozen=True):
+    """What has become of it."""
+
+    compiled: CompiledPlan
+    rows: int
+    evidence: tuple[FeatureEvidence, ...]
+    sql: str
+
+
+async def _traced(box: Sandbox, order: Order) -> Computed:
+    """One span around it; an error's message may quote a cell, so neither span nor caller gets it."""
+    tracer = trace.get_tracer("service.engines.duckdb")
+    facts = {"db.system.name": "duckdb", "feature_agent.features": len(order.plan.features)}
+    with tracer.start_as_current_span("engine.compute", attributes=facts, record_exception=False) as span:
+        try:
+            computed = await box.run(lambda execute: _compute(Connection(execute), order))
+        except duckdb.Error as error:
+            raise _failure(error) from None
+        span.set_attribute("feature_agent.rows", computed.rows)
+        return computed
+
+
+def _compute(connection: Connection, order: Order) -> Computed:
+    compiled = compile_plan(order.plan, order.profile)
+    connection.query(template(OPEN_DATASET, path=exp.Literal.string(str(order.path))))
+    connection.create(COMPUTED, compiled.computed)
+    rows, evidence = measure(connection, compiled, order.plan, order.profile, order.target)
+    return Computed(compiled, rows, evidence, render(compiled.statement(), "duckdb", pretty=True))
+
+
+def _write(connection: Connection, compiled: CompiledPlan, names: Sequence[str], path: Path) -> None:
+    copy = template(WRITE_PARQUET, path=exp.Literal.string(str(path)))
+    copy.set("this", compiled.published(names).subquery())
+    connection.query(copy)
+
+
+def _failure(error: duckdb.Error) -> ComputeFailed:
+    return ComputeFailed(f"The engine could not run the plan ({type(error).__name__}).")

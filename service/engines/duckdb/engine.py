@@ -1,0 +1,85 @@
+"""The DuckDB engine behind `ports.Engine`."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import duckdb
+from sqlglot import exp
+
+from service.engines.dialect import render
+from service.engines.duckdb.compute import DuckDBTable, compute
+from service.engines.duckdb.ingest import ingest
+from service.engines.duckdb.sandbox import Limits, sandbox
+from service.features.errors import ComputeFailed
+from service.features.model import Dataset, FeaturePlan, MediaType, Profile
+from service.features.operations.sql import template
+from service.features.ports import Artifacts
+
+EXPORTS: dict[MediaType, str] = {
+    "text/csv": "COPY (SELECT * FROM READ_PARQUET(:source)) TO :path (FORMAT CSV, HEADER TRUE)",
+    "application/x-ndjson": "COPY (SELECT * FROM READ_PARQUET(:source)) TO :path (FORMAT JSON)",
+}
+
+
+class DuckDBEngine:
+    """Reads uploads and runs plans in this process, each in its own sandbox; see `ports.Engine` for the promises."""
+
+    def __init__(self, artifacts: Artifacts, limits: Limits, scratch: Path) -> None:
+        self._artifacts = artifacts
+        self._limits = limits
+        self._scratch = scratch
+
+    async def ping(self) -> None:
+        """Raises ComputeFailed when no sandbox can be opened and used."""
+        try:
+            async with sandbox(self._limits, scratch=self._scratch, readable=[]) as box:
+                await box.execute(render(exp.select(exp.Literal.number(1)), "duckdb"))
+        except (duckdb.Error, OSError) as error:
+            raise ComputeFailed(f"The engine cannot start ({type(error).__name__}).") from error
+
+    async def ingest(self, source_key: str, media_type: MediaType, target_key: str) -> Profile:
+        """Read an upload, write it as typed Parquet, and profile it."""
+        return await ingest(self._artifacts, self._limits, self._scratch, source_key, media_type, target_key)
+
+    def compute(
+        self, dataset: Dataset, plan: FeaturePlan, *, target: str | None
+    ) -> AbstractAsyncContextManager[DuckDBTable]:
+        """Run the plan and measure each feature."""
+        return compute(self._artifacts, self._limits, self._scratch, dataset, plan, target)
+
+    async def export(self, key: str, media_type: MediaType) -> Path:
+        """Render a published Parquet table into a temporary file that the caller removes.
+
+        Raises ComputeFailed, DeadlineExceeded.
+        """
+        rendered = await asyncio.to_thread(self._temporary)
+        try:
+            async with self._artifacts.local(key) as source:
+                await self._render(source, rendered, media_type)
+        except BaseException:
+            rendered.unlink(missing_ok=True)
+            raise
+        return rendered
+
+    async def _render(self, source: Path, rendered: Path, media_type: MediaType) -> None:
+        if media_type not in EXPORTS:
+            await asyncio.to_thread(shutil.copyfile, source, rendered)
+            return
+        async with sandbox(self._limits, scratch=self._scratch, readable=[source]) as box:
+            written = box.folder / "export"
+            paths = {"source": exp.Literal.string(str(source)), "path": exp.Literal.string(str(written))}
+            try:
+                await box.execute(render(template(EXPORTS[media_type], **paths), "duckdb"))
+            except duckdb.Error as error:
+                raise ComputeFailed(f"The table cannot be exported ({type(error).__name__}).") from None
+            await asyncio.to_thread(written.replace, rendered)
+
+    def _temporary(self) -> Path:
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=self._scratch, prefix="export-", delete=False) as file:
+            return Path(file.name)

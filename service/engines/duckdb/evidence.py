@@ -1,0 +1,199 @@
+"""What can be measured of computed features, in a handful of statements over the table they were computed into.
+
+Counts, extremes and moments are over all rows; so are distinct values, medians, top shares, drift and correlations up
+to `sample.sample_size` rows. Above it the latter come from a sample, and distinct values from a sketch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+from sqlglot import exp
+
+from service.engines.duckdb.association import correlations, target_associations
+from service.engines.duckdb.drift import drifts
+from service.engines.duckdb.sample import FINITE, SAMPLED, Measured, Sample, draw, open_finite, sample_size
+from service.engines.duckdb.statements import Connection
+from service.features.model import FeatureEvidence, FeaturePlan, FeatureStatistics, Profile, ValueCount
+from service.features.operations.compile import COMPUTED, CompiledPlan
+from service.features.operations.registry import source_columns
+from service.features.operations.sql import column, number, template
+
+TOP_VALUES = 10
+LISTED_DISTINCT = 20
+"""Numbers with at most so many distinct values (flags, small counts) have their top values listed, as text has."""
+
+DISTINCT = "COUNT(DISTINCT :x)"
+SKETCHED_DISTINCT = "CASE WHEN MIN(:x) = MAX(:x) THEN 1 ELSE APPROX_COUNT_DISTINCT(:x) END"
+
+
+class Moments(Struct, frozen=True):
+    """One feature's statistics over all rows; None where it has no value, or none that is a number."""
+
+    known: int
+    """Rows with a value that is not NaN or infinite."""
+    distinct: int
+    minimum: float | None = None
+    maximum: float | None = None
+    mean: float | None = None
+    deviation: float | None = None
+
+
+class Top(Struct, frozen=True):
+    """A feature's most frequent values."""
+
+    share: float = 0.0
+    values: tuple[ValueCount, ...] = ()
+
+
+def measure(
+    connection: Connection, compiled: CompiledPlan, plan: FeaturePlan, profile: Profile, target: str | None
+) -> tuple[int, tuple[FeatureEvidence, ...]]:
+    """The rows of the table `computed`, and one measurement for each feature in the plan's order.
+
+    Drift is between halves in time, so it needs row grain, a time column and some hundred rows: a file's order is no
+    time, and entities have none. Raises what `Sandbox.run` raises.
+    """
+    features = open_finite(connection, compiled)
+    rows, computed = _counts(connection, features)
+    moments = _moments(connection, features, exact=rows <= sample_size(len(features)))
+    sample = draw(connection, features, plan, profile, target, rows)
+    medians, tops, drift = (
+        _medians(connection, features),
+        _tops(connection, sample, moments),
+        drifts(connection, sample),
+    )
+    related, telling = correlations(connection, sample), target_associations(connection, sample)
+    hidden = _hidden(plan, profile)
+
+    def evidence(feature: Measured) -> FeatureEvidence:
+        name, found = feature.name, moments[feature.name]
+        return FeatureEvidence(
+            name=name,
+            dtype=feature.dtype,
+            statistics=_statistics(rows, found, medians.get(name), () if name in hidden else tops[name].values),
+            non_finite_ratio=_ratio(computed[name] - found.known, rows),
+            top_share=tops[name].share,
+            drift=drift.get(name),
+            target_association=telling.get(name),
+            correlations=related.get(name, {}),
+        )
+
+    return rows, tuple(evidence(feature) for feature in features)
+
+
+def _hidden(plan: FeaturePlan, profile: Profile) -> set[str]:
+    """Features made of personal columns: their values are not listed."""
+    personal = {known.name for known in profile.columns if known.personal}
+    return {feature.name for feature in plan.features if personal.intersection(source_columns(feature.operation))}
+
+
+def _counts(connection: Connection, features: Sequence[Measured]) -> tuple[int, dict[str, int]]:
+    """Rows of the table, and by feature those with a value, NaN and infinities counted."""
+    asked = [exp.Count(this=column(feature.name, "c")) for feature in features]
+    rows, *computed = connection.query(exp.select(template("COUNT(*)"), *asked).from_(f"{COMPUTED} AS c", copy=False))[
+        0
+    ]
+    return rows, {feature.name: count for feature, count in zip(features, computed, strict=True)}
+
+
+def _statistics(
+    rows: int, moments: Moments, median: float | None, top_values: tuple[ValueCount, ...]
+) -> FeatureStatistics:
+    return FeatureStatistics(
+        count=rows,
+        null_ratio=1.0 - _ratio(moments.known, rows),
+        distinct_count=moments.distinct,
+        minimum=moments.minimum,
+        maximum=moments.maximum,
+        mean=moments.mean,
+        standard_deviation=moments.deviation,
+        median=median,
+        top_values=top_values,
+    )
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0
+
+
+def _moments(connection: Connection, features: Sequence[Measured], *, exact: bool) -> dict[str, Moments]:
+    asked: list[exp.Expr] = []
+    for feature in features:
+        x = column(feature.alias, "f")
+        asked += [exp.Count(this=x), template(DISTINCT if exact else SKETCHED_DISTINCT, x=x)]
+        if feature.numeric:
+            asked += [kind(this=x.copy()) for kind in (exp.Min, exp.Max, exp.Avg, exp.StddevSamp)]
+    values = iter(connection.query(exp.select(*asked).from_(f"{FINITE} AS f", copy=False))[0])
+    return {
+        feature.name: Moments(
+            next(values), next(values), *([_real(next(values)) for _ in range(4)] if feature.numeric else ())
+        )
+        for feature in features
+    }
+
+
+def _medians(connection: Connection, features: Sequence[Measured]) -> dict[str, float | None]:
+    numeric = [feature for feature in features if feature.numeric]
+    if not numeric:
+        return {}
+    asked = [exp.Median(this=column(feature.alias, "s")) for feature in numeric]
+    found = connection.query(exp.select(*asked).from_(f"{SAMPLED} AS s", copy=False))[0]
+    return {feature.name: _real(median) for feature, median in zip(numeric, found, strict=True)}
+
+
+def _tops(connection: Connection, sample: Sample, moments: Mapping[str, Moments]) -> dict[str, Top]:
+    """Values are counted over all rows where they are listed; else the top share is the sample's."""
+    listed = {
+        feature.name
+        for feature in sample.features
+        if not feature.numeric or moments[feature.name].distinct <= LISTED_DISTINCT
+    }
+    statements = [
+        _frequencies(feature, FINITE, TOP_VALUES) if feature.name in listed else _frequencies(feature, SAMPLED, 1)
+        for feature in sample.features
+    ]
+    counts: dict[int, list[tuple[str, int, int]]] = defaultdict(list)
+    for index, value, count, known in connection.query_each(statements):
+        counts[index].append((value, count, known))
+    return {
+        feature.name: _top(feature, counts[feature.index], show=feature.name in listed) for feature in sample.features
+    }
+
+
+def _frequencies(feature: Measured, table: str, limit: int) -> exp.Select:
+    """Value, rows with it and rows with any, of the most frequent values."""
+    x = column(feature.alias, "f")
+    count = template("COUNT(*)")
+    counts = exp.select(number(feature.index), template("CAST(:x AS VARCHAR)", x=x), count, template(KNOWN))
+    counts = counts.from_(f"{table} AS f", copy=False).where(template("NOT :x IS NULL", x=x), copy=False)
+    counts = counts.group_by(x, copy=False).order_by(exp.Ordered(this=count.copy(), desc=True), x, copy=False)
+    ordered = exp.Subquery(this=counts.limit(limit, copy=False), alias=exp.to_identifier("o"))
+    return exp.select("*").from_(ordered, copy=False)
+
+
+KNOWN = "CAST(SUM(COUNT(*)) OVER () AS BIGINT)"
+
+
+def _top(feature: Measured, counts: Sequence[tuple[str, int, int]], *, show: bool) -> Top:
+    if not counts:
+        return Top()
+    ordered = sorted(counts, key=lambda entry: (-entry[1], entry[0]))
+    values = tuple(ValueCount(_rendered(feature, value), count) for value, count, _ in ordered)
+    return Top(ordered[0][1] / ordered[0][2], values if show else ())
+
+
+def _rendered(feature: Measured, value: str) -> str:
+    """The value in words of its own type: integers and booleans are measured as DOUBLE."""
+    if feature.dtype == "integer":
+        return str(int(float(value)))
+    if feature.dtype == "boolean":
+        return "true" if float(value) else "false"
+    return value
+
+
+def _real(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

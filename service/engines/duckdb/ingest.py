@@ -1,0 +1,102 @@
+"""From an upload to typed Parquet and a profile, in bounded memory whatever the file's size.
+
+Text is read once into a compressed file of text cells; types are found over all of them; one statement writes the
+typed file; its statistics become the profile. Python never holds the rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import duckdb
+from sqlglot import exp
+
+from service.engines.duckdb.detect import PreparedText, Stopped, prepare_text
+from service.engines.duckdb.ingest_csv import read_csv
+from service.engines.duckdb.ingest_ndjson import read_ndjson
+from service.engines.duckdb.ingest_parquet import damaged, read_parquet, typed_readings
+from service.engines.duckdb.ingest_source import Source, bounded
+from service.engines.duckdb.ingest_sql import ROW_ID, parquet, run, write_parquet
+from service.engines.duckdb.ingest_types import Reading, read_types
+from service.engines.duckdb.sandbox import Limits, Sandbox, sandbox
+from service.engines.duckdb.statistics import TypedColumn, TypedTable, measure
+from service.features.errors import ComputeOutOfMemory
+from service.features.model import MediaType, Profile
+from service.features.ports import Artifacts
+from service.features.profile import build_profile
+
+T = TypeVar("T")
+
+
+async def ingest(
+    artifacts: Artifacts, limits: Limits, scratch: Path, source_key: str, media_type: MediaType, target_key: str
+) -> Profile:
+    """Read the upload under `source_key`, write it as typed Parquet to `target_key`, and profile it.
+
+    The typed file has unique column names, the types BIGINT, DOUBLE, BOOLEAN, TIMESTAMP (UTC) and VARCHAR, and last
+    the column `__row_id`. Raises DatasetUnreadable with line and column, ComputeOutOfMemory, DeadlineExceeded.
+    """
+    async with artifacts.local(source_key) as upload, sandbox(limits, scratch=scratch, readable=[upload]) as box:
+        try:
+            source = await _read(box, upload, media_type)
+            table, notes = await _write_typed(box, source)
+            columns = await measure(box, table)
+        except ComputeOutOfMemory as error:
+            raise ComputeOutOfMemory(
+                "The dataset needs more memory to read than the engine may use. Send fewer columns or shorter cells."
+            ) from error
+        profile = await asyncio.to_thread(build_profile, table.row_count, columns, bounded(notes))
+        await artifacts.put_file(target_key, table.path)
+    return profile
+
+
+async def _read(box: Sandbox, upload: Path, media_type: MediaType) -> Source:
+    if media_type == "application/vnd.apache.parquet":
+        return await read_parquet(box, upload)
+    claimed, read = ("CSV", read_csv) if media_type == "text/csv" else ("NDJSON", read_ndjson)
+
+    def prepare(stopped: Stopped) -> PreparedText:
+        return prepare_text(upload, box.folder, claimed, stopped)
+
+    return await read(box, await _in_thread(prepare))
+
+
+async def _in_thread(work: Callable[[Stopped], T]) -> T:
+    """Run the work in a thread; when the task is cancelled, tell the thread, and leave only when it has ended."""
+    stop = threading.Event()
+    running = asyncio.ensure_future(asyncio.to_thread(work, stop.is_set))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        stop.set()
+        await asyncio.wait({running})
+        running.exception()  # seen here, so that asyncio does not report it as never retrieved
+        raise
+
+
+async def _write_typed(box: Sandbox, source: Source) -> tuple[TypedTable, tuple[str, ...]]:
+    """Find the types and write the typed file; gives it with the notes on what was chosen."""
+    path = box.folder / "typed.parquet"
+    try:
+        readings = await read_types(box, source)
+        if source.typed:
+            readings |= await typed_readings(box, source)
+        rows = (await run(box, lambda: _typed_query(source, readings, path)))[0][0]
+    except duckdb.Error as error:
+        if source.typed:
+            raise damaged() from error
+        raise
+    columns = tuple(TypedColumn(column.name, readings[column.position].physical) for column in source.columns)
+    chosen = (readings[column.position].note for column in source.columns)
+    return TypedTable(path, rows, columns), (*source.notes, *(note for note in chosen if note is not None))
+
+
+def _typed_query(source: Source, readings: dict[int, Reading], target: Path) -> exp.Expr:
+    values = [exp.alias_(readings[column.position].value, column.name, quoted=True) for column in source.columns]
+    row_id = exp.alias_(exp.cast(exp.column("r"), "BIGINT"), ROW_ID, quoted=True)
+    query = exp.select(*values, row_id, copy=False).from_(parquet(source.path, source.width, row_number=True))
+    return write_parquet(query, target, len(values) + 1)

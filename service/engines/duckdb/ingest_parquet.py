@@ -1,0 +1,147 @@
+"""Reading a Parquet upload: its own types are kept, as far as features have a use for them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import duckdb
+from sqlglot import exp
+
+from service.engines.duckdb.detect import read_head, signature
+from service.engines.duckdb.ingest_source import Source, SourceColumn, no_rows, require_width, unique_names
+from service.engines.duckdb.ingest_sql import (
+    Cells,
+    batches,
+    call,
+    case,
+    long_form,
+    parquet,
+    reference,
+    run,
+    string,
+    write_parquet,
+)
+from service.engines.duckdb.ingest_types import Reading
+from service.engines.duckdb.sandbox import Row, Sandbox
+from service.features.errors import DatasetUnreadable
+
+MAGIC = b"PAR1"
+"""Stands at both ends of every Parquet file (format specification)."""
+
+UNUSABLE = ("BLOB", "BIT", "GEOMETRY")
+"""Types whose values are opaque bytes."""
+
+WIDE_INTEGERS = ("UBIGINT", "HUGEINT", "UHUGEINT")
+PLAIN_TYPES: dict[str, str] = {
+    **dict.fromkeys(("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"), "BIGINT"),
+    **dict.fromkeys(WIDE_INTEGERS, "BIGINT"),
+    **dict.fromkeys(("FLOAT", "DOUBLE", "DECIMAL"), "DOUBLE"),
+    "BOOLEAN": "BOOLEAN",
+    **dict.fromkeys(("DATE", "TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS"), "TIMESTAMP"),
+    **dict.fromkeys(("ENUM", "UUID", "TIME", "TIME_NS", "TIME WITH TIME ZONE", "INTERVAL", '"NULL"'), "VARCHAR"),
+}
+"""What the types without parts become; the rest are times with a zone, and nested values."""
+
+ROW_NUMBER_OPTION = "file_row_number"
+
+
+async def read_parquet(box: Sandbox, path: Path) -> Source:
+    """The upload itself, with the columns that can be used.
+
+    Raises DatasetUnreadable for anything that is not a whole, sound Parquet file with rows.
+    """
+    await asyncio.to_thread(_require_parquet, path)
+    try:
+        described = await box.execute(_describe(path).sql(dialect="duckdb"))
+        rows = await box.execute(exp.select("count(*)").from_(parquet(path, 0)).sql(dialect="duckdb"))
+    except duckdb.Error as error:
+        raise damaged() from error
+    require_width(len(described))
+    if rows[0][0] == 0:
+        raise no_rows("columns")
+    path = await _without_reserved_name(box, path, described)
+    return _source(path, described)
+
+
+def damaged() -> DatasetUnreadable:
+    """The error for a file that begins and ends as Parquet and is not sound inside."""
+    return DatasetUnreadable("The Parquet file is damaged: its contents cannot be decoded. Write and send it again.")
+
+
+def _require_parquet(path: Path) -> None:
+    head = read_head(path, 64)
+    if not head.startswith(MAGIC):
+        found = signature(head)
+        looks = f", but it looks like {found}" if found else ", but it does not begin as one"
+        raise DatasetUnreadable(f"The file was sent as Parquet{looks}. Send a Parquet file, or name its true type.")
+    with path.open("rb") as file:
+        file.seek(-min(len(MAGIC), path.stat().st_size), 2)
+        if file.read() != MAGIC or path.stat().st_size < 3 * len(MAGIC):
+            raise DatasetUnreadable("The Parquet file is cut off: its end is missing. Send the whole file again.")
+
+
+def _describe(path: Path) -> exp.Expr:
+    return exp.Describe(this=exp.select("*").from_(parquet(path, 0)))
+
+
+async def _without_reserved_name(box: Sandbox, path: Path, described: list[Row]) -> Path:
+    """The file, rewritten with other names where one of its own would hide the engine's row numbers."""
+    if all(row[0].casefold() != ROW_NUMBER_OPTION for row in described):
+        return path
+    target, width = box.folder / "renamed.parquet", len(described)
+    try:
+        await run(box, lambda: write_parquet(exp.select("*").from_(parquet(path, width)), target, width))
+    except duckdb.Error as error:
+        raise damaged() from error
+    return target
+
+
+def _source(path: Path, described: list[Row]) -> Source:
+    usable = [(position, row[0], row[1]) for position, row in enumerate(described) if not row[1].startswith(UNUSABLE)]
+    if not usable:
+        raise DatasetUnreadable("No column of the Parquet file holds values that features can be computed from.")
+    left_out = [f"column {row[0]!r} of type {row[1]}: left out" for row in described if row[1].startswith(UNUSABLE)]
+    names, renamed = unique_names([name for _, name, _ in usable])
+    columns = tuple(SourceColumn(name, position, kind) for name, (position, _, kind) in zip(names, usable, strict=True))
+    return Source(path, len(described), columns, notes=(*left_out, *renamed), typed=True)
+
+
+async def typed_readings(box: Sandbox, source: Source) -> dict[int, Reading]:
+    """The reading of each column whose type the file gives, by position; text columns are read as all text is."""
+    wide = [column for column in source.columns if column.type in WIDE_INTEGERS]
+    overflowing = await _overflowing(box, source, wide)
+    return {
+        column.position: _reading(column, overflowing=column.position in overflowing)
+        for column in source.columns
+        if column.type != "VARCHAR"
+    }
+
+
+async def _overflowing(box: Sandbox, source: Source, wide: list[SourceColumn]) -> set[int]:
+    """Positions of the columns with integers over 64 bits."""
+    cells: Cells = [(column.position, exp.cast(reference(column.position), "VARCHAR")) for column in wide]
+    lost = call("count", case((_try_bigint(exp.column("v")).is_(exp.null()), exp.true())))
+    found: set[int] = set()
+    for batch in batches(cells):
+        form = long_form(parquet(source.path, source.width), batch)
+        query = exp.select("k", exp.alias_(lost.copy(), "lost")).from_(form).group_by("k")
+        found |= {position for position, count in await run(box, lambda query=query: query) if count}
+    return found
+
+
+def _try_bigint(value: exp.Expr) -> exp.Expr:
+    return exp.TryCast(this=value, to=exp.DataType.build("BIGINT"))
+
+
+def _reading(column: SourceColumn, *, overflowing: bool) -> Reading:
+    value = reference(column.position)
+    kind = "LIST" if column.type.endswith("]") else column.type.partition("(")[0]
+    physical = "DOUBLE" if overflowing else PLAIN_TYPES.get(kind)
+    if physical is not None:
+        note = f"{column.name!r}: integers over 64 bits, kept as DOUBLE" if overflowing else None
+        return Reading(physical, exp.TryCast(this=value, to=exp.DataType.build(physical)), note)
+    if kind.startswith("TIMESTAMP"):
+        return Reading("TIMESTAMP", exp.AtTimeZone(this=value, zone=string("UTC")), f"{column.name!r}: times in UTC")
+    nested = exp.cast(call("to_json", value), "VARCHAR")
+    return Reading("VARCHAR", nested, f"{column.name!r}: nested values, as JSON text")

@@ -1,0 +1,334 @@
+"""Raw statistics of every column of a typed file, in a handful of statements however wide it is.
+
+Exact over all rows: counts, extremes, means, deviations, lengths. Exact up to a size and then estimated, always by a
+method that gives equal data equal numbers: distinct counts (HyperLogLog), quantiles and shapes of values (rows chosen
+by a hash of their position). Means and deviations are rounded, because threads add in different orders.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+from sqlglot import exp
+
+from service.engines.duckdb.ingest_sql import (
+    Cells,
+    batches,
+    call,
+    case,
+    holds,
+    long_form,
+    matches,
+    number,
+    one_of,
+    parquet,
+    reference,
+    run,
+    string,
+)
+from service.engines.duckdb.sandbox import Row, Sandbox
+from service.features.model import ValueCount
+from service.features.personal import GIVEN_NAME_SHAPE, GIVEN_NAMES, OTHER_SHAPES, PART_OF_VALUE, WHOLE_VALUE
+from service.features.profile import SHOWN_CHARACTERS, RawColumn
+
+SAMPLE_ROWS = 250_000
+"""Rows for quantiles and shapes of values: all of them up to here; beyond, a quantile's rank is off by about 0.1 %."""
+SAMPLE_CELLS = 8_000_000
+"""Cells of a sample held at once, 8 bytes each."""
+COUNTED_ROWS = 50_000
+COUNTED_DISTINCT = 20_000
+"""Every value of a column is counted when the table has at most so many rows, or the column about so many values."""
+COUNTED_GROUPS = 5_000_000
+"""Values counted in one statement."""
+CHECKED_COLUMNS = 32
+"""Columns of a large table whose values seem all different, and are counted one by one to be sure."""
+SEEMS_UNIQUE = 0.9
+"""HyperLogLog can be off by that much at worst."""
+TOP_VALUES = 10
+EXAMPLES = 5
+HEAD_ROWS = 256
+"""Rows that examples come from."""
+SUMMABLE = 1e150
+"""Larger magnitudes are left out of means and deviations: their squares have no double."""
+DIGITS = 10
+"""Significant digits kept of means and deviations."""
+PHYSICAL_TYPES = ("BIGINT", "DOUBLE", "BOOLEAN", "TIMESTAMP", "VARCHAR")
+QUANTILES = {"p05": "0.05", "p25": "0.25", "p50": "0.5", "p75": "0.75", "p95": "0.95"}
+
+
+class TypedColumn(Struct, frozen=True):
+    """A column of a typed file."""
+
+    name: str
+    physical: str
+
+
+class TypedTable(Struct, frozen=True):
+    """A typed file; its last column, after `columns`, is the row's position."""
+
+    path: Path
+    row_count: int
+    columns: tuple[TypedColumn, ...]
+
+    @property
+    def scan(self) -> exp.Table:
+        """The file, its columns called by position, the row's position being the last."""
+        return parquet(self.path, len(self.columns) + 1)
+
+    def cells(self, *physical: str) -> Cells:
+        """The columns of the given types; of DOUBLE ones the finite values."""
+        return [
+            (position, _finite(reference(position)) if column.physical == "DOUBLE" else reference(position))
+            for position, column in enumerate(self.columns)
+            if column.physical in physical
+        ]
+
+    def rows_where(self, limit: int) -> exp.Expr | None:
+        """Condition that keeps about `limit` rows, the same ones every time; None when there are no more."""
+        step = math.ceil(self.row_count / limit)
+        if step <= 1:
+            return None
+        chosen = exp.Mod(this=call("hash", reference(len(self.columns))), expression=number(step))
+        return exp.EQ(this=chosen, expression=number(0))
+
+
+_Measured = dict[int, dict[str, Any]]
+"""Keyword arguments of each column's RawColumn, by position."""
+
+
+async def measure(box: Sandbox, table: TypedTable) -> tuple[RawColumn, ...]:
+    """The statistics of every column, in order."""
+    measured: _Measured = {position: {"non_null": 0} for position in range(len(table.columns))}
+    for part in (_totals, _value_counts, _unique_counts, _quantiles, _examples, _shapes):
+        for position, values in (await part(box, table, measured)).items():
+            measured[position] |= values
+    return tuple(
+        RawColumn(name=column.name, position=position, physical_type=column.physical, **_settled(measured[position]))
+        for position, column in enumerate(table.columns)
+    )
+
+
+def _settled(values: dict[str, Any]) -> dict[str, Any]:
+    """The values as the profile takes them: no more distinct values than values, examples wherever there are values."""
+    examples = values.get("examples") or tuple(value.value for value in values.get("top_values", ())[:EXAMPLES])
+    return values | {"examples": examples, "distinct": min(values.get("distinct", 0), values["non_null"])}
+
+
+def _finite(value: exp.Expr) -> exp.Expr:
+    return case((call("isfinite", value), value)).copy()
+
+
+async def _each(
+    box: Sandbox, table: TypedTable, cells: Cells, select: Sequence[exp.Expr], size: int = 1000
+) -> list[Row]:
+    """Aggregates of each column in long form: rows of the position and the aggregates."""
+    rows: list[Row] = []
+    for batch in batches(cells, size):
+        rows += await run(
+            box,
+            lambda batch=batch: (
+                exp.select("k", *(item.copy() for item in select)).from_(long_form(table.scan, batch)).group_by("k")
+            ),
+        )
+    return rows
+
+
+# ------------------------------------------------------------------------------------------------ totals of all rows
+
+
+async def _totals(box: Sandbox, table: TypedTable, _: _Measured) -> _Measured:
+    value = exp.column("v")
+    counts = [call("count", value), call("approx_count_distinct", value)]
+    found: _Measured = {}
+    for physical, names, extra in _total_expressions(value):
+        cells = table.cells(physical)
+        if physical == "BOOLEAN":
+            cells = [(position, exp.cast(cell, "BIGINT")) for position, cell in cells]
+        for position, count, distinct, *rest in await _each(box, table, cells, [*counts, *extra]):
+            found[position] = {"non_null": count, "distinct": distinct, "exact": False}
+            found[position] |= dict(zip(names, rest, strict=True))
+    await _add_non_finite(box, table, found)
+    return {position: _rounded(values) for position, values in found.items()}
+
+
+def _total_expressions(value: exp.Expr) -> list[tuple[str, tuple[str, ...], Sequence[exp.Expr]]]:
+    """For each physical type the statistics' names and expressions."""
+    small = exp.LTE(this=call("abs", value), expression=exp.Literal.number(repr(SUMMABLE)))
+    summable = case((small, exp.cast(value, "DOUBLE")))
+    spread = [call("avg", summable), call("stddev_samp", summable)]
+    extremes = [call("min", value), call("max", value)]
+    length = call("length", value)
+    spaces = exp.Sub(this=length, expression=call("length", call("replace", value, string(" "), string(""))))
+    words = exp.Add(this=call("avg", spaces), expression=number(1))
+    moments = [exp.cast(extreme, "VARCHAR") for extreme in extremes]
+    statistics = ("minimum", "maximum", "mean", "standard_deviation")
+    return [
+        ("BIGINT", statistics, [*extremes, *spread]),
+        ("DOUBLE", statistics, [*extremes, *spread]),
+        ("BOOLEAN", ("mean",), [call("avg", value)]),
+        ("TIMESTAMP", ("minimum", "maximum"), moments),
+        ("VARCHAR", ("mean_length", "longest", "mean_words"), [call("avg", length), call("max", length), words]),
+    ]
+
+
+async def _add_non_finite(box: Sandbox, table: TypedTable, found: _Measured) -> None:
+    """Count NaN and infinite values, which the other statistics leave out; they are values, not missing ones."""
+    plain: Cells = [(position, reference(position)) for position, _ in table.cells("DOUBLE")]
+    for position, count in await _each(box, table, plain, [call("count", exp.column("v"))]):
+        values = found.setdefault(position, {"non_null": 0, "distinct": 0, "exact": True})
+        values["non_finite"] = count - values["non_null"]
+        values["non_null"] = count
+
+
+def _rounded(values: dict[str, Any]) -> dict[str, Any]:
+    """Means and deviations without the digits that depend on the order of addition; instants in ISO 8601."""
+    scale = max(abs(values.get("mean") or 0.0), values.get("standard_deviation") or 0.0)
+    for name in ("mean", "standard_deviation", "mean_length", "mean_words"):
+        if isinstance(number := values.get(name), int | float):
+            values[name] = _significant(number, scale if name in {"mean", "standard_deviation"} else abs(number))
+    for name in ("minimum", "maximum"):
+        if isinstance(moment := values.get(name), str):
+            values[name] = moment.replace(" ", "T", 1)
+    return values
+
+
+def _significant(value: float, scale: float) -> float:
+    if scale == 0:
+        return 0.0
+    places = DIGITS - 1 - math.floor(math.log10(scale))
+    return round(value, places) if places < 300 else value  # noqa: PLR2004 - round() itself fails near the smallest doubles
+
+
+# ----------------------------------------------------------------------------------------------- values and examples
+
+
+async def _value_counts(box: Sandbox, table: TypedTable, measured: _Measured) -> _Measured:
+    """The most frequent values, ties in the order of the values, and how many there are, of columns with few enough."""
+    found: _Measured = {}
+    for physical in PHYSICAL_TYPES:
+        cells = [cell for cell in table.cells(physical) if _countable(table, measured[cell[0]])]
+        most = max((measured[position].get("distinct", 1) for position, _ in cells), default=1)
+        for batch in batches(cells, min(max(COUNTED_GROUPS // max(most, 1), 1), 1000)):
+            for position, value, count, distinct in await run(box, lambda batch=batch: _count_query(table, batch)):
+                entry = found.setdefault(position, {"distinct": distinct, "exact": True, "top_values": ()})
+                entry["top_values"] = (*entry["top_values"], ValueCount(_clean(value), count))
+    return found
+
+
+def _countable(table: TypedTable, values: Mapping[str, Any]) -> bool:
+    return table.row_count <= COUNTED_ROWS or values.get("distinct", 0) <= COUNTED_DISTINCT
+
+
+def _count_query(table: TypedTable, cells: Cells) -> exp.Expr:
+    groups = exp.select("k", "v", exp.alias_(call("count", exp.Star()), "n"))
+    groups = groups.from_(long_form(table.scan, cells)).group_by("k", "v")
+    distinct = exp.Window(this=call("count", exp.Star()), partition_by=[exp.column("k")])
+    order = exp.Order(expressions=[exp.Ordered(this=exp.column("n"), desc=True), exp.Ordered(this=exp.column("v"))])
+    rank = exp.Window(this=call("row_number"), partition_by=[exp.column("k")], order=order)
+    ranked = exp.select("k", "v", "n", exp.alias_(distinct, "d"), exp.alias_(rank, "place")).from_(groups.subquery())
+    kept = exp.LTE(this=exp.column("place"), expression=number(TOP_VALUES))
+    return (
+        exp.select("k", _shown(exp.column("v")), "n", "d").from_(ranked.subquery()).where(kept).order_by("k", "place")
+    )
+
+
+def _shown(value: exp.Expr) -> exp.Expr:
+    """The value as text; one character more than is ever shown tells a long one."""
+    return call("left", exp.cast(value, "VARCHAR"), number(SHOWN_CHARACTERS + 1))
+
+
+def _clean(text: str) -> str:
+    """Without NUL, which databases do not take as text."""
+    return text.replace("\0", "")
+
+
+async def _unique_counts(box: Sandbox, table: TypedTable, measured: _Measured) -> _Measured:
+    """Exact distinct counts for the columns of a large table whose values seem all different."""
+    seeming = [
+        position
+        for position, _ in table.cells("BIGINT", "VARCHAR")
+        if not measured[position].get("exact", True)
+        and measured[position]["distinct"] >= SEEMS_UNIQUE * measured[position]["non_null"]
+    ]
+    found: _Measured = {}
+    for position in seeming[:CHECKED_COLUMNS]:
+        distinct = exp.Count(this=exp.Distinct(expressions=[reference(position)]))
+        rows = await run(box, lambda distinct=distinct: exp.select(distinct).from_(table.scan))
+        found[position] = {"distinct": rows[0][0], "exact": True}
+    return found
+
+
+async def _examples(box: Sandbox, table: TypedTable, _: _Measured) -> _Measured:
+    """The first distinct values of the file's first rows."""
+    row = reference(len(table.columns))
+    first = exp.LT(this=row.copy(), expression=number(HEAD_ROWS))
+    every = [(position, _shown(cell)) for position, cell in table.cells(*PHYSICAL_TYPES)]
+
+    def query(cells: Cells) -> exp.Expr:
+        form = long_form(table.scan, cells, exp.alias_(row.copy(), "r"), where=first.copy())
+        seen = exp.select("k", "v", exp.alias_(call("min", exp.column("r")), "r")).from_(form).group_by("k", "v")
+        order = exp.Order(expressions=[exp.Ordered(this=exp.column("r"))])
+        place = exp.Window(this=call("row_number"), partition_by=[exp.column("k")], order=order)
+        placed = exp.select("k", "v", "r", exp.alias_(place, "place")).from_(seen.subquery())
+        kept = exp.LTE(this=exp.column("place"), expression=number(EXAMPLES))
+        return exp.select("k", "v").from_(placed.subquery()).where(kept).order_by("k", "r")
+
+    found: _Measured = {}
+    for batch in batches(every):
+        for position, value in await run(box, lambda batch=batch: query(batch)):
+            entry = found.setdefault(position, {"examples": ()})
+            entry["examples"] = (*entry["examples"], _clean(value))
+    return found
+
+
+# -------------------------------------------------------------------------------------------------- sampled statistics
+
+
+async def _quantiles(box: Sandbox, table: TypedTable, _: _Measured) -> _Measured:
+    numbers = [(position, exp.cast(cell, "DOUBLE")) for position, cell in table.cells("BIGINT", "DOUBLE")]
+    points = exp.array(*(exp.Literal.number(point) for point in QUANTILES.values()))
+    small = exp.LTE(this=call("abs", exp.column("v")), expression=exp.Literal.number(repr(SUMMABLE)))
+    aggregate = call("quantile_cont", case((small, exp.column("v"))), points)
+    size = min(max(SAMPLE_CELLS // min(max(table.row_count, 1), SAMPLE_ROWS), 1), 1000)
+    where = table.rows_where(SAMPLE_ROWS)
+    found: _Measured = {}
+    for batch in batches(numbers, size):
+        rows = await run(
+            box,
+            lambda batch=batch: (
+                exp.select("k", aggregate.copy()).from_(long_form(table.scan, batch, where=where)).group_by("k")
+            ),
+        )
+        for position, values in rows:
+            found[position] = {"quantiles": dict(zip(QUANTILES, values, strict=True)) if values else {}}
+    return found
+
+
+async def _shapes(box: Sandbox, table: TypedTable, _: _Measured) -> _Measured:
+    """Share of a text column's values of each shape that tells personal data and identifiers."""
+    value = exp.column("v")
+    whole = WHOLE_VALUE | OTHER_SHAPES
+    tests: dict[str, exp.Expr] = {name: matches(value, pattern) for name, pattern in whole.items()}
+    tests |= {name: holds(value, pattern) for name, pattern in PART_OF_VALUE.items()}
+    first_word = call("lower", call("split_part", value, string(" "), number(1)))
+    tests[GIVEN_NAME_SHAPE] = one_of(first_word, sorted(GIVEN_NAMES))
+    shares = [call("avg", case((test, number(1)), otherwise=number(0))) for test in tests.values()]
+    where = table.rows_where(SAMPLE_ROWS)
+    found: _Measured = {}
+    for batch in batches(table.cells("VARCHAR")):
+        rows = await run(
+            box,
+            lambda batch=batch: (
+                exp.select("k", *(share.copy() for share in shares))
+                .from_(long_form(table.scan, batch, where=where))
+                .group_by("k")
+            ),
+        )
+        for position, *values in rows:
+            shapes = {name: share for name, share in zip(tests, values, strict=True) if share}
+            found[position] = {"shapes": shapes}
+    return found

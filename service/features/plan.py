@@ -1,0 +1,212 @@
+"""Decides on a proposed plan: it may run only when nothing is found against it.
+
+A planner is not trusted. Every column it names, every literal and every cost is checked here against the dataset's
+profile and the client's options; each fault says where it is and how to mend it, so that a planner can try again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import Literal
+
+from msgspec import Struct
+
+from service.features.model import ColumnProfile, ExtractionOptions, FeaturePlan, PlannedFeature, Profile
+from service.features.operations import types as op
+from service.features.operations.literals import LiteralUnfit, convert, feature_type
+from service.features.operations.registry import (
+    ENTITY,
+    NUMBER,
+    TIME,
+    VALUE_KINDS,
+    Accepted,
+    named_columns,
+    predicates,
+    source_columns,
+    spec_of,
+)
+from service.features.operations.types import AnyOperation, Predicate
+
+Reason = Literal["schema", "unknown_column", "type_mismatch", "leakage", "cost", "name", "grain", "other"]
+
+MAX_COLUMNS_LISTED = 50
+MAX_NAME_SHOWN = 80
+MAX_SORTED_CELLS = 500_000_000
+"""Rows x features that need the rows sorted or grouped anew (windows, ranks, distinct counts, medians): what two
+threads get through in a few minutes. A plan above it is refused rather than run into the deadline."""
+
+SORTING: frozenset[type] = frozenset({
+    op.QuantileBin, op.PercentRank, op.PreviousValue, op.ChangeFromPrevious, op.DaysSincePrevious, op.RollingStatistic,
+    op.RollingCount, op.CumulativeCount, op.CountDistinct, op.Quantile, op.ActiveDays, op.MostFrequent, op.TopShare,
+    op.Entropy, op.LastValue, op.FirstValue,
+})  # fmt: skip
+
+
+class Fault(Struct, frozen=True):
+    """One thing against a plan, written for whoever proposed it."""
+
+    reason: Reason
+    field: str
+    """Path into the plan, such as `features[3].operation.column`."""
+    message: str
+
+
+def validate(plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> tuple[Fault, ...]:
+    """Everything that is wrong with the plan; empty when it may run."""
+    return (
+        *_keys(plan, profile, options),
+        *_names(plan),
+        *_repetitions(plan),
+        *_cost(plan, profile, options),
+        *(
+            fault
+            for index, feature in enumerate(plan.features)
+            for fault in _feature(f"features[{index}].operation", feature, plan, profile, options)
+        ),
+    )
+
+
+def _keys(plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> Iterator[Fault]:
+    if plan.grain == "entity" and plan.entity is None:
+        yield Fault("grain", "entity", "a plan of grain 'entity' names the column that tells the entities apart")
+    if options.entity is not None and plan.entity != options.entity:
+        yield Fault("grain", "entity", f"the client fixed the entity: it must be {_shown(options.entity)}")
+    if options.time is not None and plan.time != options.time:
+        yield Fault("other", "time", f"the client fixed the time column: it must be {_shown(options.time)}")
+    for field, name, accepted in (("entity", plan.entity, ENTITY), ("time", plan.time, TIME)):
+        if name is not None:
+            yield from _column(field, name, accepted, profile, options)
+
+
+def _names(plan: FeaturePlan) -> Iterator[Fault]:
+    keys = {name.casefold() for name in (plan.entity, plan.time) if name is not None}
+    seen: set[str] = set()
+    for index, feature in enumerate(plan.features):
+        if feature.name in keys:
+            yield Fault("name", f"features[{index}].name", "it is the name of the entity or time column")
+        if feature.name in seen:
+            yield Fault("name", f"features[{index}].name", "another feature of the plan has that name")
+        seen.add(feature.name)
+
+
+def _repetitions(plan: FeaturePlan) -> Iterator[Fault]:
+    first: dict[AnyOperation, int] = {}
+    for index, feature in enumerate(plan.features):
+        earlier = first.setdefault(feature.operation, index)
+        if earlier != index:
+            yield Fault("other", f"features[{index}].operation", f"features[{earlier}] already computes the same")
+
+
+def _cost(plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> Iterator[Fault]:
+    if len(plan.features) > options.max_features:
+        yield Fault("cost", "features", f"{len(plan.features)} features; the client asked for {options.max_features}")
+    sorting = sum(_sorts(feature.operation) for feature in plan.features)
+    if sorting * profile.row_count > MAX_SORTED_CELLS:
+        most = MAX_SORTED_CELLS // profile.row_count
+        yield Fault(
+            "cost",
+            "features",
+            f"{sorting} features sort {profile.row_count} rows; at most {most} can (windows, ranks, distinct counts)",
+        )
+
+
+def _sorts(operation: AnyOperation) -> bool:
+    return type(operation) in SORTING or getattr(operation, "function", None) == "median"
+
+
+def _feature(
+    path: str, feature: PlannedFeature, plan: FeaturePlan, profile: Profile, options: ExtractionOptions
+) -> Iterator[Fault]:
+    operation, spec = feature.operation, spec_of(feature.operation)
+    if spec.grain != plan.grain:
+        yield Fault("grain", path, f"{spec.kind} is an operation of grain {spec.grain!r}; the plan's is {plan.grain!r}")
+    for field, name in named_columns(operation).items():
+        yield from _column(f"{path}.{field}", name, spec.columns[field], profile, options)
+    for place, predicate in predicates(operation).items():
+        yield from _predicate(f"{path}.{place}", predicate, profile, options)
+    yield from _bearings(path, operation, plan)
+    yield from _publication(path, operation, profile)
+
+
+def _column(field: str, name: str, accepted: Accepted, profile: Profile, options: ExtractionOptions) -> Iterator[Fault]:
+    column = profile.column(name)
+    if column is None:
+        yield Fault("unknown_column", field, _unknown(name, profile))
+        return
+    if not _fits(column, accepted):
+        wanted = ", ".join(sorted(accepted))
+        yield Fault("type_mismatch", field, f"{_shown(name)} is {column.logical_type}; this needs one of {wanted}")
+    if name == options.target:
+        yield Fault("leakage", field, f"{_shown(name)} is the target: no feature may read it")
+
+
+def _fits(column: ColumnProfile, accepted: Accepted) -> bool:
+    """A category that is stored as numbers (a grade 1 … 5) serves as a number, too."""
+    coded = column.logical_type == "categorical" and feature_type(column) in {"integer", "number"}
+    return column.logical_type in accepted or (coded and accepted == NUMBER)
+
+
+def _predicate(path: str, predicate: Predicate, profile: Profile, options: ExtractionOptions) -> Iterator[Fault]:
+    column = profile.column(predicate.column)
+    if column is None:
+        yield Fault("unknown_column", f"{path}.column", _unknown(predicate.column, profile))
+        return
+    if predicate.column == options.target:
+        yield Fault("leakage", f"{path}.column", f"{_shown(predicate.column)} is the target: no feature may read it")
+    if wanted := _arity_fault(predicate):
+        yield Fault("schema", f"{path}.values", f"{predicate.comparison} takes {wanted}")
+        return
+    for index, value in enumerate(predicate.values):
+        try:
+            convert(value, column, predicate.comparison)
+        except LiteralUnfit as unfit:
+            yield Fault("type_mismatch", f"{path}.values[{index}]", str(unfit))
+
+
+def _arity_fault(predicate: Predicate) -> str | None:
+    count = len(predicate.values)
+    if predicate.comparison in {"is_null", "not_null"}:
+        return "no value" if count else None
+    if predicate.comparison in {"in", "not_in"}:
+        return None if count else "one value or more"
+    return None if count == 1 else "exactly one value"
+
+
+def _bearings(path: str, operation: AnyOperation, plan: FeaturePlan) -> Iterator[Fault]:
+    """What the operation says of entity and time must be what the plan says."""
+    for field, planned in (("entity", plan.entity), ("time", plan.time)):
+        named = getattr(operation, field, None)
+        if named is not None and named != planned:
+            should = "set it on the plan, too" if planned is None else f"the plan's is {_shown(planned)}"
+            yield Fault(
+                "grain" if field == "entity" else "other", f"{path}.{field}", f"differs from the plan: {should}"
+            )
+    if getattr(operation, "last_days", None) is not None and plan.time is None:
+        yield Fault("other", f"{path}.last_days", "needs the plan's time column: set the plan's time")
+    if isinstance(operation, op.HourShare) and operation.from_hour == operation.to_hour:
+        yield Fault("other", f"{path}.to_hour", "an empty span of hours: from_hour and to_hour are equal")
+
+
+def _publication(path: str, operation: AnyOperation, profile: Profile) -> Iterator[Fault]:
+    """A personal column's own values never leave the engine."""
+    kind = spec_of(operation).kind
+    if kind in VALUE_KINDS:
+        for name in source_columns(operation)[:1]:
+            column = profile.column(name)
+            if column is not None and column.personal:
+                yield Fault("other", f"{path}.column", f"{kind} would publish values of the personal {_shown(name)}")
+
+
+def _unknown(name: str, profile: Profile) -> str:
+    names = [column.name for column in profile.columns]
+    by_folded = {column.casefold(): column for column in names}
+    near = [by_folded[match] for match in get_close_matches(name.casefold(), by_folded, n=3, cutoff=0.6)]
+    hint = f"; did you mean {' or '.join(map(_shown, near))}?" if near else "."
+    listed = ", ".join(map(_shown, names[:MAX_COLUMNS_LISTED]))
+    more = f" and {len(names) - MAX_COLUMNS_LISTED} more" if len(names) > MAX_COLUMNS_LISTED else ""
+    return f"the dataset has no column {_shown(name)}{hint} Its columns: {listed}{more}"
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= MAX_NAME_SHOWN else name[: MAX_NAME_SHOWN - 1] + "…")

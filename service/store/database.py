@@ -1,0 +1,138 @@
+"""The PostgreSQL database: its connections, its schema, and the store on it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Literal
+
+from opentelemetry.instrumentation.sqlalchemy.engine import (  # pyright: ignore[reportMissingTypeStubs] -- it ships none
+    EngineTracer,
+)
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.trace import TracerProvider
+from sqlalchemy import URL, QueuePool, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from service.store.failures import database_errors
+from service.store.schema import current_revision, upgrade
+from service.store.unit_of_work import SqlStore
+
+SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
+DRIVER = "postgresql+psycopg"
+CONNECT_SECONDS = 5
+STATEMENT_MILLISECONDS = 30_000
+"""All statements go by key; one that takes longer waits for something that does not come."""
+IDLE_IN_TRANSACTION_MILLISECONDS = 60_000
+"""A transaction whose process hangs gives its locks up."""
+RECYCLE_SECONDS = 1800
+"""Connections are renewed before a firewall between forgets them."""
+
+_SESSION = (
+    f"-c timezone=UTC -c statement_timeout={STATEMENT_MILLISECONDS} "
+    f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_MILLISECONDS}"
+)
+
+
+class Database:
+    """One pool of connections, and what is built on it."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._store = SqlStore(engine)
+
+    @property
+    def store(self) -> SqlStore:
+        """The store; its units of work also give the `connection` that they run on."""
+        return self._store
+
+    async def migrate(self) -> None:
+        """Bring the schema to this release's revision; any number of processes may do so at once.
+
+        Raises DatabaseTooNew and DependencyUnavailable.
+        """
+        with database_errors():
+            await asyncio.to_thread(upgrade, self._engine.url, _connect_args(self._engine.url))
+
+    async def revision(self) -> str | None:
+        """The revision of the database's schema; None for an empty database. Raises DependencyUnavailable."""
+        with database_errors():
+            async with self._engine.connect() as connection:
+                return await connection.run_sync(current_revision)
+
+    def pool_connections(self) -> dict[Literal["in_use", "idle"], int]:
+        """Open connections by what they do."""
+        pool = self._engine.pool
+        if not isinstance(pool, QueuePool):
+            raise TypeError(type(pool).__name__)
+        return {"in_use": pool.checkedout(), "idle": pool.checkedin()}
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._engine.dispose()
+
+
+def open_database(
+    url: str,
+    *,
+    pool_size: int,
+    max_overflow: int,
+    pool_timeout: float,
+    tracer_provider: TracerProvider | None = None,
+) -> Database:
+    """The database at a `postgresql://` address; nothing connects before it is used.
+
+    `pool_timeout` is in seconds. With a tracer provider every statement is a span, without its parameters. Raises
+    ValueError for an address that is none, with a message that does not repeat it.
+    """
+    address = _address(url)
+    engine = create_async_engine(
+        address,
+        pool_size=pool_size,
+        max_overflow=max_overflow,
+        pool_timeout=pool_timeout,
+        pool_pre_ping=True,
+        pool_recycle=RECYCLE_SECONDS,
+        hide_parameters=True,
+        connect_args=_connect_args(address, _SESSION),
+    )
+    if tracer_provider is not None:
+        _trace(engine, tracer_provider)
+    return Database(engine)
+
+
+def _address(url: str) -> URL:
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme not in SCHEMES:
+        shown = f" {scheme}://" if separator and re.fullmatch(r"[a-z0-9+.-]{1,40}", scheme) else ""
+        raise ValueError(f"The database address must begin with postgresql://, not{shown or ' with something else'}.")
+    try:
+        return make_url(url).set(drivername=DRIVER)
+    except (ArgumentError, ValueError):
+        raise ValueError("The database address cannot be read; it looks like postgresql://user@host/name.") from None
+
+
+def _connect_args(address: URL, session: str = "") -> dict[str, object]:
+    """What the driver is told beside the address, which may say otherwise."""
+    defaults: dict[str, object] = {
+        "application_name": "feature-agent",
+        "connect_timeout": CONNECT_SECONDS,
+        "keepalives_idle": 30,
+        "keepalives_interval": 10,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 30_000,
+    }
+    chosen = {name: value for name, value in defaults.items() if name not in address.query}
+    return {**chosen, "options": f"{session} {address.query.get('options', '')}".strip()}
+
+
+def _trace(engine: AsyncEngine, provider: TracerProvider) -> None:
+    """Give this engine's statements spans.
+
+    The instrumentor itself would also wrap SQLAlchemy's constructors, trace all engines of the process with the
+    first one's provider, and add a span for each use of a pooled connection.
+    """
+    tracer = provider.get_tracer("opentelemetry.instrumentation.sqlalchemy")
+    usage = NoOpMeterProvider().get_meter(__name__).create_up_down_counter("db.client.connections.usage")
+    EngineTracer(tracer, engine.sync_engine, usage)

@@ -1,0 +1,38 @@
+"""What goes wrong on the way to the database, in the domain's words."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from service.features.errors import DependencyUnavailable
+
+POOL_RETRY_SECONDS = 1.0
+"""A connection of a busy pool is soon free."""
+OUTAGE_RETRY_SECONDS = 3.0
+"""A failover or restart takes a few seconds."""
+
+
+@contextmanager
+def database_errors() -> Generator[None]:
+    """Raise DependencyUnavailable for a database that is away, overloaded or too slow; let other errors pass.
+
+    The message is the same for all causes: the driver's own may name hosts and accounts. It stays in `__cause__`.
+    """
+    try:
+        yield
+    except PoolTimeout as error:
+        raise DependencyUnavailable("All database connections are in use.", retry_after=POOL_RETRY_SECONDS) from error
+    except (OperationalError, InterfaceError) as error:
+        raise _outage() from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise _outage() from error
+        raise
+
+
+def _outage() -> DependencyUnavailable:
+    return DependencyUnavailable("The database does not answer.", retry_after=OUTAGE_RETRY_SECONDS)

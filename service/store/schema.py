@@ -1,0 +1,57 @@
+"""The database's schema: which revision it is at, and how it comes to this release's."""
+
+from __future__ import annotations
+
+import threading
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, Connection, NullPool, create_engine, func, select, text
+
+from service.features.errors import DependencyUnavailable
+
+MIGRATION_LOCK = 0x66656174_6D696772
+"""Key of the advisory lock that migrations hold: "feat" and "migr" in ASCII."""
+LOCK_PATIENCE = "120s"
+
+# alembic keeps the migration that runs in variables of its modules: one at a time in a process.
+_ALEMBIC = threading.Lock()
+
+
+class DatabaseTooNew(DependencyUnavailable):
+    """A newer release has migrated the database; waiting does not help."""
+
+    retryable = False
+
+
+def current_revision(connection: Connection) -> str | None:
+    """The database's revision; None for an empty database."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def upgrade(url: URL, connect_args: dict[str, object]) -> None:
+    """Bring the database to this release's revision, in one transaction. Blocks.
+
+    Processes that start together wait for the first of them: without the lock all but one would fail on a table that
+    another has just created. Raises DatabaseTooNew, and what SQLAlchemy raises for a database that is away.
+    """
+    engine = create_engine(url, poolclass=NullPool, connect_args=connect_args, hide_parameters=True)
+    with _ALEMBIC, engine.begin() as connection:
+        connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_PATIENCE}'"))
+        connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+        config = Config()
+        config.set_main_option("script_location", "service.store:migrations")
+        config.attributes["connection"] = connection
+        _require_known(current_revision(connection), ScriptDirectory.from_config(config))
+        command.upgrade(config, "head")
+
+
+def _require_known(revision: str | None, scripts: ScriptDirectory) -> None:
+    known = {script.revision for script in scripts.walk_revisions()}
+    if revision is not None and revision not in known:
+        raise DatabaseTooNew(
+            f"The database is at revision {revision}, which this release does not know: a newer release has migrated "
+            "it. Run that release, or restore a backup from before."
+        )

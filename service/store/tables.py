@@ -1,0 +1,91 @@
+"""The tables, as the newest migration leaves them."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Index,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+)
+
+from service.features.model import ExtractionRequest, ExtractionResult, Failure, MediaType, Profile, Stage, Status
+from service.store.payload import Instant, Payload
+
+METADATA = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+TERMINAL: tuple[Status, ...] = ("completed", "failed", "cancelled")
+"""No extraction leaves these."""
+
+
+def _one_of(column: str, words: tuple[str, ...]) -> CheckConstraint:
+    listed = ", ".join(f"'{word}'" for word in words)
+    return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+datasets = Table(
+    "datasets",
+    METADATA,
+    Column("owner", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("media_type", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("artifact_key", Text, nullable=False),
+    Column("profile", Payload(Profile), nullable=False),
+    Column("created_at", Instant, nullable=False),
+    _one_of("media_type", get_args(MediaType)),
+    CheckConstraint("size_bytes >= 0", name="size_bytes"),
+    Index(None, "owner", "created_at", "id"),
+)
+
+extractions = Table(
+    "extractions",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("dataset_id", Text, nullable=False),
+    Column("request", Payload(ExtractionRequest), nullable=False),
+    Column("status", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("progress", SmallInteger, nullable=False),
+    Column("stage", Text),
+    Column("started_at", Instant),
+    Column("finished_at", Instant),
+    Column("result", Payload(ExtractionResult)),
+    Column("failure", Payload(Failure)),
+    Column("request_id", Text, nullable=False),
+    Column("trace_id", Text, nullable=False),
+    _one_of("status", get_args(Status)),
+    _one_of("stage", get_args(Stage)),
+    CheckConstraint("progress BETWEEN 0 AND 100", name="progress"),
+    Index(None, "owner", "created_at", "id"),
+    Index(None, "owner", "status", "created_at", "id"),
+    Index(None, "owner", "dataset_id", "created_at", "id"),
+)
+
+api_keys = Table(
+    "api_keys",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("scopes", ARRAY(Text), nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant),
+    Column("revoked_at", Instant),
+    CheckConstraint("octet_length(digest) = 32", name="digest"),
+)

@@ -1,0 +1,129 @@
+"""The access line: one a request, written straight to the stream.
+
+Encoding a struct costs a quarter of a trip through the logging chain, and no other line is written as often.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import UTC, datetime
+from typing import Literal, TextIO
+
+import msgspec
+import structlog
+from msgspec import Struct
+
+from service.features.context import RequestContext
+from service.telemetry.redaction import redact
+
+LogFormat = Literal["json", "console"]
+
+_MAX_PATH = 256
+_LOGGER_NAME = "service.access"
+_ENCODER = msgspec.json.Encoder()
+
+
+class Identity(Struct, frozen=True):
+    """Who writes: the same on each line."""
+
+    service: str
+    version: str
+    environment: str
+
+
+class Access(Struct):
+    """One served request."""
+
+    method: str
+    endpoint: str
+    path: str
+    status: int
+    seconds: float
+    client: str
+    span_id: str
+
+
+class _AccessLine(Struct, omit_defaults=True):
+    timestamp: datetime
+    level: str
+    message: str
+    logger: str
+    service: str
+    version: str
+    environment: str
+    method: str
+    endpoint: str
+    path: str
+    status: int
+    duration_ms: float
+    client: str
+    request_id: str
+    trace_id: str
+    span_id: str
+    user_id: str = ""
+    extraction_id: str = ""
+
+
+class Sink:
+    """The stream, written in whole lines from any thread. A reader that went away must not fail a request."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+        self.terminal = stream.isatty()
+        """Somebody is looking: colours help."""
+
+    def write(self, line: str) -> None:
+        """Write and flush."""
+        try:
+            with self._lock:
+                self._stream.write(line)
+                self._stream.flush()
+        except (OSError, ValueError):  # broken pipe; closed stream
+            return
+
+
+class AccessLog:
+    """Writes the access line of a request."""
+
+    def __init__(self, sink: Sink, identity: Identity, *, level: int, log_format: LogFormat) -> None:
+        self._sink = sink
+        self._identity = identity
+        self._level = level
+        self._console = structlog.stdlib.get_logger(_LOGGER_NAME) if log_format == "console" else None
+
+    def write(self, access: Access, context: RequestContext) -> None:
+        """One line: level error for a 5xx, else info. The path is cut and redacted, and never has a query string."""
+        level = logging.ERROR if access.status >= 500 else logging.INFO  # noqa: PLR2004 -- HTTP's server errors
+        if level < self._level:
+            return
+        access.path = redact(access.path[:_MAX_PATH])
+        if self._console is not None:
+            fields = {name: getattr(access, name) for name in ("method", "endpoint", "path", "status", "client")}
+            self._console.log(level, "request", duration_ms=round(access.seconds * 1000, 3), **fields)
+            return
+        self._sink.write(_ENCODER.encode(self._line(access, context, level)).decode() + "\n")
+
+    def _line(self, access: Access, context: RequestContext, level: int) -> _AccessLine:
+        identity = self._identity
+        return _AccessLine(
+            timestamp=datetime.now(UTC),
+            level="info" if level == logging.INFO else "error",
+            message="request",
+            logger=_LOGGER_NAME,
+            service=identity.service,
+            version=identity.version,
+            environment=identity.environment,
+            method=access.method,
+            endpoint=access.endpoint,
+            path=access.path,
+            status=access.status,
+            duration_ms=round(access.seconds * 1000, 3),
+            client=access.client,
+            request_id=context.request_id,
+            trace_id=context.trace_id,
+            span_id=access.span_id,
+            user_id=context.user_id,
+            extraction_id=context.extraction_id,
+        )

@@ -1,0 +1,251 @@
+"""DATA only: every metric, label, bucket, span and log key of the service.
+
+Dashboards, rules and alerts read this module, so a name that is not here cannot be used there. Closed label sets come
+from the domain's own `Literal` types: a new status or reason appears here by being added there.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Literal, cast, get_args, get_type_hints
+
+from msgspec import Struct
+
+from service.features.events import AuthenticationFailed, ModelCalled, OutputRetried, RateLimitDecided
+from service.features.model import RejectionReason, Stage, Threshold
+
+MetricKind = Literal["counter", "gauge", "histogram", "info"]
+DynamicSet = Literal["endpoints", "models"]
+Zeros = Literal["product", "routes", "none"]
+
+
+class Label(Struct, frozen=True):
+    """One label: its values are listed here, or belong to a set that is named here and given at start."""
+
+    name: str
+    values: tuple[str, ...] = ()
+    dynamic: DynamicSet | None = None
+    fallback: str = "other"
+    """What a value outside the set becomes."""
+
+
+class Metric(Struct, frozen=True):
+    """One metric under its full Prometheus name (`_total`, `_seconds` and `_info` included)."""
+
+    name: str
+    kind: MetricKind
+    unit: str
+    help: str
+    labels: tuple[Label, ...] = ()
+    buckets: tuple[float, ...] = ()
+    """Upper bounds of a histogram in `unit`, without +Inf; always floats, so that `le` is written "10.0" everywhere."""
+    exemplars: bool = False
+    zeros: Zeros = "product"
+    """Which series exist at 0 from the start: every combination of known values ("product"), the statuses that
+    `INITIAL_STATUSES` names for each known route ("routes"), or none, for a gauge whose 0 would be a statement."""
+
+
+class Span(Struct, frozen=True):
+    """One span that the service makes; braces stand for values of a closed set."""
+
+    name: str
+    kind: Literal["SERVER", "CLIENT", "INTERNAL"]
+    attributes: tuple[str, ...]
+
+
+def _literal(struct: type[Struct], field: str) -> tuple[str, ...]:
+    return cast("tuple[str, ...]", get_args(get_type_hints(struct)[field]))
+
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
+CLIENT_CLOSED_REQUEST = 499
+"""The client left before an answer was started; the number is nginx's, no RFC has one."""
+STATUSES = tuple(sorted({str(status.value) for status in HTTPStatus} | {str(CLIENT_CLOSED_REQUEST)}))
+_REFUSALS = ("401", "403", "404", "422", "429", "500", "503")
+INITIAL_STATUSES: dict[str, tuple[str, ...]] = {
+    "GET": ("200", *_REFUSALS),
+    "POST": ("200", "201", "202", *_REFUSALS),
+    "DELETE": ("200", "204", *_REFUSALS),
+}
+"""Statuses that a known route may answer by contract: these series exist at 0 from the start.
+
+All methods x routes x statuses would be thousands of series that never move. With at least one success and one 5xx
+series for each route, an error ratio is 0/0 before traffic and 0 after it, never "No data", and a first failure is an
+increase from 0, which `rate` sees. Other methods start with the refusals alone.
+"""
+INITIAL_OTHER_STATUSES = _REFUSALS
+UNMATCHED = "unmatched"
+OTHER_METHOD = "_OTHER"
+
+EXTRACTION_STATUSES = ("completed", "failed", "rejected", "cancelled")
+"""`failed` is the service's own fault and counts against extraction-success; `rejected` is a fault of the request or
+its dataset (invalid, impossible, quality too low) that the client can mend."""
+DEPENDENCIES = ("database", "redis", "ai_model", "artifacts")
+
+API_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0)
+"""0.25 and 10.0 are the bounds of api-latency-read and api-latency-extract; a waiting request may take 120 s."""
+EXTRACTION_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+MODEL_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0)
+SCORE_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
+LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+"""The lag is a histogram, because a gauge read once a scrape misses every stall between scrapes."""
+
+_METHOD = Label("method", METHODS, fallback=OTHER_METHOD)
+_ENDPOINT = Label("endpoint", dynamic="endpoints", fallback=UNMATCHED)
+_MODEL = Label("model", dynamic="models")
+_THRESHOLD = Label("quality_threshold", get_args(Threshold))
+
+METRICS: tuple[Metric, ...] = (
+    Metric(
+        "api_requests_total",
+        "counter",
+        "requests",
+        "HTTP requests by method, route template and the status that the client got.",
+        (_METHOD, _ENDPOINT, Label("status", STATUSES)),
+        zeros="routes",
+    ),
+    Metric(
+        "api_request_duration_seconds",
+        "histogram",
+        "seconds",
+        "Time from a request's first byte in the service to the last byte of its answer.",
+        (_METHOD, _ENDPOINT),
+        API_BUCKETS,
+        exemplars=True,
+        zeros="routes",
+    ),
+    Metric("api_requests_in_flight", "gauge", "requests", "HTTP requests being served now."),
+    Metric(
+        "feature_extractions_total",
+        "counter",
+        "extractions",
+        "Extractions that ended: completed, failed (the service's fault), rejected (the request's), cancelled.",
+        (Label("status", EXTRACTION_STATUSES), _THRESHOLD),
+    ),
+    Metric(
+        "feature_extraction_duration_seconds",
+        "histogram",
+        "seconds",
+        "Time from the start of an extraction's run to its end, whatever the end.",
+        (_THRESHOLD,),
+        EXTRACTION_BUCKETS,
+        exemplars=True,
+    ),
+    Metric("active_extractions", "gauge", "extractions", "Extractions being run by this process now."),
+    Metric(
+        "model_requests_total",
+        "counter",
+        "requests",
+        "Requests to a model by outcome.",
+        (_MODEL, Label("status", _literal(ModelCalled, "status"))),
+    ),
+    Metric(
+        "model_request_duration_seconds",
+        "histogram",
+        "seconds",
+        "Time that a model took to answer or fail.",
+        (_MODEL,),
+        MODEL_BUCKETS,
+        exemplars=True,
+    ),
+    Metric(
+        "model_tokens_total",
+        "counter",
+        "tokens",
+        "Tokens sent to (input) and received from (output) a model.",
+        (_MODEL, Label("type", ("input", "output"))),
+    ),
+    Metric(
+        "model_cost_usd_total", "counter", "usd", "Cost of requests to a model, where its price is known.", (_MODEL,)
+    ),
+    Metric(
+        "agent_output_retries_total",
+        "counter",
+        "retries",
+        "Proposed plans that were sent back to the model, by fault.",
+        (Label("reason", _literal(OutputRetried, "reason")),),
+    ),
+    Metric(
+        "feature_quality_score",
+        "histogram",
+        "ratio",
+        "Quality scores of computed features, 0 to 1.",
+        buckets=SCORE_BUCKETS,
+    ),
+    Metric(
+        "features_rejected_total",
+        "counter",
+        "features",
+        "Computed features that were not accepted, by reason.",
+        (Label("reason", get_args(RejectionReason)),),
+    ),
+    Metric(
+        "rate_limit_decisions_total",
+        "counter",
+        "requests",
+        "Answers of the rate limiter; degraded means that its store was away and the request passed.",
+        (Label("decision", _literal(RateLimitDecided, "decision")),),
+    ),
+    Metric(
+        "auth_failures_total",
+        "counter",
+        "requests",
+        "Requests refused for their credentials, by reason.",
+        (Label("reason", _literal(AuthenticationFailed, "reason")),),
+    ),
+    Metric(
+        "dependency_up",
+        "gauge",
+        "boolean",
+        "1 when the dependency answered its last check, else 0; no series before the first check.",
+        (Label("dependency", DEPENDENCIES),),
+        zeros="none",
+    ),
+    Metric(
+        "db_pool_connections",
+        "gauge",
+        "connections",
+        "Connections of the database pool by state.",
+        (Label("state", ("in_use", "idle")),),
+    ),
+    Metric(
+        "event_loop_lag_seconds",
+        "histogram",
+        "seconds",
+        "How much later than asked the event loop woke a sleeping task.",
+        buckets=LAG_BUCKETS,
+    ),
+    Metric(
+        "telemetry_spans_dropped_total",
+        "counter",
+        "spans",
+        "Finished spans that never reached the collector: the queue was full, an export failed, or the process ended.",
+    ),
+    Metric(
+        "application_info",
+        "info",
+        "",
+        "The running build: always 1.",
+        (Label("version"), Label("environment")),
+        zeros="none",
+    ),
+)
+"""Beside these the registry has the client's `process_*`, `python_info` and `python_gc_*`."""
+
+SPANS: tuple[Span, ...] = (
+    Span(
+        "{method} {endpoint}",
+        "SERVER",
+        ("http.request.method", "http.route", "http.response.status_code", "error.type"),
+    ),
+    *(Span(f"extraction.{stage}", "INTERNAL", ("extraction.id", "error.type")) for stage in get_args(Stage)),
+)
+
+LOG_IDENTITY = ("timestamp", "level", "message", "logger", "service", "version", "environment")
+"""On every line, first and in this order."""
+LOG_CORRELATION = ("request_id", "user_id", "extraction_id", "trace_id", "span_id")
+"""On lines of a request or job, where known."""
+LOG_ACCESS = ("method", "endpoint", "path", "status", "duration_ms", "client")
+"""On the one line of each request."""
+LOG_EXCEPTION = "exception"
+"""Object with `type, message, stack` and, where there is one, `cause`."""

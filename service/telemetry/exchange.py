@@ -1,0 +1,176 @@
+"""One HTTP exchange as the observer sees it: what was asked, what the client got, and the answer of last resort."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from time import perf_counter
+from typing import Any, Final
+from urllib.parse import quote
+
+import msgspec
+import structlog
+from opentelemetry.trace import Span, StatusCode
+
+from service.features.context import RequestContext
+from service.telemetry.catalog import CLIENT_CLOSED_REQUEST, METHODS, OTHER_METHOD
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Any, Any, Any], Awaitable[None]]
+
+_SERVER_ERROR: Final = 500
+_LOGGER: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
+
+
+class Exchange:
+    """One request and what becomes of it."""
+
+    __slots__ = (
+        "_receive",
+        "_send",
+        "client_left",
+        "correlation",
+        "ended",
+        "failed",
+        "method",
+        "path",
+        "scope",
+        "span",
+        "status",
+    )
+
+    def __init__(self, scope: Message, span: Span, correlation: RequestContext) -> None:
+        self.scope = scope
+        self.span = span
+        self.correlation = correlation
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]  # the framework rewrites the scope's own
+        self.status = 0
+        self.ended = 0.0
+        """`time.perf_counter()` when the last byte was handed to the server; 0 before."""
+        self.failed = False
+        """The answer broke off."""
+        self.client_left = False
+
+    @property
+    def template(self) -> str | None:
+        """The route that the framework chose."""
+        return self.scope.get("path_template")
+
+    def final_status(self) -> int:
+        """What the client got: the answer's status, 499 when it left before one, 500 when the service broke."""
+        if self.failed:
+            return _SERVER_ERROR
+        return self.status or (CLIENT_CLOSED_REQUEST if self.client_left else _SERVER_ERROR)
+
+    async def run(self, app: Application, receive: Receive, send: Send) -> None:
+        """Serve the request; an application that fails or forgets to answer is answered for."""
+        self._receive = receive
+        self._send = send
+        try:
+            await app(self.scope, self._receive_seen, self._send_named)
+            if not self.ended and not self.client_left:
+                await self._unfinished()
+        except Exception as error:  # noqa: BLE001 -- the outermost layer: whatever comes here is answered, not passed on
+            await self._failed(error)
+        finally:
+            self._describe_span()
+
+    async def _receive_seen(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self.client_left = True
+        return message
+
+    async def _send_named(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            if self.client_left:
+                self.status = CLIENT_CLOSED_REQUEST
+                return
+            self.status = message["status"]
+            self._name_span()
+            message = {**message, "headers": [*message.get("headers", ()), *self._headers()]}
+        elif self.status == CLIENT_CLOSED_REQUEST:
+            return
+        await self._send(message)
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            self.ended = perf_counter()
+
+    def _headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        correlation = self.correlation
+        return (
+            (b"x-request-id", correlation.request_id.encode()),
+            (b"x-trace-id", correlation.trace_id.encode()),
+            (b"x-process-time", b"%.6f" % (perf_counter() - correlation.started)),
+        )
+
+    async def _unfinished(self) -> None:
+        _LOGGER.error("application did not finish its answer" if self.status else "application gave no answer")
+        if self.status:
+            self.failed = True  # the server cuts the connection
+        else:
+            await self._answer_for_it("no_answer")
+
+    async def _failed(self, error: Exception) -> None:
+        if self.client_left and self.status in (0, CLIENT_CLOSED_REQUEST):
+            return  # nobody is there to be answered, and an error is how frameworks notice
+        _LOGGER.error("request failed", exc_info=error)
+        if not self.status:
+            await self._answer_for_it(type(error).__qualname__)
+        elif not self.ended:
+            # Too late for another answer: the server cuts the connection when this returns.
+            self.failed = True
+
+    async def _answer_for_it(self, error_type: str) -> None:
+        if self.span.is_recording():
+            self.span.set_attribute("error.type", error_type)
+        body = _problem(self.correlation, self.path)
+        headers = [(b"content-type", b"application/problem+json"), (b"content-length", str(len(body)).encode())]
+        await self._send_named({"type": "http.response.start", "status": _SERVER_ERROR, "headers": headers})
+        await self._send_named({"type": "http.response.body", "body": b"" if self.method == "HEAD" else body})
+
+    def _name_span(self) -> None:
+        """While the span is open: the instrumentation ends it with the last byte.
+
+        Method and status are written under their stable names here, since the instrumentation decides once in a
+        process, by whatever came first, whether it uses these or the former ones.
+        """
+        span = self.span
+        if not span.is_recording():
+            return
+        method = self.method if self.method in METHODS else None
+        span.set_attribute("http.request.method", method or OTHER_METHOD)
+        span.set_attribute("http.response.status_code", self.final_status())
+        if self.template is None:
+            span.update_name(method or "HTTP")
+        else:
+            span.update_name(f"{method or 'HTTP'} {self.template}")
+            span.set_attribute("http.route", self.template)
+
+    def _describe_span(self) -> None:
+        """What the instrumentation does not see: an answer that broke off, or that nobody waited for."""
+        self._name_span()
+        if self.failed and self.span.is_recording():
+            self.span.set_status(StatusCode.ERROR)
+
+
+def _problem(correlation: RequestContext, path: str) -> bytes:
+    """The RFC 9457 document of a failure that no handler turned into one; its words are those of the API's own."""
+    return msgspec.json.encode(
+        {
+            "type": "/api/problems/internal_error",
+            "title": "The service failed",
+            "status": _SERVER_ERROR,
+            "detail": "The service failed to answer this request.",
+            "instance": quote(path, errors="replace"),
+            "error_category": "internal",
+            "error_code": "internal_error",
+            "error_severity": "critical",
+            "retry_after": None,
+            "support_reference": f"FA-{correlation.request_id}",
+            "request_id": correlation.request_id,
+            "trace_id": correlation.trace_id,
+            "errors": [],
+        }
+    )

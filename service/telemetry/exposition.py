@@ -1,0 +1,117 @@
+"""`GET /metrics`: as an ASGI application for the API port and as a small server for the metrics port.
+
+The server runs in a thread of its own, not on the event loop: a scrape is answered while the loop is stalled, which is
+when the numbers matter most, and never waits behind traffic. It needs no second uvicorn, whose signal handlers would
+take the first one's place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import threading
+from collections.abc import Awaitable, Callable, MutableMapping
+from http.server import BaseHTTPRequestHandler
+from socketserver import TCPServer, ThreadingMixIn
+from typing import Any, cast
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder
+
+PATH = "/metrics"
+_SCRAPE_TIMEOUT_SECONDS = 10.0
+"""Prometheus' own default `scrape_timeout`: a slower client is not one."""
+
+Message = MutableMapping[str, Any]
+Application = Callable[
+    [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
+]
+
+
+class MetricsPortUnavailable(RuntimeError):
+    """The metrics port cannot be listened on; the message names it and the setting that moves it."""
+
+
+def render(registry: CollectorRegistry, accept: str) -> tuple[str, bytes]:
+    """The registry in the format that `accept` asks for, with its content type.
+
+    OpenMetrics carries the exemplars; anything not understood gets the plain text format.
+    """
+    try:
+        encode, content_type = choose_encoder(accept)
+    except (TypeError, ValueError):  # the client raises on a version that is not a number
+        encode, content_type = generate_latest, CONTENT_TYPE_PLAIN_0_0_4
+    return content_type, encode(registry)
+
+
+def metrics_app(registry: CollectorRegistry) -> Application:
+    """The ASGI application that answers any GET with the registry; mount it where `/metrics` shall be."""
+
+    async def answer(scope: Message, _receive: object, send: Callable[[Message], Awaitable[None]]) -> None:
+        accept = b",".join(value for name, value in scope["headers"] if name == b"accept").decode("latin-1")
+        content_type, body = await asyncio.to_thread(render, registry, accept)
+        headers = [(b"content-type", content_type.encode("latin-1")), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+    return answer
+
+
+class _Server(ThreadingMixIn, TCPServer):
+    allow_reuse_address = True  # a restart need not wait for TIME_WAIT; a second listener is still refused
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, _Handler)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Stay quiet about a scraper that hung up or stalled: it does not get its answer, and asks again."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    timeout = _SCRAPE_TIMEOUT_SECONDS
+
+    def do_GET(self) -> None:
+        if self.path.partition("?")[0] != PATH:
+            self._answer(404, "text/plain; charset=utf-8", f"Metrics are at {PATH}.\n".encode())
+        else:
+            self._answer(200, *render(cast("_Server", self.server).registry, self.headers.get("Accept", "")))
+
+    def _answer(self, status: int, content_type: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def version_string(self) -> str:
+        return "feature-agent"
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the name is the base class's
+        """Scrapes are not logged."""
+
+
+class MetricsServer:
+    """Serves `GET /metrics` on a port of its own until closed. Raises MetricsPortUnavailable when it cannot listen."""
+
+    def __init__(self, registry: CollectorRegistry, *, host: str, port: int) -> None:
+        """Listen at once; `port` 0 takes a free one, which `port` then tells."""
+        try:
+            self._server = _Server((host, port), registry)
+        except OSError as error:
+            reason = "is already in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
+            raise MetricsPortUnavailable(
+                f"Metrics port {port} on {host} {reason}; set PROMETHEUS_PORT to a free one."
+            ) from error
+        self.port = int(self._server.server_address[1])
+        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics-server", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop listening and free the port; blocks for half a second at most. Closing twice is harmless."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()

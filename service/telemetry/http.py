@@ -1,0 +1,202 @@
+"""The outermost ASGI layer: correlation ids, RED metrics, the SERVER span and the access line of every request.
+
+It stands outside the web framework, so it sees what the client gets: also what routing, authentication or the rate
+limiter answer, and what happens when a handler fails beyond the framework's reach. The framework tells the route it
+chose in `scope["path_template"]`; there is none for 404 and 405.
+
+Cheap by construction: one object a request, metric series from a dictionary, and for a request that is not sampled no
+OpenTelemetry middleware at all (it costs several times all else here), only ids that everything beneath inherits.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Collection
+from time import perf_counter
+from typing import Any, Final
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.instrumentation.asgi import (  # pyright: ignore[reportMissingTypeStubs] -- it ships none
+    OpenTelemetryMiddleware,
+)
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TracerProvider
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from service.features.context import CURRENT, RequestContext
+from service.telemetry.access import Access, AccessLog
+from service.telemetry.catalog import UNMATCHED
+from service.telemetry.exchange import Application, Exchange, Message, Receive, Send
+from service.telemetry.metrics import Metrics, exemplar_of
+from service.telemetry.redaction import redact
+
+QUIET_PATHS: Final = frozenset({"/metrics", "/health", "/health/live", "/health/ready"})
+"""Asked every few seconds by machines: counted, but neither logged nor traced."""
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}\Z")
+_MAX_SPAN_TEXT = 256
+_EXCHANGE = "service.exchange"
+
+
+class _Adopted(trace.Tracer):
+    """Hands the instrumentation the span that the observer has started and made current.
+
+    The observer must know whether the request is sampled before it enters the instrumentation, and only it decides
+    whether a caller's `traceparent` counts.
+    """
+
+    def start_span(self, *_args: Any, **_options: Any) -> Span:
+        return trace.get_current_span()
+
+    def start_as_current_span(self, *_args: Any, **_options: Any) -> Any:
+        return trace.use_span(trace.get_current_span(), end_on_exit=False)
+
+
+def _unnamed(_scope: Message) -> tuple[str, dict[str, str]]:
+    """No name from the path: the exchange names its span once the route is known."""
+    return "HTTP", {}
+
+
+class HttpObserver:
+    """ASGI application around another one.
+
+    - `tracer_provider` None: ids exist, spans do not.
+    - `trust_traceparent`: continue the trace, and keep the sampling decision, of whoever calls. Only for services whose
+      callers are one's own; otherwise anybody could force every request to be sampled.
+    - `quiet_paths`: exact paths without access line and span; they are counted like any other.
+    """
+
+    def __init__(
+        self,
+        app: Application,
+        *,
+        metrics: Metrics,
+        access: AccessLog,
+        tracer_provider: TracerProvider | None = None,
+        trust_traceparent: bool = False,
+        quiet_paths: Collection[str] = QUIET_PATHS,
+    ) -> None:
+        self._app = app
+        self._access = access
+        self._tracer = None if tracer_provider is None else tracer_provider.get_tracer("service.http")
+        self._trust_traceparent = trust_traceparent
+        self._quiet = frozenset(quiet_paths)
+        self._requests = metrics.counter("api_requests_total")
+        self._durations = metrics.histogram("api_request_duration_seconds")
+        self._in_flight = metrics.gauge("api_requests_in_flight").child()
+        self._ids = RandomIdGenerator()
+        self._propagator = TraceContextTextMapPropagator()
+        self._instrumented = OpenTelemetryMiddleware(
+            self._run_sampled,
+            tracer=_Adopted(),
+            meter_provider=NoOpMeterProvider(),
+            default_span_details=_unnamed,
+            exclude_spans=["receive", "send"],
+        )
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Serve one connection; anything but HTTP passes through untouched."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = self._open(scope)
+        current = CURRENT.set(exchange.correlation)
+        attached = otel_context.attach(trace.set_span_in_context(exchange.span))
+        self._in_flight.inc()
+        try:
+            if exchange.span.is_recording():
+                await self._instrumented(_described(exchange), receive, send)
+            else:
+                await exchange.run(self._app, receive, send)
+        finally:
+            self._in_flight.dec()
+            self._close(exchange)
+            otel_context.detach(attached)
+            CURRENT.reset(current)
+
+    def _open(self, scope: Message) -> Exchange:
+        started = perf_counter()
+        request_id = traceparent = tracestate = None
+        for name, value in scope["headers"]:
+            if name == b"x-request-id" and _REQUEST_ID.match(value):
+                request_id = value.decode()
+            elif name == b"traceparent":
+                traceparent = value
+            elif name == b"tracestate":
+                tracestate = value
+        if traceparent is None or not self._trust_traceparent:
+            parent = Context()
+        else:
+            parent = self._parent(traceparent, tracestate or b"")
+        span = self._start_span(scope["path"], parent)
+        correlation = RequestContext(
+            request_id=request_id or secrets.token_hex(16),
+            trace_id=f"{span.get_span_context().trace_id:032x}",
+            started=started,
+        )
+        return Exchange(scope, span, correlation)
+
+    def _parent(self, traceparent: bytes, tracestate: bytes) -> Context:
+        carrier = {"traceparent": traceparent.decode("latin-1"), "tracestate": tracestate.decode("latin-1")}
+        return self._propagator.extract(carrier, context=Context())
+
+    def _start_span(self, path: str, parent: Context) -> Span:
+        """The SERVER span, recording or not; always with valid ids, which whatever runs beneath inherits."""
+        if self._tracer is not None and path not in self._quiet:
+            span = self._tracer.start_span("HTTP", context=parent, kind=SpanKind.SERVER)
+            if span.get_span_context().is_valid:
+                return span
+        ids = self._ids
+        return NonRecordingSpan(SpanContext(ids.generate_trace_id(), ids.generate_span_id(), is_remote=False))
+
+    async def _run_sampled(self, scope: Message, receive: Receive, send: Send) -> None:
+        exchange: Exchange = scope[_EXCHANGE]
+        await exchange.run(self._app, receive, send)
+
+    def _close(self, exchange: Exchange) -> None:
+        correlation = exchange.correlation
+        seconds = (exchange.ended or perf_counter()) - correlation.started
+        status = exchange.final_status()
+        endpoint = exchange.template or UNMATCHED
+        span = exchange.span.get_span_context()
+        self._requests.child(exchange.method, endpoint, str(status)).inc()
+        self._durations.child(exchange.method, endpoint).observe(seconds, exemplar_of(span))
+        if exchange.path in self._quiet:
+            return
+        client = exchange.scope.get("client")
+        access = Access(
+            exchange.method,
+            endpoint,
+            exchange.path,
+            status,
+            seconds,
+            client[0] if client else "",
+            f"{span.span_id:016x}",
+        )
+        self._access.write(access, correlation)
+
+
+def _described(exchange: Exchange) -> Message:
+    """What a span may say of the request: no query string, no header but the user agent's, no long or secret path."""
+    scope = exchange.scope
+    agent = [
+        (name, redact(value[:_MAX_SPAN_TEXT].decode("latin-1")).encode())
+        for name, value in scope["headers"]
+        if name == b"user-agent"
+    ]
+    return {
+        "type": "http",
+        "method": exchange.method,
+        "path": redact(exchange.path[:_MAX_SPAN_TEXT]),
+        "query_string": b"",
+        "scheme": scope.get("scheme", "http"),
+        "http_version": scope.get("http_version", "1.1"),
+        "server": scope.get("server"),
+        "client": scope.get("client"),
+        "headers": agent,
+        _EXCHANGE: exchange,
+    }

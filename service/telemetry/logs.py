@@ -1,0 +1,238 @@
+"""Logs: one JSON object a line for the service's own words, uvicorn's, warnings and libraries' alike.
+
+Everything goes through one standard-library handler and one chain, but for the access line (`access.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import PurePath
+from typing import Any, Literal, TextIO, cast
+from uuid import UUID
+
+import msgspec
+import structlog
+from opentelemetry import trace
+from structlog.stdlib import ProcessorFormatter
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from service.features.context import CURRENT
+from service.telemetry.access import AccessLog, Identity, LogFormat, Sink
+from service.telemetry.catalog import LOG_CORRELATION, LOG_EXCEPTION, LOG_IDENTITY
+from service.telemetry.redaction import MASK, SECRET_FIELDS, describe, redact
+
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+
+_FIELD = re.compile(r"[a-z][a-z0-9_]{0,39}\Z")
+"""How code spells a field: a name taken from data rarely passes, and one that does not is dropped."""
+_RESERVED = frozenset({*LOG_IDENTITY, LOG_EXCEPTION, "stack_info"})
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_MAX_ITEMS = 50
+_JSON_INTEGER_BITS = 64
+_ENCODER = msgspec.json.Encoder()
+
+
+class _Handler(logging.Handler):
+    def __init__(self, sink: Sink, formatter: logging.Formatter) -> None:
+        super().__init__()
+        self._sink = sink
+        self.setFormatter(formatter)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._sink.write(f"{self.format(record)}\n")
+        except Exception:  # noqa: BLE001 -- a line that cannot be rendered must not fail the caller, nor be shown raw
+            line = {
+                "timestamp": datetime.now(UTC),
+                "level": "error",
+                "message": "unrenderable line",
+                "logger": record.name,
+            }
+            self._sink.write(f"{_ENCODER.encode(line).decode()}\n")
+
+
+class Logs:
+    """The configured logging of this process: its access log, and the way back for a test or an embedding program."""
+
+    def __init__(self, access: AccessLog, restore: Callable[[], None]) -> None:
+        self.access = access
+        self._restore = restore
+
+    def close(self) -> None:
+        """Put back the logging that was there before."""
+        self._restore()
+
+
+def configure_logging(
+    *,
+    level: LogLevel,
+    log_format: LogFormat,
+    service: str,
+    version: str,
+    environment: str,
+    stream: TextIO | None = None,
+) -> Logs:
+    """Make every log line of this process one JSON object on `stream` (standard output), or a readable line.
+
+    `level` is the service's own. Libraries never go below WARNING (uvicorn: INFO): at INFO and DEBUG several of them
+    write statements with their parameters, prompts, or rows. uvicorn must be started with `log_config=None`; its own
+    access log, which has the query string, stays silent.
+    """
+    identity = Identity(service, version, environment)
+    number = logging.getLevelNamesMapping()[level]
+    sink = Sink(stream or sys.stdout)
+    restore = _remember()
+    _configure_structlog()
+    renderer = [_render_json] if log_format == "json" else [_plain, structlog.dev.ConsoleRenderer(colors=sink.terminal)]
+    handler = _Handler(sink, _formatter(identity, renderer))
+    logging.getLogger().handlers[:] = [handler]
+    _set_levels(number)
+    logging.captureWarnings(capture=True)
+    return Logs(AccessLog(sink, identity, level=number, log_format=log_format), restore)
+
+
+_NAMED = ("service", "__main__", "uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi")
+
+
+def _remember() -> Callable[[], None]:
+    root = logging.getLogger()
+    handlers = list(root.handlers)
+    named = [logging.getLogger(name) for name in _NAMED]
+    before = [(logger, logger.level, logger.propagate, list(logger.handlers)) for logger in named]
+    root_level = root.level
+
+    def restore() -> None:
+        root.handlers[:] = handlers
+        root.setLevel(root_level)
+        for logger, level, propagate, own in before:
+            logger.setLevel(level)
+            logger.propagate = propagate
+            logger.handlers[:] = own
+        logging.captureWarnings(capture=False)
+        structlog.reset_defaults()
+
+    return restore
+
+
+def _set_levels(level: int) -> None:
+    logging.getLogger().setLevel(max(level, logging.WARNING))
+    for name in _NAMED:
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = name != "uvicorn.access"  # uvicorn sees no handler then, and makes no access lines
+        logger.setLevel(max(level, logging.INFO) if name == "uvicorn" else logging.NOTSET)
+    for name in ("service", "__main__"):
+        logging.getLogger(name).setLevel(level)
+
+
+def _configure_structlog() -> None:
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.stdlib.add_logger_name,
+            structlog.stdlib.add_log_level,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,  # a logger made at import must follow the configuration made later
+    )
+
+
+def _formatter(identity: Identity, render: Iterable[Processor]) -> ProcessorFormatter:
+    return ProcessorFormatter(
+        foreign_pre_chain=[structlog.stdlib.add_logger_name, structlog.stdlib.add_log_level],
+        processors=[ProcessorFormatter.remove_processors_meta, _assemble(identity), *render],
+    )
+
+
+def correlation() -> dict[str, str]:
+    """The ids of the request or job and of the span that is open now; empty outside of both."""
+    ids: dict[str, str] = {}
+    context = CURRENT.get()
+    if context is not None:
+        ids = {name: value for name in LOG_CORRELATION[:-1] if (value := cast("str", getattr(context, name)))}
+    span = trace.get_current_span().get_span_context()
+    if span.is_valid:
+        ids["trace_id"] = f"{span.trace_id:032x}"
+        ids["span_id"] = f"{span.span_id:016x}"
+    return ids
+
+
+def _assemble(identity: Identity) -> Processor:
+    """The processor that puts a line together: identity, message, ids, then the fields that code gave."""
+    constant = msgspec.structs.asdict(identity)
+
+    def assemble(_logger: WrappedLogger, _name: str, given: EventDict) -> EventDict:
+        error = _exception(given.pop("exc_info", None))
+        line: dict[str, Any] = {
+            "timestamp": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            "level": given.pop("level"),
+            "message": redact(str(given.pop("event"))).strip(),
+            "logger": given.pop("logger"),
+            **constant,
+            **correlation(),
+        }
+        for name, value in given.items():
+            if _FIELD.match(name) and name not in _RESERVED:
+                line[name] = MASK if name in SECRET_FIELDS else _value(value)
+        if error is not None:
+            line[LOG_EXCEPTION] = describe(error)
+        return line
+
+    return assemble
+
+
+def _exception(given: object) -> BaseException | None:
+    """The exception that `exc_info` means, in any of the forms that logging allows."""
+    if isinstance(given, BaseException):
+        return given
+    if isinstance(given, tuple):
+        return cast("tuple[object, BaseException | None, object]", given)[1]
+    return sys.exc_info()[1] if given else None
+
+
+def _value(value: object) -> object:
+    """A field's value as a JSON scalar or a flat list: a mapping's keys would be field names made from data."""
+    match value:
+        case None | bool() | float():
+            return value
+        case int():
+            return value if value.bit_length() < _JSON_INTEGER_BITS else str(value)
+        case str():
+            return redact(value)
+        case datetime() | PurePath() | UUID():
+            return redact(str(value))
+        case list() | tuple() | set() | frozenset():
+            items = list(cast("Iterable[object]", value))[:_MAX_ITEMS]
+            return [item if isinstance(item, (bool, int, float)) else redact(str(item)) for item in items]
+        case _:
+            return f"<{type(value).__qualname__}>"
+
+
+def _render_json(_logger: WrappedLogger, _name: str, line: EventDict) -> str:
+    return _ENCODER.encode(line).decode()
+
+
+def _plain(_logger: WrappedLogger, _name: str, line: EventDict) -> EventDict:
+    """For people: the message first, no constants, and nothing from outside that could steer the terminal."""
+    for name in ("service", "version", "environment"):
+        line.pop(name)
+    line["event"] = line.pop("message")
+    error = cast("dict[str, Any] | None", line.pop(LOG_EXCEPTION, None))
+    shown = {name: _CONTROL.sub("?", value) if isinstance(value, str) else value for name, value in line.items()}
+    if error is not None:
+        shown[LOG_EXCEPTION] = "\n".join(_readable(error))
+    return shown
+
+
+def _readable(error: dict[str, Any]) -> Iterator[str]:
+    if cause := error.get("cause"):
+        yield from _readable(cause)
+    yield from (f"  {frame}" for frame in error["stack"])
+    yield _CONTROL.sub("?", f"{error['type']}: {error['message']}")

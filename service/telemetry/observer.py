@@ -1,0 +1,149 @@
+"""The domain's observer: each event moves metrics, and a few are told in a log line."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+from opentelemetry import trace
+from opentelemetry.trace import StatusCode, TracerProvider
+
+from service.features.errors import FeatureAgentError
+from service.features.events import (
+    AuthenticationFailed,
+    Event,
+    ExtractionFinished,
+    ExtractionStarted,
+    FeatureAssessed,
+    ModelCalled,
+    OutputRetried,
+    RateLimitDecided,
+    StageFinished,
+)
+from service.features.model import Stage
+from service.telemetry.metrics import Metrics, exemplar_of
+
+_OWN_FAULTS = frozenset({"internal", "dependency", "timeout", "model"})
+"""Categories of errors for which the service answers; the others the client can mend."""
+
+
+def _codes_of_the_client(root: type[FeatureAgentError]) -> Iterator[str]:
+    if root.category not in _OWN_FAULTS:
+        yield root.code
+    for child in root.__subclasses__():
+        yield from _codes_of_the_client(child)
+
+
+_REJECTIONS = frozenset(_codes_of_the_client(FeatureAgentError))
+
+
+class TelemetryObserver:
+    """Implements `ports.Observer`."""
+
+    def __init__(self, metrics: Metrics, tracer_provider: TracerProvider, logger: structlog.stdlib.BoundLogger) -> None:
+        self._metrics = metrics
+        self._tracer = tracer_provider.get_tracer("service.features")
+        self._logger = logger
+        self._active: set[str] = set()
+        self._recorders: dict[type[Any], Callable[[Any], None]] = {
+            ExtractionStarted: self._extraction_started,
+            ExtractionFinished: self._extraction_finished,
+            StageFinished: self._stage_finished,
+            ModelCalled: self._model_called,
+            OutputRetried: self._output_retried,
+            FeatureAssessed: self._feature_assessed,
+            RateLimitDecided: self._rate_limit_decided,
+            AuthenticationFailed: self._authentication_failed,
+        }
+
+    def record(self, event: Event) -> None:
+        """Take note of a fact. Never raises: a fault in telemetry is logged and the work goes on."""
+        try:
+            self._recorders[type(event)](event)
+        except Exception:
+            self._logger.exception("event not recorded", event_type=type(event).__name__)
+
+    @contextmanager
+    def stage(self, extraction_id: str, stage: Stage) -> Generator[None]:
+        """Surround one stage with its span and record StageFinished when it ends well.
+
+        A failed stage marks the span with the error's type only: messages and stacks may quote data.
+        """
+        started = time.perf_counter()
+        span = self._tracer.start_span(f"extraction.{stage}", attributes={"extraction.id": extraction_id})
+        with trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
+            try:
+                yield
+            except BaseException as error:
+                span.set_status(StatusCode.ERROR)
+                span.set_attribute("error.type", type(error).__qualname__)
+                raise
+            self.record(StageFinished(extraction_id, stage, time.perf_counter() - started))
+
+    def _extraction_started(self, event: ExtractionStarted) -> None:
+        self._active.add(event.extraction_id)
+        self._metrics.gauge("active_extractions").child().set(len(self._active))
+
+    def _extraction_finished(self, event: ExtractionFinished) -> None:
+        self._active.discard(event.extraction_id)
+        self._metrics.gauge("active_extractions").child().set(len(self._active))
+        rejected = event.status == "failed" and event.failure_code in _REJECTIONS
+        status = "rejected" if rejected else event.status
+        self._metrics.counter("feature_extractions_total").child(status, event.threshold).inc()
+        self._time("feature_extraction_duration_seconds", event.threshold, seconds=event.seconds)
+        fields: dict[str, Any] = {"failure_code": event.failure_code} if event.failure_code else {}
+        self._logger.log(
+            logging.WARNING if status == "failed" else logging.INFO,
+            "extraction finished",
+            extraction_id=event.extraction_id,
+            status=status,
+            quality_threshold=event.threshold,
+            duration_ms=round(event.seconds * 1000, 3),
+            **fields,
+        )
+
+    def _stage_finished(self, event: StageFinished) -> None:
+        self._logger.debug(
+            "stage finished",
+            extraction_id=event.extraction_id,
+            stage=event.stage,
+            duration_ms=round(event.seconds * 1000, 3),
+        )
+
+    def _model_called(self, event: ModelCalled) -> None:
+        metrics = self._metrics
+        metrics.counter("model_requests_total").child(event.model, event.status).inc()
+        self._time("model_request_duration_seconds", event.model, seconds=event.seconds)
+        metrics.counter("model_tokens_total").child(event.model, "input").inc(event.input_tokens)
+        metrics.counter("model_tokens_total").child(event.model, "output").inc(event.output_tokens)
+        if event.cost_usd is not None:
+            metrics.counter("model_cost_usd_total").child(event.model).inc(event.cost_usd)
+        if event.status != "success":
+            self._logger.warning(
+                "model call failed",
+                model=event.model,
+                status=event.status,
+                duration_ms=round(event.seconds * 1000, 3),
+            )
+
+    def _output_retried(self, event: OutputRetried) -> None:
+        self._metrics.counter("agent_output_retries_total").child(event.reason).inc()
+
+    def _feature_assessed(self, event: FeatureAssessed) -> None:
+        self._metrics.histogram("feature_quality_score").child().observe(event.score)
+        if event.rejected is not None:
+            self._metrics.counter("features_rejected_total").child(event.rejected).inc()
+
+    def _rate_limit_decided(self, event: RateLimitDecided) -> None:
+        self._metrics.counter("rate_limit_decisions_total").child(event.decision).inc()
+
+    def _authentication_failed(self, event: AuthenticationFailed) -> None:
+        self._metrics.counter("auth_failures_total").child(event.reason).inc()
+
+    def _time(self, name: str, *labels: str, seconds: float) -> None:
+        exemplar = exemplar_of(trace.get_current_span().get_span_context())
+        self._metrics.histogram(name).child(*labels).observe(seconds, exemplar)

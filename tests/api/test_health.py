@@ -1,0 +1,84 @@
+"""Health, readiness and metrics at the root."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.api.conftest import World, caller
+
+
+async def test_health_tells_each_dependency(serve: Callable[..., World]) -> None:
+    """Healthy, degraded without the model, unhealthy without the database; what is not used is disabled."""
+    world = serve()
+    async with caller(world) as client:
+        healthy = await client.get("/health")
+        world.away.add("ai_model")
+        degraded = await client.get("/health")
+        still_ready = await client.get("/health/ready")
+        world.store.away = True
+        unhealthy = await client.get("/health")
+        unready = await client.get("/health/ready")
+        alive = await client.get("/health/live")
+
+    assert healthy.json() == {
+        "status": "healthy",
+        "timestamp": "2026-11-23T12:00:00Z",
+        "version": "1.2.3",
+        "services": {"database": "healthy", "redis": "disabled", "ai_model": "healthy"},
+    }
+    assert (degraded.status_code, degraded.json()["status"]) == (200, "degraded")
+    assert still_ready.json() == {"status": "ready"}
+    assert (unhealthy.status_code, unhealthy.json()["status"]) == (503, "unhealthy")
+    assert unhealthy.json()["services"]["database"] == "unhealthy"
+    assert (unready.status_code, unready.json()["status"]) == (503, "unavailable")
+    assert "retry-after" in unready.headers
+    assert (alive.status_code, alive.json()["status"]) == (200, "alive")
+
+
+@pytest.mark.parametrize(
+    ("ready", "draining", "status"), [(False, False, "starting"), (True, True, "draining"), (True, False, "ready")]
+)
+async def test_readiness_follows_the_lifecycle(
+    serve: Callable[..., World],
+    ready: bool,  # noqa: FBT001 (a state)
+    draining: bool,  # noqa: FBT001 (a state)
+    status: str,
+) -> None:
+    """Starting and draining send traffic elsewhere."""
+    world = serve()
+    world.life.ready, world.life.draining = ready, draining
+    async with caller(world) as client:
+        answer = await client.get("/health/ready")
+
+    assert answer.json()["status"] == status
+    assert answer.status_code == (200 if status == "ready" else 503)
+
+
+async def test_a_ping_that_hangs_is_an_unhealthy_one(
+    serve: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dependency that does not answer in time does not hold up the probe."""
+    monkeypatch.setattr("service.api.health_routes.PING_SECONDS", 0.01)
+    world = serve()
+    world.store.hangs = True
+    async with caller(world) as client:
+        answer = await client.get("/health/ready")
+
+    assert answer.json()["status"] == "unavailable"
+
+
+async def test_metrics_are_served_where_they_are_given(serve: Callable[..., World]) -> None:
+    """The exposition is mounted at /metrics, in public."""
+
+    async def exposition(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+        await send({"type": "http.response.body", "body": b"up 1\n"})
+
+    world = serve(metrics=exposition)
+    async with caller(world) as client:
+        answer = await client.get("/metrics")
+
+    assert (answer.status_code, answer.text) == (200, "up 1\n")

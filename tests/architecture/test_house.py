@@ -1,0 +1,61 @@
+"""Promises of the house that no single room can keep."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.api.problems import PROBLEMS
+from service.features.errors import FeatureAgentError
+
+ROOT = Path(__file__).parents[2]
+
+
+def error_types(root: type[FeatureAgentError] = FeatureAgentError) -> Iterator[type[FeatureAgentError]]:
+    """Every error of the domain."""
+    for child in root.__subclasses__():
+        yield child
+        yield from error_types(child)
+
+
+@pytest.mark.parametrize("lock", sorted((ROOT / "requirements").glob("*.lock")), ids=lambda path: path.name)
+def test_locks_are_hashed_and_name_no_index(lock: Path) -> None:
+    """Every pinned package has hashes, and no address is in the file: it installs from whatever index is configured."""
+    text = lock.read_text()
+    pins = re.findall(r"^[a-z0-9][a-z0-9._-]*(?:\[[a-z,-]+\])?==\S+.*?(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL)
+
+    assert pins
+    assert all("--hash=sha256:" in pin for pin in pins)
+    assert "://" not in text
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """`feature-agent --help` answers without the framework, the agent library, the engine or the database."""
+    program = (
+        "import sys; from service.__main__ import main; main(['--help']);"
+        "print(sorted({'litestar', 'pydantic_ai', 'duckdb', 'sqlalchemy', 'sqlglot', 'rich'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_error_codes_are_one_to_an_error() -> None:
+    """A client can branch on `error_code`: no two errors share one."""
+    codes = [error.code for error in error_types()]
+
+    assert len(codes) == len(set(codes))
+    assert all(re.fullmatch(r"[a-z]+(_[a-z]+)*", code) for code in codes)
+
+
+def test_every_error_has_its_problem_type() -> None:
+    """No error of the domain reaches a client as an unexplained 500; the table agrees with its category."""
+    errors = {error.code: error.category for error in error_types() if error is not FeatureAgentError}
+
+    assert errors.keys() <= PROBLEMS.keys()
+    assert {code: PROBLEMS[code].category for code in errors} == errors

@@ -183,6 +183,7 @@ class AgentPlanner:
             )
         except RunTimedOut as error:
             model.timed_out()
+            self._away_until = time.monotonic() + AWAY_SECONDS
             raise ModelTimeout(f"The model {self._name} did not plan within {self._timeout:g} seconds.") from error
         except (ModelAPIError, FallbackExceptionGroup) as error:
             self._away_until = time.monotonic() + AWAY_SECONDS

@@ -39,9 +39,13 @@ class Server(uvicorn.Server):
             _announce(self._runtime, _address(self._runtime.settings, sockets[0]))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Asked to stop: new traffic belongs elsewhere from now on."""
+        """Asked to stop: new traffic belongs elsewhere from now on.
+
+        uvicorn would raise the signal again once it has stopped, and a clean stop would look like a kill.
+        """
         self._runtime.lifecycle.draining = True
         super().handle_exit(sig, frame)
+        self._captured_signals.clear()
 
 
 @click.command()

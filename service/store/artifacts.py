@@ -47,11 +47,8 @@ def open_artifacts(url: str) -> Artifacts:
     if scheme not in {"s3", "gs", "az"}:
         raise ValueError("The artifact address must be a folder, or begin with file://, s3://, gs:// or az://.")
     try:
-        store = from_url(
-            url,
-            client_options={"connect_timeout": timedelta(seconds=5), "timeout": timedelta(seconds=60)},
-            retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=20)},
-        )
+        # Client options given here would displace the standard variables for them, such as AWS_ALLOW_HTTP.
+        store = from_url(url, retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=20)})
     except (BaseError, ValueError):
         raise ValueError(
             "The artifact address cannot be used; it looks like s3://bucket/prefix (az://container/prefix also needs "

@@ -5,7 +5,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from service.features.errors import DependencyUnavailable, PayloadTooLarge
 from service.features.ports import Artifacts
 from service.store import artifacts as module
 from service.store.artifacts import open_artifacts
+from tests.integration.s3_stub import serve_bucket
 
 MIB = 2**20
 
@@ -222,18 +223,59 @@ def test_remote_stores_open_without_contact(url: str, monkeypatch: pytest.Monkey
     assert isinstance(open_artifacts(url), module.ObjectArtifacts)
 
 
-async def test_unreachable_bucket_is_an_outage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.fixture
+def use_endpoint(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Points the standard AWS variables at an endpoint."""
+
+    def use(address: str) -> None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ada")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
+
+    return use
+
+
+async def test_bucket_holds_what_was_stored(use_endpoint: Callable[[str], None], tmp_path: Path) -> None:
+    """A bucket that the standard variables name takes streams and files in parts, below the prefix, and gives them."""
+    source = tmp_path / "source"
+    source.write_bytes(os.urandom(20 * MIB))
+    with serve_bucket() as bucket:
+        use_endpoint(bucket.address)
+        artifacts = open_artifacts("s3://bucket/prefix")
+        await artifacts.ping()
+        assert await artifacts.put_stream("uploads/a", chunks(*[b"x" * MIB] * 20), limit=20 * MIB) == 20 * MIB
+        await artifacts.put_file("features/b.parquet", source)
+        async with artifacts.local("features/b.parquet") as path:
+            assert path.read_bytes() == source.read_bytes()
+        assert await content(artifacts, "uploads/a") == b"x" * 20 * MIB
+        assert bucket.largest_body <= module.PART_BYTES
+        for key in ("uploads/a", "features/b.parquet", "features/b.parquet"):
+            await artifacts.delete(key)
+        with pytest.raises(FileNotFoundError):
+            await content(artifacts, "uploads/a")
+        assert list(bucket.objects) == ["/bucket/prefix/health/ping"]
+
+
+@pytest.mark.parametrize("sent", [1, 30])
+async def test_broken_upload_leaves_no_parts_in_bucket(use_endpoint: Callable[[str], None], sent: int) -> None:
+    """A stream that breaks off or is too large leaves neither an object nor parts of a multipart upload."""
+    with serve_bucket() as bucket:
+        use_endpoint(bucket.address)
+        artifacts = open_artifacts("s3://bucket")
+        with pytest.raises(ConnectionResetError):
+            await artifacts.put_stream("a", chunks(*[b"x" * MIB] * sent, fault=ConnectionResetError()), limit=99 * MIB)
+        with pytest.raises(PayloadTooLarge):
+            await artifacts.put_stream("a", chunks(*[b"x" * MIB] * (sent + 1)), limit=sent * MIB)
+        assert (bucket.objects, bucket.uploads) == ({}, {})
+
+
+async def test_unreachable_bucket_is_an_outage(use_endpoint: Callable[[str], None], tmp_path: Path) -> None:
     """A bucket whose endpoint does not answer raises DependencyUnavailable everywhere, without address or key."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
-        for name, value in {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{taken.getsockname()[1]}",
-            "AWS_ALLOW_HTTP": "true",
-            "AWS_REGION": "us-east-1",
-            "AWS_ACCESS_KEY_ID": "ada",
-            "AWS_SECRET_ACCESS_KEY": "hunter2",
-        }.items():
-            monkeypatch.setenv(name, value)
+        use_endpoint(f"http://127.0.0.1:{taken.getsockname()[1]}")
         artifacts = open_artifacts("s3://bucket/prefix")
         (tmp_path / "source").write_bytes(b"x")
         for call in (
@@ -249,18 +291,16 @@ async def test_unreachable_bucket_is_an_outage(monkeypatch: pytest.MonkeyPatch, 
             assert "hunter2" not in repr(refused.value.__cause__)
 
 
-async def test_slow_bucket_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_silent_bucket_is_given_up(use_endpoint: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """A bucket that takes the connection and never answers does not hold up a ping."""
+    monkeypatch.setattr(module, "PING_SECONDS", 0.2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ada")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
-        monkeypatch.setattr(module, "PING_SECONDS", 0.2)
-        with pytest.raises(DependencyUnavailable):
+        use_endpoint(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(DependencyUnavailable) as refused:
             await open_artifacts("s3://bucket").ping()
+    assert isinstance(refused.value.__cause__, TimeoutError)
 
 
 async def test_folder_that_cannot_be_written_is_an_outage(folder: Path) -> None:

@@ -64,7 +64,7 @@ class FolderArtifacts:
 
     async def put_file(self, key: str, path: Path) -> None:
         """Move the file in."""
-        path.replace(self.folder / key)
+        await asyncio.to_thread(path.replace, self.folder / key)
 
 
 class Room:
@@ -88,7 +88,7 @@ class Room:
                 "\n".join(json.dumps({**row, "__row_id": place}, default=str) for place, row in enumerate(content))
             )
             if content:
-                wanted = {name: physical for name, physical in columns.items()} | {"__row_id": "BIGINT"}
+                wanted = columns | {"__row_id": "BIGINT"}
                 connection.read_json(str(source), columns=wanted, format="newline_delimited").insert_into("t")
             connection.table("t").write_parquet(str(self.folder / "data.parquet"))
         known = [
@@ -208,7 +208,7 @@ async def test_the_published_statement_gives_the_published_table(room: Room) -> 
     async with room.engine.compute(dataset, wanted, target=None) as table:
         await table.publish(["f0", "f1", "f2"], "out.parquet")
         with duckdb.connect() as connection:
-            connection.execute(f"CREATE VIEW dataset AS SELECT * FROM '{room.folder / 'data.parquet'}'")
+            connection.read_parquet(str(room.folder / "data.parquet")).create("dataset")
             shown = connection.execute(table.sql).fetchall()
     assert [tuple(row.values()) for row in read(room.folder / "out.parquet")] == shown
 

@@ -248,6 +248,20 @@ async def test_provider_errors(
     assert all(CANARY not in span.to_json() for span in traced.spans)
 
 
+async def test_ping(recorder: Recorder) -> None:
+    """The planner counts as away after a failed call, and is back with the next one that is answered."""
+    async with openai_stub([Reply(status=500, body={}), Reply(arguments=GOOD)]) as stub:
+        planner = AgentPlanner(stub_model(stub.url), name=NAME, observer=recorder)
+        async with planner:
+            await planner.ping()
+            with pytest.raises(ModelUnavailable):
+                await planner.propose("clicks", PROFILE, ExtractionOptions())
+            with pytest.raises(ModelUnavailable, match=planner.name):
+                await planner.ping()
+            await planner.propose("clicks", PROFILE, ExtractionOptions())
+            await planner.ping()
+
+
 async def test_unreachable(recorder: Recorder) -> None:
     """A server that is not there makes the model unavailable."""
     planner = AgentPlanner(stub_model("http://127.0.0.1:9/v1"), name=NAME, observer=recorder)

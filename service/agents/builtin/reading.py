@@ -43,8 +43,6 @@ _PER = re.compile(
     r"\b(?:per|for each|for every|(?<!by )(?<!within )(?<!across )(?:each|every)|of each|of every|for all"
     r"|for individual|at the level of)\s+"
 )
-    r"\b(?:per|for each|for every|(?<!by )(?<!within )(?<!across )(?:each|every)|of each|of every|for all|for individual|at the level of)\s+"
-)
 _BY = re.compile(r"\b(?:by|within|across|grouped by|broken down by)\s+(?:each\s+|every\s+|the\s+)?")
 _ARTICLES = frozenset({"the", "a", "an", "their", "its", "his", "her", "all", "each", "every", "unique", "individual"})
 MAX_PHRASE = 4

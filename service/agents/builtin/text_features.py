@@ -11,12 +11,12 @@ from service.agents.builtin.scene import Scene
 from service.agents.builtin.sheet import Seen
 from service.features.operations.types import CharacterShare, TextContains, TextLength, WordCount
 
-_CHARACTERS: tuple[tuple[Literal["punctuation", "uppercase", "digit"], float, tuple[str, ...]], ...] = (
-    ("punctuation", 0.4, ("punctuation", "exclam", "question")),
-    ("uppercase", 0.45, ("uppercas", "capital", "shout")),
-    ("digit", 0.3, ("digit", "number")),
+_CHARACTERS: tuple[tuple[Literal["punctuation", "uppercase", "digit"], str, float, tuple[str, ...]], ...] = (
+    ("punctuation", "punctuation", 0.4, ("punctuation", "exclam", "question")),
+    ("uppercase", "upper case", 0.45, ("uppercas", "capital", "shout")),
+    ("digit", "digits", 0.3, ("digit", "number")),
 )
-"""Class of characters, its rank when nobody asks, and the stems that ask for it."""
+"""Class of characters, its words, its rank when nobody asks, and the stems that ask for it."""
 OPINIONS = (("good", "great", "love"), ("bad", "poor", "not"))
 """Words that a sentence about sentiment makes worth looking for: there is no model of language here."""
 
@@ -54,14 +54,14 @@ def _size(scene: Scene, seen: Seen) -> Iterator[Candidate]:
 
 def _characters(scene: Scene, seen: Seen) -> Iterator[Candidate]:
     about = _about(scene, seen)
-    for characters, base, stems in _CHARACTERS:
+    for characters, words, base, stems in _CHARACTERS:
         asked = not scene.reading.intents.isdisjoint({"characters"}) and any(
             word in stems for word in scene.reading.words
         )
         yield Candidate(
             CharacterShare(seen.name, characters),
             f"{seen.slug}_{characters}_share",
-            describe(f"Share of the characters of {seen.name} that are {characters}."),
+            describe(f"Share of the characters of {seen.name} that are {words}."),
             about + base if asked and about else scene.score(base, seen=seen),
             "text",
             seen.name,

@@ -25,7 +25,6 @@ MIN_PAIRED_ROWS = 10
 MIN_TARGET_ROWS = 30
 MAX_CLASSES = 1_000
 """A target, or a text feature, with more values names things rather than classes them: no association is measured."""
-PAIRS_A_STATEMENT = 1_000
 BINARY = 2
 ROUNDING = 1e-12
 """A variance of ranks up to this is that of equal ranks, but for rounding."""
@@ -100,19 +99,14 @@ def cramers_v(rows: int, left: int, right: int, concentration: float) -> float |
 
 def _high(connection: Connection, pairs: Sequence[tuple[Measured, Measured]]) -> list[tuple[Measured, Measured, float]]:
     """The pairs whose correlation is high, and rests on enough rows."""
-    found: list[tuple[Measured, Measured, float]] = []
-    for start in range(0, len(pairs), PAIRS_A_STATEMENT):
-        part = pairs[start : start + PAIRS_A_STATEMENT]
-        values = connection.query(_ranked([_correlation(a.alias, b.alias) for a, b in part]))[0]
-        found += [
-            (a, b, min(abs(value), 1.0))
-            for (a, b), value in zip(part, values, strict=True)
-            if value is not None and abs(value) >= REPORTED_CORRELATION
-        ]
-    if not found:
-        return []
+    values = connection.aggregate(f"{RANKED} AS r", [_correlation(a.alias, b.alias) for a, b in pairs])
+    found = [
+        (a, b, min(abs(value), 1.0))
+        for (a, b), value in zip(pairs, values, strict=True)
+        if value is not None and abs(value) >= REPORTED_CORRELATION
+    ]
     paired = [template("REGR_COUNT(:a, :b)", a=column(a.alias, "r"), b=column(b.alias, "r")) for a, b, _ in found]
-    counts = connection.query(_ranked(paired))[0]
+    counts = connection.aggregate(f"{RANKED} AS r", paired)
     return [one for one, count in zip(found, counts, strict=True) if count >= MIN_PAIRED_ROWS]
 
 
@@ -134,9 +128,7 @@ def _spearman_with_target(connection: Connection, features: Sequence[Measured]) 
     for feature in features:
         asked.append(_correlation(feature.alias, "u"))
         asked.append(template("REGR_COUNT(:a, :b)", a=column(feature.alias, "r"), b=column("u", "r")))
-    if not asked:
-        return {}
-    found = connection.query(_ranked(asked))[0]
+    found = connection.aggregate(f"{RANKED} AS r", asked)
     pairs = zip(features, found[::2], found[1::2], strict=True)
     return {
         feature.name: abs(value) if value is not None and rows >= MIN_TARGET_ROWS else None

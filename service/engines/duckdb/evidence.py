@@ -94,9 +94,7 @@ def _hidden(plan: FeaturePlan, profile: Profile) -> set[str]:
 def _counts(connection: Connection, features: Sequence[Measured]) -> tuple[int, dict[str, int]]:
     """Rows of the table, and by feature those with a value, NaN and infinities counted."""
     asked = [exp.Count(this=column(feature.name, "c")) for feature in features]
-    rows, *computed = connection.query(exp.select(template("COUNT(*)"), *asked).from_(f"{COMPUTED} AS c", copy=False))[
-        0
-    ]
+    rows, *computed = connection.aggregate(f"{COMPUTED} AS c", [template("COUNT(*)"), *asked])
     return rows, {feature.name: count for feature, count in zip(features, computed, strict=True)}
 
 
@@ -127,7 +125,7 @@ def _moments(connection: Connection, features: Sequence[Measured], *, exact: boo
         asked += [exp.Count(this=x), template(DISTINCT if exact else SKETCHED_DISTINCT, x=x)]
         if feature.numeric:
             asked += [kind(this=x.copy()) for kind in (exp.Min, exp.Max, exp.Avg, exp.StddevSamp)]
-    values = iter(connection.query(exp.select(*asked).from_(f"{FINITE} AS f", copy=False))[0])
+    values = iter(connection.aggregate(f"{FINITE} AS f", asked))
     return {
         feature.name: Moments(
             next(values), next(values), *([_real(next(values)) for _ in range(4)] if feature.numeric else ())
@@ -138,10 +136,7 @@ def _moments(connection: Connection, features: Sequence[Measured], *, exact: boo
 
 def _medians(connection: Connection, features: Sequence[Measured]) -> dict[str, float | None]:
     numeric = [feature for feature in features if feature.numeric]
-    if not numeric:
-        return {}
-    asked = [exp.Median(this=column(feature.alias, "s")) for feature in numeric]
-    found = connection.query(exp.select(*asked).from_(f"{SAMPLED} AS s", copy=False))[0]
+    found = connection.aggregate(f"{SAMPLED} AS s", [exp.Median(this=column(one.alias, "s")) for one in numeric])
     return {feature.name: _real(median) for feature, median in zip(numeric, found, strict=True)}
 
 

@@ -11,7 +11,6 @@ from sqlglot import exp
 from service.engines.dialect import render
 from service.engines.duckdb.sandbox import Execute, Row
 
-
 STATEMENTS_AT_ONCE = 20
 AGGREGATES_AT_ONCE = 120
 """Each aggregate and each sort holds buffers of its own, whatever the rows: many at once would need much memory."""

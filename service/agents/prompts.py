@@ -142,7 +142,7 @@ def _ranked(
     """Columns that a plan can name, most relevant first, in the dataset's order where they tie."""
     sentence = stems(description[:MAX_DESCRIPTION])
     fixed = {options.entity, options.time, options.target} - {None}
-    usable = [column for column in columns if len(column.name) <= MAX_NAME]
+    usable = [column for column in columns if 0 < len(column.name) <= MAX_NAME]
     return tuple(
         sorted(usable, key=lambda column: (-_relevance(column, sentence, column.name in fixed), column.position))
     )

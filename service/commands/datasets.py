@@ -12,6 +12,7 @@ from rich.table import Table
 
 from service.commands.failures import InputRefused
 from service.commands.running import moment, print_json, with_storage
+from service.features.errors import DatasetNotFound
 from service.features.model import Dataset, MediaType
 from service.resources.computing import open_engine, open_upload
 from service.resources.storage import DEVELOPMENT_PRINCIPAL, Storage, new_id
@@ -95,7 +96,11 @@ def show(dataset_id: str, owner: str, *, as_json: bool) -> None:
 
     async def work(storage: Storage) -> Dataset:
         async with storage.store.begin() as unit:
-            return await unit.datasets.get(owner, dataset_id)
+            try:
+                return await unit.datasets.get(owner, dataset_id)
+            except DatasetNotFound:
+                known = f"`feature-agent datasets list --owner {owner}` shows the ids"
+                raise InputRefused(f"{owner} has no dataset {dataset_id!r}; {known}") from None
 
     dataset = with_storage(work)
     if as_json:

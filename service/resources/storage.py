@@ -104,13 +104,7 @@ def open_storage(
     """
     clock = clock or SystemClock()
     with ExitStack() as cleanup:
-        database = open_database(
-            _database_url(settings, cleanup),
-            pool_size=settings.database_pool_size,
-            max_overflow=settings.database_max_overflow,
-            pool_timeout=settings.database_pool_timeout,
-            tracer_provider=tracer_provider,
-        )
+        database = _open_database(settings, cleanup, tracer_provider)
         tokens = TokenIssuer(_jwt_secret(settings), settings.jwt_algorithm)
         return Storage(
             settings=settings,
@@ -121,6 +115,20 @@ def open_storage(
             authenticator=Authenticator(database.store, tokens, clock),
             _cleanup=cleanup.pop_all(),
         )
+
+
+def _open_database(settings: Settings, cleanup: ExitStack, tracer_provider: TracerProvider | None) -> Database:
+    url = _database_url(settings, cleanup)
+    try:
+        return open_database(
+            url,
+            pool_size=settings.database_pool_size,
+            max_overflow=settings.database_max_overflow,
+            pool_timeout=settings.database_pool_timeout,
+            tracer_provider=tracer_provider,
+        )
+    except ValueError as error:
+        raise ValueError(f"DATABASE_URL: {error}") from None
 
 
 def _database_url(settings: Settings, cleanup: ExitStack) -> str:

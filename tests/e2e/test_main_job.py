@@ -210,10 +210,10 @@ def test_an_impossible_sentence_says_what_columns_there_are(client: Client, even
 
 def test_no_feature_good_enough_is_a_quality_problem(client: Client) -> None:
     """When every feature is rejected the answer is 422 with the reason for each."""
-    rare = "reading\n" + "".join("5\n" if i % 100 == 0 else "\n" for i in range(2000))
-    client.upload("rare", rare.encode())
+    mostly = "visits,spend\n" + "".join(f"{0 if i % 30 else i},{0 if i % 31 else i * 2}\n" for i in range(3000))
+    client.upload("mostly", mostly.encode())
 
-    answer = client.extract("rare", "Missingness and level of the reading", quality_threshold="high")
+    answer = client.extract("mostly", "Visits and spend as they are", quality_threshold="high")
 
     problem = answer.json()
     assert answer.status == 422

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ class _Handler(BaseHTTPRequestHandler):
     bucket: Bucket
     protocol_version = "HTTP/1.1"
 
-    def do_PUT(self) -> None:  # noqa: N802 - the base class's name
+    def do_PUT(self) -> None:
         path, query = self._target()
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.bucket.largest_body = max(self.bucket.largest_body, len(body))
@@ -36,31 +37,34 @@ class _Handler(BaseHTTPRequestHandler):
             self.bucket.objects[path] = body
         self._answer(200)
 
-    def do_POST(self) -> None:  # noqa: N802 - the base class's name
+    def do_POST(self) -> None:
         path, query = self._target()
-        self.rfile.read(int(self.headers["Content-Length"] or 0))
+        body = self.rfile.read(int(self.headers["Content-Length"] or 0)).decode()
         if "uploads" in query:
             upload = f"upload-{len(self.bucket.uploads)}"
             self.bucket.uploads[upload] = {}
             fields = f"<Bucket>b</Bucket><Key>k</Key><UploadId>{upload}</UploadId>"
             self._answer(200, f"<InitiateMultipartUploadResult>{fields}</InitiateMultipartUploadResult>".encode())
+        elif "delete" in query:
+            keys = re.findall("<Key>(.*?)</Key>", body)
+            for key in keys:
+                self.bucket.objects.pop(f"{path}/{key}", None)
+            deleted = "".join(f"<Deleted><Key>{key}</Key></Deleted>" for key in keys)
+            self._answer(200, f"<DeleteResult>{deleted}</DeleteResult>".encode())
         else:
             parts = self.bucket.uploads.pop(query["uploadId"])
             self.bucket.objects[path] = b"".join(parts[number] for number in sorted(parts))
             result = "<CompleteMultipartUploadResult><ETag>&quot;e&quot;</ETag></CompleteMultipartUploadResult>"
             self._answer(200, result.encode())
 
-    def do_GET(self) -> None:  # noqa: N802 - the base class's name
+    def do_GET(self) -> None:
         path, _ = self._target()
         found = self.bucket.objects.get(path)
         self._answer(404 if found is None else 200, found or b"")
 
-    def do_DELETE(self) -> None:  # noqa: N802 - the base class's name
-        path, query = self._target()
-        if "uploadId" in query:
-            self.bucket.uploads.pop(query["uploadId"], None)
-        else:
-            self.bucket.objects.pop(path, None)
+    def do_DELETE(self) -> None:
+        _, query = self._target()
+        self.bucket.uploads.pop(query["uploadId"], None)
         self._answer(204)
 
     def _target(self) -> tuple[str, dict[str, str]]:

@@ -420,6 +420,14 @@ def test_names_from_other_alphabets() -> None:
     assert any("grosse" in name or "groe" in name for name in names)
 
 
+def test_names_that_would_collide() -> None:
+    """Columns whose names differ only in what a feature's name leaves out get features of different names."""
+    profile = table(900, column("is new", "categorical", 3, "a", "b"), column("is_new", "categorical", 3, "a", "b"))
+    names = [each.name for each in plan(profile, "useful features").features]
+    assert len(set(names)) == len(names)
+    assert any(name.endswith("_2") for name in names)
+
+
 def test_long_values_and_names_stay_within_the_contract() -> None:
     """Very long column names still make valid names and descriptions."""
     profile = table(100, number("x" * 250, 1.0, 9.0, 5.0, 99.0), number("y" * 250, 1.0, 9.0, 5.0, 99.0))

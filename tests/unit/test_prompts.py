@@ -139,10 +139,10 @@ def test_the_block_is_bounded_in_characters() -> None:
 
 
 def test_unplannable_names_are_left_out() -> None:
-    """A column whose name is longer than a plan may hold is not described."""
-    request = build_request("features", table(column("n" * 257), column("fine")), OPTIONS)
+    """A column whose name is empty, or longer than a plan may hold, is not described."""
+    request = build_request("features", table(column("n" * 257), column(""), column("fine")), OPTIONS)
     assert [each.name for each in request.columns] == ["fine"]
-    assert request.columns_left_out == 1
+    assert request.columns_left_out == 2
 
 
 def test_the_sentence_is_bounded() -> None:

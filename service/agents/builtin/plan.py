@@ -63,7 +63,7 @@ def _candidates(scene: Scene, setting: Setting) -> Iterator[Candidate]:
 
 
 def _uses_entity(setting: Setting, features: Sequence[PlannedFeature], options: ExtractionOptions) -> bool:
-    looked_back = any(getattr(feature.operation, "entity", None) for feature in features)
+    looked_back = any(getattr(feature.operation, "entity", None) is not None for feature in features)
     return setting.grain == "entity" or options.entity is not None or looked_back
 
 

@@ -1,10 +1,10 @@
 """The sample that distribution measures are taken from: all rows, or a fixed choice of them when there are many.
 
-Features are renamed x0, x1 … in the plan's order. `finite` is the whole table with numbers and booleans as finite
-DOUBLE and text as it is; `sampled` is what was chosen of it; `ranked` holds ranks in place of the numbers: mid-ranks
-over the number of rows, in (0, 1], ties sharing one. The latter two also have `later` (the row lies in the later half
-in time), `t` (the target) and, when the target is a number, its rank `u`. Which rows are chosen depends on their keys
-alone, so equal tables give equal measures.
+Features are renamed x0, x1 … in the plan's order, keys k0, k1 …. `finite` is the whole table with numbers and booleans
+as finite DOUBLE and text as it is; `sampled` is what was chosen of it; `ranked` holds ranks in place of the numbers:
+mid-ranks over the number of rows, in (0, 1], ties sharing one. The latter two also have `later` (the row lies in the
+later half in time), `t` (the target) and, when the target is a number, its rank `u`. Which rows are chosen depends on
+their keys alone, so equal tables give equal measures.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ COMPARED_CELLS = 40_000_000
 MIN_DRIFT_ROWS = 400
 """Below it, noise alone gives a population stability index near 0.1: (bins - 1)(1/n + 1/m) is expected between two
 samples of one distribution (Yurdakul and Naranjo, 2020)."""
+
+RANKS_AT_ONCE = 20
+"""Columns ranked by one statement."""
 
 FINITE = "finite"
 SAMPLED = "sampled"
@@ -93,7 +96,8 @@ def draw(
     halved = plan.grain == "row" and plan.time is not None and rows >= MIN_DRIFT_ROWS
     known = None if target is None or profile.column(target) is None else target
     kind = None if known is None else target_kind(profile, known)
-    statement = exp.select(*(column(feature.alias, "f") for feature in features)).from_(f"{FINITE} AS f", copy=False)
+    columns = [column("k0", "f"), *(column(feature.alias, "f") for feature in features)]
+    statement = exp.select(*columns).from_(f"{FINITE} AS f", copy=False)
     if halved:
         statement = statement.select(exp.alias_(_later(plan), "later", quoted=True), copy=False)
     if known is not None and kind is not None:
@@ -131,17 +135,26 @@ def _chosen(key: exp.Expr, share: float) -> exp.Expr:
 
 
 def _rank(connection: Connection, sample: Sample) -> None:
-    columns: list[exp.Expr] = [
-        _ranked(feature.alias, feature.alias, sample.rows) if feature.numeric else column(feature.alias, "s")
-        for feature in sample.features
-    ]
+    """Rank a few columns at a time, for each window drags all the others' columns along, and join the parts by key."""
+    ranks = [_ranked(feature.alias, feature.alias, sample.rows) for feature in sample.features if feature.numeric]
+    kept = [column(feature.alias, "s") for feature in sample.features if not feature.numeric]
     if sample.halved:
-        columns.append(column("later", "s"))
+        kept.append(column("later", "s"))
     if sample.target is not None:
-        columns.append(column("t", "s"))
+        kept.append(column("t", "s"))
     if sample.target == "number":
-        columns.append(_ranked("t", "u", sample.rows))
-    connection.create(RANKED, exp.select(*columns).from_(f"{SAMPLED} AS s", copy=False))
+        ranks.append(_ranked("t", "u", sample.rows))
+    parts = [ranks[start : start + RANKS_AT_ONCE] for start in range(0, max(1, len(ranks)), RANKS_AT_ONCE)]
+    if len(parts) == 1:
+        connection.create(RANKED, exp.select(*kept, *ranks).from_(f"{SAMPLED} AS s", copy=False))
+        return
+    joined = exp.select("*").from_("part0", copy=False)
+    for place, part in enumerate(parts):
+        columns = [column("k0", "s"), *(kept if place == 0 else ()), *part]
+        connection.create(f"part{place}", exp.select(*columns).from_(f"{SAMPLED} AS s", copy=False))
+        if place:
+            joined = joined.join(f"part{place}", using=["k0"], copy=False)
+    connection.create(RANKED, joined)
 
 
 def _ranked(source: str, name: str, rows: int) -> exp.Expr:

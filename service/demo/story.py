@@ -6,13 +6,14 @@ import csv
 import http.client
 import io
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import TypeVar
 from uuid import uuid4
 
@@ -35,6 +36,8 @@ READY_SECONDS = 60.0
 """A first start unpacks and initialises the embedded database."""
 SIGNAL_SECONDS = 10.0
 """For each signal to arrive after the answer; the exporter is told to send every 0.2 s."""
+REMOVAL_SECONDS = 10.0
+"""For a database that was interrupted in its making to notice that its folder is gone."""
 _UPLOAD, _EXTRACT = "/api/v1/datasets", "/api/v1/extract-features"
 _OK = 200
 
@@ -48,8 +51,8 @@ def run_demo(*, data_dir: Path | None, as_json: bool, rows: int = 60_000) -> int
     """
     aside = Console(stderr=True)
     try:
-        with TemporaryDirectory(prefix="feature-agent-demo-") as scratch:
-            story = _Narrator(Path(scratch), data_dir, rows, aside).tell()
+        with _scratch_folder() as scratch:
+            story = _Narrator(scratch, data_dir, rows, aside).tell()
     except Stopped as signal:
         show_failure(aside, f"stopped by {signal}", ())
         return 1
@@ -141,6 +144,20 @@ class _Narrator:
         with self._aside.status(f"{name} …"):
             yield
         self._steps.append(Step(name, round(time.perf_counter() - started, 2)))
+
+
+@contextmanager
+def _scratch_folder() -> Generator[Path]:
+    """A temporary folder, removed for good even while an interrupted database set-up still writes into it."""
+    folder = Path(mkdtemp(prefix="feature-agent-demo-"))
+    try:
+        yield folder
+    finally:
+        deadline = time.monotonic() + REMOVAL_SECONDS
+        shutil.rmtree(folder, ignore_errors=True)
+        while folder.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _until(read: Callable[[], T], good: Callable[[T], bool]) -> T:

@@ -341,6 +341,12 @@ async def test_association_with_classes(room: Room) -> None:
     assert other < 0.2
 
 
+async def test_association_of_text_alone(room: Room) -> None:
+    """A plan without any number is associated with numbers and classes alike."""
+    assert 0.85 < (await association(room, "n", op.Value("label")))[0] < 1
+    assert await association(room, "label", op.Value("code")) == [pytest.approx(1.0)]
+
+
 async def test_association_at_entity_grain(room: Room) -> None:
     """The target is brought to the entity: its mean, or its most frequent class."""
     columns = {"user": "VARCHAR", "x": "DOUBLE", "t": "DOUBLE", "c": "VARCHAR"}
@@ -441,10 +447,10 @@ async def test_large_tables_are_sampled_the_same_way_each_time(room: Room, monke
 
 
 async def test_many_features_are_measured_together(room: Room) -> None:
-    """Two hundred features, the most a plan may have, are computed and correlated."""
+    """A hundred features are computed, ranked and correlated within the memory that twenty may use."""
     rows = [(float(index), index % 17) for index in range(120)]
     dataset = room.dataset({"x": "DOUBLE", "y": "BIGINT"}, rows)
-    flags = [op.Flag((Predicate("x", "lt", (limit + 0.5,)),)) for limit in range(200)]
+    flags = [op.Flag((Predicate("x", "lt", (limit + 0.5,)),)) for limit in range(100)]
     found = await room.evidence(dataset, plan(*flags))
     assert [one.statistics.mean for one in found[:3]] == [pytest.approx(n / 120) for n in (1, 2, 3)]
     assert found[60].correlations["f59"] > 0.95

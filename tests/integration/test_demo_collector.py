@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import gzip
 import http.client
 import json
@@ -391,6 +392,25 @@ def test_stopped_story(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     monkeypatch.setattr(story_module, "write_event_log", terminate)
     assert run_demo(data_dir=None, as_json=True, rows=10) == 1
     assert capsys.readouterr().err.splitlines()[-1] == "feature-agent demo: stopped by SIGTERM"
+
+
+def test_scratch_is_removed_under_a_writer() -> None:
+    """The temporary folder is gone in the end although something still makes files in it when it is first removed."""
+    with story_module._scratch_folder() as folder:
+        writer = threading.Thread(target=write_until_removed, args=(folder,))
+        writer.start()
+    writer.join()
+    assert not folder.exists()
+
+
+def write_until_removed(folder: Path) -> None:
+    """Make files in the folder for a while, or until it is gone."""
+    stop = time.monotonic() + 0.3
+    number = 0
+    with contextlib.suppress(FileNotFoundError):
+        while time.monotonic() < stop:
+            (folder / f"late-{number}").touch()
+            number += 1
 
 
 def test_missing_signals_are_a_failure() -> None:

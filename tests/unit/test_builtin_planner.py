@@ -27,6 +27,8 @@ from service.features.model import (
     ValueCount,
 )
 from service.features.operations.types import (
+    ActiveDays,
+    ActiveSpan,
     Aggregate,
     ChangeFromPrevious,
     CharacterShare,
@@ -379,6 +381,13 @@ def test_nothing_to_plan_on() -> None:
     made = answer(table(10, column("a", "categorical", 1, "x"), column("b", "integer", 1)), "useful features")
     assert isinstance(made, Impossible)
     assert "more than one value" in made.reason
+
+
+def test_sessions_have_a_length_and_no_age() -> None:
+    """Features of sessions tell how long each was, not on how many days it was active."""
+    made = operations(plan(EVENTS, "engagement features per session"))
+    assert ActiveSpan("event_time") in made
+    assert ActiveDays("event_time") not in made
 
 
 def test_flag_columns_are_events() -> None:

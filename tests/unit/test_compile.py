@@ -462,7 +462,7 @@ def history(events: Sequence[tuple[str | None, int | None, float | None]]) -> li
     return list(zip(*(found[f"f{place}"] for place in range(len(HISTORY))), strict=True))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(EVENTS, st.integers(0, 12))
 def test_no_row_sees_its_future(events: list[tuple[str | None, int | None, float | None]], end: int) -> None:
     """Removing the rows after an instant changes nothing in those up to it."""
@@ -471,7 +471,7 @@ def test_no_row_sees_its_future(events: list[tuple[str | None, int | None, float
     assert whole == history(kept)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(EVENTS)
 def test_windows_are_what_python_counts(events: list[tuple[str | None, int | None, float | None]]) -> None:
     """Rolling sums and counts over [t - days, t) agree with a plain loop over the rows."""

@@ -8,7 +8,7 @@ from service.agents.builtin.candidates import ASIDE, ASKED, RELATED, Candidate, 
 from service.agents.builtin.events import equals
 from service.agents.builtin.lexicon import Intent
 from service.agents.builtin.scene import Scene
-from service.agents.builtin.sheet import Seen, means, named_value, truth
+from service.agents.builtin.sheet import Seen, entity_meaning, means, named_value, truth
 from service.agents.words import stem
 from service.features.operations.types import (
     ActiveDays,
@@ -106,7 +106,10 @@ def _in_time(scene: Scene, time: str) -> Iterator[Candidate]:
         (ActiveSpan(time), "active_span_days", f"Days from the first row of each {who} to its last, by {time}.",
          "tenure", 0.2, "tenure"),
     )  # fmt: skip
-    for operation, name, words, intent, base, alike in made:
+    brief = scene.entity is not None and entity_meaning(scene.entity) == "session"
+    for operation, name, words, intent, usual, alike in made:
+        # A session is over within the hour: its length tells, its age in days and its gaps do not.
+        base = usual if not brief else 0.9 if isinstance(operation, ActiveSpan) else 0.1
         score = scene.score(base, intent) if unspoken or intent in {"recency", "tenure"} else base
         boosted = max(score, leaving + base - 1) if base > 0.5 and leaving else score  # noqa: PLR2004 - the common ones
         yield Candidate(operation, name, describe(words), boosted, alike, "time", alike)

@@ -71,6 +71,7 @@ def _counted(scene: Scene, event: Event) -> Iterator[Candidate]:
         whole,
         "count",
         event.name,
+        f"count:{event.name}",
     )
     for window in reading.windows if scene.time else ():
         yield Candidate(

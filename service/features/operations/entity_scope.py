@@ -26,7 +26,7 @@ class EntityScope(Source):
         self._time = time
         self._aggregates: dict[exp.Expr, str] = {}
         self._tallied: list[str] = []
-        self._modes: list[str] = []
+        self._modes: set[str] = set()
         self._dated = False
 
     def aggregate(self, aggregate: exp.Expr) -> exp.Expr:
@@ -60,10 +60,8 @@ class EntityScope(Source):
 
     def mode(self, name: str) -> exp.Expr:
         """The most frequent category."""
-        tally = self._tally(name)
-        if name not in self._modes:
-            self._modes.append(name)
-        return column("mode", f"{tally}_mode")
+        self._modes.add(name)
+        return column("mode", f"{self._tally(name)}_mode")
 
     def _tally(self, name: str) -> str:
         if name not in self._tallied:

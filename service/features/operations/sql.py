@@ -39,13 +39,10 @@ def _parsed(text: str) -> exp.Expr:
 
 
 def template(text: str, **nodes: exp.Expr) -> exp.Expr:
-    """The constant `text`, each `:name` in it replaced by the node of that name."""
+    """The constant `text`, each `:name` within it replaced by the node of that name."""
     filled = _parsed(text).copy()
     for placeholder in list(filled.find_all(exp.Placeholder)):
-        node = _closed(nodes[placeholder.name])
-        if placeholder is filled:
-            return node
-        placeholder.replace(node)
+        placeholder.replace(_closed(nodes[placeholder.name]))
     return filled
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import socket
 import sys
 from types import FrameType
+from typing import NoReturn
 
 import click
 import structlog
@@ -53,6 +55,7 @@ class Server(uvicorn.Server):
 def serve(*, as_json: bool) -> int:
     """Run the API. In development the first start makes an API key, shows it once, and keeps it in DATA_DIR."""
     settings = settings_or_refuse(**({"log_format": "json"} if as_json else {}))
+    signal.signal(signal.SIGTERM, _leave)
     listener = _bind("PORT", settings.host, settings.port)
     try:
         runtime = open_runtime(settings)
@@ -61,6 +64,11 @@ def serve(*, as_json: bool) -> int:
     except (EmbeddedUnavailable, OSError) as error:
         raise CommandFailed(str(error)) from None
     return _run(runtime, listener)
+
+
+def _leave(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """Asked to stop before the server listens to signals: leave in order, so that the embedded database stops too."""
+    raise SystemExit(0)
 
 
 def _run(runtime: Runtime, listener: socket.socket) -> int:

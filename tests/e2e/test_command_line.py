@@ -228,6 +228,24 @@ def test_serve_prints_its_address_and_ends_well(
     assert process.wait(timeout=30) == 0
 
 
+def test_serve_stopped_while_it_starts_leaves_no_database_behind(tmp_path: Path) -> None:
+    """SIGTERM as soon as the embedded database runs: the process ends well and the database with it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service", "serve"],
+        env={**os.environ, "DATA_DIR": str(tmp_path), "PORT": "0", "PROMETHEUS_PORT": "0"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.rglob("postmaster.pid")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+    process.send_signal(signal.SIGTERM)
+
+    assert process.wait(timeout=30) == 0
+    assert list(tmp_path.rglob("postmaster.pid")) == []
+
+
 def test_serve_on_a_taken_port_says_so(run: Run) -> None:
     """Two servers on one port: the second ends with one line."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

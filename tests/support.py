@@ -54,7 +54,7 @@ class Client:
             sent.setdefault("Authorization", f"Bearer {self.key}")
         request = urllib.request.Request(self.url + path, data=body, method=method, headers=sent)  # noqa: S310 - our own server
         try:
-            with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310 - our own server
+            with urllib.request.urlopen(request, timeout=100) as response:  # noqa: S310 - our own server
                 return _answer(response)
         except urllib.error.HTTPError as error:
             with error:

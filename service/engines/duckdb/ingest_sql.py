@@ -99,8 +99,13 @@ def long_form(source: exp.Expr, cells: Cells, *others: exp.Expr, where: exp.Expr
     cross = exp.select(exp.alias_(call("unnest", positions), "k"), exp.alias_(call("unnest", values), "v"), *others)
     cross = cross.from_(source)
     if where is not None:
-        cross = cross.where(where)
-    return exp.select("*").from_(cross.subquery()).where(exp.column("v").is_(exp.null()).not_()).subquery()
+        cross = cross.where(where, copy=False)
+    return (
+        exp.select("*")
+        .from_(cross.subquery(copy=False))
+        .where(exp.column("v").is_(exp.null()).not_(), copy=False)
+        .subquery(copy=False)
+    )
 
 
 def batches(cells: Cells, size: int = BATCH_COLUMNS) -> list[Cells]:
@@ -113,7 +118,7 @@ def write_parquet(query: exp.Query, path: Path, width: int) -> exp.Expr:
     rows = max(min(ROW_GROUP_CELLS // max(width, 1), MOST_ROW_GROUP_ROWS) // VECTOR_ROWS, 1) * VECTOR_ROWS
     parameters = {"FORMAT": exp.var("parquet"), "COMPRESSION": exp.var("zstd"), "ROW_GROUP_SIZE": number(rows)}
     return exp.Copy(
-        this=query.subquery(),
+        this=query.subquery(copy=False),
         kind=False,
         files=[string(str(path))],
         params=[exp.CopyParameter(this=exp.var(name), expression=value) for name, value in parameters.items()],

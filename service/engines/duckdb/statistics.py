@@ -131,7 +131,9 @@ async def _each(
         rows += await run(
             box,
             lambda batch=batch: (
-                exp.select("k", *(item.copy() for item in select)).from_(long_form(table.scan, batch)).group_by("k")
+                exp.select("k", *(item.copy() for item in select))
+                .from_(long_form(table.scan, batch))
+                .group_by("k", copy=False)
             ),
         )
     return rows
@@ -225,14 +227,19 @@ def _countable(table: TypedTable, values: Mapping[str, Any]) -> bool:
 
 def _count_query(table: TypedTable, cells: Cells) -> exp.Expr:
     groups = exp.select("k", "v", exp.alias_(call("count", exp.Star()), "n"))
-    groups = groups.from_(long_form(table.scan, cells)).group_by("k", "v")
+    groups = groups.from_(long_form(table.scan, cells)).group_by("k", "v", copy=False)
     distinct = exp.Window(this=call("count", exp.Star()), partition_by=[exp.column("k")])
     order = exp.Order(expressions=[exp.Ordered(this=exp.column("n"), desc=True), exp.Ordered(this=exp.column("v"))])
     rank = exp.Window(this=call("row_number"), partition_by=[exp.column("k")], order=order)
-    ranked = exp.select("k", "v", "n", exp.alias_(distinct, "d"), exp.alias_(rank, "place")).from_(groups.subquery())
+    ranked = exp.select("k", "v", "n", exp.alias_(distinct, "d"), exp.alias_(rank, "place")).from_(
+        groups.subquery(copy=False)
+    )
     kept = exp.LTE(this=exp.column("place"), expression=number(TOP_VALUES))
     return (
-        exp.select("k", _shown(exp.column("v")), "n", "d").from_(ranked.subquery()).where(kept).order_by("k", "place")
+        exp.select("k", _shown(exp.column("v")), "n", "d")
+        .from_(ranked.subquery(copy=False))
+        .where(kept, copy=False)
+        .order_by("k", "place", copy=False)
     )
 
 
@@ -270,12 +277,21 @@ async def _examples(box: Sandbox, table: TypedTable, _: _Measured) -> _Measured:
 
     def query(cells: Cells) -> exp.Expr:
         form = long_form(table.scan, cells, exp.alias_(row.copy(), "r"), where=first.copy())
-        seen = exp.select("k", "v", exp.alias_(call("min", exp.column("r")), "r")).from_(form).group_by("k", "v")
+        seen = (
+            exp.select("k", "v", exp.alias_(call("min", exp.column("r")), "r"))
+            .from_(form)
+            .group_by("k", "v", copy=False)
+        )
         order = exp.Order(expressions=[exp.Ordered(this=exp.column("r"))])
         place = exp.Window(this=call("row_number"), partition_by=[exp.column("k")], order=order)
-        placed = exp.select("k", "v", "r", exp.alias_(place, "place")).from_(seen.subquery())
+        placed = exp.select("k", "v", "r", exp.alias_(place, "place")).from_(seen.subquery(copy=False))
         kept = exp.LTE(this=exp.column("place"), expression=number(EXAMPLES))
-        return exp.select("k", "v").from_(placed.subquery()).where(kept).order_by("k", "r")
+        return (
+            exp.select("k", "v")
+            .from_(placed.subquery(copy=False))
+            .where(kept, copy=False)
+            .order_by("k", "r", copy=False)
+        )
 
     found: _Measured = {}
     for batch in batches(every):
@@ -300,7 +316,9 @@ async def _quantiles(box: Sandbox, table: TypedTable, _: _Measured) -> _Measured
         rows = await run(
             box,
             lambda batch=batch: (
-                exp.select("k", aggregate.copy()).from_(long_form(table.scan, batch, where=where)).group_by("k")
+                exp.select("k", aggregate.copy())
+                .from_(long_form(table.scan, batch, where=where))
+                .group_by("k", copy=False)
             ),
         )
         for position, values in rows:
@@ -325,7 +343,7 @@ async def _shapes(box: Sandbox, table: TypedTable, _: _Measured) -> _Measured:
             lambda batch=batch: (
                 exp.select("k", *(share.copy() for share in shares))
                 .from_(long_form(table.scan, batch, where=where))
-                .group_by("k")
+                .group_by("k", copy=False)
             ),
         )
         for position, *values in rows:

@@ -123,11 +123,12 @@ class Exchange:
             self.failed = True
 
     async def _answer_for_it(self, error_type: str) -> None:
-        if self.span.is_recording():
-            self.span.set_attribute("error.type", error_type)
         body = _problem(self.correlation, self.path)
         headers = [(b"content-type", b"application/problem+json"), (b"content-length", str(len(body)).encode())]
         await self._send_named({"type": "http.response.start", "status": _SERVER_ERROR, "headers": headers})
+        if self.span.is_recording():
+            # After the start, where the instrumentation writes the bare status, and before the last byte ends the span.
+            self.span.set_attribute("error.type", error_type)
         await self._send_named({"type": "http.response.body", "body": b"" if self.method == "HEAD" else body})
 
     def _name_span(self) -> None:

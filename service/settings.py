@@ -17,6 +17,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 MINIMUM_JWT_SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 """RFC 7518 §3.2: an HMAC key is at least as long as the hash."""
 
+BUILTIN_MODEL = "builtin:planner"
+"""The planner that needs no key and no network."""
 MIB = 2**20
 _ENGINE_OPTIONS = {"memory_mib": 1024, "threads": 2, "scratch_mib": 20_480, "timeout_seconds": 600}
 
@@ -57,12 +59,35 @@ class Settings(BaseSettings):
     redis_db: Annotated[int, Field(ge=0)] = 0
     redis_max_connections: Annotated[int, Field(ge=1)] = 50
 
-    primary_model: str = "builtin:planner"
+    primary_model: str = BUILTIN_MODEL
+    fallback_model: str | None = None
+    """Plans when the primary model cannot."""
+    model_last_resort: Literal["builtin", "none"] = "none"
+    """Whether `builtin:planner` plans when no other model can; the answer says so in `model.fallback`."""
     model_max_tokens: Annotated[int, Field(ge=256)] = 8192
     model_temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     model_timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """For planning one request altogether: waiting for a place, every model, attempt and retry."""
+    model_output_retries: Annotated[int, Field(ge=0, le=10)] = 3
+    """How often a plan with faults is sent back to a model."""
+    model_concurrency: Annotated[int, Field(ge=1)] = 16
+    """Requests of this process that are planned at once."""
+    model_queue: Annotated[int, Field(ge=0)] = 64
+    """Requests that may wait for that; beyond it they are refused at once."""
+    plan_cache_seconds: Annotated[int, Field(ge=0)] = 3600
+    """How long a plan is served again for an equal request; 0 caches nothing."""
+    plan_cache_entries: Annotated[int, Field(ge=1)] = 1000
+    """Plans kept by this process; with Redis, all processes share the rest."""
+    budget_tokens_per_day: Annotated[int, Field(ge=0)] = 0
+    """Model tokens that a principal may spend a day (UTC); 0 is no limit."""
+    budget_usd_per_day: Annotated[float, Field(ge=0)] = 0.0
+    """US dollars that a principal may spend on models a day (UTC); 0 is no limit."""
     openai_api_key: SecretStr | None = None
     openai_base_url: str | None = None
+    fallback_openai_api_key: SecretStr | None = None
+    """For the fallback model, when it is at another OpenAI-compatible server; `openai_api_key` otherwise."""
+    fallback_openai_base_url: str | None = None
+    """Likewise; `openai_base_url` otherwise."""
     anthropic_api_key: SecretStr | None = None
     google_api_key: SecretStr | None = None
 
@@ -87,6 +112,8 @@ class Settings(BaseSettings):
     """None keeps artifacts in `data_dir/artifacts`."""
     engine_url: str = "duckdb://"
     """`duckdb://?memory_mib=1024&threads=2&scratch_mib=20480&timeout_seconds=600`, each part optional."""
+    extraction_timeout_seconds: Annotated[float, Field(gt=0)] = 900.0
+    """For one extraction altogether, from its request to its published features."""
     sync_wait_seconds: Annotated[float, Field(gt=0, le=300)] = 25.0
     max_upload_bytes: Annotated[int, Field(ge=1)] = 1024 * MIB
     data_dir: Path = Field(default_factory=lambda: user_data_path("feature-agent"))
@@ -125,6 +152,12 @@ class Settings(BaseSettings):
             "DATABASE_URL is not set: the embedded database is for development": self.database_url is None,
         }
         return [fault for fault, found in checks.items() if found]
+
+    def model_names(self) -> tuple[str, ...]:
+        """The models that may plan, in the order in which they are asked, each once."""
+        last_resort = BUILTIN_MODEL if self.model_last_resort == "builtin" else None
+        named = (self.primary_model, self.fallback_model, last_resort)
+        return tuple(dict.fromkeys(name for name in named if name))
 
     def engine_options(self) -> dict[str, int]:
         """Limits of the engine: `memory_mib`, `threads`, `scratch_mib`, `timeout_seconds`.

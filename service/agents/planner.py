@@ -45,7 +45,7 @@ from service.features.errors import (
 from service.features.events import OutputRetried
 from service.features.model import ExtractionOptions, FeaturePlan, FieldError, Profile
 from service.features.plan import Fault, validate
-from service.features.ports import Observer, Proposal
+from service.features.ports import Observer, PlanRequest, Proposal
 
 TOTAL_TOKENS = 400_000
 """Tokens one planning run may take over all its attempts: four of the longest prompts and answers with room left."""
@@ -168,15 +168,16 @@ class AgentPlanner:
         if time.monotonic() < self._away_until:
             raise ModelUnavailable(f"The model {self._name} did not answer its last call.")
 
-    async def propose(self, description: str, profile: Profile, options: ExtractionOptions) -> Proposal:
+    async def propose(self, request: PlanRequest) -> Proposal:
         """Plan the described features.
 
         Raises RequestImpossible, ModelUnavailable, ModelTimeout or ModelOutputInvalid.
         """
+        profile, options = request.dataset.profile, request.options
         run = _Run(profile, options, self._observer)
         model = MeasuredModel(self._model, self._name, self._observer)
         # In a thread: ranking thousands of columns takes a tenth of a second.
-        prompt = await asyncio.to_thread(_prompt, description, profile, options)
+        prompt = await asyncio.to_thread(_prompt, request.description, profile, options)
         try:
             result = await self._agent.run(
                 prompt, model=model, deps=run, usage_limits=self._limits, timeout=self._timeout

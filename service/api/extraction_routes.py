@@ -11,7 +11,15 @@ from litestar.params import JSONBody, QueryParameter, SkipValidation
 from service.api.decoding import ApiRequest
 from service.api.extraction_schemas import ExtractionAnswer, ExtractionListAnswer, ExtractionPage, StatusAnswer
 from service.api.guards import reads_extractions, writes_extractions
-from service.api.parameters import LOCATION, Cursor, DatasetIdQuery, ExtractionIdPath, Limit
+from service.api.parameters import (
+    LOCATION,
+    CacheControl,
+    Cursor,
+    DatasetIdQuery,
+    ExtractionIdPath,
+    Limit,
+    wants_fresh,
+)
 from service.api.problems import PROTECTED, documented
 from service.api.running import RunningExtractions
 from service.api.schemas import MINIMUM_DESCRIPTION, ExtractionBody
@@ -36,17 +44,23 @@ Running = NamedDependency[SkipValidation[RunningExtractions]]
     responses=documented(
         *PROTECTED, "dataset_not_found", "payload_too_large", "media_type_unsupported", "request_invalid",
         "request_impossible", "quality_too_low", "compute_out_of_memory", "compute_failed", "model_unavailable",
-        "model_output_invalid", "model_timeout", "deadline_exceeded",
+        "model_output_invalid", "model_timeout", "deadline_exceeded", "planning_busy", "budget_exceeded",
     ),
 )  # fmt: skip
 async def extract_features(
-    request: ApiRequest, services: Services, running: Running, data: JSONBody[ExtractionBody]
+    request: ApiRequest,
+    services: Services,
+    running: Running,
+    data: JSONBody[ExtractionBody],
+    cache_control: CacheControl = None,
 ) -> Response[ExtractionAnswer]:
     """Plans the described features, computes and scores them, and answers with those that are good enough.
 
     The extraction goes on to its end when the connection is lost; `GET /extractions` finds it.
     """
-    accepted = await services.extract.accept(request.user.id, _sensible(data, services.clock))
+    accepted = await services.extract.accept(
+        request.user.id, _sensible(data, services.clock, fresh=wants_fresh(cache_control))
+    )
     finished = await running.finish(accepted)
     return Response(ExtractionAnswer.of(extraction_view(finished)), headers={"Location": extraction_path(finished.id)})
 
@@ -111,7 +125,7 @@ async def list_extractions(
     return ExtractionListAnswer.of(ExtractionPage(items, page.next_cursor))
 
 
-def _sensible(body: ExtractionBody, clock: Clock) -> ExtractionRequest:
+def _sensible(body: ExtractionBody, clock: Clock, *, fresh: bool) -> ExtractionRequest:
     """The request, once what no schema can say of it holds. Raises InvalidRequest."""
     errors: list[FieldError] = []
     if len(body.feature_description.strip()) < MINIMUM_DESCRIPTION:
@@ -122,4 +136,4 @@ def _sensible(body: ExtractionBody, clock: Clock) -> ExtractionRequest:
         errors.append(FieldError("completion_date", "must not be in the past (UTC)"))
     if errors:
         raise InvalidRequest("The request's body is invalid.", errors=errors)
-    return body.to_request()
+    return body.to_request(fresh=fresh)

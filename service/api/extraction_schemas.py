@@ -69,7 +69,10 @@ class ModelView(Struct, frozen=True):
     input_tokens: int
     output_tokens: int
     cost_usd: Annotated[float | None, Meta(description="Null when the price is not known.")]
-    fallback: bool
+    fallback: Annotated[
+        bool, Meta(description="Whether the configured first model could not, so that another planned.")
+    ]
+    cached: Annotated[bool, Meta(description="Whether the plan was made for an earlier equal request.")]
 
 
 class ExtractionLinks(Struct, frozen=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from litestar.datastructures import ResponseHeader
-from litestar.params import PathParameter, QueryParameter
+from litestar.params import HeaderParameter, PathParameter, QueryParameter
 
 from service.api.schemas import ID_PATTERN
 
@@ -29,5 +29,19 @@ DatasetIdQuery = Annotated[
     str | None,
     QueryParameter(min_length=1, max_length=100, pattern=ID_PATTERN, description="A dataset's id."),
 ]
+
+CacheControl = Annotated[
+    str | None,
+    HeaderParameter(
+        name="Cache-Control", description="`no-cache` asks for a new plan instead of one made for an equal request."
+    ),
+]
+
+
+def wants_fresh(cache_control: str | None) -> bool:
+    """Whether the header has a directive that forbids a stored answer (RFC 9111 §5.2.1); unknown ones are ignored."""
+    directives = {part.partition("=")[0].strip().lower() for part in (cache_control or "").split(",")}
+    return not directives.isdisjoint({"no-cache", "no-store"})
+
 
 LOCATION = ResponseHeader(name="Location", value="", documentation_only=True, description="The path of what was made.")

@@ -69,8 +69,8 @@ class ExtractionBody(Struct, frozen=True, forbid_unknown_fields=True):
     ) = None
     options: OptionsBody = OptionsBody()
 
-    def to_request(self) -> ExtractionRequest:
-        """The request in the domain's words."""
+    def to_request(self, *, fresh: bool) -> ExtractionRequest:
+        """The request in the domain's words; `fresh` asks for a plan that no cache gave."""
         options = self.options
         return ExtractionRequest(
             dataset_id=self.dataset_id,
@@ -78,6 +78,7 @@ class ExtractionBody(Struct, frozen=True, forbid_unknown_fields=True):
             quality_threshold=self.quality_threshold,
             completion_date=self.completion_date,
             options=ExtractionOptions(options.max_features, options.entity, options.time, options.target),
+            fresh=fresh,
         )
 
 

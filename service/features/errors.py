@@ -8,10 +8,12 @@ FeatureAgentError
 ├── PayloadTooLarge
 ├── DatasetNotFound, ExtractionNotFound
 ├── DatasetExists, ExtractionNotReady
-├── ModelUnavailable, ModelTimeout, ModelOutputInvalid
+├── ModelUnavailable          no model answers
+│   └── PlanningBusy          more requests wait for a model than may
+├── ModelTimeout, ModelOutputInvalid
 ├── ComputeFailed, ComputeOutOfMemory, DeadlineExceeded
 ├── DependencyUnavailable
-└── NotAuthenticated, NotAuthorized, RateLimited
+└── NotAuthenticated, NotAuthorized, RateLimited, BudgetExceeded
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from service.features.model import Failure, FieldError
 
 Category = Literal[
     "malformed", "validation", "quality", "authentication", "authorization", "not_found", "conflict",
-    "too_large", "media_type", "rate_limit", "model", "dependency", "timeout", "internal",
+    "too_large", "media_type", "rate_limit", "budget", "model", "dependency", "timeout", "internal",
 ]  # fmt: skip
 
 
@@ -115,6 +117,12 @@ class ModelUnavailable(FeatureAgentError):
     retryable = True
 
 
+class PlanningBusy(ModelUnavailable):
+    """As many requests as may wait for a model already do; `retry_after` says when it is worth trying again."""
+
+    code = "planning_busy"
+
+
 class ModelTimeout(FeatureAgentError):
     """The planning run went over its time."""
 
@@ -184,4 +192,12 @@ class RateLimited(FeatureAgentError):
 
     code = "rate_limited"
     category = "rate_limit"
+    retryable = True
+
+
+class BudgetExceeded(FeatureAgentError):
+    """The principal spent its day's tokens or dollars on models; `retry_after` counts to midnight UTC."""
+
+    code = "budget_exceeded"
+    category = "budget"
     retryable = True

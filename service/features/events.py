@@ -46,6 +46,67 @@ class ModelCalled(Struct, frozen=True):
     """None when the price is not known."""
 
 
+class ModelRetried(Struct, frozen=True):
+    """A failed request to a model is about to be repeated."""
+
+    model: str
+    reason: Literal["rate_limited", "timeout", "connection", "server_error"]
+
+
+class ModelFellBack(Struct, frozen=True):
+    """`model` could not plan, so the next one, `to`, does."""
+
+    model: str
+    to: str
+    error_code: str
+
+
+class BreakerChanged(Struct, frozen=True):
+    """A model's circuit breaker changed, as this process saw it."""
+
+    model: str
+    state: Literal["closed", "half_open", "open"]
+
+
+class PlanningAdmitted(Struct, frozen=True):
+    """A request asked for one of the places for planning; "expired" means that its time was up while it waited."""
+
+    decision: Literal["admitted", "queued", "refused", "expired"]
+
+
+class PlanningLoad(Struct, frozen=True):
+    """How many requests plan, and how many wait for a place, in this process now."""
+
+    running: int
+    waiting: int
+
+
+class CacheLooked(Struct, frozen=True):
+    """A cache was asked.
+
+    "bypassed" means that the client wanted a fresh answer, "joined" that an equal request's answer was shared.
+    """
+
+    cache: Literal["plan"]
+    level: Literal["memory", "redis"]
+    result: Literal["hit", "miss", "bypassed", "joined"]
+
+
+class BudgetChecked(Struct, frozen=True):
+    """A principal's budget was looked at before planning; "unchecked" means that it could not be."""
+
+    decision: Literal["allowed", "refused", "unchecked"]
+
+
+class BudgetWarned(Struct, frozen=True):
+    """A principal's spending crossed a share of its day's budget."""
+
+    principal: str
+    unit: Literal["tokens", "usd"]
+    level: Literal["80", "95", "100"]
+    """Percent."""
+
+
 class OutputRetried(Struct, frozen=True):
     """A model's answer was sent back to it."""
 
@@ -72,6 +133,7 @@ class AuthenticationFailed(Struct, frozen=True):
 
 
 Event = (
-    ExtractionStarted | ExtractionFinished | StageFinished | ModelCalled | OutputRetried | FeatureAssessed
-    | RateLimitDecided | AuthenticationFailed
+    ExtractionStarted | ExtractionFinished | StageFinished | ModelCalled | ModelRetried | ModelFellBack
+    | BreakerChanged | PlanningAdmitted | PlanningLoad | CacheLooked | BudgetChecked | BudgetWarned | OutputRetried
+    | FeatureAssessed | RateLimitDecided | AuthenticationFailed
 )  # fmt: skip

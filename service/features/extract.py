@@ -23,7 +23,7 @@ from service.features.model import (
     Stage,
     Status,
 )
-from service.features.ports import Clock, Engine, FeatureTable, Observer, Planner, Proposal, Store
+from service.features.ports import Clock, Engine, FeatureTable, Observer, Planner, PlanRequest, Proposal, Store
 from service.features.quality import assess, require_features
 
 PROGRESS: dict[Stage, int] = {"profile": 5, "plan": 10, "compute": 40, "assess": 85}
@@ -105,7 +105,9 @@ class ExtractFeatures:
             dataset = await self._dataset(extraction)
         with self._observer.stage(extraction.id, "plan"):
             await self._enter(extraction, "plan")
-            proposal = await self._planner.propose(request.feature_description, dataset.profile, request.options)
+            proposal = await self._planner.propose(
+                PlanRequest(dataset, request.feature_description, request.options, fresh=request.fresh)
+            )
         async with AsyncExitStack() as stack:
             with self._observer.stage(extraction.id, "compute"):
                 await self._enter(extraction, "compute")

@@ -129,6 +129,8 @@ class ExtractionRequest(Struct, frozen=True):
     quality_threshold: Threshold = "medium"
     completion_date: date | None = None
     options: ExtractionOptions = ExtractionOptions()
+    fresh: bool = False
+    """Plan anew instead of answering from the plan cache (`Cache-Control: no-cache`)."""
 
 
 class FeatureStatistics(Struct, frozen=True):
@@ -213,6 +215,9 @@ class ModelUsage(Struct, frozen=True):
     cost_usd: float | None = 0.0
     """None when the model's price is unknown; 0 for the built-in planner."""
     fallback: bool = False
+    """Whether another model than the configured first one planned, because that one could not."""
+    cached: bool = False
+    """Whether the plan came from the cache: then nothing was spent on it."""
 
 
 class ExtractionResult(Struct, frozen=True):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from service.features.events import Event
 from service.features.identity import ApiKey
@@ -18,6 +18,7 @@ from service.features.model import (
     ExtractionOptions,
     FeatureEvidence,
     FeaturePlan,
+    FeatureType,
     MediaType,
     ModelUsage,
     Profile,
@@ -48,6 +49,29 @@ class Observer(Protocol):
         ...
 
 
+class Spending(Struct):
+    """What planning one request has taken so far, over every model and attempt, failed ones too; it only grows."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float = 0.0
+    """Of the calls whose price is known."""
+    unpriced_calls: int = 0
+    """Answered calls whose price is not known: with any, `cost_usd` is a lower bound."""
+
+
+class PlanRequest(Struct, frozen=True):
+    """What is to be planned, on whose behalf."""
+
+    dataset: Dataset
+    description: str
+    options: ExtractionOptions
+    fresh: bool = False
+    """Do not answer from a cache."""
+    spending: Spending = field(default_factory=Spending)
+    """Planners add to it, so that what a failed plan took is known too."""
+
+
 class Proposal(Struct, frozen=True):
     """A planner's answer."""
 
@@ -58,10 +82,71 @@ class Proposal(Struct, frozen=True):
 class Planner(Protocol):
     """Proposes a plan for a sentence; has already put it through `plan.validate`."""
 
-    async def propose(self, description: str, profile: Profile, options: ExtractionOptions) -> Proposal:
+    async def propose(self, request: PlanRequest) -> Proposal:
         """Plan the described features.
 
-        Raises RequestImpossible, ModelUnavailable, ModelTimeout or ModelOutputInvalid.
+        Raises RequestImpossible, BudgetExceeded, ModelUnavailable (PlanningBusy), ModelTimeout, ModelOutputInvalid or
+        DeadlineExceeded.
+        """
+        ...
+
+
+class RehearsedFeature(Struct, frozen=True):
+    """What one feature came to on a sample: statistics only, never a value of a cell."""
+
+    name: str
+    dtype: FeatureType
+    null_ratio: float
+    distinct_count: int
+    top_share: float
+    """Share of non-null rows that hold the most frequent value."""
+    mean: float | None = None
+    standard_deviation: float | None = None
+
+
+class Rehearsal(Protocol):
+    """Tries a validated plan on a sample of its dataset."""
+
+    async def rehearse(self, dataset: Dataset, plan: FeaturePlan) -> tuple[RehearsedFeature, ...]:
+        """Compute the plan on a sample that is small enough to take about a second.
+
+        Raises ComputeFailed, ComputeOutOfMemory, DeadlineExceeded.
+        """
+        ...
+
+
+class SharedPlans(Protocol):
+    """The second level of the plan cache, shared by all processes. It never raises for want of its server."""
+
+    async def get(self, key: str) -> Proposal | None:
+        """The plan kept under the key; None when there is none, when it cannot be read, or when the server is away."""
+        ...
+
+    async def put(self, key: str, proposal: Proposal) -> None:
+        """Keep the plan; no error when the server is away."""
+        ...
+
+
+class Spent(Struct, frozen=True):
+    """What a principal's planning took on one day."""
+
+    tokens: int = 0
+    """Input and output together."""
+    cost_usd: float = 0.0
+    unpriced_calls: int = 0
+
+
+class Budgets(Protocol):
+    """What each principal has spent on models, day by day (UTC)."""
+
+    async def spent(self, principal: str, day: date) -> Spent:
+        """Raises DependencyUnavailable when the database is away."""
+        ...
+
+    async def charge(self, principal: str, day: date, spending: Spending) -> tuple[Spent, Spent]:
+        """Add to the day's spending, atomically over all processes; gives it as it was before and is after.
+
+        Raises DependencyUnavailable.
         """
         ...
 

@@ -47,7 +47,7 @@ def open_telemetry(
     logs = configure_logging(
         level=settings.log_level, log_format=settings.log_format, service=SERVICE_NAME, stream=log_stream, **identity
     )
-    metrics = Metrics(CollectorRegistry(), models=[settings.primary_model], **identity)
+    metrics = Metrics(CollectorRegistry(), models=settings.model_names(), **identity)
     tracing = open_tracing(
         service_name=SERVICE_NAME,
         enabled=settings.jaeger_enabled or span_exporters is not None,

@@ -8,7 +8,6 @@ does. With Redis the decision is one Lua script, so the limit is exact over all 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import time
@@ -21,14 +20,10 @@ from msgspec import Struct
 from redis.asyncio import BlockingConnectionPool
 from redis.exceptions import RedisError
 
+from service.features.dispensable import PATIENCE_SECONDS, Away, Dispensable
+
 WINDOW_SECONDS = 60
 KEY_PREFIX = "feature-agent:rate-limit"
-PATIENCE_SECONDS = 0.5
-"""A request waits no longer than this for Redis."""
-PAUSE_SECONDS = 1.0
-"""Once Redis is away, one request in this time tries it again; the others do not wait for it."""
-WARNING_SECONDS = 60.0
-"""Between two warnings that Redis is away."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -79,7 +74,8 @@ def open_limiter(
         key_prefix=KEY_PREFIX,
         connection_pool=pool,  # pyright: ignore[reportArgumentType] - documented option, missing from the annotation
     )
-    return Fallback(SlidingWindow(per_minute, storage), own, patience_seconds=patience_seconds, timer=timer)
+    redis = redis_for_limits(patience_seconds=patience_seconds, timer=timer)
+    return Fallback(SlidingWindow(per_minute, storage), own, redis)
 
 
 class Unlimited:
@@ -122,69 +118,34 @@ def _reading(previous: int, previous_left: float, current: int, current_left: fl
 class Fallback:
     """Counts in Redis, and in the process while Redis is away.
 
-    Rate limits protect the service; they must not be what takes it down. When Redis fails or does not answer within
-    the patience, the request is counted by the process alone, and so are all others but one a second, which tries
-    Redis again. The first that succeeds ends it.
+    Rate limits protect the service; they must not be what takes it down.
     """
 
-    def __init__(
-        self, shared: RateLimiter, own: RateLimiter, *, patience_seconds: float, timer: Callable[[], float]
-    ) -> None:
+    def __init__(self, shared: RateLimiter, own: RateLimiter, redis: Dispensable) -> None:
         self._shared = shared
         self._own = own
-        self._patience = patience_seconds
-        self._timer = timer
-        self._away = False
-        self._retry_at = -math.inf
-        self._warn_at = -math.inf
-        self._asking: set[asyncio.Task[Standing]] = set()
+        self._redis = redis
 
     async def hit(self, principal_id: str) -> Standing:
         """Count one request of the principal; raises nothing for want of Redis."""
-        now = self._timer()
-        if now >= self._retry_at:
-            if self._away:
-                self._retry_at = now + PAUSE_SECONDS
-            try:
-                standing = await self._ask(principal_id)
-            except (RedisError, OSError) as fault:
-                self._note_away(fault)
-            else:
-                self._note_back()
-                return standing
-        return msgspec.structs.replace(await self._own.hit(principal_id), degraded=True)
-
-    async def _ask(self, principal_id: str) -> Standing:
-        # A task of its own, because a plain timeout can be overstayed: before Python 3.12 `asyncio.wait_for`, which
-        # redis-py sends through, loses a cancellation that arrives as the sending ends, and then waits for the socket.
-        asking = asyncio.create_task(self._shared.hit(principal_id))
-        self._asking.add(asking)
-        asking.add_done_callback(self._forget)
         try:
-            await asyncio.wait({asking}, timeout=self._patience)
-        finally:
-            asking.cancel()
-        if not asking.done():
-            raise TimeoutError
-        return asking.result()
+            return await self._redis.ask(lambda: self._hit(principal_id))
+        except Away:
+            return msgspec.structs.replace(await self._own.hit(principal_id), degraded=True)
 
-    def _forget(self, asking: asyncio.Task[Standing]) -> None:
-        self._asking.discard(asking)
-        if not asking.cancelled():
-            asking.exception()  # retrieved, so that the loop does not report what was raised after we had left
+    async def _hit(self, principal_id: str) -> Standing:
+        return await self._shared.hit(principal_id)
 
-    def _note_away(self, fault: Exception) -> None:
-        now = self._timer()
-        self._away = True
-        self._retry_at = now + PAUSE_SECONDS
-        if now >= self._warn_at:
-            self._warn_at = now + WARNING_SECONDS
-            _LOG.warning(
-                "Redis is away (%s): each process counts requests by itself until it is back", type(fault).__name__
-            )
 
-    def _note_back(self) -> None:
-        if self._away:
-            self._away = False
-            self._retry_at = -math.inf
-            _LOG.info("Redis is back: requests are counted over all processes again")
+def redis_for_limits(
+    *, patience_seconds: float = PATIENCE_SECONDS, timer: Callable[[], float] = time.monotonic
+) -> Dispensable:
+    """Redis as the rate limiter asks it."""
+    return Dispensable(
+        "Redis",
+        faults=(RedisError,),
+        without="each process counts requests by itself",
+        logger=_LOG,
+        patience_seconds=patience_seconds,
+        timer=timer,
+    )

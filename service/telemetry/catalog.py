@@ -11,7 +11,18 @@ from typing import Literal, cast, get_args, get_type_hints
 
 from msgspec import Struct
 
-from service.features.events import AuthenticationFailed, ModelCalled, OutputRetried, RateLimitDecided
+from service.features.events import (
+    AuthenticationFailed,
+    BreakerChanged,
+    BudgetChecked,
+    BudgetWarned,
+    CacheLooked,
+    ModelCalled,
+    ModelRetried,
+    OutputRetried,
+    PlanningAdmitted,
+    RateLimitDecided,
+)
 from service.features.model import RejectionReason, Stage, Threshold
 
 MetricKind = Literal["counter", "gauge", "histogram", "info"]
@@ -77,6 +88,8 @@ INITIAL_OTHER_STATUSES = _REFUSALS
 UNMATCHED = "unmatched"
 OTHER_METHOD = "_OTHER"
 
+BREAKER_STATES: dict[str, int] = {"closed": 0, "half_open": 1, "open": 2}
+"""What model_breaker_state shows."""
 EXTRACTION_STATUSES = ("completed", "failed", "rejected", "cancelled")
 """`failed` is the service's own fault and counts against extraction-success; `rejected` is a fault of the request or
 its dataset (invalid, impossible, quality too low) that the client can mend."""
@@ -159,6 +172,80 @@ METRICS: tuple[Metric, ...] = (
         "model_cost_usd_total", "counter", "usd", "Cost of requests to a model, where its price is known.", (_MODEL,)
     ),
     Metric(
+        "model_unpriced_requests_total",
+        "counter",
+        "requests",
+        "Answered requests to a model whose price is not known: model_cost_usd_total lacks them.",
+        (_MODEL,),
+    ),
+    Metric(
+        "model_retries_total",
+        "counter",
+        "retries",
+        "Failed requests to a model that were repeated, by reason.",
+        (_MODEL, Label("reason", _literal(ModelRetried, "reason"))),
+    ),
+    Metric(
+        "model_fallbacks_total",
+        "counter",
+        "requests",
+        "Requests that this model could not plan and the next one took over.",
+        (_MODEL,),
+    ),
+    Metric(
+        "model_breaker_state",
+        "gauge",
+        "state",
+        "State of a model's circuit breaker as this process last saw it: 0 closed, 1 half-open, 2 open.",
+        (_MODEL,),
+    ),
+    Metric(
+        "model_breaker_transitions_total",
+        "counter",
+        "transitions",
+        "Changes of a model's circuit breaker that this process saw, by the new state.",
+        (_MODEL, Label("state", _literal(BreakerChanged, "state"))),
+    ),
+    Metric(
+        "planning_admissions_total",
+        "counter",
+        "requests",
+        "Requests for a place for planning: admitted, queued first, refused at once, or expired in the queue.",
+        (Label("decision", _literal(PlanningAdmitted, "decision")),),
+    ),
+    Metric(
+        "planning_requests",
+        "gauge",
+        "requests",
+        "Requests of this process that are being planned, or wait for a place, now.",
+        (Label("state", ("running", "waiting")),),
+    ),
+    Metric(
+        "cache_requests_total",
+        "counter",
+        "requests",
+        "Look-ups in a cache by level; joined ones shared the answer of an equal request under way.",
+        (
+            Label("cache", _literal(CacheLooked, "cache")),
+            Label("level", _literal(CacheLooked, "level")),
+            Label("result", _literal(CacheLooked, "result")),
+        ),
+    ),
+    Metric(
+        "budget_decisions_total",
+        "counter",
+        "requests",
+        "Checks of a principal's budget before planning; unchecked means that the database was away.",
+        (Label("decision", _literal(BudgetChecked, "decision")),),
+    ),
+    Metric(
+        "budget_warnings_total",
+        "counter",
+        "warnings",
+        "Times that a principal's spending crossed this percentage of its day's budget.",
+        (Label("unit", _literal(BudgetWarned, "unit")), Label("level", _literal(BudgetWarned, "level"))),
+    ),
+    Metric(
         "agent_output_retries_total",
         "counter",
         "retries",
@@ -239,6 +326,11 @@ SPANS: tuple[Span, ...] = (
         ("http.request.method", "http.route", "http.response.status_code", "error.type"),
     ),
     *(Span(f"extraction.{stage}", "INTERNAL", ("extraction.id", "error.type")) for stage in get_args(Stage)),
+    Span(
+        "model.attempt",
+        "CLIENT",
+        ("gen_ai.request.model", "feature_agent.attempt", "http.response.status_code", "error.type"),
+    ),
 )
 
 LOG_IDENTITY = ("timestamp", "level", "message", "logger", "service", "version", "environment")

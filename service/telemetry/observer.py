@@ -15,16 +15,25 @@ from opentelemetry.trace import StatusCode, TracerProvider
 from service.features.errors import FeatureAgentError
 from service.features.events import (
     AuthenticationFailed,
+    BreakerChanged,
+    BudgetChecked,
+    BudgetWarned,
+    CacheLooked,
     Event,
     ExtractionFinished,
     ExtractionStarted,
     FeatureAssessed,
     ModelCalled,
+    ModelFellBack,
+    ModelRetried,
     OutputRetried,
+    PlanningAdmitted,
+    PlanningLoad,
     RateLimitDecided,
     StageFinished,
 )
 from service.features.model import Stage
+from service.telemetry.catalog import BREAKER_STATES
 from service.telemetry.metrics import Metrics, exemplar_of
 
 _OWN_FAULTS = frozenset({"internal", "dependency", "timeout", "model"})
@@ -54,6 +63,14 @@ class TelemetryObserver:
             ExtractionFinished: self._extraction_finished,
             StageFinished: self._stage_finished,
             ModelCalled: self._model_called,
+            ModelRetried: self._model_retried,
+            ModelFellBack: self._model_fell_back,
+            BreakerChanged: self._breaker_changed,
+            PlanningAdmitted: self._planning_admitted,
+            PlanningLoad: self._planning_load,
+            CacheLooked: self._cache_looked,
+            BudgetChecked: self._budget_checked,
+            BudgetWarned: self._budget_warned,
             OutputRetried: self._output_retried,
             FeatureAssessed: self._feature_assessed,
             RateLimitDecided: self._rate_limit_decided,
@@ -122,6 +139,8 @@ class TelemetryObserver:
         metrics.counter("model_tokens_total").child(event.model, "output").inc(event.output_tokens)
         if event.cost_usd is not None:
             metrics.counter("model_cost_usd_total").child(event.model).inc(event.cost_usd)
+        elif event.status == "success":
+            metrics.counter("model_unpriced_requests_total").child(event.model).inc()
         if event.status != "success":
             self._logger.warning(
                 "model call failed",
@@ -129,6 +148,43 @@ class TelemetryObserver:
                 status=event.status,
                 duration_ms=round(event.seconds * 1000, 3),
             )
+
+    def _model_retried(self, event: ModelRetried) -> None:
+        self._metrics.counter("model_retries_total").child(event.model, event.reason).inc()
+
+    def _model_fell_back(self, event: ModelFellBack) -> None:
+        self._metrics.counter("model_fallbacks_total").child(event.model).inc()
+        self._logger.warning(
+            "model fell back", model=event.model, fallback_model=event.to, failure_code=event.error_code
+        )
+
+    def _breaker_changed(self, event: BreakerChanged) -> None:
+        self._metrics.gauge("model_breaker_state").child(event.model).set(BREAKER_STATES[event.state])
+        self._metrics.counter("model_breaker_transitions_total").child(event.model, event.state).inc()
+        level = logging.INFO if event.state == "closed" else logging.WARNING
+        self._logger.log(level, "model breaker changed", model=event.model, state=event.state)
+
+    def _planning_admitted(self, event: PlanningAdmitted) -> None:
+        self._metrics.counter("planning_admissions_total").child(event.decision).inc()
+
+    def _planning_load(self, event: PlanningLoad) -> None:
+        self._metrics.gauge("planning_requests").child("running").set(event.running)
+        self._metrics.gauge("planning_requests").child("waiting").set(event.waiting)
+
+    def _cache_looked(self, event: CacheLooked) -> None:
+        self._metrics.counter("cache_requests_total").child(event.cache, event.level, event.result).inc()
+
+    def _budget_checked(self, event: BudgetChecked) -> None:
+        self._metrics.counter("budget_decisions_total").child(event.decision).inc()
+
+    def _budget_warned(self, event: BudgetWarned) -> None:
+        self._metrics.counter("budget_warnings_total").child(event.unit, event.level).inc()
+        self._logger.warning(
+            "model budget used up" if event.level == "100" else "model budget nearly used up",
+            principal=event.principal,
+            unit=event.unit,
+            percent=int(event.level),
+        )
 
     def _output_retried(self, event: OutputRetried) -> None:
         self._metrics.counter("agent_output_retries_total").child(event.reason).inc()

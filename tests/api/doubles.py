@@ -29,7 +29,6 @@ from service.features.model import (
     ColumnProfile,
     Dataset,
     Extraction,
-    ExtractionOptions,
     FeatureEvidence,
     FeaturePlan,
     FeatureStatistics,
@@ -43,7 +42,7 @@ from service.features.model import (
     ValueCount,
 )
 from service.features.operations.types import Count, Predicate, Rate
-from service.features.ports import Page, Proposal
+from service.features.ports import Page, PlanRequest, Proposal
 
 T = TypeVar("T")
 
@@ -325,7 +324,7 @@ class ScriptedPlanner:
         self.gate: threading.Event | None = None
         self.started = threading.Event()
 
-    async def propose(self, description: str, profile: Profile, options: ExtractionOptions) -> Proposal:
+    async def propose(self, request: PlanRequest) -> Proposal:
         """The plan."""
         self.started.set()
         if self.gate is not None:

@@ -52,6 +52,7 @@ async def test_the_whole_result_is_answered(client: httpx.AsyncClient, dataset: 
     assert data["quality"]["threshold"] == "low"
     assert data["model"] == {
         "name": "builtin:planner", "input_tokens": 10, "output_tokens": 20, "cost_usd": 0.0, "fallback": False,
+        "cached": False,
     }  # fmt: skip
     assert data["row_count"] == 100
     assert data["grain"] == "entity"

@@ -105,11 +105,13 @@ async def test_the_request_id_joins_header_answer_and_problem(client: httpx.Asyn
 
 async def test_text_that_the_database_cannot_hold_is_refused(client: httpx.AsyncClient) -> None:
     """Null characters and broken Unicode in any field are a client's fault."""
+    uploaded = await client.post("/api/v1/datasets?dataset_id=null", content=CSV, headers={"Content-Type": "text/csv"})
+    assert uploaded.status_code == 201
     for body in (
         b'{"dataset_id": "form", "feature_description": "null \\u0000 inside"}',
         b'{"dataset_id": "form", "feature_description": "half \\ud83d of it"}',
         b'{"dataset_id": "a\\u0000", "feature_description": "fine so far"}',
-        b'{"dataset_id": "form", "feature_description": "fine so far", "options": {"entity": "\\u0000"}}',
+        b'{"dataset_id": "null", "feature_description": "fine so far", "options": {"entity": "\\u0000"}}',
     ):
         answer = await client.post(
             "/api/v1/extract-features", content=body, headers={"Content-Type": "application/json"}

@@ -19,6 +19,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from service.features.dispensable import PAUSE_SECONDS
 from service.security import limits
 from service.security.limits import RateLimiter, Standing, open_limiter
 
@@ -278,7 +279,7 @@ async def test_losing_redis_degrades_and_mends_by_itself(
 
     redis_process.start()
     assert (await limiter.hit("acme")).degraded, "Redis is not asked again before the pause is over"
-    timer.seconds += limits.PAUSE_SECONDS
+    timer.seconds += PAUSE_SECONDS
     back = await spend(limiter, 3)
     assert [(decision.allowed, decision.remaining, decision.degraded) for decision in back] == [
         (True, 4, False),
@@ -332,7 +333,9 @@ async def test_one_request_a_second_tries_redis_again_and_one_warning_a_minute_t
 ) -> None:
     """In two minutes of outage at eight requests a second, Redis is asked once a second and warned of three times."""
     shared, timer = Flaky(), Timer()
-    limiter = limits.Fallback(shared, open_limiter(10_000, None), patience_seconds=PATIENT, timer=timer)
+    limiter = limits.Fallback(
+        shared, open_limiter(10_000, None), limits.redis_for_limits(patience_seconds=PATIENT, timer=timer)
+    )
     shared.fault = RedisError("away")
     for _ in range(8 * 121):
         assert (await limiter.hit("acme")).degraded
@@ -344,15 +347,17 @@ async def test_one_request_a_second_tries_redis_again_and_one_warning_a_minute_t
 async def test_only_one_request_probes_at_a_time(caplog: pytest.LogCaptureFixture) -> None:
     """When the pause is over, a burst sends one request to Redis and counts the rest in the process."""
     shared, timer = Flaky(), Timer()
-    limiter = limits.Fallback(shared, open_limiter(10_000, None), patience_seconds=PATIENT, timer=timer)
+    limiter = limits.Fallback(
+        shared, open_limiter(10_000, None), limits.redis_for_limits(patience_seconds=PATIENT, timer=timer)
+    )
     shared.fault = ConnectionResetError("away")
     await limiter.hit("acme")
-    timer.seconds += limits.PAUSE_SECONDS
+    timer.seconds += PAUSE_SECONDS
     shared.fault, shared.asked = None, 0
     assert not (await limiter.hit("acme")).degraded
     shared.fault = TimeoutError("away")
     await limiter.hit("acme")
-    timer.seconds += limits.PAUSE_SECONDS
+    timer.seconds += PAUSE_SECONDS
     shared.asked = 0
     await asyncio.gather(*(limiter.hit("acme") for _ in range(20)))
     assert shared.asked == 1
@@ -376,7 +381,9 @@ async def test_a_deaf_redis_client_is_left_behind(caplog: pytest.LogCaptureFixtu
             ended.set()
             raise RedisError("too late")
 
-    limiter = limits.Fallback(Deaf(), open_limiter(5, None), patience_seconds=0.01, timer=Timer())
+    limiter = limits.Fallback(
+        Deaf(), open_limiter(5, None), limits.redis_for_limits(patience_seconds=0.01, timer=Timer())
+    )
     assert (await limiter.hit("acme")).degraded
     released.set()
     await ended.wait()
@@ -401,7 +408,9 @@ async def test_a_caller_that_goes_away_takes_its_question_along() -> None:
                 cancelled.set()
             raise AssertionError
 
-    limiter = limits.Fallback(Slow(), open_limiter(5, None), patience_seconds=PATIENT, timer=Timer())
+    limiter = limits.Fallback(
+        Slow(), open_limiter(5, None), limits.redis_for_limits(patience_seconds=PATIENT, timer=Timer())
+    )
     request = asyncio.create_task(limiter.hit("acme"))
     await asked.wait()
     request.cancel()
@@ -414,6 +423,8 @@ async def test_a_programming_error_is_not_taken_for_an_outage() -> None:
     """Only faults of Redis and of the network degrade; anything else is raised."""
     shared = Flaky()
     shared.fault = KeyError("mistake")
-    limiter = limits.Fallback(shared, open_limiter(5, None), patience_seconds=PATIENT, timer=Timer())
+    limiter = limits.Fallback(
+        shared, open_limiter(5, None), limits.redis_for_limits(patience_seconds=PATIENT, timer=Timer())
+    )
     with pytest.raises(KeyError):
         await limiter.hit("acme")

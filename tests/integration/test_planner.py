@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -18,8 +19,9 @@ from service.agents.planner import AgentPlanner
 from service.agents.providers import build_model
 from service.features.errors import ModelOutputInvalid, ModelTimeout, ModelUnavailable, RequestImpossible
 from service.features.events import Event, ModelCalled, OutputRetried
-from service.features.model import ColumnProfile, ExtractionOptions, FeaturePlan, Profile, Stage, ValueCount
+from service.features.model import ColumnProfile, Dataset, ExtractionOptions, FeaturePlan, Profile, Stage, ValueCount
 from service.features.plan import validate
+from service.features.ports import PlanRequest
 from tests.integration.openai_stub import Reply, openai_stub
 
 CANARY = "canary-7f3a"
@@ -124,10 +126,18 @@ def stub_model(url: str, **settings: Any) -> Model:
     return build_model(NAME, keys={"OPENAI_API_KEY": "sk-test"}, openai_base_url=url, **settings)
 
 
+def request(sentence: str) -> PlanRequest:
+    """A request for the profile's dataset."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    return PlanRequest(
+        Dataset("clicks", "acme", "text/csv", 1, "datasets/clicks", PROFILE, now), sentence, ExtractionOptions()
+    )
+
+
 async def propose(planner: AgentPlanner, sentence: str = f"clicks per user {CANARY}") -> Any:
     """One planning run with the model's connections open."""
     async with planner:
-        return await planner.propose(sentence, PROFILE, ExtractionOptions())
+        return await planner.propose(request(sentence))
 
 
 async def test_good_plan(recorder: Recorder, traced: Traced) -> None:
@@ -255,10 +265,10 @@ async def test_ping(recorder: Recorder) -> None:
         async with planner:
             await planner.ping()
             with pytest.raises(ModelUnavailable):
-                await planner.propose("clicks", PROFILE, ExtractionOptions())
+                await planner.propose(request("clicks"))
             with pytest.raises(ModelUnavailable, match=planner.name):
                 await planner.ping()
-            await planner.propose("clicks", PROFILE, ExtractionOptions())
+            await planner.propose(request("clicks"))
             await planner.ping()
 
 

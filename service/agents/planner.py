@@ -7,7 +7,6 @@ import time
 from contextlib import AsyncExitStack
 from typing import Any, NoReturn, Self
 
-from msgspec import Struct
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import TracerProvider
 from pydantic_ai import Agent, ModelRetry, RunContext
@@ -35,6 +34,7 @@ from pydantic_core import ValidationError
 from service.agents.measured import MeasuredModel
 from service.agents.output import Answer, Impossible, answer_tools, schema_faults
 from service.agents.prompts import INSTRUCTIONS, build_request, render
+from service.agents.run import PlanningRun
 from service.features.errors import (
     FeatureAgentError,
     ModelOutputInvalid,
@@ -42,7 +42,6 @@ from service.features.errors import (
     ModelUnavailable,
     RequestImpossible,
 )
-from service.features.events import OutputRetried
 from service.features.model import ExtractionOptions, FeaturePlan, FieldError, Profile
 from service.features.plan import Fault, validate
 from service.features.ports import Observer, PlanRequest, Proposal
@@ -59,26 +58,12 @@ LISTED_COLUMNS = 50
 NO_CALL = Fault("schema", "", "The answer called neither tool.")
 
 
-class _Run(Struct):
-    """What one planning run is about, and what was wrong with its last rejected answer."""
-
-    profile: Profile
-    options: ExtractionOptions
-    observer: Observer
-    faults: tuple[Fault, ...] = ()
-
-    def reject(self, faults: tuple[Fault, ...]) -> None:
-        """Note a rejected answer: once, by its first fault."""
-        self.faults = faults
-        self.observer.record(OutputRetried(faults[0].reason))
-
-
-class _Rejections(AbstractCapability[_Run]):
+class _Rejections(AbstractCapability[PlanningRun]):
     """Notes the answers that never reach the output validator: undecodable ones, and plain text."""
 
     async def on_output_validate_error(
         self,
-        ctx: RunContext[_Run],
+        ctx: RunContext[PlanningRun],
         *,
         output_context: OutputContext,
         output: object,
@@ -91,7 +76,7 @@ class _Rejections(AbstractCapability[_Run]):
         raise error
 
     async def after_model_request(
-        self, ctx: RunContext[_Run], *, request_context: ModelRequestContext, response: ModelResponse
+        self, ctx: RunContext[PlanningRun], *, request_context: ModelRequestContext, response: ModelResponse
     ) -> ModelResponse:
         """An answer without a tool call is rejected by pydantic-ai; it counts like any other."""
         del request_context
@@ -100,13 +85,13 @@ class _Rejections(AbstractCapability[_Run]):
         return response
 
 
-def _send_back(run: _Run, faults: tuple[Fault, ...]) -> NoReturn:
+def _send_back(run: PlanningRun, faults: tuple[Fault, ...]) -> NoReturn:
     run.reject(faults)
     lines = [f"- {fault.field or 'answer'}: {fault.message}" for fault in faults[:MAX_FAULTS]]
     raise ModelRetry("The answer was rejected. Mend every fault and answer again:\n" + "\n".join(lines))
 
 
-async def _judge(ctx: RunContext[_Run], answer: Answer) -> Answer:
+async def _judge(ctx: RunContext[PlanningRun], answer: Answer) -> Answer:
     """Let the domain decide on a decoded plan."""
     if isinstance(answer, FeaturePlan):
         faults = validate(answer, ctx.deps.profile, ctx.deps.options)
@@ -140,10 +125,10 @@ class AgentPlanner:
         self._limits = UsageLimits(request_limit=retries + 1, total_tokens_limit=TOTAL_TOKENS)
         self._resources = AsyncExitStack()
         self._away_until = 0.0
-        self._agent = Agent[_Run, Answer](
+        self._agent = Agent[PlanningRun, Answer](
             None,
             name="planner",
-            deps_type=_Run,
+            deps_type=PlanningRun,
             output_type=answer_tools(),
             instructions=INSTRUCTIONS,
             retries={"output": retries, "tools": 0},
@@ -174,7 +159,7 @@ class AgentPlanner:
         Raises RequestImpossible, ModelUnavailable, ModelTimeout or ModelOutputInvalid.
         """
         profile, options = request.dataset.profile, request.options
-        run = _Run(profile, options, self._observer)
+        run = PlanningRun(request, self._observer)
         model = MeasuredModel(self._model, self._name, self._observer)
         # In a thread: ranking thousands of columns takes a tenth of a second.
         prompt = await asyncio.to_thread(_prompt, request.description, profile, options)

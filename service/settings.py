@@ -20,7 +20,7 @@ MINIMUM_JWT_SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 BUILTIN_MODEL = "builtin:planner"
 """The planner that needs no key and no network."""
 MIB = 2**20
-_ENGINE_OPTIONS = {"memory_mib": 1024, "threads": 2, "scratch_mib": 20_480, "timeout_seconds": 600}
+_ENGINE_OPTIONS = {"memory_mib": 1024, "threads": 2, "scratch_mib": 20_480, "timeout_seconds": 600, "concurrency": 4}
 
 Names = Annotated[tuple[str, ...], NoDecode]
 Port = Annotated[int, Field(ge=0, le=65_535)]
@@ -111,7 +111,7 @@ class Settings(BaseSettings):
     artifacts_url: str | None = None
     """None keeps artifacts in `data_dir/artifacts`."""
     engine_url: str = "duckdb://"
-    """`duckdb://?memory_mib=1024&threads=2&scratch_mib=20480&timeout_seconds=600`, each part optional."""
+    """`duckdb://?memory_mib=1024&threads=2&scratch_mib=20480&timeout_seconds=600&concurrency=4`, each part optional."""
     extraction_timeout_seconds: Annotated[float, Field(gt=0)] = 900.0
     """For one extraction altogether, from its request to its published features."""
     sync_wait_seconds: Annotated[float, Field(gt=0, le=300)] = 25.0
@@ -160,9 +160,10 @@ class Settings(BaseSettings):
         return tuple(dict.fromkeys(name for name in named if name))
 
     def engine_options(self) -> dict[str, int]:
-        """Limits of the engine: `memory_mib`, `threads`, `scratch_mib`, `timeout_seconds`.
+        """Limits of the engine.
 
-        Raises ValueError, naming ENGINE_URL, for another scheme or option.
+        `memory_mib`, `threads`, `scratch_mib` and `timeout_seconds` are those of one computation; `concurrency` is how
+        many run at once. Raises ValueError, naming ENGINE_URL, for another scheme or option.
         """
         url = urlsplit(self.engine_url)
         if url.scheme != "duckdb":

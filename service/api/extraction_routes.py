@@ -23,8 +23,9 @@ from service.api.parameters import (
 from service.api.problems import PROTECTED, documented
 from service.api.running import RunningExtractions
 from service.api.schemas import MINIMUM_DESCRIPTION, ExtractionBody
-from service.api.services import Services
+from service.api.services import Config, Services
 from service.api.views import extraction_path, extraction_summary, extraction_view, status_view
+from service.features.deadline import deadline
 from service.features.errors import InvalidRequest
 from service.features.model import ExtractionRequest, FieldError, Status
 from service.features.ports import Clock
@@ -50,6 +51,7 @@ Running = NamedDependency[SkipValidation[RunningExtractions]]
 async def extract_features(
     request: ApiRequest,
     services: Services,
+    config: Config,
     running: Running,
     data: JSONBody[ExtractionBody],
     cache_control: CacheControl = None,
@@ -58,10 +60,10 @@ async def extract_features(
 
     The extraction goes on to its end when the connection is lost; `GET /extractions` finds it.
     """
-    accepted = await services.extract.accept(
-        request.user.id, _sensible(data, services.clock, fresh=wants_fresh(cache_control))
-    )
-    finished = await running.finish(accepted)
+    wanted = _sensible(data, services.clock, fresh=wants_fresh(cache_control))
+    with deadline(config.extraction_seconds):
+        accepted = await services.extract.accept(request.user.id, wanted)
+        finished = await running.finish(accepted)
     return Response(ExtractionAnswer.of(extraction_view(finished)), headers={"Location": extraction_path(finished.id)})
 
 

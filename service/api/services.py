@@ -128,6 +128,8 @@ class ApiConfig:
     """Origins whose pages may call; `*` for any."""
     api_key_header: str = "X-API-Key"
     max_upload_bytes: int = 100_000_000
+    extraction_seconds: float = 900.0
+    """Deadline of an extraction, from its request on."""
     token_lifetime_seconds: int = 1800
     docs_enabled: bool = True
     """Whether the schema and its two pages are served."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from msgspec.structs import replace
 
 from service.features.context import CURRENT
-from service.features.errors import FeatureAgentError, InvalidRequest
+from service.features.deadline import seconds_left
+from service.features.errors import DeadlineExceeded, FeatureAgentError, InvalidRequest
 from service.features.events import ExtractionFinished, ExtractionStarted, FeatureAssessed
 from service.features.model import (
     Assessment,
@@ -28,6 +30,9 @@ from service.features.quality import assess, require_features
 
 PROGRESS: dict[Stage, int] = {"profile": 5, "plan": 10, "compute": 40, "assess": 85}
 """Percent shown while a stage runs."""
+
+GRACE_SECONDS = 1.0
+"""Beyond the deadline, for the step that runs to say by itself what it was that did not end."""
 
 INTERRUPTED = Failure("service_stopped", "internal", "The service stopped before the extraction ended.", retryable=True)
 UNEXPECTED = Failure("internal_error", "internal", "The extraction failed for an unexpected reason.", retryable=False)
@@ -77,7 +82,8 @@ class ExtractFeatures:
     async def run(self, extraction: Extraction) -> Extraction:
         """Run an accepted extraction to its end and give it back completed.
 
-        Whatever goes wrong, the extraction is stored as failed with the reason, and the error is raised on.
+        It obeys the deadline around it. Whatever goes wrong, the extraction is stored as failed with the reason, and
+        the error is raised on.
         """
         if context := CURRENT.get():
             context.extraction_id = extraction.id
@@ -85,7 +91,7 @@ class ExtractFeatures:
         extraction = replace(extraction, status="processing", started_at=started)
         self._observer.record(ExtractionStarted(extraction.id, extraction.request.quality_threshold))
         try:
-            result = await self._result(extraction)
+            result = await self._in_time(extraction)
         except FeatureAgentError as error:
             await self._finish(extraction, "failed", failure=error.failure())
             raise
@@ -96,6 +102,18 @@ class ExtractFeatures:
             await self._finish(extraction, "failed", failure=UNEXPECTED)
             raise
         return await self._finish(extraction, "completed", result=result)
+
+    async def _in_time(self, extraction: Extraction) -> ExtractionResult:
+        """The result, within the deadline even when a step forgets it."""
+        left = seconds_left(math.inf)
+        limit = asyncio.timeout(None if left == math.inf else left + GRACE_SECONDS)
+        try:
+            async with limit:
+                return await self._result(extraction)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise DeadlineExceeded("The extraction did not end within the time that it may take.") from error
 
     async def _result(self, extraction: Extraction) -> ExtractionResult:
         """Profile, plan, compute, assess, save."""

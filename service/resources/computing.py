@@ -20,7 +20,8 @@ def open_engine(storage: Storage) -> Engine:
         scratch_bytes=options["scratch_mib"] * MIB,
         seconds=float(options["timeout_seconds"]),
     )
-    return DuckDBEngine(storage.artifacts, limits, private_folder(storage.settings.data_dir / "scratch"))
+    scratch = private_folder(storage.settings.data_dir / "scratch")
+    return DuckDBEngine(storage.artifacts, limits, scratch, concurrency=options["concurrency"])
 
 
 def open_upload(storage: Storage, engine: Engine) -> UploadDataset:

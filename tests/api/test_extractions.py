@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -13,6 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from service.features.errors import (
+    BudgetExceeded,
     ComputeFailed,
     ComputeOutOfMemory,
     DeadlineExceeded,
@@ -21,11 +23,12 @@ from service.features.errors import (
     ModelOutputInvalid,
     ModelTimeout,
     ModelUnavailable,
+    PlanningBusy,
     QualityTooLow,
     RequestImpossible,
 )
 from service.features.model import FieldError
-from tests.api.conftest import World, caller, extract
+from tests.api.conftest import CONFIG, World, caller, extract
 from tests.api.doubles import NOW
 
 FAULTS = [FieldError("features[0]", "is constant")]
@@ -192,6 +195,8 @@ async def test_a_dataset_that_is_not_there(client: httpx.AsyncClient) -> None:
         (DependencyUnavailable("Gone.", retry_after=2.2), 503, "dependency"),
         (ModelTimeout("Too slow."), 504, "timeout"),
         (DeadlineExceeded("Too slow."), 504, "timeout"),
+        (PlanningBusy("Too many wait.", retry_after=3), 503, "model"),
+        (BudgetExceeded("Spent.", retry_after=7), 429, "budget"),
     ],
 )
 async def test_every_failure_has_its_problem(
@@ -214,7 +219,7 @@ async def test_every_failure_has_its_problem(
     assert (problem["error_code"], problem["error_category"]) == (code, category)
     assert problem["type"] == f"/api/problems/{code}"
     assert "secret" not in answer.text
-    assert ("retry-after" in answer.headers) == (problem["retry_after"] is not None) == (status in {503, 504})
+    assert ("retry-after" in answer.headers) == (problem["retry_after"] is not None) == (status in {429, 503, 504})
     if isinstance(error, DependencyUnavailable):
         assert answer.headers["retry-after"] == "3"
     if isinstance(error, FeatureAgentError):
@@ -223,6 +228,21 @@ async def test_every_failure_has_its_problem(
     assert kept["failure"]["error_code"] == code
     assert kept["failure"]["detail"] == read.json()["data"]["error_message"]
     assert table.status_code == 409
+
+
+async def test_an_extraction_ends_at_its_deadline(serve: Callable[..., World]) -> None:
+    """What no step ends by itself is ended at the deadline: 504, and the extraction is stored as failed."""
+    world = serve(config=dataclasses.replace(CONFIG, extraction_seconds=0.2))
+    world.planner.gate = threading.Event()
+    async with caller(world, await world.key()) as client:
+        await client.post("/api/v1/datasets?dataset_id=events", content=b"a\n1\n", headers={"Content-Type": "text/csv"})
+        answer = await extract(client)
+        listed = (await client.get("/api/v1/extractions")).json()["data"]["items"]
+    world.planner.gate.set()
+
+    assert (answer.status_code, answer.json()["error_code"]) == (504, "deadline_exceeded")
+    assert int(answer.headers["retry-after"]) > 0
+    assert [item["status"] for item in listed] == ["failed"]
 
 
 async def test_a_client_that_goes_away_does_not_lose_its_extraction(serve: Callable[..., World]) -> None:

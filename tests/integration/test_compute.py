@@ -26,6 +26,7 @@ from service.engines.duckdb.association import cramers_v, separation
 from service.engines.duckdb.drift import population_stability
 from service.engines.duckdb.engine import DuckDBEngine
 from service.engines.duckdb.sandbox import Limits
+from service.features.deadline import deadline
 from service.features.errors import ComputeFailed, ComputeOutOfMemory, DeadlineExceeded
 from service.features.model import (
     ColumnProfile,
@@ -70,10 +71,10 @@ class FolderArtifacts:
 class Room:
     """An engine, and datasets for it."""
 
-    def __init__(self, folder: Path, limits: Limits = LIMITS) -> None:
+    def __init__(self, folder: Path, limits: Limits = LIMITS, *, concurrency: int = 4) -> None:
         self.folder = folder
         self.scratch = folder / "scratch"
-        self.engine = DuckDBEngine(FolderArtifacts(folder), limits, self.scratch)  # type: ignore[arg-type] - the part the engine uses
+        self.engine = DuckDBEngine(FolderArtifacts(folder), limits, self.scratch, concurrency=concurrency)  # type: ignore[arg-type] - the part the engine uses
 
     def dataset(self, columns: dict[str, str], rows: Sequence[Sequence[Any]], **changes: Any) -> Dataset:
         """A dataset of these rows, stored as ingest stores it; `personal` names personal columns."""
@@ -531,6 +532,30 @@ async def test_computations_end_within_their_time(tmp_path: Path) -> None:
     room = Room(tmp_path, Limits(LIMITS.memory_bytes, 1, LIMITS.scratch_bytes, seconds=0.3))
     with pytest.raises(DeadlineExceeded):
         await room.evidence(*heavy(room))
+
+
+async def test_the_deadline_around_a_computation_ends_it(room: Room) -> None:
+    """A request's deadline counts where it is earlier than the engine's own time."""
+    with deadline(0.3), pytest.raises(DeadlineExceeded):
+        await room.evidence(*heavy(room))
+    assert list(room.scratch.iterdir()) == []
+
+
+async def test_no_more_computations_work_at_once_than_may(tmp_path: Path) -> None:
+    """The others wait for their turn, no longer than their deadline, and a turn is given back whatever happens."""
+    room = Room(tmp_path, concurrency=1)
+    small = room.dataset({"n": "BIGINT"}, [[1], [2]])
+    copied = plan(op.Value("n"))
+    async with room.engine.compute(small, copied, target=None):
+        with deadline(0.05), pytest.raises(DeadlineExceeded, match="no turn in time"):
+            await room.evidence(small, copied)
+        waiting = [asyncio.create_task(room.evidence(small, copied)) for _ in range(3)]
+        await asyncio.sleep(0.1)
+        assert not any(task.done() for task in waiting)
+        assert len(list(room.scratch.iterdir())) == 1
+        waiting[0].cancel()
+    assert [evidence[0].name for evidence in await asyncio.gather(*waiting[1:])] == ["f0", "f0"]
+    assert await room.evidence(small, copied)
 
 
 async def test_computations_stay_within_their_memory(tmp_path: Path) -> None:

@@ -108,4 +108,12 @@ def test_engine_options_are_read_from_the_address() -> None:
     """What the address leaves out keeps its default."""
     options = load_settings(engine_url="duckdb://?memory_mib=256&threads=1").engine_options()
 
-    assert options == {"memory_mib": 256, "threads": 1, "scratch_mib": 20_480, "timeout_seconds": 600}
+    assert options == {"memory_mib": 256, "threads": 1, "scratch_mib": 20_480, "timeout_seconds": 600, "concurrency": 4}
+
+
+def test_models_are_named_once_in_the_order_in_which_they_are_asked() -> None:
+    """Primary, fallback, last resort; a name that stands twice is asked once."""
+    assert load_settings().model_names() == ("builtin:planner",)
+    three = load_settings(primary_model="a:b", fallback_model="c:d", model_last_resort="builtin")
+    assert three.model_names() == ("a:b", "c:d", "builtin:planner")
+    assert load_settings(primary_model="a:b", fallback_model="a:b").model_names() == ("a:b",)

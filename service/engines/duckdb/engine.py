@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import duckdb
@@ -15,7 +16,8 @@ from service.engines.dialect import render
 from service.engines.duckdb.compute import DuckDBTable, compute
 from service.engines.duckdb.ingest import ingest
 from service.engines.duckdb.sandbox import Limits, sandbox
-from service.features.errors import ComputeFailed
+from service.features.deadline import seconds_left
+from service.features.errors import ComputeFailed, DeadlineExceeded
 from service.features.model import Dataset, FeaturePlan, MediaType, Profile
 from service.features.operations.sql import template
 from service.features.ports import Artifacts
@@ -29,10 +31,12 @@ EXPORTS: dict[MediaType, str] = {
 class DuckDBEngine:
     """Reads uploads and runs plans in this process, each in its own sandbox; see `ports.Engine` for the promises."""
 
-    def __init__(self, artifacts: Artifacts, limits: Limits, scratch: Path) -> None:
+    def __init__(self, artifacts: Artifacts, limits: Limits, scratch: Path, *, concurrency: int = 4) -> None:
+        """Read and write `artifacts`; at most `concurrency` sandboxes work at once, each within `limits`."""
         self._artifacts = artifacts
         self._limits = limits
         self._scratch = scratch
+        self._turns = asyncio.Semaphore(concurrency)
 
     async def ping(self) -> None:
         """Raises ComputeFailed when no sandbox can be opened and used."""
@@ -44,13 +48,17 @@ class DuckDBEngine:
 
     async def ingest(self, source_key: str, media_type: MediaType, target_key: str) -> Profile:
         """Read an upload, write it as typed Parquet, and profile it."""
-        return await ingest(self._artifacts, self._limits, self._scratch, source_key, media_type, target_key)
+        async with self._turn():
+            return await ingest(self._artifacts, self._limits, self._scratch, source_key, media_type, target_key)
 
-    def compute(
-        self, dataset: Dataset, plan: FeaturePlan, *, target: str | None
-    ) -> AbstractAsyncContextManager[DuckDBTable]:
+    @asynccontextmanager
+    async def compute(self, dataset: Dataset, plan: FeaturePlan, *, target: str | None) -> AsyncGenerator[DuckDBTable]:
         """Run the plan and measure each feature."""
-        return compute(self._artifacts, self._limits, self._scratch, dataset, plan, target)
+        async with (
+            self._turn(),
+            compute(self._artifacts, self._limits, self._scratch, dataset, plan, target) as table,
+        ):
+            yield table
 
     async def export(self, key: str, media_type: MediaType) -> Path:
         """Render a published Parquet table into a temporary file that the caller removes.
@@ -59,12 +67,24 @@ class DuckDBEngine:
         """
         rendered = await asyncio.to_thread(self._temporary)
         try:
-            async with self._artifacts.local(key) as source:
+            async with self._turn(), self._artifacts.local(key) as source:
                 await self._render(source, rendered, media_type)
         except BaseException:
             rendered.unlink(missing_ok=True)
             raise
         return rendered
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncGenerator[None]:
+        """Wait until a sandbox may work; memory is `concurrency` times the limit of one, whatever is asked at once."""
+        try:
+            await asyncio.wait_for(self._turns.acquire(), seconds_left(self._limits.seconds))
+        except TimeoutError:
+            raise DeadlineExceeded("Too much is being computed: there was no turn in time.") from None
+        try:
+            yield
+        finally:
+            self._turns.release()
 
     async def _render(self, source: Path, rendered: Path, media_type: MediaType) -> None:
         if media_type not in EXPORTS:

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import duckdb
 from msgspec import Struct
 
+from service.features.deadline import seconds_left
 from service.features.errors import ComputeOutOfMemory, DeadlineExceeded
 
 Row = tuple[Any, ...]
@@ -39,7 +40,7 @@ class Limits(Struct, frozen=True):
     scratch_bytes: int
     """Disk space for spilled intermediate results."""
     seconds: float
-    """Time that the sandbox's work may take altogether."""
+    """Time that the sandbox's work may take altogether, if the deadline around it does not come first."""
 
 
 class Sandbox:
@@ -103,11 +104,15 @@ class Sandbox:
 
 @asynccontextmanager
 async def sandbox(limits: Limits, *, scratch: Path, readable: Sequence[Path]) -> AsyncGenerator[Sandbox]:
-    """Open a sandbox that may read the `readable` files and owns a new folder under `scratch`, removed on exit."""
+    """Open a sandbox that may read the `readable` files and owns a new folder under `scratch`, removed on exit.
+
+    Raises DeadlineExceeded when there is no time left.
+    """
+    seconds = seconds_left(limits.seconds)
     folder = await asyncio.to_thread(_make_folder, scratch)
     try:
         connection = await asyncio.to_thread(_open, limits, folder, readable)
-        box = Sandbox(connection, folder, limits.seconds)
+        box = Sandbox(connection, folder, seconds)
         try:
             yield box
         finally:

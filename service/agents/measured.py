@@ -1,41 +1,34 @@
-"""A model wrapper that reports every request to the observer: status, seconds, tokens, cost."""
+"""A model wrapper that reports every request to the observer and adds what it took to the request's spending."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 from time import perf_counter
-from typing import Literal
 
-from pydantic_ai.exceptions import (
-    ModelQuotaExceededError,
-    ModelRateLimitError,
-    ModelRequestTimeout,
-    ModelTimeoutError,
-)
 from pydantic_ai.messages import ModelMessage, ModelResponse
 from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.models.wrapper import WrapperModel
-from pydantic_ai.settings import ModelSettings
+from pydantic_ai.settings import ModelSettings, merge_model_settings
 
 from service.agents.builtin.model import SYSTEM as BUILTIN
+from service.agents.failures import Outcome, trouble_of
+from service.features.deadline import is_over, remaining
 from service.features.events import ModelCalled
-from service.features.model import ModelUsage
-from service.features.ports import Observer
+from service.features.ports import Observer, Spending
 
-Outcome = Literal["success", "error", "timeout", "rate_limited"]
+MAX_TOKENS = 10_000_000
+"""Tokens believed of one answer; no model takes so many, and accounts must survive a provider that states nonsense."""
 
 
 class MeasuredModel(WrapperModel):
-    """Wraps the model of one planning run: each attempt counts by itself, `usage` adds them up."""
+    """Wraps the model of one planning run: each request counts by itself, and ends with the run's deadline."""
 
-    def __init__(self, wrapped: Model, name: str, observer: Observer) -> None:
+    def __init__(self, wrapped: Model, name: str, observer: Observer, spending: Spending) -> None:
         super().__init__(wrapped)
         self._name = name
         self._observer = observer
-        self._unfinished: float | None = None
-        self._input_tokens = 0
-        self._output_tokens = 0
-        self._cost_usd: float | None = 0.0
+        self._spending = spending
 
     async def request(
         self,
@@ -43,57 +36,58 @@ class MeasuredModel(WrapperModel):
         model_settings: ModelSettings | None,
         model_request_parameters: ModelRequestParameters,
     ) -> ModelResponse:
-        """Pass the request on, and record how it ended."""
+        """Pass the request on with the time that is left for it, and record how it ended."""
+        limit = _limit(model_settings)
+        settings = merge_model_settings(model_settings, ModelSettings(timeout=limit)) if limit else model_settings
         started = perf_counter()
         try:
-            response = await self.wrapped.request(messages, model_settings, model_request_parameters)
+            # The SDKs' timeouts are for each read: an answer that drips in could take for ever.
+            async with asyncio.timeout(limit if limit and limit < remaining() else None):
+                response = await self.wrapped.request(messages, settings, model_request_parameters)
         except asyncio.CancelledError:
-            # Only the run knows whether its time was up or the client went away; see `timed_out`.
-            self._unfinished = perf_counter() - started
+            # A client that went away says nothing of the model.
+            if is_over():
+                self._failed("timeout", perf_counter() - started)
             raise
         except Exception as error:
-            self._record(_outcome(error), perf_counter() - started)
+            self._failed(trouble_of(error).outcome, perf_counter() - started)
             raise
         self._succeeded(response, perf_counter() - started)
         return response
 
-    def timed_out(self) -> None:
-        """The run's time is up: the request that it cut off, if any, ended so. A cancelled one says nothing."""
-        if self._unfinished is not None:
-            self._record("timeout", self._unfinished)
-
-    @property
-    def usage(self) -> ModelUsage:
-        """What the run has taken so far; the cost is unknown as soon as one request's is."""
-        return ModelUsage(self._name, self._input_tokens, self._output_tokens, self._cost_usd)
-
     def _succeeded(self, response: ModelResponse, seconds: float) -> None:
-        tokens = response.usage
+        input_tokens, output_tokens = _believed(response.usage.input_tokens), _believed(response.usage.output_tokens)
         cost = 0.0 if self.system == BUILTIN else _price(response)
-        self._input_tokens += tokens.input_tokens
-        self._output_tokens += tokens.output_tokens
-        self._cost_usd = None if self._cost_usd is None or cost is None else self._cost_usd + cost
-        self._observer.record(
-            ModelCalled(self._name, "success", seconds, tokens.input_tokens, tokens.output_tokens, cost)
-        )
+        spending = self._spending
+        spending.input_tokens += input_tokens
+        spending.output_tokens += output_tokens
+        if cost is None:
+            spending.unpriced_calls += 1
+        else:
+            spending.cost_usd += cost
+        self._observer.record(ModelCalled(self._name, "success", seconds, input_tokens, output_tokens, cost))
 
-    def _record(self, status: Outcome, seconds: float) -> None:
+    def _failed(self, status: Outcome, seconds: float) -> None:
         self._observer.record(ModelCalled(self._name, status, seconds))
 
 
-def _outcome(error: Exception) -> Outcome:
-    if isinstance(error, ModelTimeoutError | ModelRequestTimeout):
-        return "timeout"
-    if isinstance(error, ModelRateLimitError | ModelQuotaExceededError):
-        return "rate_limited"
-    return "error"
+def _limit(settings: ModelSettings | None) -> float | None:
+    """Seconds that one request may take: the model's own timeout, or what is left of the run if that is less."""
+    own = (settings or {}).get("timeout")
+    limit = min(float(own) if isinstance(own, int | float) else math.inf, remaining())
+    return limit if 0 < limit < math.inf else None
+
+
+def _believed(tokens: int) -> int:
+    return min(max(tokens, 0), MAX_TOKENS)
 
 
 def _price(response: ModelResponse) -> float | None:
     """US dollars by genai-prices; None for a model, provider or usage that it has no price for."""
-    if not response.model_name:
+    if not response.model_name or not response.usage.has_values():
         return None
     try:
-        return float(response.cost().total_price)
-    except (LookupError, ValueError):
+        price = float(response.cost().total_price)
+    except (LookupError, ValueError, ArithmeticError):
         return None
+    return price if 0 <= price < math.inf else None

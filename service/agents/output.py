@@ -25,6 +25,8 @@ Location = tuple[str | int, ...]
 Place = tuple[Location, str]
 """Where in the answer, and what is wrong there."""
 
+MAX_FEATURES = 200
+"""Of a plan (`FeaturePlan.features`)."""
 _PATH = re.compile(r"^(?P<message>.*) - at `\$(?P<path>[^`]*)`$", re.DOTALL)
 _STEP = re.compile(r"\.(?P<key>\w+)|\[(?P<index>\d*\.*)\]")
 _OMITTED = frozenset({"title", "discriminator", "$defs"})
@@ -88,9 +90,13 @@ _STAND_IN = {"name": "stand_in", "description": "stand-in", "operation": {"kind"
 def _decode_features(value: object) -> tuple[tuple[PlannedFeature, ...], tuple[Place, ...]]:
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         return (), ((("features",), "Expected an array of features"),)
+    items = cast("Sequence[object]", value)
+    if len(items) > MAX_FEATURES:
+        # Counted first: decoding what no plan may hold would keep the event loop busy for as long as the model likes.
+        return (), ((("features",), f"Expected at most {MAX_FEATURES} features"),)
     features: list[PlannedFeature] = []
     faults: list[Place] = []
-    for index, item in enumerate(cast("Sequence[object]", value)):
+    for index, item in enumerate(items):
         feature, found = _convert(item, PlannedFeature)
         faults.extend((("features", index, *location), message) for location, message in found)
         if feature is not None:

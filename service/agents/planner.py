@@ -3,138 +3,88 @@
 from __future__ import annotations
 
 import asyncio
-import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from typing import Any, NoReturn, Self
+from typing import Self
 
 from opentelemetry.metrics import NoOpMeterProvider
-from opentelemetry.trace import TracerProvider
-from pydantic_ai import Agent, ModelRetry, RunContext
-from pydantic_ai.capabilities import AbstractCapability, Instrumentation
-from pydantic_ai.exceptions import (
-    FallbackExceptionGroup,
-    ModelAPIError,
-    ModelAuthenticationError,
-    ModelConnectionError,
-    ModelHTTPError,
-    ModelRateLimitError,
-    ModelRequestTimeout,
-    ModelTimeoutError,
-    RunTimedOut,
-    UnexpectedModelBehavior,
-    UsageLimitExceeded,
-)
-from pydantic_ai.messages import ModelResponse
-from pydantic_ai.models import Model, ModelRequestContext
+from opentelemetry.trace import TracerProvider, get_tracer
+from pydantic_ai import Agent, Tool
+from pydantic_ai.capabilities import Instrumentation
+from pydantic_ai.exceptions import AgentRunError, RunTimedOut, UnexpectedModelBehavior, UsageLimitExceeded
+from pydantic_ai.models import Model
 from pydantic_ai.models.instrumented import InstrumentationSettings
-from pydantic_ai.output import OutputContext
 from pydantic_ai.usage import UsageLimits
-from pydantic_core import ValidationError
 
+from service.agents.breaker import Breaker, open_breaker
+from service.agents.failures import failed, invalid, out_of_time
 from service.agents.measured import MeasuredModel
-from service.agents.output import Answer, Impossible, answer_tools, schema_faults
+from service.agents.output import Answer, Impossible, answer_tools
 from service.agents.prompts import INSTRUCTIONS, build_request, render
+from service.agents.rejections import Rejections, judge
+from service.agents.retrying import RetryingModel
 from service.agents.run import PlanningRun
-from service.features.errors import (
-    FeatureAgentError,
-    ModelOutputInvalid,
-    ModelTimeout,
-    ModelUnavailable,
-    RequestImpossible,
-)
-from service.features.model import ExtractionOptions, FeaturePlan, FieldError, Profile
-from service.features.plan import Fault, validate
-from service.features.ports import Observer, PlanRequest, Proposal
+from service.features.deadline import deadline, seconds_left
+from service.features.errors import DeadlineExceeded, ModelUnavailable, RequestImpossible
+from service.features.model import ExtractionOptions, ModelUsage, Profile
+from service.features.ports import Observer, PlanRequest, Proposal, Rehearsal, Spending
 
 TOTAL_TOKENS = 400_000
 """Tokens one planning run may take over all its attempts: four of the longest prompts and answers with room left."""
-MAX_FAULTS = 40
-"""Faults told to the model, and to the client, at once."""
-AWAY_SECONDS = 60.0
-"""How long a failed call makes the model count as away for the health check; the next good answer ends it sooner."""
+TOOL_CALLS = 12
+"""Calls of tools that one planning run may make; each may take a request of its own."""
+BAD_TOOL_CALLS = 2
+"""Times that a tool's undecodable arguments are sent back, for tools that set no number of their own."""
 LISTED_COLUMNS = 50
 """Columns named in the message that a request is impossible."""
-
-NO_CALL = Fault("schema", "", "The answer called neither tool.")
-
-
-class _Rejections(AbstractCapability[PlanningRun]):
-    """Notes the answers that never reach the output validator: undecodable ones, and plain text."""
-
-    async def on_output_validate_error(
-        self,
-        ctx: RunContext[PlanningRun],
-        *,
-        output_context: OutputContext,
-        output: object,
-        error: ValidationError | ModelRetry,
-    ) -> Any:
-        """Send every fault of the schema back with its exact place."""
-        del output_context, output
-        if isinstance(error, ValidationError):
-            _send_back(ctx.deps, schema_faults(error))
-        raise error
-
-    async def after_model_request(
-        self, ctx: RunContext[PlanningRun], *, request_context: ModelRequestContext, response: ModelResponse
-    ) -> ModelResponse:
-        """An answer without a tool call is rejected by pydantic-ai; it counts like any other."""
-        del request_context
-        if not response.tool_calls:
-            ctx.deps.reject((NO_CALL,))
-        return response
-
-
-def _send_back(run: PlanningRun, faults: tuple[Fault, ...]) -> NoReturn:
-    run.reject(faults)
-    lines = [f"- {fault.field or 'answer'}: {fault.message}" for fault in faults[:MAX_FAULTS]]
-    raise ModelRetry("The answer was rejected. Mend every fault and answer again:\n" + "\n".join(lines))
-
-
-async def _judge(ctx: RunContext[PlanningRun], answer: Answer) -> Answer:
-    """Let the domain decide on a decoded plan."""
-    if isinstance(answer, FeaturePlan):
-        faults = validate(answer, ctx.deps.profile, ctx.deps.options)
-        if faults:
-            _send_back(ctx.deps, faults)
-    return answer
 
 
 class AgentPlanner:
     """`ports.Planner` on any pydantic-ai model. Enter it as an async context to keep the model's connections open."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- a composition: what the agent is made of, each by its name
         self,
         model: Model,
         *,
         name: str,
         observer: Observer,
+        breaker: Breaker | None = None,
         tracer_provider: TracerProvider | None = None,
         timeout: float = 60.0,
         retries: int = 3,
+        rehearsal: Rehearsal | None = None,
+        tools: Sequence[Tool[PlanningRun]] = (),
     ) -> None:
         """Plan with `model`, which metrics and answers call `name`.
 
         `timeout` bounds a whole run in seconds, all its attempts together; a rejected answer is sent back at most
-        `retries` times. Without a tracer provider the global one is used.
+        `retries` times. Without a breaker the planner has one to itself, without a tracer provider it uses the global
+        one. The model may call `tools` before it answers; `rehearsal` is for them.
         """
         self._model = model
         self._name = name
         self._observer = observer
+        self._breaker = breaker or open_breaker(name, observer=observer, pool=None)
+        self._tracer = get_tracer("service.agents", tracer_provider=tracer_provider)
         self._timeout = timeout
-        self._limits = UsageLimits(request_limit=retries + 1, total_tokens_limit=TOTAL_TOKENS)
+        self._rehearsal = rehearsal
+        self._limits = UsageLimits(
+            request_limit=retries + 1 + (TOOL_CALLS if tools else 0),
+            tool_calls_limit=TOOL_CALLS,
+            total_tokens_limit=TOTAL_TOKENS,
+        )
         self._resources = AsyncExitStack()
-        self._away_until = 0.0
         self._agent = Agent[PlanningRun, Answer](
             None,
             name="planner",
             deps_type=PlanningRun,
             output_type=answer_tools(),
             instructions=INSTRUCTIONS,
-            retries={"output": retries, "tools": 0},
-            capabilities=[_Rejections(), Instrumentation(_instrumentation(tracer_provider))],
+            tools=tools,
+            retries={"output": retries, "tools": BAD_TOOL_CALLS},
+            capabilities=[Rejections(name), Instrumentation(_instrumentation(tracer_provider))],
         )
-        self._agent.output_validator(_judge)
+        self._agent.output_validator(judge)
 
     @property
     def name(self) -> str:
@@ -149,41 +99,56 @@ class AgentPlanner:
         await self._resources.aclose()
 
     async def ping(self) -> None:
-        """Raises ModelUnavailable for AWAY_SECONDS after the model's last call failed; calls nothing, costs nothing."""
-        if time.monotonic() < self._away_until:
-            raise ModelUnavailable(f"The model {self._name} did not answer its last call.")
+        """Raises ModelUnavailable while the model's circuit is not closed; calls nothing, costs nothing."""
+        if self._breaker.state != "closed":
+            raise ModelUnavailable(f"The model {self._name} failed lately.", retry_after=self._breaker.retry_after)
 
     async def propose(self, request: PlanRequest) -> Proposal:
         """Plan the described features.
 
-        Raises RequestImpossible, ModelUnavailable, ModelTimeout or ModelOutputInvalid.
+        Raises RequestImpossible, ModelUnavailable, ModelTimeout or ModelOutputInvalid; DeadlineExceeded when there is
+        no time to begin with.
         """
-        profile, options = request.dataset.profile, request.options
-        run = PlanningRun(request, self._observer)
-        model = MeasuredModel(self._model, self._name, self._observer)
+        seconds = seconds_left(self._timeout)
+        with deadline(seconds):
+            answer = await self._answer(request, seconds)
+        if isinstance(answer, Impossible):
+            raise _impossible(answer, request.dataset.profile)
+        return Proposal(answer, _usage(self._name, request.spending))
+
+    async def _answer(self, request: PlanRequest, seconds: float) -> Answer:
+        run = PlanningRun(request, self._observer, self._rehearsal)
         # In a thread: ranking thousands of columns takes a tenth of a second.
-        prompt = await asyncio.to_thread(_prompt, request.description, profile, options)
+        prompt = await asyncio.to_thread(_prompt, request.description, request.dataset.profile, request.options)
         try:
             result = await self._agent.run(
-                prompt, model=model, deps=run, usage_limits=self._limits, timeout=self._timeout
+                prompt,
+                model=self._persistent_model(request.spending),
+                deps=run,
+                usage_limits=self._limits,
+                timeout=seconds_left(seconds),
             )
-        except RunTimedOut as error:
-            model.timed_out()
-            self._away_until = time.monotonic() + AWAY_SECONDS
-            raise ModelTimeout(f"The model {self._name} did not plan within {self._timeout:g} seconds.") from error
-        except (ModelAPIError, FallbackExceptionGroup) as error:
-            self._away_until = time.monotonic() + AWAY_SECONDS
-            raise _unavailable(self._name, error) from error
-        except (UnexpectedModelBehavior, UsageLimitExceeded) as error:
-            raise _invalid(self._name, run.faults) from error
-        self._away_until = 0.0
-        if isinstance(result.output, Impossible):
-            raise _impossible(result.output, profile)
-        return Proposal(result.output, model.usage)
+        except (RunTimedOut, DeadlineExceeded) as error:
+            raise out_of_time(self._name, seconds) from error
+        except (UnexpectedModelBehavior, UsageLimitExceeded, RecursionError) as error:
+            raise invalid(self._name, run.faults) from error
+        except AgentRunError as error:
+            raise failed(self._name, error) from error
+        return result.output
+
+    def _persistent_model(self, spending: Spending) -> RetryingModel:
+        measured = MeasuredModel(self._model, self._name, self._observer, spending)
+        return RetryingModel(measured, self._name, breaker=self._breaker, observer=self._observer, tracer=self._tracer)
 
 
 def _prompt(description: str, profile: Profile, options: ExtractionOptions) -> str:
     return render(build_request(description, profile, options))
+
+
+def _usage(name: str, spending: Spending) -> ModelUsage:
+    """What the whole request took, other models' failed attempts too."""
+    cost = None if spending.unpriced_calls else spending.cost_usd
+    return ModelUsage(name, spending.input_tokens, spending.output_tokens, cost)
 
 
 def _instrumentation(tracer_provider: TracerProvider | None) -> InstrumentationSettings:
@@ -195,33 +160,6 @@ def _instrumentation(tracer_provider: TracerProvider | None) -> InstrumentationS
         include_binary_content=False,
         include_model_request_parameters=False,
         version=5,
-    )
-
-
-def _unavailable(name: str, error: ModelAPIError | FallbackExceptionGroup) -> FeatureAgentError:
-    """Say what kind of failure it was; never the provider's own words, which may quote the request or a key."""
-    if isinstance(error, ModelTimeoutError | ModelRequestTimeout):
-        return ModelTimeout(f"The model {name} did not answer in time.")
-    retry_after = error.retry_after if isinstance(error, ModelAPIError) else None
-    return ModelUnavailable(f"The model {name} {_trouble(error)}.", retry_after=retry_after)
-
-
-def _trouble(error: Exception) -> str:
-    if isinstance(error, ModelAuthenticationError):
-        return "refused the service's credentials"
-    if isinstance(error, ModelRateLimitError):
-        return "is limiting the service's requests"
-    if isinstance(error, ModelConnectionError):
-        return "could not be reached"
-    if isinstance(error, ModelHTTPError):
-        return f"answered with HTTP status {error.status_code}"
-    return "did not answer"
-
-
-def _invalid(name: str, faults: tuple[Fault, ...]) -> ModelOutputInvalid:
-    return ModelOutputInvalid(
-        f"The model {name} did not propose a valid plan.",
-        errors=(FieldError(fault.field, fault.message) for fault in faults[:MAX_FAULTS]),
     )
 
 

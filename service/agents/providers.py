@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
+import httpx2
 from pydantic_ai.exceptions import UserError
 from pydantic_ai.models import Model, infer_model
 from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.providers import Provider, infer_provider, infer_provider_class
 from pydantic_ai.settings import ModelSettings, merge_model_settings
 
+from service.agents.bounded import bounded_client
 from service.agents.builtin.model import NAME as BUILTIN_NAME
 from service.agents.builtin.model import BuiltinPlanner
 
@@ -22,11 +26,11 @@ KEY_SETTINGS: Mapping[str, str] = {
     "google": "GOOGLE_API_KEY",
 }
 """Providers whose keys the service hands over itself, and the setting that holds each; others read their own."""
-EXTRAS: Mapping[str, str] = {
-    "openai": "openai", "openai-chat": "openai", "openai-responses": "openai", "anthropic": "anthropic",
-    "google": "google",
-}  # fmt: skip
-"""The package extra that brings a provider's SDK."""
+EXTRAS = frozenset({"openai", "anthropic", "google"})
+"""SDKs that are extras of this package; pydantic-ai has extras for the others."""
+
+_NAMED_EXTRA = re.compile(r"pydantic-ai-slim\[([a-z0-9-]+)\]")
+"""How pydantic-ai's own message names the extra that a provider needs (`azure:` needs `openai`)."""
 
 
 class ModelConfigurationError(ValueError):
@@ -34,11 +38,27 @@ class ModelConfigurationError(ValueError):
 
 
 class _Configured(WrapperModel):
-    """A model whose own settings are the service's."""
+    """A model whose own settings are the service's, and which closes the service's HTTP client with it."""
 
-    def __init__(self, wrapped: Model, settings: ModelSettings) -> None:
+    def __init__(self, wrapped: Model, settings: ModelSettings, client: httpx2.AsyncClient) -> None:
         super().__init__(wrapped)
         self._configured = settings
+        self._client = client
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> bool | None:
+        try:
+            return await super().__aexit__(exc_type, exc_val, exc_tb)
+        finally:
+            await self._client.aclose()
 
     @property
     def settings(self) -> ModelSettings | None:
@@ -50,6 +70,7 @@ def build_model(
     name: str,
     *,
     keys: Mapping[str, str],
+    setting: str = "PRIMARY_MODEL",
     openai_base_url: str | None = None,
     temperature: float = 0.0,
     max_tokens: int = 8_192,
@@ -57,40 +78,46 @@ def build_model(
 ) -> Model:
     """Build `builtin:planner` or any `provider:model` of pydantic-ai.
 
-    `keys` maps the names of settings (`OPENAI_API_KEY` …) to secrets; `timeout` is in seconds, for one request. The
-    SDKs do not retry: retrying is the service's. Raises ModelConfigurationError for an unknown name, a missing
+    `keys` maps the names of settings (`OPENAI_API_KEY` …) to secrets; `setting` is the one that named the model;
+    `timeout` is in seconds, for one request. The SDKs do not retry: retrying is the service's. Entered as an async
+    context, once, the model keeps its connections open. Raises ModelConfigurationError for an unknown name, a missing
     package extra or a missing key.
     """
     if name == BUILTIN_NAME:
         return BuiltinPlanner()
-    provider_name = name.partition(":")[0]
+    provider_name, _, model_name = name.partition(":")
+    if not model_name:
+        raise ModelConfigurationError(_unknown(name, setting))
+    client = bounded_client()
 
     def provider(provider_name: str) -> Provider[Any]:
-        return _provider(provider_name, keys, openai_base_url)
+        return _provider(provider_name, keys, openai_base_url, client)
 
     try:
         infer_provider_class(provider_name)
         model = infer_model(name, provider)
     except ImportError as error:
-        extra = EXTRAS.get(provider_name)
-        package = f"feature-agent[{extra}]" if extra else f"pydantic-ai-slim[{provider_name}]"
-        raise ModelConfigurationError(
-            f"The model {name!r} needs its provider's SDK: run `pip install '{package}'`."
-        ) from error
+        command = f"pip install '{_package(provider_name, error)}'"
+        raise ModelConfigurationError(f"{setting}={name!r} needs its provider's SDK: run `{command}`.") from error
     except ValueError as error:
-        raise ModelConfigurationError(_unknown(name)) from error
+        raise ModelConfigurationError(_unknown(name, setting)) from error
     except UserError as error:
-        raise ModelConfigurationError(_refused(name, provider_name, error)) from error
-    return _Configured(
-        model, ModelSettings(temperature=temperature, max_tokens=max_tokens, timeout=timeout, max_retries=0)
-    )
+        raise ModelConfigurationError(_refused(name, provider_name, setting, error)) from error
+    except Exception as error:  # an SDK's own, such as Google's for missing credentials
+        raise ModelConfigurationError(f"{setting}={name!r} cannot be used: {type(error).__name__}.") from error
+    settings = ModelSettings(temperature=temperature, max_tokens=max_tokens, timeout=timeout, max_retries=0)
+    return _Configured(model, settings, client)
 
 
-def _provider(name: str, keys: Mapping[str, str], openai_base_url: str | None) -> Provider[Any]:
+def _provider(
+    name: str, keys: Mapping[str, str], openai_base_url: str | None, client: httpx2.AsyncClient
+) -> Provider[Any]:
     setting = KEY_SETTINGS.get(name)
     if setting is None:
         return infer_provider(name)
-    arguments: dict[str, Any] = {"api_key": keys[setting]} if keys.get(setting) else {}
+    arguments: dict[str, Any] = {"http_client": client}
+    if keys.get(setting):
+        arguments["api_key"] = keys[setting]
     if setting == "OPENAI_API_KEY" and openai_base_url:
         arguments["base_url"] = openai_base_url
         # Local servers (Ollama, vLLM) take any key, and the SDK insists on one.
@@ -98,16 +125,23 @@ def _provider(name: str, keys: Mapping[str, str], openai_base_url: str | None) -
     return infer_provider_class(name)(**arguments)
 
 
-def _unknown(name: str) -> str:
+def _package(provider: str, error: ImportError) -> str:
+    """What to install, from pydantic-ai's own message where it names an extra."""
+    named = _NAMED_EXTRA.search(str(error))
+    extra = named[1] if named else provider
+    return f"feature-agent[{extra}]" if extra in EXTRAS else f"pydantic-ai-slim[{extra}]"
+
+
+def _unknown(name: str, setting: str) -> str:
     return (
-        f"There is no model provider for {name!r}: set PRIMARY_MODEL to {BUILTIN_NAME!r} or to `provider:model`, such "
-        "as 'openai:gpt-5', 'anthropic:claude-sonnet-4-5' or 'openai-chat:llama3' with OPENAI_BASE_URL."
+        f"There is no model provider for {setting}={name!r}: set {setting} to {BUILTIN_NAME!r} or to `provider:model`, "
+        "such as 'openai:gpt-5', 'anthropic:claude-sonnet-4-5' or 'openai-chat:llama3' with OPENAI_BASE_URL."
     )
 
 
-def _refused(name: str, provider: str, error: UserError) -> str:
+def _refused(name: str, provider: str, setting: str, error: UserError) -> str:
     """A missing key is by far the commonest reason; the library's own first sentence says what else it was."""
-    setting = KEY_SETTINGS.get(provider)
-    if setting is not None:
-        return f"The model {name!r} needs a key: run `export {setting}=…`, or set PRIMARY_MODEL={BUILTIN_NAME}."
-    return f"The model {name!r} cannot be used: {error.message.split('. ')[0].rstrip('.')}."
+    key = KEY_SETTINGS.get(provider)
+    if key is not None:
+        return f"{setting}={name!r} needs a key: run `export {key}=…`, or set {setting}={BUILTIN_NAME}."
+    return f"{setting}={name!r} cannot be used: {error.message.split('. ')[0].rstrip('.')}."

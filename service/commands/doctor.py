@@ -20,7 +20,7 @@ from service.agents.providers import ModelConfigurationError
 from service.commands.running import print_json, settings_or_refuse
 from service.features.errors import FeatureAgentError
 from service.resources.computing import open_engine
-from service.resources.planning import open_model
+from service.resources.planning import open_models
 from service.resources.storage import Storage, open_storage
 from service.settings import Settings
 from service.store.embedded import EmbeddedUnavailable
@@ -100,10 +100,10 @@ def _data_dir(settings: Settings) -> Check:
 
 def _model(settings: Settings) -> Check:
     try:
-        open_model(settings)
+        open_models(settings)
     except ModelConfigurationError as error:
         return Check("model", "failed", str(error), "Or set PRIMARY_MODEL=builtin:planner, which needs nothing.")
-    return Check("model", "ok", settings.primary_model)
+    return Check("model", "ok", ", then ".join(settings.model_names()))
 
 
 async def _database(storage: Storage) -> Check:

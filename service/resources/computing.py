@@ -11,7 +11,7 @@ from service.resources.storage import Storage, new_id
 from service.settings import MIB
 
 
-def open_engine(storage: Storage) -> Engine:
+def open_engine(storage: Storage) -> DuckDBEngine:
     """The engine that ENGINE_URL names, on the given artifacts, with its scratch space under DATA_DIR."""
     options = storage.settings.engine_options()
     limits = Limits(

@@ -1,35 +1,110 @@
-"""The model that plans and the agent around it, from the settings."""
+"""The planner of one process: models from the settings, and around them everything that keeps planning calm.
+
+Outermost first: `Planning` sets the deadline, then cache, budgets, admission, fallback, and an agent for each model.
+`docs/decisions/0003-planning-when-providers-fail.md` says why in this order.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from typing import Self
 
 from opentelemetry.trace import TracerProvider
 from pydantic import SecretStr
 
+from service.agents.admission import Admission, AdmittedPlanner
+from service.agents.breaker import open_breaker
+from service.agents.builtin.model import NAME as BUILTIN
+from service.agents.fallback import FallbackPlanner
 from service.agents.planner import AgentPlanner
 from service.agents.providers import Model, build_model
-from service.features.ports import Observer
+from service.agents.tools import planner_tools
+from service.features.deadline import deadline
+from service.features.ports import Observer, Planner, PlanRequest, Proposal, Rehearsal
+from service.resources.storage import Storage
 from service.settings import Settings
 
 
-def open_model(settings: Settings) -> Model:
-    """The model that PRIMARY_MODEL names. Raises ModelConfigurationError saying how to mend it."""
+class Planning:
+    """The composed planner, and the life of its connections; implements `ports.Planner`."""
+
+    def __init__(self, planner: Planner, models: FallbackPlanner, *, timeout: float) -> None:
+        """`timeout` bounds each request in seconds: waiting for a place, every model, attempt and retry."""
+        self._planner = planner
+        self._models = models
+        self._timeout = timeout
+        self._opened = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        await self._opened.enter_async_context(self._models)
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self._opened.aclose()
+
+    async def ping(self) -> None:
+        """Raises ModelUnavailable while the first model is left alone; asks nothing, costs nothing."""
+        await self._models.ping()
+
+    async def propose(self, request: PlanRequest) -> Proposal:
+        """Plan the described features, within the timeout. Raises what `ports.Planner` says."""
+        with deadline(self._timeout):
+            return await self._planner.propose(request)
+
+
+def open_models(settings: Settings) -> Mapping[str, Model]:
+    """Every configured model by its name, in the order in which they are asked.
+
+    Raises ModelConfigurationError, naming the setting and saying how to mend it.
+    """
+    return {name: _open_model(settings, name) for name in settings.model_names()}
+
+
+def open_planning(
+    models: Mapping[str, Model],
+    storage: Storage,
+    *,
+    rehearsal: Rehearsal,
+    observer: Observer,
+    tracer_provider: TracerProvider,
+) -> Planning:
+    """The planner on those models, sharing circuits and plans with other processes through the storage's Redis."""
+    settings = storage.settings
+    agents = [
+        AgentPlanner(
+            model,
+            name=name,
+            observer=observer,
+            breaker=open_breaker(name, observer=observer, pool=None if name == BUILTIN else storage.redis_pool),
+            tracer_provider=tracer_provider,
+            timeout=settings.model_timeout_seconds,
+            retries=settings.model_output_retries,
+            rehearsal=rehearsal,
+            tools=() if name == BUILTIN else planner_tools(),
+        )
+        for name, model in models.items()
+    ]
+    fallback = FallbackPlanner(agents, observer=observer, timeout=settings.model_timeout_seconds)
+    admission = Admission(concurrency=settings.model_concurrency, queue=settings.model_queue, observer=observer)
+    admitted = AdmittedPlanner(fallback, admission)
+    return Planning(admitted, fallback, timeout=settings.model_timeout_seconds)
+
+
+def _open_model(settings: Settings, name: str) -> Model:
+    primary = name == settings.primary_model
+    keys, base_url = _keys(settings), settings.openai_base_url
+    if not primary:
+        base_url = settings.fallback_openai_base_url or base_url
+        if settings.fallback_openai_api_key is not None:
+            keys["OPENAI_API_KEY"] = settings.fallback_openai_api_key.get_secret_value()
     return build_model(
-        settings.primary_model,
-        keys=_keys(settings),
-        openai_base_url=settings.openai_base_url,
+        name,
+        keys=keys,
+        setting="PRIMARY_MODEL" if primary else "FALLBACK_MODEL",
+        openai_base_url=base_url,
         temperature=settings.model_temperature,
         max_tokens=settings.model_max_tokens,
-        timeout=settings.model_timeout_seconds,
-    )
-
-
-def open_planner(settings: Settings, observer: Observer, tracer_provider: TracerProvider) -> AgentPlanner:
-    """The planner on that model. Raises ModelConfigurationError."""
-    return AgentPlanner(
-        open_model(settings),
-        name=settings.primary_model,
-        observer=observer,
-        tracer_provider=tracer_provider,
         timeout=settings.model_timeout_seconds,
     )
 

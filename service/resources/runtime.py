@@ -9,12 +9,11 @@ from typing import Literal, TextIO
 
 from opentelemetry.sdk.trace.export import SpanExporter
 
-from service.agents.planner import AgentPlanner
 from service.features.datasets import UploadDataset
 from service.features.extract import ExtractFeatures
 from service.features.ports import Clock, Engine
 from service.resources.computing import open_engine, open_upload
-from service.resources.planning import open_planner
+from service.resources.planning import Planning, open_models, open_planning
 from service.resources.secrets import read_secret
 from service.resources.storage import Storage, new_id, open_storage
 from service.resources.telemetry import Telemetry, open_telemetry
@@ -44,7 +43,7 @@ class Runtime:
     telemetry: Telemetry
     storage: Storage
     engine: Engine
-    planner: AgentPlanner
+    planner: Planning
     upload: UploadDataset
     extract: ExtractFeatures
     limiter: RateLimiter
@@ -110,12 +109,19 @@ def open_runtime(
     with ExitStack() as undo:
         telemetry = open_telemetry(settings, span_exporters=span_exporters, log_stream=log_stream)
         undo.callback(telemetry.close)
-        planner = open_planner(settings, telemetry.observer, telemetry.tracing.provider)
+        models = open_models(settings)
         metrics_server = _metrics_server(settings, telemetry)
         if metrics_server is not None:
             undo.callback(metrics_server.close)
         storage = open_storage(settings, clock=clock, tracer_provider=telemetry.tracing.provider)
         engine = open_engine(storage)
+        planner = open_planning(
+            models,
+            storage,
+            rehearsal=engine,
+            observer=telemetry.observer,
+            tracer_provider=telemetry.tracing.provider,
+        )
         runtime = Runtime(
             settings=settings,
             telemetry=telemetry,

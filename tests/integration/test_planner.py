@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import stamina
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -109,6 +110,13 @@ class Traced:
         return self._exporter.get_finished_spans()
 
 
+@pytest.fixture(autouse=True)
+def at_once() -> Iterator[None]:
+    """Repeated requests follow without a wait."""
+    with stamina.set_testing(True, attempts=3, cap=True):
+        yield
+
+
 @pytest.fixture
 def recorder() -> Recorder:
     """An observer."""
@@ -153,8 +161,10 @@ async def test_good_plan(recorder: Recorder, traced: Traced) -> None:
     assert (call.model, call.status, call.input_tokens, call.output_tokens) == (NAME, "success", 100, 20)
     assert call.cost_usd == proposal.usage.cost_usd
     assert recorder.retries == []
-    chat, agent = traced.spans
-    assert (chat.name, agent.name) == ("chat gpt-4o-mini", "invoke_agent planner")
+    attempt, chat, agent = traced.spans
+    assert (attempt.name, chat.name, agent.name) == ("model.attempt", "chat gpt-4o-mini", "invoke_agent planner")
+    assert attempt.parent is not None
+    assert attempt.parent.span_id == chat.context.span_id
     assert chat.parent is not None
     assert chat.parent.span_id == agent.context.span_id
 
@@ -232,44 +242,36 @@ async def test_impossible(recorder: Recorder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reply", "words", "status", "retry_after"),
+    ("reply", "words", "status", "retry_after", "requests"),
     [
-        (Reply(status=500, body={"error": {"message": CANARY}}), "HTTP status 500", "error", None),
-        (Reply(status=401, body={"error": {"message": CANARY}}), "refused the service's credentials", "error", None),
+        (Reply(status=500, body={"error": {"message": CANARY}}), "HTTP status 500", "error", None, 3),
+        (Reply(status=401, body={"error": {"message": CANARY}}), "refused the service's credentials", "error", None, 1),
         (
             Reply(status=429, body={"error": {"message": CANARY}}, headers={"retry-after": "17"}),
-            "limiting", "rate_limited", 17.0,
+            "limiting", "rate_limited", 17.0, 1,
         ),
-        (Reply(status=503, body={"error": {"message": CANARY}}), "HTTP status 503", "error", None),
+        (Reply(status=503, body={"error": {"message": CANARY}}), "HTTP status 503", "error", None, 3),
     ],
 )  # fmt: skip
 async def test_provider_errors(
-    reply: Reply, words: str, status: str, retry_after: float | None, recorder: Recorder, traced: Traced
+    reply: Reply,
+    words: str,
+    status: str,
+    retry_after: float | None,
+    requests: int,
+    recorder: Recorder,
+    traced: Traced,
 ) -> None:
-    """A provider's error ends the run at once, measured, without the provider's own words."""
+    """A provider's error that lasts ends the run, each request measured, without the provider's own words."""
     async with openai_stub([reply]) as stub:
         planner = AgentPlanner(stub_model(stub.url), name=NAME, observer=recorder, tracer_provider=traced.provider)
         with pytest.raises(ModelUnavailable, match=words) as raised:
             await propose(planner)
     assert CANARY not in raised.value.message
     assert raised.value.retry_after == retry_after
-    assert [call.status for call in recorder.calls] == [status]
-    assert len(stub.requests) == 1
+    assert [call.status for call in recorder.calls] == [status] * requests
+    assert len(stub.requests) == requests
     assert all(CANARY not in span.to_json() for span in traced.spans)
-
-
-async def test_ping(recorder: Recorder) -> None:
-    """The planner counts as away after a failed call, and is back with the next one that is answered."""
-    async with openai_stub([Reply(status=500, body={}), Reply(arguments=GOOD)]) as stub:
-        planner = AgentPlanner(stub_model(stub.url), name=NAME, observer=recorder)
-        async with planner:
-            await planner.ping()
-            with pytest.raises(ModelUnavailable):
-                await planner.propose(request("clicks"))
-            with pytest.raises(ModelUnavailable, match=planner.name):
-                await planner.ping()
-            await planner.propose(request("clicks"))
-            await planner.ping()
 
 
 async def test_unreachable(recorder: Recorder) -> None:
@@ -277,7 +279,7 @@ async def test_unreachable(recorder: Recorder) -> None:
     planner = AgentPlanner(stub_model("http://127.0.0.1:9/v1"), name=NAME, observer=recorder)
     with pytest.raises(ModelUnavailable, match="could not be reached"):
         await propose(planner)
-    assert [call.status for call in recorder.calls] == ["error"]
+    assert [call.status for call in recorder.calls] == ["error"] * 3
 
 
 async def test_run_over_its_time(recorder: Recorder) -> None:
@@ -293,7 +295,7 @@ async def test_request_over_its_time(recorder: Recorder) -> None:
     async with openai_stub([Reply(hang=True)]) as stub:
         with pytest.raises(ModelTimeout, match="in time"):
             await propose(AgentPlanner(stub_model(stub.url, timeout=0.2), name=NAME, observer=recorder))
-    assert [call.status for call in recorder.calls] == ["timeout"]
+    assert [call.status for call in recorder.calls] == ["timeout"] * 3
 
 
 async def test_cancelled_by_the_client(recorder: Recorder) -> None:
@@ -345,7 +347,7 @@ async def test_builtin_planner(recorder: Recorder, traced: Traced) -> None:
     assert (call.model, call.status, call.cost_usd) == ("builtin:planner", "success", 0.0)
     assert call.input_tokens > 100
     assert call.output_tokens > 10
-    assert [span.name for span in traced.spans] == ["chat builtin:planner", "invoke_agent planner"]
+    assert [span.name for span in traced.spans] == ["model.attempt", "chat builtin:planner", "invoke_agent planner"]
     assert all(CANARY not in span.to_json() for span in traced.spans)
 
 

@@ -1,0 +1,88 @@
+"""What happens to an answer of the model before it counts: decoded, judged by the domain, sent back or given up."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from pydantic_ai import ModelRetry, RunContext
+from pydantic_ai.capabilities import AbstractCapability
+from pydantic_ai.messages import ModelResponse
+from pydantic_ai.models import ModelRequestContext
+from pydantic_ai.output import OutputContext
+from pydantic_core import ValidationError
+
+from service.agents.failures import MAX_FAULTS
+from service.agents.output import Answer, schema_faults
+from service.agents.run import PlanningRun
+from service.features.errors import ModelOutputInvalid
+from service.features.model import FeaturePlan
+from service.features.plan import Fault, validate
+
+NO_CALL = Fault("schema", "", "The answer called neither tool.")
+CUT_OFF = {
+    "length": "stopped at its token limit (MODEL_MAX_TOKENS) before its answer was whole",
+    "content_filter": "refused the request by its content filter",
+}
+"""Finish reasons of answers that sending back would only repeat."""
+
+
+class Rejections(AbstractCapability[PlanningRun]):
+    """Notes the answers that never reach the output validator: undecodable ones, plain text and cut-off ones."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    async def on_output_validate_error(
+        self,
+        ctx: RunContext[PlanningRun],
+        *,
+        output_context: OutputContext,
+        output: object,
+        error: ValidationError | ModelRetry,
+    ) -> Any:
+        """Send every fault of the schema back with its exact place."""
+        del output_context, output
+        if isinstance(error, ValidationError):
+            _send_back(ctx.deps, schema_faults(error))
+        raise error
+
+    async def after_model_request(
+        self, ctx: RunContext[PlanningRun], *, request_context: ModelRequestContext, response: ModelResponse
+    ) -> ModelResponse:
+        """An answer without a tool call is rejected by pydantic-ai; it counts like any other.
+
+        Raises ModelOutputInvalid for an answer that was cut off.
+        """
+        del request_context
+        if response.finish_reason in CUT_OFF and not _whole(response):
+            raise ModelOutputInvalid(f"The model {self._name} {CUT_OFF[response.finish_reason]}.")
+        if not response.tool_calls:
+            ctx.deps.reject((NO_CALL,))
+        return response
+
+
+def _whole(response: ModelResponse) -> bool:
+    """Whether the answer calls a tool and the last call's arguments are all there."""
+    calls = response.tool_calls
+    if not calls:
+        return False
+    try:
+        calls[-1].args_as_dict(raise_if_invalid=True)
+    except (ValueError, AssertionError, RecursionError):
+        return False
+    return True
+
+
+def _send_back(run: PlanningRun, faults: tuple[Fault, ...]) -> NoReturn:
+    run.reject(faults)
+    lines = [f"- {fault.field or 'answer'}: {fault.message}" for fault in faults[:MAX_FAULTS]]
+    raise ModelRetry("The answer was rejected. Mend every fault and answer again:\n" + "\n".join(lines))
+
+
+async def judge(ctx: RunContext[PlanningRun], answer: Answer) -> Answer:
+    """Let the domain decide on a decoded plan."""
+    if isinstance(answer, FeaturePlan):
+        faults = validate(answer, ctx.deps.profile, ctx.deps.options)
+        if faults:
+            _send_back(ctx.deps, faults)
+    return answer

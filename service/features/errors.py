@@ -3,14 +3,17 @@
 FeatureAgentError
 ├── InvalidRequest            the client can mend it
 │   ├── DatasetUnreadable     the bytes are not the table they claim to be
+│   ├── CompletionDateUnreachable
+│   ├── IdempotencyKeyReused
 │   ├── RequestImpossible     the dataset cannot give what the sentence asks for
 │   └── QualityTooLow         no feature passed the threshold
 ├── PayloadTooLarge
 ├── DatasetNotFound, ExtractionNotFound
-├── DatasetExists, ExtractionNotReady
+├── DatasetExists, ExtractionNotReady, ExtractionEnded
 ├── ModelUnavailable          no model answers
 │   └── PlanningBusy          more requests wait for a model than may
 ├── ModelTimeout, ModelOutputInvalid
+├── WorkerLost
 ├── ComputeFailed, ComputeOutOfMemory, DeadlineExceeded
 ├── DependencyUnavailable
 └── NotAuthenticated, NotAuthorized, RateLimited, BudgetExceeded
@@ -61,6 +64,18 @@ class DatasetUnreadable(InvalidRequest):
     code = "dataset_unreadable"
 
 
+class CompletionDateUnreachable(InvalidRequest):
+    """By what such extractions have taken so far, the result cannot be there by its completion date."""
+
+    code = "completion_date_unreachable"
+
+
+class IdempotencyKeyReused(InvalidRequest):
+    """The caller used this Idempotency-Key for another request."""
+
+    code = "idempotency_key_reused"
+
+
 class RequestImpossible(InvalidRequest):
     """The dataset has nothing that the description could be computed from; the message lists its columns."""
 
@@ -107,6 +122,20 @@ class ExtractionNotReady(FeatureAgentError):
 
     code = "extraction_not_ready"
     category = "conflict"
+
+
+class ExtractionEnded(FeatureAgentError):
+    """The extraction has ended, so it cannot be cancelled any more."""
+
+    code = "extraction_ended"
+    category = "conflict"
+
+
+class WorkerLost(FeatureAgentError):
+    """The extraction's worker died again and again while it ran."""
+
+    code = "worker_lost"
+    category = "internal"
 
 
 class ModelUnavailable(FeatureAgentError):

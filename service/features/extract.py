@@ -1,70 +1,104 @@
-"""The use case of the product: a sentence and a dataset in, validated features out."""
+"""The use case of the product: a sentence and a dataset in, validated features out.
+
+`AcceptExtraction` takes a request in and `Pipeline` makes its features; `run.py` has a worker do the one for the other.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import math
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack
+from datetime import UTC, datetime, time, timedelta
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from service.features.context import CURRENT
-from service.features.deadline import seconds_left
-from service.features.errors import DeadlineExceeded, FeatureAgentError, InvalidRequest
-from service.features.events import ExtractionFinished, ExtractionStarted, FeatureAssessed
+from service.features.errors import CompletionDateUnreachable, ExtractionNotFound, IdempotencyKeyReused, InvalidRequest
+from service.features.events import FeatureAssessed
 from service.features.model import (
     Assessment,
     Dataset,
     Extraction,
     ExtractionRequest,
     ExtractionResult,
-    Failure,
     FieldError,
+    Lane,
     Profile,
     Stage,
-    Status,
 )
-from service.features.ports import Clock, Engine, FeatureTable, Observer, Planner, PlanRequest, Proposal, Store
+from service.features.ports import (
+    Clock,
+    Engine,
+    FeatureTable,
+    IdempotencyRecord,
+    JobQueue,
+    Observer,
+    Planner,
+    PlanRequest,
+    Proposal,
+    Store,
+    StoredAnswer,
+    UnitOfWork,
+)
 from service.features.quality import assess, require_features
 
-PROGRESS: dict[Stage, int] = {"profile": 5, "plan": 10, "compute": 40, "assess": 85}
-"""Percent shown while a stage runs."""
-
-GRACE_SECONDS = 1.0
-"""Beyond the deadline, for the step that runs to say by itself what it was that did not end."""
-
-INTERRUPTED = Failure("service_stopped", "internal", "The service stopped before the extraction ended.", retryable=True)
-UNEXPECTED = Failure("internal_error", "internal", "The extraction failed for an unexpected reason.", retryable=False)
+LARGE_CELLS = 50_000_000
+"""From so many cells (rows times columns) on, a dataset's extractions run in the large lane: some ten seconds each."""
 
 
-class ExtractFeatures:
-    """Accepts requests and runs them to their end; knows neither HTTP nor queues."""
+class IdempotencyClaim(Struct, frozen=True):
+    """The caller's Idempotency-Key, and the digest of what it is used for."""
+
+    key: str
+    digest: bytes
+
+
+class Accepted(Struct, frozen=True):
+    """An extraction that will run, or one that its idempotency key stands for already."""
+
+    extraction: Extraction
+    replayed: bool = False
+    answer: StoredAnswer | None = None
+    """What was answered under the key, if it has been."""
+
+
+class AcceptExtraction:
+    """Takes requests in: once it has returned, the extraction is stored together with the job that runs it."""
 
     def __init__(
-        self,
-        *,
-        store: Store,
-        planner: Planner,
-        engine: Engine,
-        observer: Observer,
-        clock: Clock,
-        new_id: Callable[[], str],
+        self, *, store: Store, queue: JobQueue, clock: Clock, new_id: Callable[[], str], observer: Observer
     ) -> None:
         self._store = store
-        self._planner = planner
-        self._engine = engine
-        self._observer = observer
+        self._queue = queue
         self._clock = clock
         self._new_id = new_id
+        self._observer = observer
 
-    async def accept(self, owner: str, request: ExtractionRequest) -> Extraction:
-        """Store the request as a queued extraction.
+    async def __call__(
+        self, owner: str, request: ExtractionRequest, *, patient: bool = False, claim: IdempotencyClaim | None = None
+    ) -> Accepted:
+        """Store the request as a queued extraction and have it run, in one transaction.
 
-        Raises DatasetNotFound, and InvalidRequest when `options` name columns that the dataset does not have.
+        Raises DatasetNotFound; InvalidRequest when `options` name columns that the dataset does not have;
+        CompletionDateUnreachable; IdempotencyKeyReused.
         """
+        extraction = self._new(owner, request, patient=patient)
+        async with self._store.begin() as work:
+            if claim is not None:
+                record = await self._claim(work, claim, extraction)
+                if record is not None:
+                    return await _replayed(work, record, claim)
+            dataset = await work.datasets.get(owner, request.dataset_id)
+            _require_columns(request, dataset.profile)
+            extraction = replace(extraction, lane=lane_of(dataset.profile))
+            await self._require_time(work, extraction)
+            await work.extractions.add(extraction)
+            await self._queue.enqueue(work, extraction)
+        return Accepted(extraction)
+
+    def _new(self, owner: str, request: ExtractionRequest, *, patient: bool) -> Extraction:
         context = CURRENT.get()
-        extraction = Extraction(
+        return Extraction(
             id=self._new_id(),
             owner=owner,
             request=request,
@@ -72,70 +106,65 @@ class ExtractFeatures:
             created_at=self._clock.now(),
             request_id=context.request_id if context else "",
             trace_id=context.trace_id if context else "",
+            due_at=_end_of(request),
+            patient=patient,
         )
-        async with self._store.begin() as work:
-            dataset = await work.datasets.get(owner, request.dataset_id)
-            _require_columns(request, dataset.profile)
-            await work.extractions.add(extraction)
-        return extraction
 
-    async def run(self, extraction: Extraction) -> Extraction:
-        """Run an accepted extraction to its end and give it back completed.
+    async def _claim(
+        self, work: UnitOfWork, claim: IdempotencyClaim, extraction: Extraction
+    ) -> IdempotencyRecord | None:
+        ours = IdempotencyRecord(claim.digest, extraction.id)
+        return await work.idempotency.claim(extraction.owner, claim.key, ours, extraction.created_at)
 
-        It obeys the deadline around it. Whatever goes wrong, the extraction is stored as failed with the reason, and
-        the error is raised on.
+    async def _require_time(self, work: UnitOfWork, extraction: Extraction) -> None:
+        if extraction.due_at is None:
+            return
+        usual = await work.extractions.usual_seconds(extraction.lane) or 0.0
+        if extraction.created_at + timedelta(seconds=usual) > extraction.due_at:
+            fault = FieldError("completion_date", f"such extractions usually take {usual:.0f} seconds")
+            raise CompletionDateUnreachable("The extraction cannot be done by its completion date.", errors=[fault])
+
+
+class Pipeline:
+    """Profile, plan, compute, assess, publish."""
+
+    def __init__(self, *, store: Store, planner: Planner, engine: Engine, observer: Observer) -> None:
+        self._store = store
+        self._planner = planner
+        self._engine = engine
+        self._observer = observer
+
+    async def __call__(self, extraction: Extraction, enter: Callable[[Stage, float], None]) -> ExtractionResult:
+        """Make the features and publish them under a key of this attempt's own.
+
+        `enter` is told each stage as it begins, and how much of it is done, 0 to 1. Raises any FeatureAgentError.
         """
-        if context := CURRENT.get():
-            context.extraction_id = extraction.id
-        started = self._clock.now()
-        extraction = replace(extraction, status="processing", started_at=started)
-        self._observer.record(ExtractionStarted(extraction.id, extraction.request.quality_threshold))
-        try:
-            result = await self._in_time(extraction)
-        except FeatureAgentError as error:
-            await self._finish(extraction, "failed", failure=error.failure())
-            raise
-        except asyncio.CancelledError:
-            await asyncio.shield(self._finish(extraction, "failed", failure=INTERRUPTED))
-            raise
-        except Exception:
-            await self._finish(extraction, "failed", failure=UNEXPECTED)
-            raise
-        return await self._finish(extraction, "completed", result=result)
-
-    async def _in_time(self, extraction: Extraction) -> ExtractionResult:
-        """The result, within the deadline even when a step forgets it."""
-        left = seconds_left(math.inf)
-        limit = asyncio.timeout(None if left == math.inf else left + GRACE_SECONDS)
-        try:
-            async with limit:
-                return await self._result(extraction)
-        except TimeoutError as error:
-            if not limit.expired():
-                raise
-            raise DeadlineExceeded("The extraction did not end within the time that it may take.") from error
-
-    async def _result(self, extraction: Extraction) -> ExtractionResult:
-        """Profile, plan, compute, assess, save."""
-        request, key = extraction.request, f"features/{extraction.id}.parquet"
-        with self._observer.stage(extraction.id, "profile"):
-            await self._enter(extraction, "profile")
+        request, key = extraction.request, artifact_key(extraction)
+        with self._stage(extraction, "profile", enter):
             dataset = await self._dataset(extraction)
-        with self._observer.stage(extraction.id, "plan"):
-            await self._enter(extraction, "plan")
+        with self._stage(extraction, "plan", enter):
             proposal = await self._planner.propose(
                 PlanRequest(dataset, request.feature_description, request.options, fresh=request.fresh)
             )
         async with AsyncExitStack() as stack:
-            with self._observer.stage(extraction.id, "compute"):
-                await self._enter(extraction, "compute")
-                computing = self._engine.compute(dataset, proposal.plan, target=request.options.target)
+            with self._stage(extraction, "compute", enter):
+                computing = self._engine.compute(
+                    dataset,
+                    proposal.plan,
+                    target=request.options.target,
+                    progress=lambda share: enter("compute", share),
+                )
                 table = await stack.enter_async_context(computing)
-            with self._observer.stage(extraction.id, "assess"):
-                await self._enter(extraction, "assess")
+            with self._stage(extraction, "assess", enter):
                 assessment = self._assess(extraction, proposal, table)
                 await table.publish([feature.name for feature in assessment.accepted], key)
             return _result(proposal, table, assessment, key)
+
+    def _stage(
+        self, extraction: Extraction, stage: Stage, enter: Callable[[Stage, float], None]
+    ) -> AbstractContextManager[None]:
+        enter(stage, 0.0)
+        return self._observer.stage(extraction.id, stage)
 
     def _assess(self, extraction: Extraction, proposal: Proposal, table: FeatureTable) -> Assessment:
         assessment = assess(proposal.plan, table.evidence, extraction.request.quality_threshold)
@@ -150,35 +179,32 @@ class ExtractFeatures:
         async with self._store.begin() as work:
             return await work.datasets.get(extraction.owner, extraction.request.dataset_id)
 
-    async def _enter(self, extraction: Extraction, stage: Stage) -> None:
-        async with self._store.begin() as work:
-            await work.extractions.save(replace(extraction, stage=stage, progress=PROGRESS[stage]))
 
-    async def _finish(
-        self,
-        extraction: Extraction,
-        status: Status,
-        *,
-        result: ExtractionResult | None = None,
-        failure: Failure | None = None,
-    ) -> Extraction:
-        now = self._clock.now()
-        finished = replace(
-            extraction, status=status, finished_at=now, result=result, failure=failure, stage=None, progress=100
-        )
-        async with self._store.begin() as work:
-            await work.extractions.save(finished)
-        seconds = (now - (extraction.started_at or now)).total_seconds()
-        self._observer.record(
-            ExtractionFinished(
-                extraction.id,
-                extraction.request.quality_threshold,
-                status,
-                seconds,
-                failure.code if failure else None,
-            )
-        )
-        return finished
+def artifact_key(extraction: Extraction) -> str:
+    """Where an attempt publishes its features: no other attempt writes there, so none can spoil another's."""
+    return f"features/{extraction.id}/{extraction.attempt}.parquet"
+
+
+def lane_of(profile: Profile) -> Lane:
+    """The lane for extractions on data of that size."""
+    return "large" if profile.row_count * len(profile.columns) >= LARGE_CELLS else "small"
+
+
+def _end_of(request: ExtractionRequest) -> datetime | None:
+    """The end of the completion date (UTC)."""
+    if request.completion_date is None:
+        return None
+    return datetime.combine(request.completion_date + timedelta(days=1), time(), tzinfo=UTC)
+
+
+async def _replayed(work: UnitOfWork, record: IdempotencyRecord, claim: IdempotencyClaim) -> Accepted:
+    if record.digest != claim.digest:
+        fault = FieldError("Idempotency-Key", "was used for another request in the last 24 hours")
+        raise IdempotencyKeyReused("The Idempotency-Key stands for another request: take a new one.", errors=[fault])
+    extraction = await work.extractions.find(record.extraction_id)
+    if extraction is None:
+        raise ExtractionNotFound("The extraction of this Idempotency-Key has been deleted.")
+    return Accepted(extraction, replayed=True, answer=record.answer)
 
 
 def _require_columns(request: ExtractionRequest, profile: Profile) -> None:

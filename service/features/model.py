@@ -13,6 +13,8 @@ LogicalType = Literal["numeric", "integer", "boolean", "categorical", "datetime"
 Threshold = Literal["low", "medium", "high"]
 Status = Literal["queued", "processing", "completed", "failed", "cancelled"]
 Stage = Literal["profile", "plan", "compute", "assess"]
+Lane = Literal["small", "large"]
+"""Size class of an extraction's job: small ones never wait behind a large one."""
 Grain = Literal["row", "entity"]
 Dimension = Literal["completeness", "validity", "variability", "redundancy", "stability", "leakage"]
 RejectionReason = Literal[
@@ -131,6 +133,8 @@ class ExtractionRequest(Struct, frozen=True):
     options: ExtractionOptions = ExtractionOptions()
     fresh: bool = False
     """Plan anew instead of answering from the plan cache (`Cache-Control: no-cache`)."""
+    callback_url: str | None = None
+    """Where the end of the extraction is told."""
 
 
 class FeatureStatistics(Struct, frozen=True):
@@ -255,7 +259,11 @@ class Failure(Struct, frozen=True):
 
 
 class Extraction(Struct, frozen=True):
-    """One accepted request and what has become of it."""
+    """One accepted request and what has become of it.
+
+    queued → processing → completed | failed | cancelled; a run that is handed back, or whose worker died, leads from
+    processing to queued again. The last three are terminal.
+    """
 
     id: str
     owner: str
@@ -265,8 +273,24 @@ class Extraction(Struct, frozen=True):
     progress: int = 0
     stage: Stage | None = None
     started_at: datetime | None = None
+    """When a worker first took it."""
     finished_at: datetime | None = None
     result: ExtractionResult | None = None
     failure: Failure | None = None
+    """Why it failed; while it is queued again, why its last run did."""
     request_id: str = ""
     trace_id: str = ""
+    lane: Lane = "small"
+    due_at: datetime | None = None
+    """End of the completion date: later the result is of no use."""
+    patient: bool = False
+    """Nobody waits on the line for the answer, so failures that may pass are tried again."""
+    cancel_requested: bool = False
+    attempt: int = 0
+    """Times that a worker has taken it. Every write of a run names its own attempt; an older one changes nothing."""
+    crashes: int = 0
+    """Attempts that ended without a word, because their worker died."""
+    retries: int = 0
+    """Runs that failed in a way that may pass, and were tried again."""
+    version: int = 0
+    """Grows with every change of the row; the id of a server-sent event."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import date, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from service.features.model import (
     FeatureEvidence,
     FeaturePlan,
     FeatureType,
+    Lane,
     MediaType,
     ModelUsage,
     Profile,
@@ -185,9 +186,11 @@ class Engine(Protocol):
         ...
 
     def compute(
-        self, dataset: Dataset, plan: FeaturePlan, *, target: str | None
+        self, dataset: Dataset, plan: FeaturePlan, *, target: str | None, progress: Callable[[float], None]
     ) -> AbstractAsyncContextManager[FeatureTable]:
         """Run the plan and measure each feature; the scratch space is gone on exit.
+
+        `progress` is told the share of the work that is done, 0 to 1, never less than before, now and then.
 
         Raises ComputeFailed, ComputeOutOfMemory.
         """
@@ -257,19 +260,60 @@ class Datasets(Protocol):
         ...
 
 
+class AttemptSuperseded(Exception):
+    """The extraction has ended, or another attempt has taken it over: whoever writes for this one stops."""
+
+
 class Extractions(Protocol):
-    """Extractions of one owner at a time."""
+    """Extractions: of one owner at a time for clients, of all for workers."""
 
     async def add(self, extraction: Extraction) -> None:
         """Store a new extraction."""
         ...
 
+    async def claim(self, extraction_id: str, now: datetime) -> Extraction | None:
+        """Begin the next attempt; None when there is no such extraction or it has ended.
+
+        A row that is still `processing` was left by a worker that died: that counts in `crashes`.
+        """
+        ...
+
     async def save(self, extraction: Extraction) -> None:
-        """Store the extraction's present state. A terminal status is never overwritten."""
+        """Store the present state of a run, and wake whoever waits for the extraction.
+
+        Raises AttemptSuperseded when the row has ended, is gone, or another attempt than `extraction.attempt` has it.
+        """
+        ...
+
+    async def find(self, extraction_id: str) -> Extraction | None:
+        """Any owner's extraction, for workers."""
         ...
 
     async def get(self, owner: str, extraction_id: str) -> Extraction:
         """Raises ExtractionNotFound."""
+        ...
+
+    async def wait_no_more(self, owner: str, extraction_id: str) -> None:
+        """Note that its caller has been sent away with a 202: from now on it is `patient`."""
+        ...
+
+    async def cancel(self, owner: str, extraction_id: str, now: datetime) -> Extraction:
+        """End a queued extraction as cancelled; ask for the end of a running one.
+
+        Raises ExtractionNotFound, ExtractionEnded.
+        """
+        ...
+
+    async def remove(self, owner: str, extraction_id: str) -> Extraction:
+        """Delete the row of an extraction that has ended. Raises ExtractionNotFound, ExtractionNotReady."""
+        ...
+
+    async def revive(self, extraction_id: str) -> Extraction:
+        """Queue a failed extraction again, as new; the caller enqueues it. Raises ExtractionNotFound or -NotReady."""
+        ...
+
+    async def usual_seconds(self, lane: Lane) -> float | None:
+        """Median run time of the lane's last 100 completed extractions; None before there are 5."""
         ...
 
     async def list(
@@ -282,6 +326,70 @@ class Extractions(Protocol):
         dataset_id: str | None = None,
     ) -> Page[Extraction]:
         """Newest first. Raises InvalidRequest for a cursor that this list did not give."""
+        ...
+
+
+class StoredAnswer(Struct, frozen=True):
+    """An HTTP answer as it was given, to be given again."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class IdempotencyRecord(Struct, frozen=True):
+    """What an idempotency key stands for."""
+
+    digest: bytes
+    """SHA-256 of the request that it was first used for."""
+    extraction_id: str
+    answer: StoredAnswer | None = None
+    """None while the first request is being answered, or when its process died before it could."""
+
+
+class IdempotencyKeys(Protocol):
+    """Idempotency keys of each owner, kept for 24 hours."""
+
+    async def claim(self, owner: str, key: str, record: IdempotencyRecord, now: datetime) -> IdempotencyRecord | None:
+        """Take the key for this request; gives the record that has it already, or None when it is ours now.
+
+        Waits for a transaction that is taking the same key.
+        """
+        ...
+
+    async def answer(self, owner: str, key: str, answer: StoredAnswer) -> None:
+        """Keep the first answer given under the key; a later one changes nothing."""
+        ...
+
+    async def find(self, owner: str, key: str, now: datetime) -> IdempotencyRecord | None:
+        """The record of a key that is still kept."""
+        ...
+
+
+class JobQueue(Protocol):
+    """Makes extractions run, here or in another process."""
+
+    async def enqueue(self, work: UnitOfWork, extraction: Extraction, *, delay: float = 0.0) -> None:
+        """Have the extraction run, `delay` seconds from now at the earliest; part of the unit of work's transaction."""
+        ...
+
+
+class Watch(Protocol):
+    """Looks out for changes of one extraction, from its making on."""
+
+    async def changed(self, seconds: float) -> bool:
+        """Wait at most so long for a change since the last call; False when none was noticed.
+
+        It may say so without a change, and after `seconds` there may have been one: whoever asks looks at the row.
+        """
+        ...
+
+
+class Notices(Protocol):
+    """Tells when extractions change, whichever process changes them."""
+
+    def watch(self, extraction_id: str) -> AbstractContextManager[Watch]:
+        """Look out for changes while the block runs; enter it before looking at the row."""
         ...
 
 
@@ -321,6 +429,11 @@ class UnitOfWork(Protocol):
     @property
     def keys(self) -> Keys:
         """The API keys, in this transaction."""
+        ...
+
+    @property
+    def idempotency(self) -> IdempotencyKeys:
+        """The idempotency keys, in this transaction."""
         ...
 
 

@@ -7,17 +7,21 @@ from typing import get_args
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Index,
+    Integer,
     LargeBinary,
     MetaData,
     SmallInteger,
     Table,
     Text,
+    text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 
-from service.features.model import ExtractionRequest, ExtractionResult, Failure, MediaType, Profile, Stage, Status
+from service.features.model import ExtractionRequest, ExtractionResult, Failure, Lane, MediaType, Profile, Stage, Status
 from service.store.payload import Instant, Payload
 
 METADATA = MetaData(
@@ -69,12 +73,38 @@ extractions = Table(
     Column("failure", Payload(Failure)),
     Column("request_id", Text, nullable=False),
     Column("trace_id", Text, nullable=False),
+    Column("lane", Text, nullable=False),
+    Column("due_at", Instant),
+    Column("patient", Boolean, nullable=False),
+    Column("cancel_requested", Boolean, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("crashes", Integer, nullable=False),
+    Column("retries", Integer, nullable=False),
+    Column("version", BigInteger, nullable=False),
     _one_of("status", get_args(Status)),
     _one_of("stage", get_args(Stage)),
+    _one_of("lane", get_args(Lane)),
     CheckConstraint("progress BETWEEN 0 AND 100", name="progress"),
     Index(None, "owner", "created_at", "id"),
     Index(None, "owner", "status", "created_at", "id"),
     Index(None, "owner", "dataset_id", "created_at", "id"),
+    Index("ix_extractions_unfinished", "created_at", postgresql_where=text("status IN ('queued', 'processing')")),
+    Index("ix_extractions_finished", "finished_at"),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    METADATA,
+    Column("owner", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("digest", LargeBinary, nullable=False),
+    Column("extraction_id", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("answer_status", SmallInteger),
+    Column("answer_headers", JSONB),
+    Column("answer_body", LargeBinary),
+    CheckConstraint("octet_length(digest) = 32", name="digest"),
+    Index(None, "created_at"),
 )
 
 api_keys = Table(

@@ -10,8 +10,10 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.features.errors import DependencyUnavailable
+from service.store.extractions import SqlExtractions
 from service.store.failures import OUTAGE_RETRY_SECONDS, database_errors
-from service.store.repositories import SqlDatasets, SqlExtractions, SqlKeys
+from service.store.idempotency import SqlIdempotencyKeys
+from service.store.repositories import SqlDatasets, SqlKeys
 
 PING_SECONDS = 2.0
 """A health check waits no longer than this."""
@@ -26,6 +28,7 @@ class SqlUnitOfWork:
         self._datasets = SqlDatasets(connection)
         self._extractions = SqlExtractions(connection)
         self._keys = SqlKeys(connection)
+        self._idempotency = SqlIdempotencyKeys(connection)
 
     @property
     def datasets(self) -> SqlDatasets:
@@ -41,6 +44,11 @@ class SqlUnitOfWork:
     def keys(self) -> SqlKeys:
         """The API keys, in this transaction."""
         return self._keys
+
+    @property
+    def idempotency(self) -> SqlIdempotencyKeys:
+        """The idempotency keys, in this transaction."""
+        return self._idempotency
 
 
 class SqlStore:

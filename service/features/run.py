@@ -1,0 +1,276 @@
+"""A worker's part: one attempt at an extraction, from its claim to its end, so that nothing is lost or done twice.
+
+The row in the store is the truth. An attempt claims it, and every later write names the attempt: of two workers that
+believe they run the same extraction, one alone can write, and the other stops when it sees so. Whatever ends without
+an answer, by a dying process or a lost database, is claimed again by another worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Literal, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from service.features.context import CURRENT, RequestContext
+from service.features.deadline import deadline
+from service.features.errors import DeadlineExceeded, DependencyUnavailable, FeatureAgentError, WorkerLost
+from service.features.events import ExtractionFinished, ExtractionStarted
+from service.features.extract import Pipeline, artifact_key
+from service.features.model import Extraction, ExtractionResult, Failure, Stage
+from service.features.ports import Artifacts, AttemptSuperseded, Clock, JobQueue, Observer, Store, UnitOfWork
+
+T = TypeVar("T")
+
+PROGRESS: dict[Stage, tuple[int, int]] = {"profile": (2, 5), "plan": (5, 40), "compute": (40, 85), "assess": (85, 99)}
+"""Percent shown at the beginning and the end of each stage."""
+MOST_CRASHES = 3
+"""Workers that may die over one extraction: after that it is what kills them, and it is failed."""
+MOST_RETRIES = 5
+FIRST_RETRY_SECONDS = 2.0
+LONGEST_RETRY_SECONDS = 300.0
+WATCH_SECONDS = 0.5
+"""How often a run stores its progress and looks whether it is still wanted: a cancelled one ends soon after."""
+STORE_PATIENCE_SECONDS = 20.0
+"""How long an end is kept in hand while the database is away, such as for a restart."""
+STORE_PAUSE_SECONDS = 1.0
+GRACE_SECONDS = 1.0
+"""Beyond the deadline, for the step that runs to say by itself what it was that did not end."""
+
+UNEXPECTED = Failure("internal_error", "internal", "The extraction failed for an unexpected reason.", retryable=False)
+
+Ending = Literal["completed", "failed", "cancelled", "retried", "handed_back", "superseded", "gone"]
+"""What became of an attempt."""
+
+
+class _Progress(Struct):
+    """How far a run has come, told by its stages and stored by the watch."""
+
+    stage: Stage = "profile"
+    share: float = 0.0
+
+    def enter(self, stage: Stage, share: float) -> None:
+        self.stage, self.share = stage, share
+
+    @property
+    def percent(self) -> int:
+        first, last = PROGRESS[self.stage]
+        return first + int((last - first) * min(max(self.share, 0.0), 1.0))
+
+
+class RunExtraction:
+    """Runs accepted extractions, one attempt a call."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        store: Store,
+        queue: JobQueue,
+        artifacts: Artifacts,
+        observer: Observer,
+        clock: Clock,
+        seconds: float = 900.0,
+    ) -> None:
+        """`seconds` bounds one attempt, if its completion date does not come first."""
+        self._pipeline = pipeline
+        self._store = store
+        self._queue = queue
+        self._artifacts = artifacts
+        self._observer = observer
+        self._clock = clock
+        self._seconds = seconds
+
+    async def __call__(self, extraction_id: str) -> Ending:
+        """Take the extraction and run it until it ends, is handed back, or turns out to be another's.
+
+        A cancelled call hands the extraction back to the queue. Raises DependencyUnavailable when the store is away;
+        then the extraction is claimed again later.
+        """
+        async with self._store.begin() as work:
+            claimed = await work.extractions.claim(extraction_id, self._clock.now())
+        if claimed is None:
+            return "gone"
+        token = CURRENT.set(_context(claimed))
+        try:
+            return await self._attempt(claimed)
+        except AttemptSuperseded:
+            await self._discard(claimed)
+            return "superseded"
+        finally:
+            CURRENT.reset(token)
+
+    async def _attempt(self, claimed: Extraction) -> Ending:
+        self._observer.record(ExtractionStarted(claimed.id, claimed.request.quality_threshold))
+        try:
+            result = await self._watched(claimed)
+        except AttemptSuperseded:
+            raise
+        except FeatureAgentError as error:
+            return await self._failed(claimed, error)
+        except _Unwanted:
+            return await self._end(claimed, "cancelled")
+        except asyncio.CancelledError:
+            return await asyncio.shield(self._hand_back(claimed))
+        except Exception:
+            await self._end(claimed, "failed", failure=UNEXPECTED)
+            raise
+        return await self._end(claimed, "completed", result=result)
+
+    async def _watched(self, claimed: Extraction) -> ExtractionResult:
+        """The pipeline's result, within the deadline, while the extraction is this attempt's and wanted."""
+        seconds = self._time_for(claimed)
+        progress = _Progress()
+        with deadline(seconds):
+            running = asyncio.create_task(self._pipeline(claimed, progress.enter), name=f"extraction {claimed.id}")
+        limit = asyncio.timeout(seconds + GRACE_SECONDS)
+        try:
+            async with limit:
+                await self._watch(claimed, running, progress)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise DeadlineExceeded("The extraction did not end within the time that it may take.") from error
+        finally:
+            await _stop(running)
+        return running.result()
+
+    async def _watch(self, claimed: Extraction, running: asyncio.Task[ExtractionResult], progress: _Progress) -> None:
+        """Until the task has ended. Raises AttemptSuperseded, or _Unwanted when the caller cancelled."""
+        stored = claimed
+        while True:
+            await asyncio.wait({running}, timeout=WATCH_SECONDS)
+            if running.done():
+                return
+            present = replace(claimed, stage=progress.stage, progress=progress.percent)
+            try:
+                await self._look(present, changed=present != stored)
+            except DependencyUnavailable:
+                continue  # the database is away: the work goes on, its end will tell
+            stored = present
+
+    async def _look(self, present: Extraction, *, changed: bool) -> None:
+        async with self._store.begin() as work:
+            if changed:
+                await work.extractions.save(present)
+            row = await work.extractions.find(present.id)
+        if row is None or row.attempt != present.attempt or row.status != "processing":
+            raise AttemptSuperseded
+        if row.cancel_requested:
+            raise _Unwanted
+
+    def _time_for(self, claimed: Extraction) -> float:
+        """Seconds that this attempt may take. Raises WorkerLost, or DeadlineExceeded past the completion date."""
+        if claimed.crashes >= MOST_CRASHES:
+            raise WorkerLost(f"The extraction ended {claimed.crashes} workers that ran it, so it is not tried again.")
+        if claimed.due_at is None:
+            return self._seconds
+        left = (claimed.due_at - self._clock.now()).total_seconds()
+        if left <= 0:
+            raise DeadlineExceeded("The extraction was not done by its completion date.")
+        return min(self._seconds, left)
+
+    async def _failed(self, claimed: Extraction, error: FeatureAgentError) -> Ending:
+        """Try again later what may pass, for a caller that waits for it; else end."""
+
+        async def try_again(work: UnitOfWork) -> bool:
+            row = await work.extractions.find(claimed.id)
+            if row is None or not row.patient or row.cancel_requested or row.retries >= MOST_RETRIES:
+                return False
+            queued = _queued_again(claimed, retries=row.retries + 1, failure=error.failure())
+            await work.extractions.save(queued)
+            await self._queue.enqueue(work, queued, delay=_pause(row.retries, error.retry_after))
+            return True
+
+        if error.retryable and await self._stored(try_again):
+            return "retried"
+        return await self._end(claimed, "failed", failure=error.failure())
+
+    async def _hand_back(self, claimed: Extraction) -> Ending:
+        """Give the extraction to another worker: this one is stopping."""
+
+        async def give_back(work: UnitOfWork) -> None:
+            queued = _queued_again(claimed, retries=claimed.retries, failure=None)
+            await work.extractions.save(queued)
+            await self._queue.enqueue(work, queued)
+
+        await self._stored(give_back)
+        await self._discard(claimed)
+        return "handed_back"
+
+    async def _end(
+        self,
+        claimed: Extraction,
+        status: Literal["completed", "failed", "cancelled"],
+        *,
+        result: ExtractionResult | None = None,
+        failure: Failure | None = None,
+    ) -> Ending:
+        now = self._clock.now()
+        ended = replace(
+            claimed, status=status, finished_at=now, result=result, failure=failure, stage=None, progress=100
+        )
+        await self._stored(lambda work: work.extractions.save(ended))
+        if status != "completed":
+            await self._discard(claimed)
+        self._observer.record(_finished(ended, now))
+        return status
+
+    async def _stored(self, write: Callable[[UnitOfWork], Awaitable[T]]) -> T:
+        """Write in one transaction, again and again while the database is away; fenced, so that twice is once."""
+        last = asyncio.get_running_loop().time() + STORE_PATIENCE_SECONDS
+        while True:
+            try:
+                async with self._store.begin() as work:
+                    return await write(work)
+            except DependencyUnavailable:
+                if asyncio.get_running_loop().time() > last:
+                    raise
+            await asyncio.sleep(STORE_PAUSE_SECONDS)
+
+    async def _discard(self, claimed: Extraction) -> None:
+        """Remove what this attempt may have published: nothing refers to it. The sweep gets what is missed here."""
+        try:
+            await self._artifacts.delete(artifact_key(claimed))
+        except (FeatureAgentError, OSError):
+            return
+
+
+class _Unwanted(Exception):
+    """The caller cancelled the extraction."""
+
+
+async def _stop(running: asyncio.Task[ExtractionResult]) -> None:
+    """Cancel the task, and wait until it has let go of everything."""
+    running.cancel()
+    while not running.done():
+        await asyncio.wait({running})
+    if not running.cancelled():
+        running.exception()  # retrieved, so that the loop does not report what somebody else has
+
+
+def _context(claimed: Extraction) -> RequestContext:
+    """The ids of the request that asked for it, for what logs and traces from here on."""
+    return RequestContext(
+        claimed.request_id, trace_id=claimed.trace_id, user_id=claimed.owner, extraction_id=claimed.id
+    )
+
+
+def _queued_again(claimed: Extraction, *, retries: int, failure: Failure | None) -> Extraction:
+    return replace(claimed, status="queued", stage=None, progress=0, retries=retries, failure=failure)
+
+
+def _pause(retries: int, asked: float | None) -> float:
+    """Seconds before the next try: doubling, with a random part, and no sooner than the failure asks."""
+    own = min(FIRST_RETRY_SECONDS * 2**retries, LONGEST_RETRY_SECONDS)
+    return max(own, asked or 0.0) * random.uniform(1.0, 1.25)  # noqa: S311 -- spreads tries out, hides nothing
+
+
+def _finished(ended: Extraction, now: datetime) -> ExtractionFinished:
+    seconds = (now - (ended.started_at or now)).total_seconds()
+    code = ended.failure.code if ended.failure else None
+    return ExtractionFinished(ended.id, ended.request.quality_threshold, ended.status, seconds, code)

@@ -12,10 +12,14 @@ from service.commands.failures import CommandFailed, InputRefused
 
 COMMANDS = {
     "serve": ("service.commands.serve:serve", "Run the API."),
+    "worker": ("service.commands.worker:worker", "Run extractions that the API accepted."),
     "migrate": ("service.commands.migrate:migrate", "Bring the database to this release's schema."),
     "demo": ("service.commands.demo:demo", "Run the main job end to end on sample data and show its telemetry."),
     "doctor": ("service.commands.doctor:doctor", "Check every dependency and setting, and say how to mend what fails."),
     "datasets": ("service.commands.datasets:datasets", "Add, list and show datasets."),
+    "jobs": ("service.commands.jobs:jobs", "List, show, retry and cancel extractions of all principals."),
+    "backup": ("service.commands.backup:backup", "Back up the database and all its files."),
+    "restore": ("service.commands.restore:restore", "Bring a backup back."),
     "keys": ("service.commands.keys:keys", "Create, list and revoke API keys."),
     "token": ("service.commands.token:token", "Exchange an API key for an access token."),
 }

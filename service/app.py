@@ -38,7 +38,8 @@ def build_app(runtime: Runtime) -> Litestar:
         artifacts=runtime.storage.artifacts,
         engine=runtime.engine,
         upload=runtime.upload,
-        extract=runtime.extract,
+        accept=runtime.accept,
+        notices=runtime.notices,
         authenticator=runtime.storage.authenticator,
         limiter=runtime.limiter,
         observer=telemetry.observer,
@@ -54,7 +55,7 @@ def build_app(runtime: Runtime) -> Litestar:
         cors_origins=settings.cors_origins,
         api_key_header=settings.api_key_header,
         max_upload_bytes=settings.max_upload_bytes,
-        extraction_seconds=settings.extraction_timeout_seconds,
+        sync_wait_seconds=settings.sync_wait_seconds,
     )
     app = create_api(services, config)
     telemetry.metrics.expect_routes(

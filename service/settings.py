@@ -115,6 +115,12 @@ class Settings(BaseSettings):
     extraction_timeout_seconds: Annotated[float, Field(gt=0)] = 900.0
     """For one extraction altogether, from its request to its published features."""
     sync_wait_seconds: Annotated[float, Field(gt=0, le=300)] = 25.0
+    worker_in_api: bool = True
+    """Whether `serve` runs extractions as well; otherwise `feature-agent worker` does, in processes of its own."""
+    worker_concurrency: Annotated[int, Field(ge=1)] = 8
+    """Small extractions that a worker runs at once; beside them it runs one large one."""
+    worker_grace_seconds: Annotated[float, Field(ge=0)] = 25.0
+    """For running extractions to end once a worker is asked to stop; then they are handed back."""
     max_upload_bytes: Annotated[int, Field(ge=1)] = 1024 * MIB
     data_dir: Path = Field(default_factory=lambda: user_data_path("feature-agent"))
 

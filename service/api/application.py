@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 
 from litestar import Litestar, Router, asgi
 from litestar.config.cors import CORSConfig
@@ -16,14 +15,20 @@ from service.api.authentication import Authentication
 from service.api.dataset_routes import delete_dataset, get_dataset, list_datasets, upload_dataset
 from service.api.decoding import MAX_JSON_BYTES, ApiRequest, refuse_unknown_parameters
 from service.api.documentation import get_asset, get_problem_type, list_problem_types, openapi_config
-from service.api.extraction_routes import extract_features, get_extraction, get_extraction_status, list_extractions
+from service.api.event_routes import stream_events
+from service.api.extract_routes import extract_features
+from service.api.extraction_routes import (
+    delete_extraction,
+    get_extraction,
+    get_extraction_status,
+    list_extractions,
+)
 from service.api.failures import observe_failures
-from service.api.headers import EXPOSED, finish
+from service.api.headers import EXPOSED, READ, finish
 from service.api.health_routes import get_health, get_liveness, get_readiness
 from service.api.hosts import AllowedHosts
 from service.api.limits import RateLimit
 from service.api.problems import answer_problem
-from service.api.running import RunningExtractions
 from service.api.services import ApiConfig, ApiServices
 from service.api.table_routes import download_features
 from service.api.views import BASE
@@ -38,6 +43,8 @@ PROTECTED_ROUTES = (
     extract_features,
     get_extraction,
     get_extraction_status,
+    stream_events,
+    delete_extraction,
     download_features,
     list_extractions,
 )
@@ -48,19 +55,11 @@ def create_api(services: ApiServices, config: ApiConfig) -> Litestar:
 
     Wrap it in the HTTP observer: that sets the correlation context which answers and problem documents quote.
     """
-    running = RunningExtractions(services.extract)
-
-    @asynccontextmanager
-    async def draining(_: Litestar) -> AsyncGenerator[None]:
-        yield
-        await running.drain()
-
     return Litestar(
         route_handlers=[_protected(services, config), *_public(services, config)],
         dependencies={
             "services": Provide(lambda: services, sync_to_thread=False),
             "config": Provide(lambda: config, sync_to_thread=False),
-            "running": Provide(lambda: running, sync_to_thread=False),
         },
         middleware=[AllowedHosts(config.allowed_hosts)],
         exception_handlers={Exception: answer_problem},
@@ -68,7 +67,7 @@ def create_api(services: ApiServices, config: ApiConfig) -> Litestar:
         before_request=refuse_unknown_parameters,
         before_send=[finish],
         cors_config=_cross_origin(config),
-        lifespan=[*services.lifespan, draining],
+        lifespan=[*services.lifespan],
         logging_config=None,
         openapi_config=openapi_config(config.version, config.api_key_header) if config.docs_enabled else None,
         request_class=ApiRequest,
@@ -120,6 +119,6 @@ def _cross_origin(config: ApiConfig) -> CORSConfig | None:
     return CORSConfig(
         allow_origins=list(config.cors_origins),
         allow_methods=["GET", "POST", "DELETE"],
-        allow_headers=["Authorization", "Content-Type", "X-Request-ID", config.api_key_header],
+        allow_headers=[*READ, config.api_key_header],
         expose_headers=list(EXPOSED),
     )

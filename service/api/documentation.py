@@ -31,6 +31,9 @@ lineage and quality.
 * **Credentials**: an access token or an API key as `Authorization: Bearer`, or the API key in its own header.
 * **Rate limit**: `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset` (seconds) as in
   draft-ietf-httpapi-ratelimit-headers-06; a 429 also says `Retry-After`.
+* **Waiting**: a request for features waits some seconds for them. What takes longer is answered 202 and found at
+  `Location`; ask for its status, or follow its events. Nothing that was accepted is lost.
+* **Sending again**: with an `Idempotency-Key`, a request that is repeated gets the answer of the first.
 * **Errors**: problem details (RFC 9457); a GET on a problem's `type` explains it.
 * **Every answer** carries `X-Request-ID`, `X-Trace-ID` and `X-Process-Time`.
 """

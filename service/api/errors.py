@@ -70,6 +70,13 @@ class MediaTypeUnsupported(FeatureAgentError):
     category = "media_type"
 
 
+class ExtractionCancelled(FeatureAgentError):
+    """The extraction that the request waited for was cancelled by another one."""
+
+    code = "extraction_cancelled"
+    category = "conflict"
+
+
 class InternalError(FeatureAgentError):
     """Something broke that the client has no part in; the log line of the same request id knows more."""
 
@@ -81,6 +88,9 @@ MISSING: dict[str, type[FeatureAgentError]] = {
     "extraction_id": ExtractionNotFound,
 }
 """What is not there when a path parameter cannot be an id at all."""
+
+HEADERS = {"idempotency_key": "Idempotency-Key"}
+"""Header fields that can be wrong, by the names that the framework has for them."""
 
 
 def translate(error: Exception, path_parameters: Container[str] = ()) -> FeatureAgentError:
@@ -116,7 +126,8 @@ def _invalid(error: ValidationException, path_parameters: Container[str]) -> Fea
     for fault in faults:
         if fault["key"] in path_parameters and (missing := MISSING.get(str(fault["key"]))):
             return missing(f"There is no such {fault['key'].removesuffix('_id')}.")
-    errors = [FieldError(str(fault["key"]), str(fault["message"])) for fault in faults]
+    named = [(str(fault["key"]), str(fault["message"])) for fault in faults]
+    errors = [FieldError(HEADERS.get(key, key), message) for key, message in named]
     return InvalidRequest("The request's parameters are invalid.", errors=errors)
 
 

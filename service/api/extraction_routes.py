@@ -1,70 +1,27 @@
-"""`/extract-features`, `/extraction/{id}` and `/extractions`: ask for features and read what became of it."""
+"""`/extraction/{id}` and `/extractions`: read what became of a request for features, or put an end to it."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from litestar import Response, get, post
-from litestar.di import NamedDependency
-from litestar.params import JSONBody, QueryParameter, SkipValidation
+from litestar import Response, delete, get
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import QueryParameter
 
 from service.api.decoding import ApiRequest
 from service.api.extraction_schemas import ExtractionAnswer, ExtractionListAnswer, ExtractionPage, StatusAnswer
 from service.api.guards import reads_extractions, writes_extractions
-from service.api.parameters import (
-    LOCATION,
-    CacheControl,
-    Cursor,
-    DatasetIdQuery,
-    ExtractionIdPath,
-    Limit,
-    wants_fresh,
-)
+from service.api.parameters import Cursor, DatasetIdQuery, ExtractionIdPath, Limit
 from service.api.problems import PROTECTED, documented
-from service.api.running import RunningExtractions
-from service.api.schemas import MINIMUM_DESCRIPTION, ExtractionBody
-from service.api.services import Config, Services
-from service.api.views import extraction_path, extraction_summary, extraction_view, status_view
-from service.features.deadline import deadline
-from service.features.errors import InvalidRequest
-from service.features.model import ExtractionRequest, FieldError, Status
-from service.features.ports import Clock
+from service.api.progress import status_of, until_ended
+from service.api.services import ApiServices, Services
+from service.api.views import extraction_summary, extraction_view, has_ended
+from service.features.errors import ExtractionEnded
+from service.features.events import ExtractionFinished
+from service.features.model import Extraction, Status
 
-Running = NamedDependency[SkipValidation[RunningExtractions]]
-
-
-@post(
-    "/extract-features",
-    operation_id="extract_features",
-    tags=["extractions"],
-    summary="Extract features",
-    status_code=200,
-    guards=[writes_extractions],
-    response_headers=[LOCATION],
-    response_description="The completed extraction.",
-    responses=documented(
-        *PROTECTED, "dataset_not_found", "payload_too_large", "media_type_unsupported", "request_invalid",
-        "request_impossible", "quality_too_low", "compute_out_of_memory", "compute_failed", "model_unavailable",
-        "model_output_invalid", "model_timeout", "deadline_exceeded", "planning_busy", "budget_exceeded",
-    ),
-)  # fmt: skip
-async def extract_features(
-    request: ApiRequest,
-    services: Services,
-    config: Config,
-    running: Running,
-    data: JSONBody[ExtractionBody],
-    cache_control: CacheControl = None,
-) -> Response[ExtractionAnswer]:
-    """Plans the described features, computes and scores them, and answers with those that are good enough.
-
-    The extraction goes on to its end when the connection is lost; `GET /extractions` finds it.
-    """
-    wanted = _sensible(data, services.clock, fresh=wants_fresh(cache_control))
-    with deadline(config.extraction_seconds):
-        accepted = await services.extract.accept(request.user.id, wanted)
-        finished = await running.finish(accepted)
-    return Response(ExtractionAnswer.of(extraction_view(finished)), headers={"Location": extraction_path(finished.id)})
+CANCEL_SECONDS = 2.0
+"""How long a cancellation waits for the run to end; it looks whether it is wanted twice a second."""
 
 
 @get(
@@ -98,7 +55,54 @@ async def get_extraction_status(
     """Cheap to ask often."""
     async with services.store.begin() as work:
         extraction = await work.extractions.get(request.user.id, extraction_id)
-    return StatusAnswer.of(status_view(extraction, services.clock.now()))
+    return StatusAnswer.of(await status_of(services, extraction))
+
+
+@delete(
+    "/extraction/{extraction_id:str}",
+    operation_id="delete_extraction",
+    tags=["extractions"],
+    summary="Cancel or delete an extraction",
+    status_code=200,
+    guards=[writes_extractions],
+    response_description="The extraction is cancelled, or ended by itself just now.",
+    responses={
+        202: ResponseSpec(StatusAnswer, description="The run is being ended.", generate_examples=False),
+        204: ResponseSpec(None, description="The extraction had ended, and is gone.", generate_examples=False),
+        **documented(*PROTECTED, "extraction_not_found", "extraction_not_ready"),
+    },
+)
+async def delete_extraction(
+    request: ApiRequest, services: Services, extraction_id: ExtractionIdPath
+) -> Response[StatusAnswer | None]:
+    """One that has not ended is cancelled and stays to be read; one that has is deleted, with its feature table."""
+    try:
+        extraction = await _cancel(services, request.user.id, extraction_id)
+    except ExtractionEnded:
+        await _remove(services, request.user.id, extraction_id)
+        return Response(None, status_code=204)
+    answer = StatusAnswer.of(await status_of(services, extraction))
+    return Response(answer, status_code=200 if has_ended(extraction) else 202)
+
+
+async def _cancel(services: ApiServices, owner: str, extraction_id: str) -> Extraction:
+    """The extraction as it is soon after it was asked to end. Raises ExtractionNotFound, ExtractionEnded."""
+    now = services.clock.now()
+    async with services.store.begin() as work:
+        extraction = await work.extractions.cancel(owner, extraction_id, now)
+    if not has_ended(extraction):
+        return await until_ended(services, extraction, CANCEL_SECONDS)
+    threshold, seconds = extraction.request.quality_threshold, (now - (extraction.started_at or now)).total_seconds()
+    services.observer.record(ExtractionFinished(extraction.id, threshold, "cancelled", seconds))
+    return extraction
+
+
+async def _remove(services: ApiServices, owner: str, extraction_id: str) -> None:
+    """Row and file go together: when the file cannot be deleted, the row stays, so that it can be tried again."""
+    async with services.store.begin() as work:
+        extraction = await work.extractions.remove(owner, extraction_id)
+        if extraction.result is not None:
+            await services.artifacts.delete(extraction.result.artifact_key)
 
 
 @get(
@@ -125,17 +129,3 @@ async def list_extractions(
         )
     items = tuple(extraction_summary(extraction) for extraction in page.items)
     return ExtractionListAnswer.of(ExtractionPage(items, page.next_cursor))
-
-
-def _sensible(body: ExtractionBody, clock: Clock, *, fresh: bool) -> ExtractionRequest:
-    """The request, once what no schema can say of it holds. Raises InvalidRequest."""
-    errors: list[FieldError] = []
-    if len(body.feature_description.strip()) < MINIMUM_DESCRIPTION:
-        errors.append(FieldError("feature_description", "must have at least 5 characters that are not space"))
-    if "\0" in body.feature_description:
-        errors.append(FieldError("feature_description", "must not contain the null character"))
-    if body.completion_date is not None and body.completion_date < clock.now().date():
-        errors.append(FieldError("completion_date", "must not be in the past (UTC)"))
-    if errors:
-        raise InvalidRequest("The request's body is invalid.", errors=errors)
-    return body.to_request(fresh=fresh)

@@ -80,6 +80,7 @@ class ExtractionLinks(Struct, frozen=True):
 
     self: str
     status: str
+    events: str
     dataset: str
     features: Annotated[str | None, Meta(description="The feature table; null until the extraction is completed.")]
 
@@ -132,9 +133,11 @@ class StatusView(Struct, frozen=True):
     stage: Stage | None
     estimated_completion: Annotated[
         datetime | None,
-        Meta(description="From the progress so far; the true end of a finished one; null while it waits."),
+        Meta(description="From what others took, or from its progress; the true end of a finished one; else null."),
     ]
-    error_message: str | None
+    error_message: Annotated[
+        str | None, Meta(description="Why it failed; while it is queued again, why its last run did.")
+    ]
 
 
 class ExtractionSummary(Struct, frozen=True):

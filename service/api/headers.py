@@ -8,9 +8,22 @@ from litestar.types import Message, Scope
 from service.api.limits import STANDING
 from service.api.services import Standing
 
+READ = (
+    "Authorization",
+    "Cache-Control",
+    "Content-Type",
+    "Idempotency-Key",
+    "Last-Event-ID",
+    "Prefer",
+    "X-Request-ID",
+)
+"""What a page of an allowed origin may send, beside the API key's own field."""
+
 EXPOSED = (
     "Content-Disposition",
+    "Idempotency-Replayed",
     "Location",
+    "Preference-Applied",
     "RateLimit-Limit",
     "RateLimit-Remaining",
     "RateLimit-Reset",

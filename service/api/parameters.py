@@ -37,6 +37,34 @@ CacheControl = Annotated[
     ),
 ]
 
+Prefer = Annotated[
+    str | None,
+    HeaderParameter(
+        name="Prefer",
+        description="`respond-async` answers 202 at once; `wait=N` waits at most N seconds for the result (RFC 7240).",
+    ),
+]
+IdempotencyKey = Annotated[
+    str | None,
+    HeaderParameter(
+        name="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        pattern=r"^[!-~]+$",
+        description=(
+            "A new random text for each new request: visible ASCII characters. Sent again with the same body within "
+            "24 hours, it gets the answer of the first time, once there is a final one; a failed extraction's too, so "
+            "take a new key to have it run anew."
+        ),
+    ),
+]
+LastEventId = Annotated[
+    str | None,
+    HeaderParameter(
+        name="Last-Event-ID", description="Id of the last event that was read; those up to it are left out."
+    ),
+]
+
 
 def wants_fresh(cache_control: str | None) -> bool:
     """Whether the header has a directive that forbids a stored answer (RFC 9111 §5.2.1); unknown ones are ignored."""
@@ -45,3 +73,12 @@ def wants_fresh(cache_control: str | None) -> bool:
 
 
 LOCATION = ResponseHeader(name="Location", value="", documentation_only=True, description="The path of what was made.")
+PREFERENCE_APPLIED = ResponseHeader(
+    name="Preference-Applied", value="", documentation_only=True, description="What of `Prefer` was heeded."
+)
+REPLAYED = ResponseHeader(
+    name="Idempotency-Replayed",
+    value="",
+    documentation_only=True,
+    description="`true` when the `Idempotency-Key` had come before; the body is that of the first answer.",
+)

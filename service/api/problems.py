@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from litestar import Request, Response
@@ -13,6 +14,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from service.api.errors import MethodNotAllowed, translate
 from service.features.context import CURRENT
 from service.features.errors import Category, FeatureAgentError, NotAuthenticated
+from service.features.model import Failure, FieldError
 
 PROBLEM_JSON = "application/problem+json"
 PROBLEM_PATH = "/api/problems"
@@ -45,9 +47,13 @@ PROBLEMS: dict[str, ProblemType] = {
     "not_acceptable": ProblemType(406, "media_type", "low", "No form of the resource is acceptable"),
     "dataset_exists": ProblemType(409, "conflict", "low", "The dataset exists already"),
     "extraction_not_ready": ProblemType(409, "conflict", "low", "The extraction has no feature table"),
+    "extraction_ended": ProblemType(409, "conflict", "low", "The extraction has ended already"),
+    "extraction_cancelled": ProblemType(409, "conflict", "low", "The extraction was cancelled"),
     "payload_too_large": ProblemType(413, "too_large", "low", "The body is too large"),
     "media_type_unsupported": ProblemType(415, "media_type", "low", "The content type is not supported"),
     "request_invalid": ProblemType(422, "validation", "low", "The request's content is invalid"),
+    "completion_date_unreachable": ProblemType(422, "validation", "low", "The completion date is too soon"),
+    "idempotency_key_reused": ProblemType(422, "validation", "low", "The Idempotency-Key stands for another request"),
     "dataset_unreadable": ProblemType(422, "validation", "low", "The dataset cannot be read"),
     "request_impossible": ProblemType(422, "validation", "low", "The dataset cannot give these features"),
     "compute_out_of_memory": ProblemType(422, "validation", "medium", "The features need too much memory"),
@@ -56,6 +62,7 @@ PROBLEMS: dict[str, ProblemType] = {
     "budget_exceeded": ProblemType(429, "budget", "medium", "The day's budget is spent", retry_after=3600),
     "internal_error": ProblemType(500, "internal", "critical", "The service failed"),
     "compute_failed": ProblemType(500, "internal", "critical", "The features could not be computed"),
+    "worker_lost": ProblemType(500, "internal", "critical", "The extraction ended its workers"),
     "model_unavailable": ProblemType(503, "model", "high", "No model answers", retry_after=30),
     "planning_busy": ProblemType(503, "model", "high", "Too many requests wait for a model", retry_after=5),
     "model_output_invalid": ProblemType(503, "model", "high", "The model gave no valid plan", retry_after=5),
@@ -110,23 +117,32 @@ class Problem(Struct, frozen=True):
 
 def problem_of(error: FeatureAgentError, path: str) -> Problem:
     """The document for an error of a request to `path`."""
-    code = error.code if error.code in PROBLEMS else "internal_error"
+    return _problem(error.code, error.message, error.errors, error.retry_after, path)
+
+
+def problem_of_failure(failure: Failure, path: str) -> Problem:
+    """The document for what an extraction failed with, as the answer to a request to `path`."""
+    return _problem(failure.code, failure.message, failure.errors, None, path)
+
+
+def _problem(code: str, detail: str, errors: Iterable[FieldError], retry_after: float | None, path: str) -> Problem:
+    code = code if code in PROBLEMS else "internal_error"
     kind, context = PROBLEMS[code], CURRENT.get()
     request_id = context.request_id if context else ""
     return Problem(
         type=f"{PROBLEM_PATH}/{code}",
         title=kind.title,
         status=kind.status,
-        detail=error.message,
+        detail=detail,
         instance=path,
         error_category=kind.category,
         error_code=code,
         error_severity=kind.severity,
-        retry_after=kind.retry_after if error.retry_after is None else max(1, math.ceil(error.retry_after)),
+        retry_after=kind.retry_after if retry_after is None else max(1, math.ceil(retry_after)),
         support_reference=f"FA-{request_id}",
         request_id=request_id,
         trace_id=context.trace_id if context else "",
-        errors=tuple(Fault(fault.field, fault.message) for fault in error.errors),
+        errors=tuple(Fault(fault.field, fault.message) for fault in errors),
         extraction_id=(context.extraction_id if context else "") or UNSET,
     )
 

@@ -14,9 +14,9 @@ from litestar.types import ASGIApp
 from msgspec import Struct
 
 from service.features.datasets import UploadDataset
-from service.features.extract import ExtractFeatures
+from service.features.extract import AcceptExtraction
 from service.features.identity import Principal
-from service.features.ports import Artifacts, Clock, Engine, Observer, Store
+from service.features.ports import Artifacts, Clock, Engine, Notices, Observer, Store
 
 Dependency = Literal["database", "redis", "ai_model"]
 DEPENDENCIES: tuple[Dependency, ...] = ("database", "redis", "ai_model")
@@ -103,7 +103,8 @@ class ApiServices:
     artifacts: Artifacts
     engine: Engine
     upload: UploadDataset
-    extract: ExtractFeatures
+    accept: AcceptExtraction
+    notices: Notices
     authenticator: Authenticator
     limiter: RateLimiter
     observer: Observer
@@ -114,7 +115,7 @@ class ApiServices:
     metrics: ASGIApp | None = None
     """Served at /metrics; None answers 404 there."""
     lifespan: Sequence[Callable[[Litestar], AbstractAsyncContextManager[None]]] = ()
-    """Entered in order on start-up and left in reverse, after the extractions that still run have ended."""
+    """Entered in order on start-up and left in reverse, after the last answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,8 +129,8 @@ class ApiConfig:
     """Origins whose pages may call; `*` for any."""
     api_key_header: str = "X-API-Key"
     max_upload_bytes: int = 100_000_000
-    extraction_seconds: float = 900.0
-    """Deadline of an extraction, from its request on."""
+    sync_wait_seconds: float = 25.0
+    """How long a request for features waits for them, at most."""
     token_lifetime_seconds: int = 1800
     docs_enabled: bool = True
     """Whether the schema and its two pages are served."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -114,30 +114,43 @@ def extraction_summary(extraction: Extraction) -> ExtractionSummary:
     )
 
 
-def status_view(extraction: Extraction, now: datetime) -> StatusView:
-    """How far an extraction has come at the instant `now`."""
+def status_view(extraction: Extraction, now: datetime, usual: float | None) -> StatusView:
+    """How far an extraction has come at the instant `now`; `usual` is the seconds that others like it took."""
     return StatusView(
         extraction_id=extraction.id,
         status=extraction.status,
         progress=extraction.progress,
         stage=extraction.stage,
-        estimated_completion=_estimated_completion(extraction, now),
+        estimated_completion=_estimated_completion(extraction, now, usual),
         error_message=_error_message(extraction),
     )
 
 
-def _estimated_completion(extraction: Extraction, now: datetime) -> datetime | None:
-    """Linear in the progress: what is left takes as long, for each percent, as what is done."""
+def has_ended(extraction: Extraction) -> bool:
+    """Whether it is in a status that no extraction leaves by itself."""
+    return extraction.status not in {"queued", "processing"}
+
+
+def _estimated_completion(extraction: Extraction, now: datetime, usual: float | None) -> datetime | None:
+    """As long after its start as others took; for one that takes longer, and without others, linear in the progress.
+
+    A waiting one is taken to start now.
+    """
     if extraction.finished_at is not None:
         return extraction.finished_at
-    if extraction.started_at is None or extraction.progress == 0:
+    started = now if extraction.status == "queued" else extraction.started_at or now
+    if usual is not None and (expected := started + timedelta(seconds=usual)) > now:
+        return expected
+    if extraction.progress == 0:
         return None
-    elapsed = now - extraction.started_at
-    return now + elapsed * (100 - extraction.progress) / extraction.progress
+    return now + (now - started) * (100 - extraction.progress) / extraction.progress
 
 
 def _error_message(extraction: Extraction) -> str | None:
-    return extraction.failure.message if extraction.failure else None
+    if extraction.failure is None:
+        return None
+    again = "" if has_ended(extraction) else "The last run failed and will be tried again: "
+    return again + extraction.failure.message
 
 
 def _failure(extraction: Extraction) -> FailureView | None:
@@ -156,6 +169,7 @@ def _extraction_links(extraction: Extraction) -> ExtractionLinks:
     return ExtractionLinks(
         self=path,
         status=f"{path}/status",
+        events=f"{path}/events",
         dataset=dataset_path(extraction.request.dataset_id),
         features=f"{path}/features" if extraction.status == "completed" else None,
     )

@@ -45,7 +45,7 @@ class Server(uvicorn.Server):
 
         uvicorn would raise the signal again once it has stopped, and a clean stop would look like a kill.
         """
-        self._runtime.lifecycle.draining = True
+        self._runtime.drain()
         super().handle_exit(sig, frame)
         self._captured_signals.clear()
 

@@ -120,6 +120,27 @@ class FeatureAssessed(Struct, frozen=True):
     rejected: RejectionReason | None = None
 
 
+class JobAttempted(Struct, frozen=True):
+    """A job's attempt at an extraction is over: as `run.Ending` says, or "crashed" with its worker or the database."""
+
+    extraction_id: str
+    outcome: Literal[
+        "completed", "failed", "cancelled", "retried", "handed_back", "superseded", "gone", "crashed"
+    ]  # fmt: skip
+
+
+class QueueMeasured(Struct, frozen=True):
+    """How the whole job queue stands, as every process sees it."""
+
+    queued: int
+    """Jobs that could run now."""
+    scheduled: int
+    """Jobs that wait for their time."""
+    running: int
+    oldest_seconds: float
+    """How long the oldest job that could run has waited; 0 without one."""
+
+
 class RateLimitDecided(Struct, frozen=True):
     """The rate limiter answered; "degraded" means that it let the request pass because its store is away."""
 
@@ -135,5 +156,5 @@ class AuthenticationFailed(Struct, frozen=True):
 Event = (
     ExtractionStarted | ExtractionFinished | StageFinished | ModelCalled | ModelRetried | ModelFellBack
     | BreakerChanged | PlanningAdmitted | PlanningLoad | CacheLooked | BudgetChecked | BudgetWarned | OutputRetried
-    | FeatureAssessed | RateLimitDecided | AuthenticationFailed
+    | FeatureAssessed | JobAttempted | QueueMeasured | RateLimitDecided | AuthenticationFailed
 )  # fmt: skip

@@ -5,15 +5,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, AsyncExitStack
-from datetime import UTC, datetime, time, timedelta
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
+from datetime import UTC, date, datetime, time, timedelta
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from service.features.context import CURRENT
-from service.features.errors import CompletionDateUnreachable, ExtractionNotFound, IdempotencyKeyReused, InvalidRequest
+from service.features.errors import (
+    CompletionDateUnreachable,
+    ComputeFailed,
+    DatasetNotFound,
+    ExtractionNotFound,
+    IdempotencyKeyReused,
+    InvalidRequest,
+)
 from service.features.events import FeatureAssessed
 from service.features.model import (
     Assessment,
@@ -142,11 +149,12 @@ class Pipeline:
         request, key = extraction.request, artifact_key(extraction)
         with self._stage(extraction, "profile", enter):
             dataset = await self._dataset(extraction)
-        with self._stage(extraction, "plan", enter):
-            proposal = await self._planner.propose(
-                PlanRequest(dataset, request.feature_description, request.options, fresh=request.fresh)
-            )
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._reading(extraction, dataset))
+            with self._stage(extraction, "plan", enter):
+                proposal = await self._planner.propose(
+                    PlanRequest(dataset, request.feature_description, request.options, fresh=request.fresh)
+                )
             with self._stage(extraction, "compute", enter):
                 computing = self._engine.compute(
                     dataset,
@@ -175,6 +183,16 @@ class Pipeline:
         require_features(assessment)
         return assessment
 
+    @asynccontextmanager
+    async def _reading(self, extraction: Extraction, dataset: Dataset) -> AsyncGenerator[None]:
+        """Raises DatasetNotFound in place of what a dataset's deletion under way looks like to those who read it."""
+        try:
+            yield
+        except (FileNotFoundError, ComputeFailed):
+            if (await self._dataset(extraction)).artifact_key != dataset.artifact_key:
+                raise DatasetNotFound("The dataset was replaced while the extraction ran.") from None
+            raise
+
     async def _dataset(self, extraction: Extraction) -> Dataset:
         async with self._store.begin() as work:
             return await work.datasets.get(extraction.owner, extraction.request.dataset_id)
@@ -191,8 +209,8 @@ def lane_of(profile: Profile) -> Lane:
 
 
 def _end_of(request: ExtractionRequest) -> datetime | None:
-    """The end of the completion date (UTC)."""
-    if request.completion_date is None:
+    """The end of the completion date (UTC); the last day of all has no day after it, and bounds nothing."""
+    if request.completion_date is None or request.completion_date == date.max:
         return None
     return datetime.combine(request.completion_date + timedelta(days=1), time(), tzinfo=UTC)
 

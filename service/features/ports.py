@@ -205,6 +205,14 @@ class Engine(Protocol):
         ...
 
 
+class StoredArtifact(Struct, frozen=True):
+    """One file in the artifact store."""
+
+    key: str
+    size_bytes: int
+    modified_at: datetime
+
+
 class Artifacts(Protocol):
     """Files by key, in a folder or an object store. Keys are made by the service, never by a client."""
 
@@ -226,6 +234,14 @@ class Artifacts(Protocol):
 
     async def delete(self, key: str) -> None:
         """Remove the artifact; no error when there is none."""
+        ...
+
+    def pages(self, prefix: str) -> AsyncIterator[tuple[StoredArtifact, ...]]:
+        """All artifacts below a prefix (`features`), a thousand at a time; the store may change meanwhile."""
+        ...
+
+    async def tidy(self, before: datetime) -> int:
+        """Remove what writes that broke off before that instant have left; gives how many pieces."""
         ...
 
     async def ping(self) -> None:
@@ -312,6 +328,10 @@ class Extractions(Protocol):
         """Queue a failed extraction again, as new; the caller enqueues it. Raises ExtractionNotFound or -NotReady."""
         ...
 
+    async def newest(self, limit: int, status: Status | None = None) -> tuple[Extraction, ...]:
+        """The newest of all owners, for operators."""
+        ...
+
     async def usual_seconds(self, lane: Lane) -> float | None:
         """Median run time of the lane's last 100 completed extractions; None before there are 5."""
         ...
@@ -390,6 +410,37 @@ class Notices(Protocol):
 
     def watch(self, extraction_id: str) -> AbstractContextManager[Watch]:
         """Look out for changes while the block runs; enter it before looking at the row."""
+        ...
+
+
+class Forgotten(Struct, frozen=True):
+    """Extractions that were deleted."""
+
+    count: int
+    artifact_keys: tuple[str, ...]
+    """What they referred to and nothing refers to any more."""
+
+
+class Upkeep(Protocol):
+    """What it takes of the database to keep only what is needed; each call is a transaction of its own.
+
+    Its methods raise DependencyUnavailable when the database is away.
+    """
+
+    def alone(self) -> AbstractAsyncContextManager[bool]:
+        """True for one process at a time, while the block runs; False at once for all others."""
+        ...
+
+    async def forget_extractions(self, before: datetime, *, limit: int) -> Forgotten:
+        """Delete at most `limit` extractions that ended before that instant, oldest first."""
+        ...
+
+    async def forget_idempotency_keys(self, now: datetime) -> int:
+        """Delete the idempotency keys that are kept no longer; gives how many."""
+        ...
+
+    async def in_use(self, keys: Sequence[str]) -> frozenset[str]:
+        """Which of these artifacts a row refers to."""
         ...
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal, TypeVar
 
 from msgspec import Struct
@@ -23,6 +23,7 @@ from service.features.events import ExtractionFinished, ExtractionStarted
 from service.features.extract import Pipeline, artifact_key
 from service.features.model import Extraction, ExtractionResult, Failure, Stage
 from service.features.ports import Artifacts, AttemptSuperseded, Clock, JobQueue, Observer, Store, UnitOfWork
+from service.features.tasks import stop, to_its_end
 
 T = TypeVar("T")
 
@@ -111,18 +112,20 @@ class RunExtraction:
         except AttemptSuperseded:
             raise
         except FeatureAgentError as error:
-            return await self._failed(claimed, error)
+            return await to_its_end(self._failed(claimed, error))
         except _Unwanted:
-            return await self._end(claimed, "cancelled")
+            return await to_its_end(self._end(claimed, "cancelled"))
         except asyncio.CancelledError:
-            return await asyncio.shield(self._hand_back(claimed))
+            return await to_its_end(self._hand_back(claimed))
         except Exception:
-            await self._end(claimed, "failed", failure=UNEXPECTED)
+            await to_its_end(self._end(claimed, "failed", failure=UNEXPECTED))
             raise
-        return await self._end(claimed, "completed", result=result)
+        return await to_its_end(self._end(claimed, "completed", result=result))
 
     async def _watched(self, claimed: Extraction) -> ExtractionResult:
         """The pipeline's result, within the deadline, while the extraction is this attempt's and wanted."""
+        if claimed.cancel_requested:
+            raise _Unwanted
         seconds = self._time_for(claimed)
         progress = _Progress()
         with deadline(seconds):
@@ -136,7 +139,9 @@ class RunExtraction:
                 raise
             raise DeadlineExceeded("The extraction did not end within the time that it may take.") from error
         finally:
-            await _stop(running)
+            await stop(running)
+        if running.cancelled():
+            raise RuntimeError("something within the run cancelled it")
         return running.result()
 
     async def _watch(self, claimed: Extraction, running: asyncio.Task[ExtractionResult], progress: _Progress) -> None:
@@ -178,17 +183,25 @@ class RunExtraction:
         """Try again later what may pass, for a caller that waits for it; else end."""
 
         async def try_again(work: UnitOfWork) -> bool:
+            await work.extractions.save(claimed)  # holds the row, so that no caller is sent away before this is decided
             row = await work.extractions.find(claimed.id)
-            if row is None or not row.patient or row.cancel_requested or row.retries >= MOST_RETRIES:
+            delay = _pause(claimed.retries, error.retry_after)
+            if row is None or not self._may_try_again(row, delay):
                 return False
             queued = _queued_again(claimed, retries=row.retries + 1, failure=error.failure())
             await work.extractions.save(queued)
-            await self._queue.enqueue(work, queued, delay=_pause(row.retries, error.retry_after))
+            await self._queue.enqueue(work, queued, delay=delay)
             return True
 
         if error.retryable and await self._stored(try_again):
+            await self._discard(claimed)
             return "retried"
         return await self._end(claimed, "failed", failure=error.failure())
+
+    def _may_try_again(self, row: Extraction, delay: float) -> bool:
+        if not row.patient or row.cancel_requested or row.retries >= MOST_RETRIES:
+            return False
+        return row.due_at is None or self._clock.now() + timedelta(seconds=delay) < row.due_at
 
     async def _hand_back(self, claimed: Extraction) -> Ending:
         """Give the extraction to another worker: this one is stopping."""
@@ -214,7 +227,11 @@ class RunExtraction:
         ended = replace(
             claimed, status=status, finished_at=now, result=result, failure=failure, stage=None, progress=100
         )
-        await self._stored(lambda work: work.extractions.save(ended))
+        try:
+            await self._stored(lambda work: work.extractions.save(ended))
+        except AttemptSuperseded:
+            if not await self._stored(lambda work: _is_stored(work, ended)):
+                raise
         if status != "completed":
             await self._discard(claimed)
         self._observer.record(_finished(ended, now))
@@ -244,13 +261,14 @@ class _Unwanted(Exception):
     """The caller cancelled the extraction."""
 
 
-async def _stop(running: asyncio.Task[ExtractionResult]) -> None:
-    """Cancel the task, and wait until it has let go of everything."""
-    running.cancel()
-    while not running.done():
-        await asyncio.wait({running})
-    if not running.cancelled():
-        running.exception()  # retrieved, so that the loop does not report what somebody else has
+async def _is_stored(work: UnitOfWork, ended: Extraction) -> bool:
+    """Whether that end is in the row: a commit whose answer was lost has happened, and is refused the second time."""
+    row = await work.extractions.find(ended.id)
+    return row is not None and (row.attempt, row.status, row.finished_at) == (
+        ended.attempt,
+        ended.status,
+        ended.finished_at,
+    )
 
 
 def _context(claimed: Extraction) -> RequestContext:

@@ -1,29 +1,33 @@
-"""Everything that one API process holds open, in order: telemetry, stores, engine, planner; closed in reverse."""
+"""Everything that one process holds open, in order: telemetry, stores, engine, planner, jobs; closed in reverse."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TextIO
 
 from opentelemetry.sdk.trace.export import SpanExporter
 
 from service.features.datasets import UploadDataset
-from service.features.extract import ExtractFeatures
+from service.features.extract import AcceptExtraction
 from service.features.ports import Clock, Engine
+from service.jobs.worker import JobWorker
 from service.resources.computing import open_engine, open_upload
+from service.resources.jobs import Jobs, open_jobs
 from service.resources.planning import Planning, open_models, open_planning
 from service.resources.secrets import read_secret
-from service.resources.storage import Storage, new_id, open_storage
+from service.resources.storage import Storage, open_storage
 from service.resources.telemetry import Telemetry, open_telemetry
 from service.security.limits import RateLimiter, open_limiter
 from service.settings import Settings
+from service.store.notices import PostgresNotices
 from service.store.redis_pool import ping as ping_redis
 from service.telemetry.exposition import MetricsServer
 from service.telemetry.runtime import RuntimeMonitor
 
 DependencyName = Literal["database", "redis", "ai_model"]
+Role = Literal["api", "worker"]
 Ping = Callable[[], Awaitable[object]]
 
 
@@ -33,19 +37,30 @@ class Lifecycle:
 
     ready: bool = False
     draining: bool = False
+    worker: JobWorker | None = field(default=None, repr=False)
+
+    def standing(self) -> Literal["ready", "starting", "draining", "unavailable"]:
+        """Whether the process does its work; for one without an API, whose database is asked by its heartbeat."""
+        if self.draining:
+            return "draining"
+        if not self.ready:
+            return "starting"
+        return "ready" if self.worker is None or self.worker.alive else "unavailable"
 
 
 @dataclass(slots=True, kw_only=True)
 class Runtime:
     """The open resources of one process, and its life between start and stop."""
 
+    role: Role
     settings: Settings
     telemetry: Telemetry
     storage: Storage
     engine: Engine
     planner: Planning
     upload: UploadDataset
-    extract: ExtractFeatures
+    jobs: Jobs
+    notices: PostgresNotices
     limiter: RateLimiter
     metrics_server: MetricsServer | None
     lifecycle: Lifecycle
@@ -54,9 +69,16 @@ class Runtime:
     new_development_key: bool = False
 
     @property
+    def accept(self) -> AcceptExtraction:
+        """Takes requests in."""
+        return self.jobs.accept
+
+    @property
     def metrics_address(self) -> str | None:
         """Where the metrics port answers; None when it does not."""
-        return f"http://{self.settings.host}:{self.metrics_server.port}/metrics" if self.metrics_server else None
+        if self.metrics_server is None or not self.settings.prometheus_enabled:
+            return None
+        return f"http://{self.settings.host}:{self.metrics_server.port}/metrics"
 
     def pings(self) -> Mapping[DependencyName, Ping]:
         """The configured dependencies, each with a call that raises when it is away."""
@@ -67,7 +89,7 @@ class Runtime:
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """Migrate, then serve until the block ends; whatever happens, everything is closed and flushed."""
+        """Migrate, then work until the block ends; whatever happens, everything is closed and flushed."""
         async with AsyncExitStack() as stack:
             stack.callback(self.telemetry.tracing.shutdown)
             if self.metrics_server is not None:
@@ -76,18 +98,25 @@ class Runtime:
             await self.storage.database.migrate()
             await self._keep_development_key()
             await stack.enter_async_context(self.planner)
+            await stack.enter_async_context(self.notices)
             await stack.enter_async_context(
                 RuntimeMonitor(self.telemetry.metrics, checks=self.pings(), pool=self.storage.database.pool_connections)
             )
+            await stack.enter_async_context(self.jobs.monitor)
+            if self.jobs.worker is not None:
+                await stack.enter_async_context(self.jobs.worker)
             self.lifecycle.ready = True
-            stack.callback(self._stop)
+            stack.callback(self.drain)
             yield
 
-    def _stop(self) -> None:
+    def drain(self) -> None:
+        """Asked to stop: new traffic belongs elsewhere, and no job is taken any more. From any thread or handler."""
         self.lifecycle.draining = True
+        if self.jobs.worker is not None:
+            self.jobs.worker.stop()
 
     async def _keep_development_key(self) -> None:
-        if self.settings.environment not in {"development", "test"}:
+        if self.role != "api" or self.settings.environment not in {"development", "test"}:
             return
         before = read_secret(self.storage.development_key_path)
         self.development_key = await self.storage.development_key()
@@ -97,11 +126,12 @@ class Runtime:
 def open_runtime(
     settings: Settings,
     *,
+    role: Role = "api",
     clock: Clock | None = None,
     span_exporters: Sequence[SpanExporter] | None = None,
     log_stream: TextIO | None = None,
 ) -> Runtime:
-    """Open what an API process needs; the keywords replace parts, for tests.
+    """Open what a process of that role needs; the other keywords replace parts, for tests.
 
     Raises ModelConfigurationError, EmbeddedUnavailable, MetricsPortUnavailable, or ValueError for an address that
     cannot be used; then everything opened so far is closed.
@@ -110,7 +140,8 @@ def open_runtime(
         telemetry = open_telemetry(settings, span_exporters=span_exporters, log_stream=log_stream)
         undo.callback(telemetry.close)
         models = open_models(settings)
-        metrics_server = _metrics_server(settings, telemetry)
+        lifecycle = Lifecycle()
+        metrics_server = _metrics_server(settings, telemetry, lifecycle if role == "worker" else None)
         if metrics_server is not None:
             undo.callback(metrics_server.close)
         storage = open_storage(settings, clock=clock, tracer_provider=telemetry.tracing.provider)
@@ -122,30 +153,31 @@ def open_runtime(
             observer=telemetry.observer,
             tracer_provider=telemetry.tracing.provider,
         )
+        working = role == "worker" or settings.worker_in_api
+        jobs = open_jobs(storage, telemetry, planner=planner, engine=engine, working=working)
+        lifecycle.worker = jobs.worker
         runtime = Runtime(
+            role=role,
             settings=settings,
             telemetry=telemetry,
             storage=storage,
             engine=engine,
             planner=planner,
             upload=open_upload(storage, engine),
-            extract=ExtractFeatures(
-                store=storage.store,
-                planner=planner,
-                engine=engine,
-                observer=telemetry.observer,
-                clock=storage.clock,
-                new_id=new_id,
-            ),
+            jobs=jobs,
+            notices=storage.database.notices(),
             limiter=open_limiter(settings.rate_limit_per_minute, storage.redis_pool),
             metrics_server=metrics_server,
-            lifecycle=Lifecycle(),
+            lifecycle=lifecycle,
         )
         undo.pop_all()
     return runtime
 
 
-def _metrics_server(settings: Settings, telemetry: Telemetry) -> MetricsServer | None:
-    if not settings.prometheus_enabled:
+def _metrics_server(settings: Settings, telemetry: Telemetry, lifecycle: Lifecycle | None) -> MetricsServer | None:
+    """The metrics port, with health for a process that has no other port."""
+    registry = telemetry.metrics.registry if settings.prometheus_enabled else None
+    if registry is None and lifecycle is None:
         return None
-    return MetricsServer(telemetry.metrics.registry, host=settings.host, port=settings.prometheus_port)
+    readiness = lifecycle.standing if lifecycle else None
+    return MetricsServer(registry, host=settings.host, port=settings.prometheus_port, readiness=readiness)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -49,6 +49,8 @@ class Storage:
     artifacts: Artifacts
     redis_pool: BlockingConnectionPool | None
     authenticator: Authenticator
+    database_url: str = field(repr=False)
+    """For who needs connections of its own; it may hold a password."""
     _cleanup: ExitStack
 
     @property
@@ -104,7 +106,8 @@ def open_storage(
     """
     clock = clock or SystemClock()
     with ExitStack() as cleanup:
-        database = _open_database(settings, cleanup, tracer_provider)
+        database_url = _database_url(settings, cleanup)
+        database = _open_database(settings, database_url, tracer_provider)
         tokens = TokenIssuer(_jwt_secret(settings), settings.jwt_algorithm)
         return Storage(
             settings=settings,
@@ -113,12 +116,12 @@ def open_storage(
             artifacts=open_artifacts(settings.artifacts_url or str(settings.data_dir / "artifacts")),
             redis_pool=_redis_pool(settings),
             authenticator=Authenticator(database.store, tokens, clock),
+            database_url=database_url,
             _cleanup=cleanup.pop_all(),
         )
 
 
-def _open_database(settings: Settings, cleanup: ExitStack, tracer_provider: TracerProvider | None) -> Database:
-    url = _database_url(settings, cleanup)
+def _open_database(settings: Settings, url: str, tracer_provider: TracerProvider | None) -> Database:
     try:
         return open_database(
             url,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import os
 import re
 import tempfile
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -17,7 +20,7 @@ from obstore.exceptions import BaseError
 from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 
 from service.features.errors import DependencyUnavailable, PayloadTooLarge
-from service.features.ports import Artifacts
+from service.features.ports import Artifacts, StoredArtifact
 
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 """No segment begins with a dot, so no key leaves its store or meets a hidden file."""
@@ -26,9 +29,14 @@ PART_BYTES = 8 * 2**20
 """S3 takes at most 10 000 parts an object: 80 GB."""
 PARTS_IN_FLIGHT = 2
 CHUNK_BYTES = 2**20
+PAGE = 1000
+"""Artifacts listed at once; S3 gives no more in one answer."""
+STAGED = re.compile(r".+#[0-9]+")
+"""What a file is called in a folder until it is complete."""
 PING_KEY = "health/ping"
 PING_SECONDS = 5.0
 RETRY_SECONDS = 3.0
+SETTLE_SECONDS = 0.05
 
 
 def open_artifacts(url: str) -> Artifacts:
@@ -67,6 +75,8 @@ class ObjectArtifacts:
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
+        atexit.unregister(_settle)
+        atexit.register(_settle)
 
     async def put_stream(self, key: str, chunks: AsyncIterator[bytes], *, limit: int) -> int:
         """Store a stream and give its size in bytes. Raises PayloadTooLarge over `limit` bytes, leaving nothing.
@@ -109,6 +119,23 @@ class ObjectArtifacts:
         with _store_errors(), suppress(FileNotFoundError):
             await obstore.delete_async(self._store, _checked(key))
 
+    async def pages(self, prefix: str) -> AsyncIterator[tuple[StoredArtifact, ...]]:
+        """All artifacts below a prefix, `PAGE` at a time; what no key names is not one."""
+        with _store_errors():
+            listing = obstore.list(  # pyright: ignore[reportUnknownMemberType] -- Arrow, which it can also give, has no types
+                self._store, _checked(prefix), chunk_size=PAGE
+            )
+            async for found in listing:
+                yield tuple(
+                    StoredArtifact(item["path"], item["size"], item["last_modified"])
+                    for item in found
+                    if KEY.fullmatch(item["path"])
+                )
+
+    async def tidy(self, before: datetime) -> int:  # noqa: ARG002 -- the port's signature
+        """Nothing: a rule of the bucket ends multipart uploads that broke off."""
+        return 0
+
     async def ping(self) -> None:
         """Raises DependencyUnavailable when nothing can be written to the store within `PING_SECONDS`."""
         try:
@@ -148,6 +175,13 @@ class FolderArtifacts(ObjectArtifacts):
             raise FileNotFoundError(f"there is no artifact {key}")
         yield path
 
+    async def tidy(self, before: datetime) -> int:
+        """Remove incomplete files of writers that were killed before that instant, and empty folders; counts files."""
+        try:
+            return await asyncio.to_thread(_tidied, self._folder, before.timestamp())
+        except OSError as error:
+            raise _unavailable() from error
+
     async def ping(self) -> None:
         """Raises DependencyUnavailable when nothing can be written to the folder."""
         self._prepare(PING_KEY)
@@ -158,8 +192,10 @@ class FolderArtifacts(ObjectArtifacts):
 
     def _prepare(self, key: str) -> None:
         """Make the key's folder private before obstore makes it public: a file's mode follows once it is complete."""
+        parents = [parent for parent in self._path(key).parents if parent.is_relative_to(self._folder)]
         try:
-            self._path(key).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for parent in reversed(parents):
+                parent.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise _unavailable() from error
 
@@ -181,6 +217,29 @@ class _Meter:
         if self.size > self._limit:
             raise PayloadTooLarge(f"The body is larger than the limit of {self._limit} bytes.")
         return chunk
+
+
+def _settle() -> None:
+    """Let obstore's threads finish with Python before the interpreter goes.
+
+    A process that ends right after a call was aborted (SIGABRT) about once in eight times: the thread that hands the
+    result over may still be letting go of the interpreter (PyO3/pyo3-async-runtimes#40, which has no shutdown).
+    """
+    time.sleep(SETTLE_SECONDS)
+
+
+def _tidied(root: Path, before: float) -> int:
+    count = 0
+    for folder, _, names in os.walk(root, topdown=False):
+        for path in (Path(folder, name) for name in names if STAGED.fullmatch(name)):
+            with suppress(FileNotFoundError):  # it was completed meanwhile
+                if path.stat().st_mtime < before:
+                    path.unlink()
+                    count += 1
+        with suppress(OSError):  # there is something in it, or it is gone
+            if Path(folder) != root and Path(folder).stat().st_mtime < before:
+                Path(folder).rmdir()
+    return count
 
 
 def _checked(key: str) -> str:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Literal
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any, Literal
 
+import psycopg
 from opentelemetry.instrumentation.sqlalchemy.engine import (  # pyright: ignore[reportMissingTypeStubs] -- it ships none
     EngineTracer,
 )
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import TracerProvider
-from sqlalchemy import URL, QueuePool, make_url
+from sqlalchemy import URL, QueuePool, make_url, text
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from service.store.failures import database_errors
+from service.store.notices import PostgresNotices
 from service.store.schema import current_revision, upgrade
 from service.store.unit_of_work import SqlStore
+from service.store.upkeep import SqlUpkeep
 
 SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
 DRIVER = "postgresql+psycopg"
@@ -41,11 +46,41 @@ class Database:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._store = SqlStore(engine)
+        self._upkeep = SqlUpkeep(engine)
 
     @property
     def store(self) -> SqlStore:
         """The store; its units of work also give the `connection` that they run on."""
         return self._store
+
+    @property
+    def upkeep(self) -> SqlUpkeep:
+        """What housekeeping asks of the database."""
+        return self._upkeep
+
+    def driver_arguments(self, session: str = _SESSION) -> dict[str, Any]:
+        """What psycopg connects with beside the pool, to the same address in the same way; holds the password.
+
+        `session` are options of the session that the address may override; empty for a tool that sets its own.
+        """
+        address = self._engine.url
+        _, arguments = self._engine.dialect.create_connect_args(address)
+        return {**arguments, **_connect_args(address, session)}
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncGenerator[AsyncConnection]:
+        """A transaction that sees one instant, writes nothing, and may stay open for as long as a backup takes."""
+        options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        with database_errors():
+            async with self._engine.connect() as pooled:
+                connection = await pooled.execution_options(**options)
+                for limit in ("statement_timeout", "idle_in_transaction_session_timeout"):
+                    await connection.execute(text(f"SET LOCAL {limit} = 0"))
+                yield connection
+
+    def notices(self) -> PostgresNotices:
+        """What tells of changed extractions; one a process, to be entered before it is used."""
+        return PostgresNotices(self._listener)
 
     async def migrate(self) -> None:
         """Bring the schema to this release's revision; any number of processes may do so at once.
@@ -71,6 +106,9 @@ class Database:
     async def close(self) -> None:
         """Close all connections."""
         await self._engine.dispose()
+
+    async def _listener(self) -> psycopg.AsyncConnection[Any]:
+        return await psycopg.AsyncConnection.connect(autocommit=True, **self.driver_arguments())
 
 
 def open_database(

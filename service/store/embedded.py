@@ -59,7 +59,7 @@ def start_embedded(folder: Path) -> EmbeddedServer:
     are used: its own reference count takes a killed process for a living one, its lock is one file for all users of
     the machine, and as root it opens every parent folder to everybody. Raises EmbeddedUnavailable.
     """
-    programs = _programs()
+    programs = embedded_programs()
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder = folder.resolve()
@@ -88,7 +88,8 @@ def _gate(folder: Path) -> Generator[None]:
         yield
 
 
-def _programs() -> Path:
+def embedded_programs() -> Path:
+    """The folder of PostgreSQL's programs in the package. Raises EmbeddedUnavailable."""
     spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise EmbeddedUnavailable(

@@ -49,25 +49,34 @@ class SqlExtractions(Repository):
         return None if row is None else Extraction(**row)
 
     async def save(self, extraction: Extraction) -> None:
-        """Store the present state of a run. Raises AttemptSuperseded when the row is no longer that run's."""
+        """Store the present state of a run. Raises AttemptSuperseded when the row is no longer that run's.
+
+        An end that is stored already by the same attempt is stored again without a change: a commit whose
+        acknowledgement was lost with the connection is repeated by whoever waits for it.
+        """
         row = await self._change(
             extractions.c.id == extraction.id,
             extractions.c.attempt == extraction.attempt,
             extractions.c.status == "processing",
             **{name: getattr(extraction, name) for name in _OF_A_RUN},
         )
-        if row is None:
+        if row is None and not await self._ended_so(extraction):
             raise AttemptSuperseded
+
+    async def _ended_so(self, extraction: Extraction) -> bool:
+        row = await self.find(extraction.id) if extraction.status in TERMINAL else None
+        return row is not None and _end(row) == _end(extraction)
 
     async def find(self, extraction_id: str) -> Extraction | None:
         """Any owner's extraction."""
+        if not storable(extraction_id):
+            return None
         found = await self.execute(select(*_FIELDS).where(extractions.c.id == extraction_id))
         row = found.mappings().one_or_none()
         return None if row is None else Extraction(**row)
 
     async def get(self, owner: str, extraction_id: str) -> Extraction:
         """Raises ExtractionNotFound."""
-        require_storable(ExtractionNotFound, owner, extraction_id)
         extraction = await self.find(extraction_id)
         if extraction is None or extraction.owner != owner:
             raise ExtractionNotFound("You have no such extraction.")
@@ -84,6 +93,7 @@ class SqlExtractions(Repository):
 
     async def cancel(self, owner: str, extraction_id: str, now: datetime) -> Extraction:
         """End a queued extraction as cancelled; ask for the end of a running one."""
+        require_storable(ExtractionNotFound, owner, extraction_id)
         queued = extractions.c.status == "queued"
         row = await self._change(
             *_of(owner, extraction_id),
@@ -113,12 +123,15 @@ class SqlExtractions(Repository):
         raise ExtractionNotReady("The extraction has not ended: cancel it first.")
 
     async def revive(self, extraction_id: str) -> Extraction:
-        """Queue a failed extraction again, as new."""
+        """Queue a failed extraction again, as new; the time that it lay there counts for nothing."""
+        require_storable(ExtractionNotFound, extraction_id)
         row = await self._change(
             extractions.c.id == extraction_id,
             extractions.c.status == "failed",
             status="queued",
             progress=0,
+            stage=None,
+            started_at=None,
             finished_at=None,
             failure=None,
             crashes=0,
@@ -132,12 +145,22 @@ class SqlExtractions(Repository):
             raise ExtractionNotFound("There is no such extraction.")
         raise ExtractionNotReady("The extraction has not failed.")
 
+    async def newest(self, limit: int, status: Status | None = None) -> tuple[Extraction, ...]:
+        """The newest of all owners."""
+        statement = select(*_FIELDS).order_by(extractions.c.created_at.desc(), extractions.c.id.desc()).limit(limit)
+        found = await self.execute(statement if status is None else statement.where(extractions.c.status == status))
+        return tuple(Extraction(**row) for row in found.mappings())
+
     async def usual_seconds(self, lane: Lane) -> float | None:
         """Median run time of the lane's last completed extractions."""
         seconds = func.extract("epoch", extractions.c.finished_at - extractions.c.started_at)
         last = (
             select(seconds.label("seconds"))
-            .where(extractions.c.status == "completed", extractions.c.lane == lane)
+            .where(
+                extractions.c.status == "completed",
+                extractions.c.lane == lane,
+                extractions.c.finished_at.is_not(None),  # so that the index is read from the newest on
+            )
             .order_by(extractions.c.finished_at.desc())
             .limit(MEASURED)
             .subquery()
@@ -177,6 +200,11 @@ class SqlExtractions(Repository):
         if row is not None:
             await self.execute(select(func.pg_notify(CHANNEL, row["id"])))
         return row
+
+
+def _end(extraction: Extraction) -> tuple[object, ...]:
+    """What tells one attempt's end from any other."""
+    return extraction.attempt, extraction.status, extraction.finished_at
 
 
 def _of(owner: str, extraction_id: str) -> tuple[Any, Any]:

@@ -21,7 +21,9 @@ class SqlIdempotencyKeys(Repository):
     async def claim(self, owner: str, key: str, record: IdempotencyRecord, now: datetime) -> IdempotencyRecord | None:
         """Take the key for this request; gives the record that has it already, or None when it is ours now.
 
-        The primary key makes a second transaction wait for the first; a key that is kept no longer is taken over.
+        The primary key makes a second transaction wait for the first; a key that is kept no longer is taken over. A
+        record that was found stays until this transaction ends: the statement has locked it also where it changed
+        nothing.
         """
         ours: dict[str, Any] = {
             "digest": record.digest,

@@ -15,6 +15,9 @@ from service.features.errors import DependencyUnavailable
 MIGRATION_LOCK = 0x66656174_6D696772
 """Key of the advisory lock that migrations hold: "feat" and "migr" in ASCII."""
 LOCK_PATIENCE = "120s"
+"""For another process's migration, which is then found done."""
+TABLE_PATIENCE = "10s"
+"""For a table that somebody uses for long, such as a backup: all later statements on it wait behind a migration."""
 
 # alembic keeps the migration that runs in variables of its modules: one at a time in a process.
 _ALEMBIC = threading.Lock()
@@ -41,17 +44,28 @@ def upgrade(url: URL, connect_args: dict[str, object]) -> None:
     with _ALEMBIC, engine.begin() as connection:
         connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_PATIENCE}'"))
         connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
-        config = Config()
-        config.set_main_option("script_location", "service.store:migrations")
+        connection.execute(text(f"SET LOCAL lock_timeout = '{TABLE_PATIENCE}'"))
+        config = _configuration()
         config.attributes["connection"] = connection
-        _require_known(current_revision(connection), ScriptDirectory.from_config(config))
+        _require_known(current_revision(connection))
         command.upgrade(config, "head")
 
 
-def _require_known(revision: str | None, scripts: ScriptDirectory) -> None:
-    known = {script.revision for script in scripts.walk_revisions()}
-    if revision is not None and revision not in known:
+def knows(revision: str) -> bool:
+    """Whether this release can bring a database of that revision to its own."""
+    scripts = ScriptDirectory.from_config(_configuration())
+    return revision in {script.revision for script in scripts.walk_revisions()}
+
+
+def _require_known(revision: str | None) -> None:
+    if revision is not None and not knows(revision):
         raise DatabaseTooNew(
             f"The database is at revision {revision}, which this release does not know: a newer release has migrated "
             "it. Run that release, or restore a backup from before."
         )
+
+
+def _configuration() -> Config:
+    config = Config()
+    config.set_main_option("script_location", "service.store:migrations")
+    return config

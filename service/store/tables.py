@@ -54,6 +54,7 @@ datasets = Table(
     _one_of("media_type", get_args(MediaType)),
     CheckConstraint("size_bytes >= 0", name="size_bytes"),
     Index(None, "owner", "created_at", "id"),
+    Index(None, "artifact_key"),
 )
 
 extractions = Table(
@@ -101,7 +102,7 @@ idempotency_keys = Table(
     Column("extraction_id", Text, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("answer_status", SmallInteger),
-    Column("answer_headers", JSONB),
+    Column("answer_headers", JSONB(none_as_null=True)),
     Column("answer_body", LargeBinary),
     CheckConstraint("octet_length(digest) = 32", name="digest"),
     Index(None, "created_at"),

@@ -17,6 +17,7 @@ from service.features.events import (
     BudgetChecked,
     BudgetWarned,
     CacheLooked,
+    JobAttempted,
     ModelCalled,
     ModelRetried,
     OutputRetried,
@@ -60,7 +61,7 @@ class Span(Struct, frozen=True):
     """One span that the service makes; braces stand for values of a closed set."""
 
     name: str
-    kind: Literal["SERVER", "CLIENT", "INTERNAL"]
+    kind: Literal["SERVER", "CLIENT", "INTERNAL", "PRODUCER", "CONSUMER"]
     attributes: tuple[str, ...]
 
 
@@ -93,6 +94,7 @@ BREAKER_STATES: dict[str, int] = {"closed": 0, "half_open": 1, "open": 2}
 EXTRACTION_STATUSES = ("completed", "failed", "rejected", "cancelled")
 """`failed` is the service's own fault and counts against extraction-success; `rejected` is a fault of the request or
 its dataset (invalid, impossible, quality too low) that the client can mend."""
+QUEUE_STATES = ("queued", "scheduled", "running")
 DEPENDENCIES = ("database", "redis", "ai_model", "artifacts")
 
 API_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0)
@@ -253,6 +255,26 @@ METRICS: tuple[Metric, ...] = (
         (Label("reason", _literal(OutputRetried, "reason")),),
     ),
     Metric(
+        "extraction_queue_jobs",
+        "gauge",
+        "jobs",
+        "Jobs of the whole queue, the same from each process: queued (could run now), scheduled for later, running.",
+        (Label("state", QUEUE_STATES),),
+    ),
+    Metric(
+        "extraction_queue_oldest_seconds",
+        "gauge",
+        "seconds",
+        "How long the oldest job that could run has waited, the same from each process; 0 when none waits.",
+    ),
+    Metric(
+        "job_attempts_total",
+        "counter",
+        "attempts",
+        "Attempts at extractions by what became of them; crashed ones ended with their worker or the database.",
+        (Label("outcome", _literal(JobAttempted, "outcome")),),
+    ),
+    Metric(
         "feature_quality_score",
         "histogram",
         "ratio",
@@ -319,12 +341,23 @@ METRICS: tuple[Metric, ...] = (
 )
 """Beside these the registry has the client's `process_*`, `python_info` and `python_gc_*`."""
 
+_OF_A_JOB = (
+    "messaging.system",
+    "messaging.destination.name",
+    "messaging.operation.name",
+    "messaging.operation.type",
+    "extraction.id",
+    "error.type",
+)
+
 SPANS: tuple[Span, ...] = (
     Span(
         "{method} {endpoint}",
         "SERVER",
         ("http.request.method", "http.route", "http.response.status_code", "error.type"),
     ),
+    Span("job extract_features", "PRODUCER", _OF_A_JOB),
+    Span("job extract_features", "CONSUMER", (*_OF_A_JOB, "feature_agent.job.outcome")),
     *(Span(f"extraction.{stage}", "INTERNAL", ("extraction.id", "error.type")) for stage in get_args(Stage)),
     Span(
         "model.attempt",

@@ -1,5 +1,7 @@
 """`GET /metrics`: as an ASGI application for the API port and as a small server for the metrics port.
 
+A process without an API port tells its health on the metrics port too, at the API's paths and in its words.
+
 The server runs in a thread of its own, not on the event loop: a scrape is answered while the loop is stalled, which is
 when the numbers matter most, and never waits behind traffic. It needs no second uvicorn, whose signal handlers would
 take the first one's place.
@@ -14,15 +16,18 @@ import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from http.server import BaseHTTPRequestHandler
 from socketserver import TCPServer, ThreadingMixIn
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder
 
 PATH = "/metrics"
+LIVE_PATH = "/health/live"
+READY_PATH = "/health/ready"
 _SCRAPE_TIMEOUT_SECONDS = 10.0
 """Prometheus' own default `scrape_timeout`: a slower client is not one."""
 
+Readiness = Callable[[], Literal["ready", "starting", "draining", "unavailable"]]
 Message = MutableMapping[str, Any]
 Application = Callable[
     [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
@@ -62,8 +67,11 @@ class _Server(ThreadingMixIn, TCPServer):
     allow_reuse_address = True  # a restart need not wait for TIME_WAIT; a second listener is still refused
     daemon_threads = True
 
-    def __init__(self, address: tuple[str, int], registry: CollectorRegistry) -> None:
+    def __init__(
+        self, address: tuple[str, int], registry: CollectorRegistry | None, readiness: Readiness | None
+    ) -> None:
         self.registry = registry
+        self.readiness = readiness
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, _Handler)
 
@@ -75,10 +83,20 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = _SCRAPE_TIMEOUT_SECONDS
 
     def do_GET(self) -> None:
-        if self.path.partition("?")[0] != PATH:
-            self._answer(404, "text/plain; charset=utf-8", f"Metrics are at {PATH}.\n".encode())
+        server = cast("_Server", self.server)
+        path = self.path.partition("?")[0]
+        if path == PATH and server.registry is not None:
+            self._answer(200, *render(server.registry, self.headers.get("Accept", "")))
+        elif path == LIVE_PATH and server.readiness is not None:
+            self._tell(200, "alive")
+        elif path == READY_PATH and server.readiness is not None:
+            status = server.readiness()
+            self._tell(200 if status == "ready" else 503, status)
         else:
-            self._answer(200, *render(cast("_Server", self.server).registry, self.headers.get("Accept", "")))
+            self._answer(404, "text/plain; charset=utf-8", f"Metrics are at {PATH}.\n".encode())
+
+    def _tell(self, status: int, word: str) -> None:
+        self._answer(status, "application/json", f'{{"status":"{word}"}}'.encode())
 
     def _answer(self, status: int, content_type: str, body: bytes) -> None:
         self.send_response(status)
@@ -97,10 +115,15 @@ class _Handler(BaseHTTPRequestHandler):
 class MetricsServer:
     """Serves `GET /metrics` on a port of its own until closed. Raises MetricsPortUnavailable when it cannot listen."""
 
-    def __init__(self, registry: CollectorRegistry, *, host: str, port: int) -> None:
-        """Listen at once; `port` 0 takes a free one, which `port` then tells."""
+    def __init__(
+        self, registry: CollectorRegistry | None, *, host: str, port: int, readiness: Readiness | None = None
+    ) -> None:
+        """Listen at once; `port` 0 takes a free one, which `port` then tells.
+
+        Without a registry there are no metrics; with `readiness`, which is asked in another thread, there is health.
+        """
         try:
-            self._server = _Server((host, port), registry)
+            self._server = _Server((host, port), registry, readiness)
         except OSError as error:
             reason = "is already in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
             raise MetricsPortUnavailable(

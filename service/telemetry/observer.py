@@ -23,12 +23,14 @@ from service.features.events import (
     ExtractionFinished,
     ExtractionStarted,
     FeatureAssessed,
+    JobAttempted,
     ModelCalled,
     ModelFellBack,
     ModelRetried,
     OutputRetried,
     PlanningAdmitted,
     PlanningLoad,
+    QueueMeasured,
     RateLimitDecided,
     StageFinished,
 )
@@ -73,6 +75,8 @@ class TelemetryObserver:
             BudgetWarned: self._budget_warned,
             OutputRetried: self._output_retried,
             FeatureAssessed: self._feature_assessed,
+            JobAttempted: self._job_attempted,
+            QueueMeasured: self._queue_measured,
             RateLimitDecided: self._rate_limit_decided,
             AuthenticationFailed: self._authentication_failed,
         }
@@ -193,6 +197,18 @@ class TelemetryObserver:
         self._metrics.histogram("feature_quality_score").child().observe(event.score)
         if event.rejected is not None:
             self._metrics.counter("features_rejected_total").child(event.rejected).inc()
+
+    def _job_attempted(self, event: JobAttempted) -> None:
+        self._metrics.counter("job_attempts_total").child(event.outcome).inc()
+        self._active.discard(event.extraction_id)
+        self._metrics.gauge("active_extractions").child().set(len(self._active))
+
+    def _queue_measured(self, event: QueueMeasured) -> None:
+        jobs = self._metrics.gauge("extraction_queue_jobs")
+        jobs.child("queued").set(event.queued)
+        jobs.child("scheduled").set(event.scheduled)
+        jobs.child("running").set(event.running)
+        self._metrics.gauge("extraction_queue_oldest_seconds").child().set(event.oldest_seconds)
 
     def _rate_limit_decided(self, event: RateLimitDecided) -> None:
         self._metrics.counter("rate_limit_decisions_total").child(event.decision).inc()

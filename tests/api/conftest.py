@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import threading
 import time
@@ -21,9 +22,10 @@ from service.api.application import create_api
 from service.api.services import ApiConfig, ApiServices, HealthCheck
 from service.features.context import CURRENT, RequestContext
 from service.features.datasets import UploadDataset
-from service.features.extract import ExtractFeatures
+from service.features.extract import AcceptExtraction, Pipeline
 from service.features.identity import DEFAULT_SCOPES
 from service.features.identity import Scope as PrincipalScope
+from service.features.run import RunExtraction
 from service.security.authenticator import Authenticator
 from service.security.keys import generate
 from service.security.limits import open_limiter
@@ -35,10 +37,10 @@ from tests.api.doubles import (
     Life,
     MemoryArtifacts,
     MemoryEngine,
-    MemoryStore,
     Recorder,
     ScriptedPlanner,
 )
+from tests.api.memory import MemoryQueue, MemoryStore
 from tests.support import LiveService
 
 CONFIG = ApiConfig(version="1.2.3", max_upload_bytes=200_000)
@@ -67,10 +69,13 @@ class World:
     config: ApiConfig = CONFIG
     per_minute: int = 0
     metrics: Any = None
+    run_seconds: float = 900.0
     store: MemoryStore = field(default_factory=MemoryStore)
+    queue: MemoryQueue = field(default_factory=MemoryQueue)
     planner: ScriptedPlanner = field(default_factory=ScriptedPlanner)
     recorder: Recorder = field(default_factory=Recorder)
     life: Life = field(default_factory=Life)
+    clock: FixedClock = field(default_factory=FixedClock)
     away: set[str] = field(default_factory=set)
     closed: threading.Event = field(default_factory=threading.Event)
     url: str = ""
@@ -85,14 +90,30 @@ class World:
 
     def services(self) -> ApiServices:
         """What the API is handed."""
-        clock, new_id = FixedClock(), lambda: f"id-{next(self._ids):04}"
-        parts: dict[str, Any] = {"store": self.store, "engine": self.engine, "clock": clock, "new_id": new_id}
+        clock, new_id = self.clock, lambda: f"id-{next(self._ids):04}"
+        parts: dict[str, Any] = {"store": self.store, "clock": clock}
+        pipeline = Pipeline(store=self.store, planner=self.planner, engine=self.engine, observer=self.recorder)
+        self.queue.run = RunExtraction(
+            pipeline,
+            queue=self.queue,
+            artifacts=self.artifacts,
+            observer=self.recorder,
+            seconds=self.run_seconds,
+            **parts,
+        )
         return ApiServices(
             store=self.store,
             artifacts=self.artifacts,
             engine=self.engine,
-            upload=UploadDataset(artifacts=self.artifacts, max_bytes=self.config.max_upload_bytes, **parts),
-            extract=ExtractFeatures(planner=self.planner, observer=self.recorder, **parts),
+            upload=UploadDataset(
+                artifacts=self.artifacts,
+                engine=self.engine,
+                max_bytes=self.config.max_upload_bytes,
+                new_id=new_id,
+                **parts,
+            ),
+            accept=AcceptExtraction(queue=self.queue, new_id=new_id, observer=self.recorder, **parts),
+            notices=self.store.notices,
             authenticator=Authenticator(self.store, self.tokens, clock),
             limiter=open_limiter(self.per_minute, None),
             observer=self.recorder,
@@ -115,6 +136,7 @@ class World:
     @asynccontextmanager
     async def _lifespan(self, _: Litestar) -> AsyncGenerator[None]:
         yield
+        await self.queue.stop()
         self.closed.set()
 
     async def _ping_model(self) -> None:
@@ -205,7 +227,21 @@ async def dataset(client: httpx.AsyncClient) -> str:
     return "events"
 
 
-async def extract(client: httpx.AsyncClient, **fields: object) -> httpx.Response:
+async def extract(client: httpx.AsyncClient, headers: dict[str, str] | None = None, **fields: object) -> httpx.Response:
     """Ask for features."""
     body = {"dataset_id": "events", "feature_description": "Click rate of each user", **fields}
-    return await client.post("/api/v1/extract-features", json=body)
+    return await client.post("/api/v1/extract-features", json=body, headers=headers)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that happens in the service's thread."""
+    while not condition():
+        await asyncio.to_thread(time.sleep, 0.005)
+
+
+@asynccontextmanager
+async def calling(world: World, **headers: str) -> AsyncGenerator[httpx.AsyncClient]:
+    """A caller of the world with a key and a dataset of its own."""
+    async with caller(world, await world.key(), **headers) as client:
+        await client.post("/api/v1/datasets?dataset_id=events", content=b"a\n1\n", headers={"Content-Type": "text/csv"})
+        yield client

@@ -5,30 +5,22 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
-from msgspec.structs import replace
-
 from service.features.errors import (
-    DatasetExists,
-    DatasetNotFound,
     DatasetUnreadable,
     DependencyUnavailable,
-    ExtractionNotFound,
-    InvalidRequest,
     PayloadTooLarge,
 )
 from service.features.events import Event
-from service.features.identity import ApiKey
 from service.features.model import (
     ColumnProfile,
     Dataset,
-    Extraction,
     FeatureEvidence,
     FeaturePlan,
     FeatureStatistics,
@@ -38,11 +30,10 @@ from service.features.model import (
     PlannedFeature,
     Profile,
     Stage,
-    Status,
     ValueCount,
 )
 from service.features.operations.types import Count, Predicate, Rate
-from service.features.ports import Page, PlanRequest, Proposal
+from service.features.ports import PlanRequest, Proposal
 
 T = TypeVar("T")
 
@@ -88,11 +79,18 @@ TABLE = b"PAR1 not really"
 
 
 class FixedClock:
-    """It is always noon."""
+    """It is noon until the test moves it on."""
+
+    def __init__(self) -> None:
+        self._now = NOW
 
     def now(self) -> datetime:
-        """Noon."""
-        return NOW
+        """Noon, at first."""
+        return self._now
+
+    def advance(self, **spans: float) -> None:
+        """Move on by a `timedelta` of these parts."""
+        self._now += timedelta(**spans)
 
 
 @dataclass
@@ -109,133 +107,6 @@ class Recorder:
     def stage(self, extraction_id: str, stage: Stage) -> Iterator[None]:
         """No span."""
         yield
-
-
-class MemoryStore:
-    """Datasets, extractions and keys in dictionaries; can be `away` like a lost database, or hang."""
-
-    def __init__(self) -> None:
-        self.away = False
-        self.hangs = False
-        self.datasets = MemoryDatasets()
-        self.extractions = MemoryExtractions()
-        self.keys = MemoryKeys()
-
-    @asynccontextmanager
-    async def begin(self) -> AsyncIterator[MemoryStore]:
-        """A unit of work without a rollback."""
-        await self.ping()
-        yield self
-
-    async def ping(self) -> None:
-        """Raises when away."""
-        if self.hangs:
-            await asyncio.sleep(30)
-        if self.away:
-            raise DependencyUnavailable("The database does not answer.")
-
-
-class MemoryDatasets:
-    """Datasets by owner and id."""
-
-    def __init__(self) -> None:
-        self.rows: dict[tuple[str, str], Dataset] = {}
-
-    async def add(self, dataset: Dataset) -> None:
-        """Add."""
-        if (dataset.owner, dataset.id) in self.rows:
-            raise DatasetExists("You already have that dataset.")
-        self.rows[dataset.owner, dataset.id] = dataset
-
-    async def get(self, owner: str, dataset_id: str) -> Dataset:
-        """Get."""
-        try:
-            return self.rows[owner, dataset_id]
-        except KeyError:
-            raise DatasetNotFound("You have no such dataset.") from None
-
-    async def list(self, owner: str, *, limit: int, cursor: str | None = None) -> Page[Dataset]:
-        """A page."""
-        return page([row for (who, _), row in self.rows.items() if who == owner], limit, cursor)
-
-    async def delete(self, owner: str, dataset_id: str) -> Dataset:
-        """Delete."""
-        dataset = await self.get(owner, dataset_id)
-        del self.rows[owner, dataset_id]
-        return dataset
-
-
-class MemoryExtractions:
-    """Extractions by id."""
-
-    def __init__(self) -> None:
-        self.rows: dict[str, Extraction] = {}
-
-    async def add(self, extraction: Extraction) -> None:
-        """Add."""
-        self.rows[extraction.id] = extraction
-
-    async def save(self, extraction: Extraction) -> None:
-        """Save."""
-        self.rows[extraction.id] = extraction
-
-    async def get(self, owner: str, extraction_id: str) -> Extraction:
-        """Get."""
-        extraction = self.rows.get(extraction_id)
-        if extraction is None or extraction.owner != owner:
-            raise ExtractionNotFound("You have no such extraction.")
-        return extraction
-
-    async def list(
-        self,
-        owner: str,
-        *,
-        limit: int,
-        cursor: str | None = None,
-        status: Status | None = None,
-        dataset_id: str | None = None,
-    ) -> Page[Extraction]:
-        """A page."""
-        rows = [
-            row
-            for row in self.rows.values()
-            if row.owner == owner and status in {None, row.status} and dataset_id in {None, row.request.dataset_id}
-        ]
-        return page(rows, limit, cursor)
-
-
-class MemoryKeys:
-    """API keys by id."""
-
-    def __init__(self) -> None:
-        self.rows: dict[str, ApiKey] = {}
-
-    async def add(self, key: ApiKey) -> None:
-        """Add."""
-        self.rows[key.id] = key
-
-    async def find(self, key_id: str) -> ApiKey | None:
-        """Find."""
-        return self.rows.get(key_id)
-
-    async def list(self) -> tuple[ApiKey, ...]:
-        """All."""
-        return tuple(self.rows.values())
-
-    async def revoke(self, key_id: str, at: datetime) -> bool:
-        """Revoke."""
-        self.rows[key_id] = replace(self.rows[key_id], revoked_at=at)
-        return True
-
-
-def page(rows: list[T], limit: int, cursor: str | None) -> Page[T]:
-    """Newest first; the cursor is the offset."""
-    if cursor is not None and not cursor.isdigit():
-        raise InvalidRequest("Bad cursor.", errors=[FieldError("cursor", "was not given by this list")])
-    start = int(cursor or 0)
-    newest = rows[::-1]
-    following = str(start + limit) if start + limit < len(newest) else None
-    return Page(tuple(newest[start : start + limit]), following)
 
 
 class MemoryArtifacts:
@@ -302,10 +173,13 @@ class MemoryEngine:
         return PROFILE
 
     @asynccontextmanager
-    async def compute(self, dataset: Dataset, plan: FeaturePlan, *, target: str | None) -> AsyncIterator[MemoryTable]:
+    async def compute(
+        self, dataset: Dataset, plan: FeaturePlan, *, target: str | None, progress: Callable[[float], None]
+    ) -> AsyncIterator[MemoryTable]:
         """The same table for every plan, or the failure in `error`."""
         if self.error is not None:
             raise self.error
+        progress(0.5)
         yield MemoryTable(self._artifacts)
 
     async def export(self, key: str, media_type: MediaType) -> Path:
@@ -316,19 +190,47 @@ class MemoryEngine:
         return self.exported[-1]
 
 
+class Gate:
+    """Closed until it is set, from any thread."""
+
+    def __init__(self) -> None:
+        self._open = False
+        self._lock = threading.Lock()
+        self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+
+    def set(self) -> None:
+        """Open it."""
+        with self._lock:
+            self._open = True
+            for loop, opened in self._waiting:
+                if not loop.is_closed():
+                    loop.call_soon_threadsafe(opened.set)
+
+    async def wait(self) -> None:
+        """Until it is open."""
+        opened = asyncio.Event()
+        with self._lock:
+            if self._open:
+                return
+            self._waiting.append((asyncio.get_running_loop(), opened))
+        await opened.wait()
+
+
 class ScriptedPlanner:
     """Answers with the plan, or fails with `error`; waits at `gate` when it is set."""
 
     def __init__(self) -> None:
         self.error: Exception | None = None
-        self.gate: threading.Event | None = None
+        self.gate: Gate | None = None
         self.started = threading.Event()
+        self.asked = 0
 
     async def propose(self, request: PlanRequest) -> Proposal:
         """The plan."""
+        self.asked += 1
         self.started.set()
         if self.gate is not None:
-            await asyncio.to_thread(self.gate.wait, 30)
+            await self.gate.wait()
         if self.error is not None:
             raise self.error
         return Proposal(PLAN, ModelUsage("builtin:planner", 10, 20))

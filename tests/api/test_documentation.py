@@ -25,8 +25,8 @@ FLAGS = [
 
 OPERATIONS = {
     "create_token", "upload_dataset", "list_datasets", "get_dataset", "delete_dataset", "extract_features",
-    "get_extraction", "get_extraction_status", "download_features", "list_extractions", "get_health", "get_liveness",
-    "get_readiness",
+    "get_extraction", "get_extraction_status", "stream_extraction_events", "delete_extraction", "download_features",
+    "list_extractions", "get_health", "get_liveness", "get_readiness",
 }  # fmt: skip
 
 
@@ -108,6 +108,30 @@ async def test_uploads_and_downloads_document_their_formats(document: dict[str, 
     assert download.keys() == formats
 
 
+async def test_waiting_and_sending_again_are_documented(document: dict[str, Any]) -> None:
+    """The headers that steer them, those that answer, and the answers beside the result stand in the document."""
+    operation = document["paths"]["/api/v1/extract-features"]["post"]
+    headers = {parameter["name"]: parameter["schema"] for parameter in operation["parameters"]}
+    answers = operation["responses"]
+
+    assert headers.keys() == {"Cache-Control", "Prefer", "Idempotency-Key"}
+    assert (headers["Idempotency-Key"]["minLength"], headers["Idempotency-Key"]["maxLength"]) == (1, 255)
+    assert answers["202"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/StatusAnswer"}
+    assert answers["200"]["headers"].keys() == {"Location", "Preference-Applied", "Idempotency-Replayed"}
+    assert "`idempotency_key_reused`" in answers["422"]["description"]
+
+
+async def test_the_end_of_an_extraction_is_documented(document: dict[str, Any]) -> None:
+    """Events are a stream of text; a DELETE cancels, is about to, or deletes."""
+    path = document["paths"]["/api/v1/extraction/{extraction_id}"]
+    events = document["paths"]["/api/v1/extraction/{extraction_id}/events"]["get"]
+
+    assert events["responses"]["200"]["content"].keys() == {"text/event-stream"}
+    assert [parameter["name"] for parameter in events["parameters"]] == ["extraction_id", "Last-Event-ID"]
+    assert {"200", "202", "204"} <= path["delete"]["responses"].keys()
+    assert "content" not in path["delete"]["responses"]["204"]
+
+
 async def test_the_body_documents_what_is_enforced(document: dict[str, Any]) -> None:
     """Limits, defaults and the refusal of unknown fields are in the schema."""
     body = document["components"]["schemas"]["ExtractionBody"]
@@ -147,7 +171,13 @@ async def test_answers_keep_to_the_document(client: httpx.AsyncClient, document:
         "Problem": await client.get("/api/v1/datasets/none"),
     }
 
-    for name, answer in answers.items():
+    later = await client.post(
+        "/api/v1/extract-features",
+        json={"dataset_id": "documented", "feature_description": "click rate"},
+        headers={"Prefer": "respond-async"},
+    )
+    assert later.status_code == 202
+    for name, answer in (*answers.items(), ("StatusAnswer", later)):
         jsonschema_rs.validate({**document, "$ref": f"#/components/schemas/{name}"}, answer.json())
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +19,6 @@ from service.api.errors import InternalError, MalformedRequest, translate
 from service.api.failures import observe_failures
 from service.api.hosts import AllowedHosts
 from service.api.problems import PROBLEMS, problem_of
-from service.api.running import RunningExtractions
 from service.features.errors import (
     FeatureAgentError,
     InvalidRequest,
@@ -29,7 +26,6 @@ from service.features.errors import (
     NotAuthenticated,
 )
 from service.features.events import AuthenticationFailed
-from service.features.model import ExtractionRequest
 from tests.api.conftest import CONFIG, World, caller
 from tests.api.doubles import Recorder
 
@@ -261,28 +257,3 @@ async def test_without_an_observer_the_ids_are_empty() -> None:
 
     assert (answer["request_id"], answer["processing_time"]) == ("", 0.0)
     assert (problem["request_id"], problem["trace_id"]) == ("", "")
-
-
-async def test_a_cancelled_extraction_is_forgotten() -> None:
-    """Cancelling the task itself, as a dying event loop does, leaves nothing to wait for."""
-    world = World()
-    world.planner.gate = threading.Event()
-    services = world.services()
-    await services.upload("ada", "events", "text/csv", _chunks(b"a\n1\n"))
-    accepted = await services.extract.accept("ada", ExtractionRequest("events", "click rate"))
-    running = RunningExtractions(services.extract)
-
-    waiting = asyncio.create_task(running.finish(accepted))
-    await asyncio.to_thread(world.planner.started.wait, 10)
-    (task,) = [task for task in asyncio.all_tasks() if task.get_name() == f"extraction {accepted.id}"]
-    task.cancel()
-    world.planner.gate.set()
-
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-    await running.drain()
-    assert world.store.extractions.rows[accepted.id].status == "failed"
-
-
-async def _chunks(content: bytes) -> AsyncIterator[bytes]:
-    yield content

@@ -117,3 +117,55 @@ async def test_text_that_the_database_cannot_hold_is_refused(client: httpx.Async
             "/api/v1/extract-features", content=body, headers={"Content-Type": "application/json"}
         )
         assert answer.status_code in {400, 422}, answer.text
+
+
+async def test_fifty_equal_requests_make_one_extraction(client: httpx.AsyncClient) -> None:
+    """On the real database too: one row, one run, and the same bytes for all."""
+    await client.post("/api/v1/datasets?dataset_id=fifty", content=CSV, headers={"Content-Type": "text/csv"})
+    body = {"dataset_id": "fifty", "feature_description": "Click counts for each user"}
+
+    answers = await asyncio.gather(
+        *(client.post("/api/v1/extract-features", json=body, headers={"Idempotency-Key": "fifty"}) for _ in range(50))
+    )
+    listed = await client.get("/api/v1/extractions", params={"dataset_id": "fifty"})
+    again = await client.post("/api/v1/extract-features", json=body, headers={"Idempotency-Key": "fifty"})
+
+    assert {answer.status_code for answer in answers} == {200}, answers[0].text
+    assert {answer.content for answer in answers} == {again.content}
+    assert again.headers["idempotency-replayed"] == "true"
+    assert len(listed.json()["data"]["items"]) == 1
+
+
+async def test_an_extraction_is_followed_and_deleted(client: httpx.AsyncClient) -> None:
+    """Its events come from the database's notices, up to the end; then it is deleted with its table."""
+    await client.post("/api/v1/datasets?dataset_id=followed", content=CSV, headers={"Content-Type": "text/csv"})
+    accepted = await client.post(
+        "/api/v1/extract-features",
+        json={"dataset_id": "followed", "feature_description": "Click counts for each user"},
+        headers={"Prefer": "respond-async"},
+    )
+    path = accepted.headers["location"]
+
+    events = (await client.get(f"{path}/events")).text
+    table = await client.get(f"{path}/features")
+    deleted = await client.delete(path)
+    gone = [await client.get(path), await client.get(f"{path}/features"), await client.get(f"{path}/events")]
+
+    assert accepted.status_code == 202
+    assert events.startswith("retry: ")
+    assert events.count("event: end\n") == 1
+    assert '"status":"completed"' in events.rpartition("event: end\n")[2]
+    assert (table.status_code, deleted.status_code) == (200, 204)
+    assert [answer.status_code for answer in gone] == [404, 404, 404]
+
+
+async def test_a_completion_date_at_the_end_of_time_is_one(client: httpx.AsyncClient) -> None:
+    """The last days of the calendar are accepted, and stored."""
+    await client.post("/api/v1/datasets?dataset_id=late", content=CSV, headers={"Content-Type": "text/csv"})
+    for day in ("9999-12-30", "9999-12-31"):
+        answer = await client.post(
+            "/api/v1/extract-features",
+            json={"dataset_id": "late", "feature_description": "Click counts for each user", "completion_date": day},
+        )
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["data"]["completion_date"] == day

@@ -1,4 +1,4 @@
-"""A bucket on localhost: as much of the S3 protocol as storing, reading and removing objects takes."""
+"""A bucket on localhost: as much of the S3 protocol as storing, reading, listing and removing objects takes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+from xml.sax.saxutils import escape
+
+PAGE = 1000
+"""S3 lists no more objects in one answer."""
 
 
 @dataclass
@@ -21,6 +25,8 @@ class Bucket:
     uploads: dict[str, dict[int, bytes]] = field(default_factory=dict)
     """Parts of multipart uploads that are neither completed nor aborted; they would go on costing money."""
     largest_body: int = 0
+    largest_page: int = 0
+    """Objects listed in one answer."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -58,9 +64,28 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, result.encode())
 
     def do_GET(self) -> None:
-        path, _ = self._target()
+        path, query = self._target()
+        if "list-type" in query:
+            self._list(f"{path}/", query)
+            return
         found = self.bucket.objects.get(path)
         self._answer(404 if found is None else 200, found or b"")
+
+    def _list(self, bucket: str, query: dict[str, str]) -> None:
+        """ListObjectsV2: in the order of their keys, a page at a time."""
+        start = bucket + query.get("prefix", "")
+        after = query.get("continuation-token", "")
+        keys = sorted(key for key in self.bucket.objects if key.startswith(start) and key > after)
+        page = keys[: int(query.get("max-keys", PAGE))]
+        self.bucket.largest_page = max(self.bucket.largest_page, len(page))
+        contents = "".join(
+            f"<Contents><Key>{escape(key.removeprefix(bucket))}</Key><Size>{len(self.bucket.objects[key])}</Size>"
+            f"<LastModified>2026-03-02T12:00:00.000Z</LastModified><ETag>e</ETag></Contents>"
+            for key in page
+        )
+        more = f"<NextContinuationToken>{page[-1]}</NextContinuationToken>" if len(page) < len(keys) else ""
+        truncated = f"<IsTruncated>{str(bool(more)).lower()}</IsTruncated>"
+        self._answer(200, f"<ListBucketResult>{truncated}{contents}{more}</ListBucketResult>".encode())
 
     def do_DELETE(self) -> None:
         _, query = self._target()

@@ -4,14 +4,17 @@ import asyncio
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from service.features.errors import DependencyUnavailable, PayloadTooLarge
-from service.features.ports import Artifacts
+from service.features.ports import Artifacts, StoredArtifact
 from service.store import artifacts as module
 from service.store.artifacts import open_artifacts
 from tests.integration.s3_stub import serve_bucket
@@ -144,6 +147,77 @@ async def test_deleted_artifact_is_gone(artifacts: Artifacts) -> None:
             pass
 
 
+async def listed(artifacts: Artifacts, prefix: str) -> list[StoredArtifact]:
+    """All pages together."""
+    return [artifact async for page in artifacts.pages(prefix) for artifact in page]
+
+
+async def test_artifacts_are_listed_by_prefix(artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All artifacts below a prefix are listed, in pages, with size and time; none beside it, and none of nothing."""
+    monkeypatch.setattr(module, "PAGE", 3)
+    assert await listed(artifacts, "features") == []
+    began = datetime.now(UTC) - timedelta(seconds=2)
+    keys = {f"features/{number}/1.parquet" for number in range(7)}
+    for key in (*keys, "features2/x", "uploads/x"):
+        await artifacts.put_stream(key, chunks(b"abc"), limit=3)
+    pages = [page async for page in artifacts.pages("features")]
+    assert [len(page) for page in pages] == [3, 3, 1]
+    found = [artifact for page in pages for artifact in page]
+    assert {artifact.key for artifact in found} == keys
+    assert {artifact.size_bytes for artifact in found} == {3}
+    assert all(began <= artifact.modified_at <= datetime.now(UTC) + timedelta(seconds=2) for artifact in found)
+    with pytest.raises(ValueError, match="key"):
+        await listed(artifacts, "../up")
+
+
+async def test_artifacts_may_go_while_they_are_listed(artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever removes what is listed, page by page, gets them all."""
+    monkeypatch.setattr(module, "PAGE", 3)
+    for number in range(10):
+        await artifacts.put_stream(f"features/{number}/1.parquet", chunks(b"x"), limit=1)
+    async for page in artifacts.pages("features"):
+        for artifact in page:
+            await artifacts.delete(artifact.key)
+    assert await listed(artifacts, "features") == []
+
+
+async def test_folders_within_are_private(folder: Path) -> None:
+    """Every folder on the way to an artifact is readable by its owner alone."""
+    artifacts = open_artifacts(str(folder))
+    await artifacts.put_stream("features/a/b/1.parquet", chunks(b"x"), limit=1)
+    assert modes(*(folder / name for name in (".", "features", "features/a", "features/a/b"))) == {0o700}
+
+
+async def test_empty_folders_go_when_they_are_old(folder: Path) -> None:
+    """Folders that are empty for a while go; those in use and the store's own stay."""
+    artifacts = open_artifacts(str(folder))
+    for key in ("features/a/1.parquet", "features/b/1.parquet", "features/c/1.parquet"):
+        await artifacts.put_stream(key, chunks(b"x"), limit=1)
+    for key in ("features/a/1.parquet", "features/b/1.parquet"):
+        await artifacts.delete(key)
+    for name in (".", "features/a", "features/c"):
+        os.utime(folder / name, (0, 0))
+    assert await artifacts.tidy(datetime.now(UTC) - timedelta(hours=1)) == 0
+    assert sorted(path.name for path in (folder / "features").iterdir()) == ["b", "c"]
+    await artifacts.delete("features/c/1.parquet")
+    assert await artifacts.tidy(datetime.now(UTC) + timedelta(hours=1)) == 0
+    assert os.listdir(folder) == []  # noqa: PTH208 -- async code
+
+
+async def test_incomplete_files_of_killed_writers_go(folder: Path) -> None:
+    """What a killed writer left of a file is no artifact, and is removed once it is old; files under way stay."""
+    artifacts = open_artifacts(str(folder))
+    await artifacts.put_stream("uploads/a", chunks(b"x"), limit=1)
+    old = datetime.now(UTC) - timedelta(hours=2)
+    for name, at in (("a#1", old), ("b#12", old), ("c#3", datetime.now(UTC)), ("a", old), ("note#x", old)):
+        (folder / "uploads" / name).write_bytes(b"half")
+        os.utime(folder / "uploads" / name, (at.timestamp(),) * 2)
+    assert [artifact.key for artifact in await listed(artifacts, "uploads")] == ["uploads/a"]
+    assert await artifacts.tidy(datetime.now(UTC) - timedelta(hours=1)) == 2
+    assert files(folder) == ["uploads/a", "uploads/c#3", "uploads/note#x"]
+    assert await open_artifacts("memory:///").tidy(datetime.now(UTC)) == 0
+
+
 @pytest.mark.parametrize(
     "key", ["", "/etc/passwd", "../up", "a/../b", "a/..", "a//b", "a/", ".hidden", "a/.b", "a b", "a\0b", "a\n", "é",
             "a#1", "x" * 513]
@@ -271,6 +345,20 @@ async def test_broken_upload_leaves_no_parts_in_bucket(use_endpoint: Callable[[s
         assert (bucket.objects, bucket.uploads) == ({}, {})
 
 
+async def test_bucket_is_listed_by_the_thousand(use_endpoint: Callable[[str], None]) -> None:
+    """A bucket of more objects than one answer holds is listed to its end, each key as it was given."""
+    with serve_bucket() as bucket:
+        use_endpoint(bucket.address)
+        bucket.objects |= {f"/bucket/prefix/features/{number}/1.parquet": b"abc" for number in range(2_345)}
+        bucket.objects |= {"/bucket/prefix/features/no key": b"", "/bucket/other": b"", "/bucket/features/x": b""}
+        pages = [page async for page in open_artifacts("s3://bucket/prefix").pages("features")]
+    assert max(len(page) for page in pages) <= 1_000
+    assert bucket.largest_page == 1_000
+    found = {artifact.key for page in pages for artifact in page}
+    assert found == {f"features/{number}/1.parquet" for number in range(2_345)}
+    assert {artifact.modified_at for page in pages for artifact in page} == {datetime(2026, 3, 2, 12, tzinfo=UTC)}
+
+
 async def test_unreachable_bucket_is_an_outage(use_endpoint: Callable[[str], None], tmp_path: Path) -> None:
     """A bucket whose endpoint does not answer raises DependencyUnavailable everywhere, without address or key."""
     with socket.socket() as taken:
@@ -282,6 +370,7 @@ async def test_unreachable_bucket_is_an_outage(use_endpoint: Callable[[str], Non
             artifacts.ping(),
             artifacts.delete("a"),
             content(artifacts, "a"),
+            listed(artifacts, "a"),
             artifacts.put_file("a", tmp_path / "source"),
             artifacts.put_stream("a", chunks(b"x"), limit=1),
         ):
@@ -301,6 +390,16 @@ async def test_silent_bucket_is_given_up(use_endpoint: Callable[[str], None], mo
         with pytest.raises(DependencyUnavailable) as refused:
             await open_artifacts("s3://bucket").ping()
     assert isinstance(refused.value.__cause__, TimeoutError)
+
+
+def test_process_that_ends_at_once_ends_well(tmp_path: Path) -> None:
+    """A process that ends right after its last word with the store is not aborted by the store's threads."""
+    code = (
+        "import asyncio, sys; from service.store.artifacts import open_artifacts;"
+        "asyncio.run(open_artifacts(sys.argv[1]).ping())"
+    )
+    ended = [subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode for _ in range(12)]
+    assert ended == [0] * 12
 
 
 async def test_folder_that_cannot_be_written_is_an_outage(folder: Path) -> None:

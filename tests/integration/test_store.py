@@ -20,6 +20,7 @@ from service.features.errors import (
     DatasetExists,
     DatasetNotFound,
     DependencyUnavailable,
+    ExtractionEnded,
     ExtractionNotFound,
     InvalidRequest,
 )
@@ -43,6 +44,7 @@ from service.features.model import (
     ValueCount,
 )
 from service.features.operations.types import Flag, Predicate, Rate, RollingStatistic
+from service.features.ports import AttemptSuperseded
 from service.store import unit_of_work
 from service.store.database import Database, open_database
 from service.store.embedded import start_embedded
@@ -213,7 +215,10 @@ async def test_others_do_not_exist(database: Database, owner: str) -> None:
             await work.extractions.get(stranger, mine.id)
         assert (await work.datasets.list(stranger, limit=10)).items == ()
         assert (await work.extractions.list(stranger, limit=10)).items == ()
-        await work.extractions.save(replace(mine, owner=stranger, status="cancelled"))
+        for change in (work.extractions.cancel(stranger, mine.id, NOON), work.extractions.remove(stranger, mine.id)):
+            with pytest.raises(ExtractionNotFound):
+                await change
+        await work.extractions.wait_no_more(stranger, mine.id)
         assert await work.extractions.get(owner, mine.id) == mine
 
 
@@ -223,6 +228,8 @@ async def test_extraction_comes_back_as_it_was(database: Database, owner: str) -
         owner, status="failed", progress=100, stage="assess", started_at=NOON, finished_at=NOON + timedelta(seconds=1),
         result=result(),
         failure=Failure("code", "internal", NASTY, retryable=True, errors=(FieldError("row 1", NASTY),)),
+        lane="large", due_at=NOON + timedelta(days=1), patient=True, cancel_requested=True, attempt=4, crashes=2,
+        retries=1, version=2**40,
     )  # fmt: skip
     bare = extraction(owner, request_id="", trace_id="")
     async with database.store.begin() as work:
@@ -236,13 +243,15 @@ async def test_extraction_comes_back_as_it_was(database: Database, owner: str) -
 async def test_extraction_is_saved_as_it_proceeds(database: Database, owner: str) -> None:
     """Status, stage, progress, times and result are stored at each step; the request stays what was accepted."""
     queued = extraction(owner)
-    running = replace(queued, status="processing", stage="plan", progress=10, started_at=NOON)
-    done = replace(running, status="completed", stage=None, progress=100, finished_at=NOON, result=result())
     async with database.store.begin() as work:
         await work.extractions.add(queued)
+        claimed = await work.extractions.claim(queued.id, NOON)
+    assert claimed == replace(queued, status="processing", attempt=1, started_at=NOON, version=1)
+    running = replace(claimed, stage="plan", progress=10, version=2)
+    done = replace(running, status="completed", stage=None, progress=100, finished_at=NOON, result=result(), version=3)
     for state in (running, done):
         async with database.store.begin() as work:
-            await work.extractions.save(replace(state, request=replace(state.request, dataset_id="other")))
+            await work.extractions.save(replace(state, owner="x", request=replace(state.request, dataset_id="other")))
         async with database.store.begin() as work:
             assert await work.extractions.get(owner, queued.id) == state
 
@@ -255,14 +264,38 @@ async def test_terminal_status_stays(database: Database, owner: str, terminal: S
     async with database.store.begin() as work:
         await work.extractions.add(ended)
         for status in later:
-            await work.extractions.save(replace(ended, status=status, progress=1, result=result()))
+            late = replace(ended, status=status, progress=1, finished_at=NOON + timedelta(seconds=1), result=result())
+            with pytest.raises(AttemptSuperseded):
+                await work.extractions.save(late)
+        assert await work.extractions.claim(ended.id, NOON) is None
+        with pytest.raises(ExtractionEnded, match=terminal):
+            await work.extractions.cancel(owner, ended.id, NOON)
         assert await work.extractions.get(owner, ended.id) == ended
 
 
-async def test_unknown_extraction_is_not_made_by_saving(database: Database, owner: str) -> None:
-    """Saving an extraction that is not there brings none into being."""
+async def test_end_may_be_stored_twice(database: Database, owner: str) -> None:
+    """An end whose acknowledgement was lost is stored again by its own attempt without a fault, and without change."""
+    queued = extraction(owner)
     async with database.store.begin() as work:
-        await work.extractions.save(extraction(owner))
+        await work.extractions.add(queued)
+        claimed = await work.extractions.claim(queued.id, NOON)
+        assert claimed is not None
+        done = replace(claimed, status="completed", progress=100, finished_at=NOON, result=result())
+        for _ in range(2):
+            await work.extractions.save(done)
+        assert await work.extractions.get(owner, queued.id) == replace(done, version=2)
+        for other in (replace(done, attempt=2), replace(done, status="failed"), replace(done, finished_at=None)):
+            with pytest.raises(AttemptSuperseded):
+                await work.extractions.save(other)
+
+
+async def test_unknown_extraction_is_not_made_by_saving(database: Database, owner: str) -> None:
+    """Saving or claiming an extraction that is not there brings none into being."""
+    async with database.store.begin() as work:
+        for status in ("processing", "completed"):
+            with pytest.raises(AttemptSuperseded):
+                await work.extractions.save(extraction(owner, status=status))
+        assert await work.extractions.claim("unknown", NOON) is None
         assert (await work.extractions.list(owner, limit=1)).items == ()
 
 
@@ -342,6 +375,14 @@ async def test_hostile_ids_are_not_found(database: Database, owner: str, hostile
                 await missing(owner, hostile)
         with pytest.raises(ExtractionNotFound):
             await work.extractions.get(owner, hostile)
+        for change in (
+            work.extractions.cancel(owner, hostile, NOON),
+            work.extractions.remove(owner, hostile),
+            work.extractions.revive(hostile),
+        ):
+            with pytest.raises(ExtractionNotFound):
+                await change
+        assert await work.extractions.find(hostile) is None
         assert (await work.extractions.list(owner, limit=1, dataset_id=hostile)).items == ()
         assert await work.keys.find(hostile) is None
         assert await work.keys.revoke(hostile, NOON) is False

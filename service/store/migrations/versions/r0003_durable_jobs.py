@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import sqlalchemy as sa
 from alembic import op
-from procrastinate.schema import SchemaManager
 from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0003"
@@ -12,6 +13,8 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
+QUEUE_SCHEMA = Path(__file__).parents[1] / "procrastinate_3_10.sql"
+"""A copy, so that this revision does the same whichever release of Procrastinate is installed."""
 FIELDS = (
     ("lane", sa.Text, "'small'"),
     ("patient", sa.Boolean, "false"),
@@ -37,6 +40,7 @@ def upgrade() -> None:
         postgresql_where=sa.text("status IN ('queued', 'processing')"),
     )
     op.create_index("ix_extractions_finished", "extractions", ["finished_at"])
+    op.create_index("ix_datasets_artifact_key", "datasets", ["artifact_key"])
     op.create_table(
         "idempotency_keys",
         sa.Column("owner", sa.Text, nullable=False),
@@ -51,7 +55,9 @@ def upgrade() -> None:
         sa.CheckConstraint("octet_length(digest) = 32", name=op.f("ck_idempotency_keys_digest")),
     )
     op.create_index("ix_idempotency_keys_created_at", "idempotency_keys", ["created_at"])
-    op.get_bind().exec_driver_sql(_queue_schema())
+    # Without parameters the driver takes several statements at once, and a percent sign for what it is.
+    queue = QUEUE_SCHEMA.read_text(encoding="utf-8")
+    op.get_bind().exec_driver_sql(queue, execution_options={"no_parameters": True})
 
 
 def downgrade() -> None:
@@ -70,12 +76,8 @@ def downgrade() -> None:
     for kind in ("job_to_defer_v1", "job_event_type", "job_status"):
         bind.exec_driver_sql(f"DROP TYPE procrastinate_{kind} CASCADE")
     op.drop_table("idempotency_keys")
+    op.drop_index("ix_datasets_artifact_key", "datasets")
     op.drop_index("ix_extractions_finished", "extractions")
     op.drop_index("ix_extractions_unfinished", "extractions")
     for name in (*(name for name, _, _ in FIELDS), "due_at"):
         op.drop_column("extractions", name)
-
-
-def _queue_schema() -> str:
-    """The schema of the pinned Procrastinate 3.10; a newer one comes with a revision of its own."""
-    return SchemaManager.get_schema().replace("%", "%%")

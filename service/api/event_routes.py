@@ -1,0 +1,126 @@
+"""`GET /extraction/{id}/events`: progress as server-sent events (WHATWG HTML §9.2)."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+from litestar import get
+from litestar.background_tasks import BackgroundTask
+from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, OpenAPIType, Operation, Schema
+from litestar.response import Stream
+
+from service.api.decoding import ApiRequest
+from service.api.extraction_schemas import StatusView
+from service.api.guards import reads_extractions
+from service.api.parameters import ExtractionIdPath, LastEventId
+from service.api.problems import PROTECTED, documented
+from service.api.progress import LOOK_SECONDS
+from service.api.services import ApiServices, Services
+from service.api.views import has_ended, status_view
+from service.features.errors import DependencyUnavailable, ExtractionNotFound
+from service.features.model import Extraction
+
+EVENT_STREAM = "text/event-stream"
+RECONNECT_MILLISECONDS = 2000
+"""How soon a client whose connection broke should come again."""
+HEARTBEAT_SECONDS = 15.0
+"""Silence after which a comment keeps proxies from closing the connection."""
+UNTOLD_SECONDS = 5.0
+"""A change that no notice told of is seen after so long."""
+_VERSION = re.compile(r"[0-9]{1,18}", re.ASCII)
+
+
+@dataclass
+class EventsOperation(Operation):
+    """Documents the stream; the framework would call it binary."""
+
+    def __post_init__(self) -> None:
+        content = {EVENT_STREAM: OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))}
+        self.responses = dict(self.responses or {})
+        self.responses["200"] = OpenAPIResponse(
+            description="Events `status`, and `end` as the last; the data of each is a StatusView, its id grows.",
+            content=content,
+        )
+
+
+@get(
+    "/extraction/{extraction_id:str}/events",
+    operation_id="stream_extraction_events",
+    operation_class=EventsOperation,
+    tags=["extractions"],
+    summary="Follow an extraction",
+    guards=[reads_extractions],
+    responses=documented(*PROTECTED, "extraction_not_found"),
+)
+async def stream_events(
+    request: ApiRequest, services: Services, extraction_id: ExtractionIdPath, last_event_id: LastEventId = None
+) -> Stream:
+    """An event for each change, until the extraction has ended: close the connection then, there will be no more.
+
+    A stream may stop before, when the service restarts; connect again with `Last-Event-ID`, as browsers do.
+    """
+    async with services.store.begin() as work:
+        extraction = await work.extractions.get(request.user.id, extraction_id)
+        usual = await work.extractions.usual_seconds(extraction.lane)
+    seen = int(last_event_id) if last_event_id and _VERSION.fullmatch(last_event_id) else -1
+    events = _events(services, extraction, usual, seen)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # nginx would hold the events back
+    return Stream(events, media_type=EVENT_STREAM, headers=headers, background=BackgroundTask(events.aclose))
+
+
+async def _events(
+    services: ApiServices, extraction: Extraction, usual: float | None, seen: int
+) -> AsyncGenerator[bytes]:
+    """The stream's bytes, from the first change after the version `seen`; the end is told in any case."""
+    loop = asyncio.get_running_loop()
+    yield b"retry: %d\n\n" % RECONNECT_MILLISECONDS
+    told = loop.time()
+    async for state in _states(services, extraction):
+        if state is not None and (has_ended(state) or state.version > seen):
+            yield _event(
+                "end" if has_ended(state) else "status", state, status_view(state, services.clock.now(), usual)
+            )
+            seen, told = state.version, loop.time()
+        elif loop.time() - told >= HEARTBEAT_SECONDS:
+            yield b": still here\n\n"
+            told = loop.time()
+
+
+async def _states(services: ApiServices, extraction: Extraction) -> AsyncGenerator[Extraction | None]:
+    """What the row says, now and after each notice, and None now and then; until it has ended or is gone.
+
+    It also ends when the process is asked to stop. A database that is away is waited for.
+    """
+    loop = asyncio.get_running_loop()
+    with services.notices.watch(extraction.id) as watch:
+        looked = changed = None
+        while True:
+            state = None
+            if looked is None or changed or loop.time() - looked >= UNTOLD_SECONDS:
+                looked = loop.time()
+                try:
+                    state = await _look(services, extraction)
+                except ExtractionNotFound:
+                    return
+            yield state
+            if services.lifecycle.draining or (state is not None and has_ended(state)):
+                return
+            changed = await watch.changed(LOOK_SECONDS)
+
+
+async def _look(services: ApiServices, extraction: Extraction) -> Extraction | None:
+    with suppress(DependencyUnavailable):
+        async with services.store.begin() as work:
+            return await work.extractions.get(extraction.owner, extraction.id)
+    return None
+
+
+def _event(name: Literal["status", "end"], state: Extraction, status: StatusView) -> bytes:
+    """JSON has no line break that is not escaped, so one `data` line holds it."""
+    return b"event: %s\nid: %d\ndata: %s\n\n" % (name.encode(), state.version, msgspec.json.encode(status))

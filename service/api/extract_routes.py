@@ -1,0 +1,134 @@
+"""`POST /extract-features`: take a request in, and answer with its end when that comes soon enough."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from litestar import Response, post
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import JSONBody
+
+from service.api.answers import claim_of, final_answer, is_known, keep, replayed_header, respond
+from service.api.decoding import ApiRequest
+from service.api.extraction_schemas import ExtractionAnswer, StatusAnswer
+from service.api.guards import writes_extractions
+from service.api.parameters import (
+    LOCATION,
+    PREFERENCE_APPLIED,
+    REPLAYED,
+    CacheControl,
+    IdempotencyKey,
+    Prefer,
+    wants_fresh,
+)
+from service.api.preferences import read_preferences
+from service.api.problems import PROTECTED, documented
+from service.api.progress import answered_or_sent_away, status_of
+from service.api.schemas import MINIMUM_DESCRIPTION, ExtractionBody
+from service.api.services import ApiServices, Config, Services
+from service.api.views import extraction_path, has_ended
+from service.features.context import CURRENT
+from service.features.errors import InvalidRequest
+from service.features.extract import IdempotencyClaim
+from service.features.model import Extraction, FieldError
+from service.features.ports import Clock
+
+SHORTEST_RETRY_SECONDS = 1
+LONGEST_RETRY_SECONDS = 30
+"""Bounds of the Retry-After of a 202."""
+
+
+@post(
+    "/extract-features",
+    operation_id="extract_features",
+    tags=["extractions"],
+    summary="Extract features",
+    status_code=200,
+    guards=[writes_extractions],
+    response_headers=[LOCATION, PREFERENCE_APPLIED, REPLAYED],
+    response_description="The completed extraction.",
+    responses={
+        202: ResponseSpec(
+            StatusAnswer,
+            description="Accepted and not done yet; it is found at `Location`, and asked for after `Retry-After`.",
+            generate_examples=False,
+        ),
+        **documented(
+            *PROTECTED, "dataset_not_found", "extraction_not_found", "extraction_cancelled", "payload_too_large",
+            "media_type_unsupported", "request_invalid", "completion_date_unreachable", "idempotency_key_reused",
+            "request_impossible", "quality_too_low", "compute_out_of_memory", "compute_failed", "worker_lost",
+            "model_unavailable", "model_output_invalid", "model_timeout", "deadline_exceeded", "planning_busy",
+            "budget_exceeded",
+        ),
+    },
+)  # fmt: skip
+async def extract_features(
+    request: ApiRequest,
+    services: Services,
+    config: Config,
+    *,
+    data: JSONBody[ExtractionBody],
+    cache_control: CacheControl = None,
+    prefer: Prefer = None,  # noqa: ARG001 (for the schema: all lines of the header are read)
+    idempotency_key: IdempotencyKey = None,
+) -> Response[ExtractionAnswer]:
+    """Plans the described features, computes and scores them, and answers with those that are good enough.
+
+    What takes longer than the client wants to wait, or the service lets it, is answered 202 and goes on; it also goes
+    on when the connection is lost, and when the service restarts. With an `Idempotency-Key`, sending the request again
+    is safe: it makes no second extraction and gets the same answer, that of a failed extraction too.
+    """
+    preferences = read_preferences(request.headers.getall("prefer", []), config.sync_wait_seconds)
+    claim = claim_of(request, idempotency_key, data)
+    await _require_sensible(services, request.user.id, data, claim)
+    accepted = await services.accept(
+        request.user.id, data.to_request(fresh=wants_fresh(cache_control)), patient=not preferences.seconds, claim=claim
+    )
+    _note_id(accepted.extraction)
+    if accepted.answer is not None:
+        return respond(accepted.answer, replayed=True, more=preferences.applied(unfinished=False))
+    extraction = await answered_or_sent_away(services, request, accepted.extraction, preferences.seconds)
+    applied = preferences.applied(unfinished=not has_ended(extraction))
+    if not has_ended(extraction):
+        return await _unfinished(services, extraction, applied | replayed_header(replayed=accepted.replayed))
+    answer = own = final_answer(extraction, request.scope["path"])
+    if claim is not None:
+        answer = await keep(services, extraction, claim, own)
+    return respond(answer, replayed=accepted.replayed or answer != own, more=applied)
+
+
+async def _unfinished(services: ApiServices, extraction: Extraction, headers: dict[str, str]) -> Response[Any]:
+    status = await status_of(services, extraction)
+    left = SHORTEST_RETRY_SECONDS
+    if status.estimated_completion is not None:
+        left = math.ceil((status.estimated_completion - services.clock.now()).total_seconds())
+    retry_after = min(max(left, SHORTEST_RETRY_SECONDS), LONGEST_RETRY_SECONDS)
+    own = {"Location": extraction_path(extraction.id), "Retry-After": str(retry_after)}
+    return Response(StatusAnswer.of(status), status_code=202, headers=own | headers)
+
+
+def _note_id(extraction: Extraction) -> None:
+    """For logs, and for the problem document of whatever fails from here on."""
+    if context := CURRENT.get():
+        context.extraction_id = extraction.id
+
+
+async def _require_sensible(
+    services: ApiServices, owner: str, body: ExtractionBody, claim: IdempotencyClaim | None
+) -> None:
+    """Raises InvalidRequest for what no schema can say, unless the request was taken in before: a day may be over."""
+    faults = _faults(body, services.clock)
+    if faults and not (claim is not None and await is_known(services, owner, claim)):
+        raise InvalidRequest("The request's body is invalid.", errors=faults)
+
+
+def _faults(body: ExtractionBody, clock: Clock) -> list[FieldError]:
+    errors: list[FieldError] = []
+    if len(body.feature_description.strip()) < MINIMUM_DESCRIPTION:
+        errors.append(FieldError("feature_description", "must have at least 5 characters that are not space"))
+    if "\0" in body.feature_description:
+        errors.append(FieldError("feature_description", "must not contain the null character"))
+    if body.completion_date is not None and body.completion_date < clock.now().date():
+        errors.append(FieldError("completion_date", "must not be in the past (UTC)"))
+    return errors

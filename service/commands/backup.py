@@ -1,0 +1,94 @@
+"""`feature-agent backup`: rows and files, to a folder or a bucket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import click
+
+from service import __version__
+from service.commands.failures import CommandFailed, InputRefused
+from service.commands.running import print_json, settings_or_refuse
+from service.features.errors import FeatureAgentError
+from service.features.ports import Artifacts
+from service.resources.storage import Storage, open_storage
+from service.settings import Settings
+from service.store.artifacts import open_artifacts
+from service.store.backup import BackupFailed, BackupRefused, Manifest, back_up
+from service.store.embedded import EmbeddedUnavailable
+
+T = TypeVar("T")
+
+
+@click.command()
+@click.argument("url", metavar="URL")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def backup(url: str, *, as_json: bool) -> None:
+    """Back the database and all its files up to URL, while the service runs.
+
+    URL is a place that has no backup yet: file:///folder, a path, s3://bucket/prefix, gs://… or az://…. It gets the
+    rows as they are at one instant, every file that they refer to, and a manifest with the SHA-256 of each.
+    """
+    target = open_backup(url)
+
+    async def work(storage: Storage) -> Manifest:
+        now = storage.clock.now()
+        return await back_up(storage.database, storage.artifacts, target, release=__version__, now=now)
+
+    manifest = with_unmigrated(work)
+    tell("Backed up", manifest, as_json=as_json)
+    if manifest.missing:
+        raise CommandFailed(
+            f"{len(manifest.missing)} files that rows refer to are lost, and so not in the backup; "
+            f"its manifest names them, the first is {manifest.missing[0]}"
+        )
+
+
+def open_backup(url: str) -> Artifacts:
+    """The place of a backup; an address that cannot be used ends the command with exit status 2."""
+    if url.startswith("memory:"):
+        raise InputRefused("a backup needs a place that outlives the command: a folder, s3://, gs:// or az://")
+    try:
+        return open_artifacts(url)
+    except ValueError as error:
+        raise InputRefused(str(error)) from None
+    except OSError as error:
+        raise InputRefused(f"the folder cannot be made: {error.strerror}") from None
+
+
+def with_unmigrated(work: Callable[[Storage], Awaitable[T]]) -> T:
+    """Open the stores with the schema as it is, do the work, close; errors end the command with one line."""
+    settings = settings_or_refuse()
+    try:
+        return asyncio.run(_with_unmigrated(settings, work))
+    except (BackupRefused, ValueError) as error:
+        raise InputRefused(str(error)) from None
+    except (BackupFailed, FeatureAgentError, EmbeddedUnavailable) as error:
+        raise CommandFailed(str(error)) from None
+
+
+async def _with_unmigrated(settings: Settings, work: Callable[[Storage], Awaitable[T]]) -> T:
+    storage = open_storage(settings)
+    try:
+        return await work(storage)
+    finally:
+        await storage.close()
+
+
+def tell(done: str, manifest: Manifest, *, as_json: bool) -> None:
+    """Say what a backup holds, in counts."""
+    facts = {
+        "release": manifest.release,
+        "revision": manifest.revision,
+        "created_at": manifest.created_at,
+        "rows": manifest.rows,
+        "artifacts": len(manifest.artifacts),
+        "bytes": manifest.dump.size_bytes + sum(copy.size_bytes for copy in manifest.artifacts),
+    }
+    if as_json:
+        print_json(facts)
+        return
+    rows = ", ".join(f"{count:,} {table.replace('_', ' ')}" for table, count in manifest.rows.items())
+    click.echo(f"{done} {rows}, and {facts['artifacts']:,} files: {facts['bytes']:,} bytes.")

@@ -1,0 +1,42 @@
+"""The queue's entrance: a job is stored in the transaction of the row that it is for."""
+
+from __future__ import annotations
+
+import json
+
+from opentelemetry.trace import TracerProvider
+
+from service.features.model import Extraction
+from service.features.ports import UnitOfWork
+from service.jobs.statements import ENQUEUE
+from service.jobs.tracing import JobSpans
+from service.store.failures import database_errors
+from service.store.unit_of_work import SqlUnitOfWork
+
+
+class ProcrastinateQueue:
+    """Implements `ports.JobQueue` with a queue for each lane.
+
+    A principal's extractions take turns with those of others, however many it asks for at once. A job carries the
+    extraction's id and the trace context, nothing else.
+    """
+
+    def __init__(self, tracer_provider: TracerProvider) -> None:
+        self._spans = JobSpans(tracer_provider)
+
+    async def enqueue(self, work: UnitOfWork, extraction: Extraction, *, delay: float = 0.0) -> None:
+        """Have the extraction run, `delay` seconds from now at the earliest; a job of it that waits already will do."""
+        if not isinstance(work, SqlUnitOfWork):
+            raise TypeError(type(work).__name__)
+        with self._spans.enqueuing(extraction.id, extraction.lane) as carried, database_errors():
+            await work.connection.exec_driver_sql(
+                ENQUEUE,
+                {
+                    "id": extraction.id,
+                    "owner": extraction.owner,
+                    "created_at": extraction.created_at,
+                    "queue": extraction.lane,
+                    "args": json.dumps({"extraction_id": extraction.id, **carried}),
+                    "delay": delay,
+                },
+            )

@@ -1,0 +1,101 @@
+"""Looks for work that nobody does: jobs of dead workers, jobs that a worker never got, extractions without a job."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+import structlog
+from procrastinate.exceptions import ConnectorException
+
+from service.features.events import JobAttempted
+from service.features.ports import Observer
+from service.jobs.manager import PATIENCE_SECONDS, FencedManager
+from service.jobs.statements import CLEAN, DOING, PRUNE, RESCUE, STRANDED
+
+DEAD_SECONDS = 8.0
+"""A worker that has been silent for so long, four heartbeats, is dead."""
+RESCUE_SECONDS = 2.0
+STRANDED_SECONDS = 10.0
+"""An extraction so old without a job has been left by something unforeseen; looked for as often."""
+FORGOTTEN_SECONDS = 60.0
+"""Dead workers are deleted then: their jobs have long been put back."""
+KEPT_SECONDS = 86_400.0
+"""Jobs of a kind that no worker knows are kept for a day, to be looked at."""
+
+_LOGGER: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
+
+
+class Rescuer:
+    """Puts back what was left; any number of them at once do no more than one."""
+
+    def __init__(
+        self,
+        manager: FencedManager,
+        observer: Observer,
+        *,
+        dead_seconds: float = DEAD_SECONDS,
+        stranded_seconds: float = STRANDED_SECONDS,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._manager = manager
+        self._observer = observer
+        self._dead_seconds = dead_seconds
+        self._stranded_seconds = stranded_seconds
+        self._timer = timer
+        self._lost: dict[int, float] = {}
+
+    async def keep_looking(self) -> None:
+        """Look for ever."""
+        seldom = round(STRANDED_SECONDS / RESCUE_SECONDS)
+        for look in count():
+            try:
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    await self.rescue()
+                    if look % seldom == 0:
+                        await self.pick_up_stranded()
+                        await self.tidy()
+            except (ConnectorException, TimeoutError) as fault:
+                self._manager.note_away(fault)
+            except Exception:
+                _LOGGER.exception("the rescue of jobs failed")
+            await asyncio.sleep(RESCUE_SECONDS)
+
+    async def rescue(self) -> int:
+        """Put the jobs of dead workers back, and give how many there were. Raises ConnectorException."""
+        rows = await self._ask(RESCUE, dead_seconds=self._dead_seconds, lost=await self._never_got())
+        for row in rows:
+            if row["crashed"]:
+                self._observer.record(JobAttempted(row["extraction_id"], "crashed"))
+            _LOGGER.warning("a job that its worker left is put back", extraction_id=row["extraction_id"])
+        return len(rows)
+
+    async def pick_up_stranded(self) -> int:
+        """Enqueue what waits or runs without a job, and give how many there were. Raises ConnectorException."""
+        rows = await self._ask(STRANDED, stranded_seconds=self._stranded_seconds)
+        for row in rows:
+            _LOGGER.warning("an extraction without a job gets one", extraction_id=row["extraction_id"])
+        return len(rows)
+
+    async def tidy(self) -> None:
+        """Delete what is left of dead workers and of jobs that came to nothing. Raises ConnectorException."""
+        connector = self._manager.connector
+        await connector.execute_query_async(PRUNE, seconds=FORGOTTEN_SECONDS)
+        await connector.execute_query_async(CLEAN, seconds=KEPT_SECONDS)
+
+    async def _never_got(self) -> list[int]:
+        """Jobs that the database believes this process to have, and that it has not had for a while.
+
+        Their answer was lost with a connection, on the way here or back.
+        """
+        rows = await self._ask(DOING, workers=list(self._manager.workers))
+        now = self._timer()
+        unheld = {int(row["id"]) for row in rows} - self._manager.held
+        self._lost = {job: self._lost.get(job, now) for job in unheld}
+        return [job for job, since in self._lost.items() if now - since >= self._dead_seconds]
+
+    async def _ask(self, statement: Any, **values: Any) -> list[dict[str, Any]]:
+        return await self._manager.connector.execute_query_all_async(statement, **values)

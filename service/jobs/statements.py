@@ -1,0 +1,152 @@
+"""What is said to the tables of the pinned Procrastinate beyond what it says itself.
+
+A job's `lock` and `queueing_lock` are the id of its extraction: of one extraction at most one job runs, at most one
+waits. A job that is put back is deleted and made anew in one statement, because one may wait in its place already, and
+because only a new job wakes the workers.
+"""
+
+from __future__ import annotations
+
+TASK = "extract_features"
+MOST_AHEAD = 10_000
+"""Beyond so many of one principal's extractions, one more makes no difference."""
+
+_HEAD = """coalesce((
+        SELECT job.priority FROM procrastinate_jobs AS job
+        WHERE job.status = 'todo' AND job.queue_name = {queue}
+          AND (job.scheduled_at IS NULL OR job.scheduled_at <= clock_timestamp())
+        ORDER BY job.priority DESC, job.id LIMIT 1
+    ), 0)"""
+"""Priority of the job that is next in a queue."""
+
+_UNLESS_WAITING = "ON CONFLICT (queueing_lock) WHERE status = 'todo' DO NOTHING"
+
+ENQUEUE = f"""
+WITH ahead AS (
+    SELECT count(*) AS jobs FROM (
+        SELECT FROM extractions
+        WHERE owner = %(owner)s AND lane = %(queue)s::text AND status IN ('queued', 'processing')
+          AND (created_at, id) < (%(created_at)s, %(id)s::text)
+        LIMIT {MOST_AHEAD}
+    ) AS counted
+)
+INSERT INTO procrastinate_jobs (queue_name, task_name, priority, lock, queueing_lock, args, scheduled_at)
+SELECT %(queue)s::text, '{TASK}', greatest({_HEAD.format(queue="%(queue)s::text")} - ahead.jobs, -2147483648),
+    %(id)s::text, %(id)s::text, %(args)s::jsonb,
+    CASE WHEN %(delay)s::float8 > 0 THEN clock_timestamp() + make_interval(secs => %(delay)s::float8) END
+FROM ahead
+{_UNLESS_WAITING}
+"""  # noqa: S608 -- constants of this module; values are parameters
+"""Start-time fair queueing: a principal's n-th waiting extraction comes n places after the one that is next now."""
+
+FETCH = """
+WITH next AS (
+    SELECT job.id FROM procrastinate_jobs AS job
+    WHERE job.status = 'todo' AND job.queue_name = ANY(%(queues)s::text[])
+      AND (job.scheduled_at IS NULL OR job.scheduled_at <= clock_timestamp())
+      AND NOT EXISTS (SELECT FROM procrastinate_jobs AS other WHERE other.lock = job.lock AND other.status = 'doing')
+    ORDER BY job.priority DESC, job.id LIMIT 1
+    FOR UPDATE OF job SKIP LOCKED
+)
+UPDATE procrastinate_jobs AS job SET status = 'doing', worker_id = %(worker_id)s FROM next WHERE job.id = next.id
+RETURNING job.*
+"""
+"""Procrastinate's own also looks for other waiting jobs of the same lock, of which there are none here, and without an
+index: with 10 000 waiting and no fresh statistics it took more than five seconds, and this takes milliseconds."""
+
+_PUT_BACK = f"""
+INSERT INTO procrastinate_jobs (queue_name, task_name, priority, lock, queueing_lock, args, attempts, scheduled_at)
+SELECT queue_name, task_name, priority, lock, queueing_lock, args, attempts + 1, {{due}} FROM gone
+{_UNLESS_WAITING}
+"""  # noqa: S608 -- likewise
+
+_OWN = "id = %(job_id)s AND worker_id = %(worker_id)s AND status = 'doing'"
+"""The fence: a worker that was taken for dead finds its job gone, or another's."""
+
+DELETE_OWN = f"DELETE FROM procrastinate_jobs WHERE {_OWN}"  # noqa: S608 -- likewise
+END_OWN = f"UPDATE procrastinate_jobs SET status = %(status)s, attempts = attempts + 1 WHERE {_OWN}"  # noqa: S608 -- likewise
+PUT_OWN_BACK = (
+    f"WITH gone AS (DELETE FROM procrastinate_jobs WHERE {_OWN} RETURNING *)"  # noqa: S608 -- likewise
+    + _PUT_BACK.format(due="%(retry_at)s")
+)
+
+BEAT = """
+INSERT INTO procrastinate_workers (id, last_heartbeat) OVERRIDING SYSTEM VALUE
+SELECT worker, clock_timestamp() FROM unnest(%(workers)s::bigint[]) AS worker
+ON CONFLICT (id) DO UPDATE SET last_heartbeat = excluded.last_heartbeat
+"""
+"""A worker that was taken for dead, and is not, is known again under its id."""
+
+DOING = "SELECT id FROM procrastinate_jobs WHERE status = 'doing' AND worker_id = ANY(%(workers)s::bigint[])"
+
+RESCUE = (
+    """
+WITH dead AS (
+    SELECT job.id FROM procrastinate_jobs AS job LEFT JOIN procrastinate_workers AS worker ON worker.id = job.worker_id
+    WHERE job.status = 'doing' AND (
+        worker.id IS NULL
+        OR worker.last_heartbeat < clock_timestamp() - make_interval(secs => %(dead_seconds)s::float8)
+        OR job.id = ANY(%(lost)s::bigint[])
+    )
+    FOR UPDATE OF job SKIP LOCKED
+), gone AS (
+    DELETE FROM procrastinate_jobs AS job USING dead WHERE job.id = dead.id RETURNING job.*
+), back AS ("""  # noqa: S608 -- likewise
+    + _PUT_BACK.format(due="NULL")
+    + """)
+SELECT gone.lock AS extraction_id, coalesce(extractions.status = 'processing', false) AS crashed
+FROM gone LEFT JOIN extractions ON extractions.id = gone.lock
+"""
+)
+"""Gives each job that was put back, and whether an attempt ended with its worker."""
+
+STRANDED = f"""
+INSERT INTO procrastinate_jobs (queue_name, task_name, priority, lock, queueing_lock, args)
+SELECT lane, '{TASK}', {_HEAD.format(queue="found.lane")}, id, id, jsonb_build_object('extraction_id', id)
+FROM (
+    SELECT id, lane FROM extractions
+    WHERE status IN ('queued', 'processing')
+      AND created_at < clock_timestamp() - make_interval(secs => %(stranded_seconds)s::float8)
+      AND NOT EXISTS (
+        SELECT FROM procrastinate_jobs AS job
+        WHERE job.lock = extractions.id AND job.status IN ('todo', 'doing')
+      )
+    ORDER BY created_at LIMIT 1000
+    FOR UPDATE SKIP LOCKED
+) AS found
+{_UNLESS_WAITING}
+RETURNING lock AS extraction_id
+"""  # noqa: S608 -- likewise
+"""One snapshot sees rows and jobs together, and both change together, so whatever has no job in it is stranded."""
+
+PRUNE = """
+DELETE FROM procrastinate_workers
+WHERE last_heartbeat < clock_timestamp() - make_interval(secs => %(seconds)s::float8)
+"""
+
+CLEAN = """
+DELETE FROM procrastinate_jobs AS job
+WHERE status NOT IN ('todo', 'doing') AND NOT EXISTS (
+    SELECT FROM procrastinate_events AS event
+    WHERE event.job_id = job.id AND event.at > clock_timestamp() - make_interval(secs => %(seconds)s::float8)
+)
+"""
+
+MEASURE = """
+WITH live AS (
+    SELECT id, status, scheduled_at, status = 'todo' AND coalesce(scheduled_at, '-infinity') <= clock_timestamp() AS due
+    FROM procrastinate_jobs WHERE status IN ('todo', 'doing')
+), first AS (
+    SELECT min(id) FILTER (WHERE due AND scheduled_at IS NULL) AS id,
+        min(scheduled_at) FILTER (WHERE due) AS scheduled_at,
+        count(*) FILTER (WHERE due) AS queued,
+        count(*) FILTER (WHERE status = 'todo' AND NOT due) AS scheduled,
+        count(*) FILTER (WHERE status = 'doing') AS running
+    FROM live
+)
+SELECT queued, scheduled, running, coalesce(extract(epoch FROM clock_timestamp() - least(first.scheduled_at, (
+        SELECT min(event.at) FROM procrastinate_events AS event WHERE event.job_id = first.id
+    ))), 0)::float8 AS oldest_seconds
+FROM first
+"""
+"""Jobs by state, and since when the first of those that could run waits."""

@@ -1,0 +1,63 @@
+"""The job queue of one process: its entrance, what runs jobs when this process does, and what measures it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from opentelemetry.trace import NoOpTracerProvider
+
+from service.features.extract import AcceptExtraction, Pipeline
+from service.features.ports import Engine, Planner
+from service.features.run import RunExtraction
+from service.jobs.monitor import QueueMonitor
+from service.jobs.queue import ProcrastinateQueue
+from service.jobs.worker import JobWorker
+from service.resources.storage import Storage, new_id
+from service.resources.telemetry import Telemetry
+
+
+@dataclass(frozen=True, slots=True)
+class Jobs:
+    """The use cases around the queue."""
+
+    accept: AcceptExtraction
+    monitor: QueueMonitor
+    worker: JobWorker | None
+
+
+def open_jobs(storage: Storage, telemetry: Telemetry, *, planner: Planner, engine: Engine, working: bool) -> Jobs:
+    """The queue on the given stores; with a worker when this process is `working`. Connects to nothing yet."""
+    queue = ProcrastinateQueue(telemetry.tracing.provider)
+    accept = AcceptExtraction(
+        store=storage.store, queue=queue, clock=storage.clock, new_id=new_id, observer=telemetry.observer
+    )
+    monitor = QueueMonitor(storage.database.store, telemetry.observer)
+    if not working:
+        return Jobs(accept, monitor, None)
+    pipeline = Pipeline(store=storage.store, planner=planner, engine=engine, observer=telemetry.observer)
+    run = RunExtraction(
+        pipeline,
+        store=storage.store,
+        queue=queue,
+        artifacts=storage.artifacts,
+        observer=telemetry.observer,
+        clock=storage.clock,
+        seconds=storage.settings.extraction_timeout_seconds,
+    )
+    return Jobs(accept, monitor, _worker(run, storage, telemetry))
+
+
+def open_queue() -> ProcrastinateQueue:
+    """The queue's entrance for a command, which has no telemetry."""
+    return ProcrastinateQueue(NoOpTracerProvider())
+
+
+def _worker(run: RunExtraction, storage: Storage, telemetry: Telemetry) -> JobWorker:
+    return JobWorker(
+        run,
+        database_url=storage.database_url,
+        observer=telemetry.observer,
+        tracer_provider=telemetry.tracing.provider,
+        concurrency=storage.settings.worker_concurrency,
+        grace_seconds=storage.settings.worker_grace_seconds,
+    )

@@ -1,0 +1,116 @@
+"""PostgreSQL's own client programs, run without a secret on their command lines."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from psycopg.pq import Conninfo
+
+from service.store.embedded import EmbeddedUnavailable, embedded_programs
+
+CHUNK_BYTES = 2**20
+_VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
+_INHERITED = re.compile(r"PG[A-Z]+|PATH|HOME|LD_LIBRARY_PATH")
+
+
+class ProgramsMissing(Exception):
+    """The machine has no programs that fit the server; the message says what to do."""
+
+
+class ProgramFailed(Exception):
+    """A program did not do what was asked; the message is one plain line."""
+
+
+def find_programs(names: Sequence[str], *, major: int) -> Path:
+    """The folder of PostgreSQL's programs of that release or a newer one: those on the PATH, or the embedded server's.
+
+    Raises ProgramsMissing.
+    """
+    old: list[int] = []
+    for folder in _folders(names[0]):
+        found = _major(folder / names[0]) if all((folder / name).is_file() for name in names) else None
+        if found is not None and found >= major:
+            return folder
+        old += [] if found is None else [found]
+    why = f"only those of PostgreSQL {max(old)} are here" if old else "they are not on the PATH"
+    raise ProgramsMissing(f"{' and '.join(names)} of PostgreSQL {major} or newer are needed, and {why}: install them.")
+
+
+def connection_environment(arguments: Mapping[str, Any]) -> dict[str, str]:
+    """What programs connect with: psycopg's arguments under libpq's variable names.
+
+    Those that libpq has no variable for, such as `keepalives_idle`, are left out.
+    """
+    variables = {option.keyword.decode(): option.envvar for option in Conninfo.get_defaults()}
+    inherited = {name: value for name, value in os.environ.items() if _INHERITED.fullmatch(name)}
+    chosen = {
+        variable.decode(): str(value)
+        for keyword, value in arguments.items()
+        if value is not None and (variable := variables.get(keyword))
+    }
+    return {**inherited, **chosen, "LC_ALL": "C"}
+
+
+async def run(program: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> str:
+    """What a program prints. Raises ProgramFailed."""
+    return b"".join([chunk async for chunk in output(program, arguments, environment)]).decode()
+
+
+async def output(program: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> AsyncGenerator[bytes]:
+    """What a program prints, in chunks. Raises ProgramFailed at its end when that was a bad one."""
+    with tempfile.TemporaryFile() as complaints:
+        process = await asyncio.create_subprocess_exec(
+            program,
+            *arguments,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            limit=CHUNK_BYTES,
+        )
+        assert process.stdout is not None  # noqa: S101 -- it was asked for
+        try:
+            while chunk := await process.stdout.read(CHUNK_BYTES):
+                yield chunk
+            if await process.wait():
+                raise ProgramFailed(f"{program.name} failed: {_complaint(complaints)}")
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+
+def _folders(name: str) -> list[Path]:
+    on_path = shutil.which(name)
+    folders = [] if on_path is None else [Path(on_path).parent]
+    try:
+        return [*folders, embedded_programs()]
+    except EmbeddedUnavailable:
+        return folders
+
+
+def _major(program: Path) -> int | None:
+    try:
+        told = subprocess.run(  # noqa: S603 -- a program of the machine's administrator or of the installed package
+            [program, "--version"], capture_output=True, check=True, text=True, timeout=10
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    found = _VERSION.search(told)
+    return int(found[1]) if found else None
+
+
+def _complaint(log: IO[bytes]) -> str:
+    """The first line that calls itself an error: what follows may quote a row."""
+    log.seek(0)
+    lines = log.read(CHUNK_BYTES).decode(errors="replace").splitlines()
+    grave = [line for line in lines if "error:" in line or "ERROR:" in line or "FATAL:" in line]
+    return (grave or lines or ["it gave no reason"])[0].strip()

@@ -1,0 +1,265 @@
+"""How long `POST /extract-features` waits for the end, and what it answers when that does not come in time."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable
+from datetime import date, timedelta
+
+import pytest
+from msgspec.structs import replace
+
+from service.api.preferences import read_preferences
+from service.features.errors import ModelUnavailable
+from service.features.model import Extraction
+from tests.api.conftest import CONFIG, World, calling, extract, until
+from tests.api.doubles import NOW, Gate
+
+LONG = dataclasses.replace(CONFIG, sync_wait_seconds=300)
+SHORT = dataclasses.replace(CONFIG, sync_wait_seconds=0.05)
+
+
+def only(world: World) -> Extraction:
+    """The one extraction that there is."""
+    (row,) = world.store.extractions.rows.values()
+    return row
+
+
+@pytest.mark.parametrize(
+    ("lines", "seconds", "finished", "unfinished"),
+    [
+        ([], 25, None, None),
+        (["respond-async"], 0, None, "respond-async"),
+        (["Respond-Async; please"], 0, None, "respond-async"),
+        (["wait=7"], 7, "wait=7", "wait=7"),
+        (["WAIT = 7"], 7, "wait=7", "wait=7"),
+        (['wait="7"'], 7, "wait=7", "wait=7"),
+        (["wait=0"], 0, "wait=0", "wait=0"),
+        (["wait=1000"], 25, "wait=25", "wait=25"),
+        (["wait=3, wait=9"], 3, "wait=3", "wait=3"),
+        (["respond-async", "wait=5"], 5, "wait=5", "respond-async, wait=5"),
+        (['foo="a, wait=1; b", wait=5;x=y'], 5, "wait=5", "wait=5"),
+        (["wait=-1"], 25, None, None),
+        (["wait=1.5"], 25, None, None),
+        (["wait=٣"], 25, None, None),
+        (["wait"], 25, None, None),
+        (["wait=" + "9" * 5000], 25, None, None),
+        (['"', "=", ",,", "return=minimal", 'handling="lenient'], 25, None, None),
+    ],
+)
+def test_preferences_are_read(lines: list[str], seconds: float, finished: str | None, unfinished: str | None) -> None:
+    """RFC 7240: the first of a name counts, parameters and case do not, and what is not understood is ignored."""
+    preferences = read_preferences(lines, 25)
+
+    assert preferences.seconds == seconds
+    assert preferences.applied(unfinished=False).get("Preference-Applied") == finished
+    assert preferences.applied(unfinished=True).get("Preference-Applied") == unfinished
+
+
+@pytest.mark.parametrize(
+    ("prefer", "applied"), [("respond-async", "respond-async"), ("wait=0", "wait=0"), ("respond-async, wait=0", None)]
+)
+async def test_who_does_not_wait_is_sent_to_look_for_himself(
+    serve: Callable[..., World], prefer: str, applied: str | None
+) -> None:
+    """202 at once, with the place, the time to come again and the status; nobody waits, so failures are tried again."""
+    world = serve(config=LONG)
+    world.queue.held = True
+    async with calling(world) as client:
+        answer = await extract(client, {"Prefer": prefer})
+        status = await client.get(f"{answer.headers['location']}/status")
+
+    row = only(world)
+    assert answer.status_code == 202, answer.text
+    assert answer.headers["location"] == f"/api/v1/extraction/{row.id}"
+    assert answer.headers["preference-applied"] == (applied or prefer)
+    assert 1 <= int(answer.headers["retry-after"]) <= 30
+    assert answer.json()["data"] == status.json()["data"]
+    assert answer.json()["data"]["status"] == "queued"
+    assert (row.patient, row.version) == (True, 0)
+
+
+async def test_what_is_not_done_in_time_goes_on(serve: Callable[..., World]) -> None:
+    """After the longest wait the answer is 202, and the extraction is done all the same."""
+    world = serve(config=SHORT)
+    world.planner.gate = Gate()
+    async with calling(world) as client:
+        answer = await extract(client)
+        assert answer.status_code == 202, answer.text
+        assert only(world).patient
+        world.planner.gate.set()
+        while (await client.get(f"{answer.headers['location']}/status")).json()["data"]["status"] != "completed":
+            pass
+        whole = (await client.get(answer.headers["location"])).json()["data"]
+
+    assert len(whole["features"]) == 2
+    assert "preference-applied" not in answer.headers
+
+
+async def test_a_result_is_answered_when_it_is_there(serve: Callable[..., World]) -> None:
+    """However long the client would wait, it is answered with the end, also when no notice tells of it."""
+    for deaf in (False, True):
+        world = serve(config=LONG)
+        world.planner.gate = Gate()
+        world.store.notices.deaf = deaf
+        async with calling(world) as client:
+            asking = asyncio.create_task(extract(client, {"Prefer": "wait=200"}))
+            await asyncio.to_thread(world.planner.started.wait, 10)
+            world.planner.gate.set()
+            answer = await asking
+
+        assert (answer.status_code, answer.headers["preference-applied"]) == (200, "wait=200")
+        assert world.store.notices.watches == {}
+
+
+async def test_the_row_is_looked_at_when_it_changes_not_all_the_time(serve: Callable[..., World]) -> None:
+    """Two seconds of waiting for nothing take a handful of looks."""
+    world = serve(config=LONG)
+    world.queue.held = True
+    async with calling(world) as client:
+        answer = await extract(client, {"Prefer": "wait=2"})
+
+    assert answer.status_code == 202
+    assert world.store.extractions.looks <= 5
+
+
+async def test_an_end_at_the_last_moment_is_still_answered(
+    serve: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the run ends between the last look and the note that nobody waits, the answer is the result."""
+    world = serve(config=SHORT)
+    world.planner.gate = Gate()
+    extractions = world.store.extractions
+    note = extractions.wait_no_more
+
+    async def late(owner: str, extraction_id: str) -> None:
+        done = replace(finished, id=extraction_id)
+        extractions.rows[extraction_id] = done
+        await note(owner, extraction_id)
+
+    async with calling(world) as client:
+        world.planner.gate.set()
+        finished = extractions.rows[(await extract(client)).json()["data"]["extraction_id"]]
+        world.planner.gate = Gate()
+        monkeypatch.setattr(extractions, "wait_no_more", late)
+        answer = await extract(client)
+        world.planner.gate.set()
+
+    assert answer.status_code == 200
+    assert answer.json()["data"]["extraction_id"] != finished.id
+
+
+async def test_a_stopping_service_sends_its_waiters_away(serve: Callable[..., World]) -> None:
+    """Asked to stop, the service answers 202 to whoever waits; a job that runs is put back to the queue."""
+    world = serve(config=LONG)
+    world.planner.gate = Gate()
+    async with calling(world) as client:
+        asking = asyncio.create_task(extract(client))
+        await asyncio.to_thread(world.planner.started.wait, 10)
+        world.life.draining = True
+        answer = await asking
+    world.stop()
+
+    assert await asyncio.to_thread(world.closed.wait, 10)
+    assert answer.status_code == 202
+    row = only(world)
+    assert (row.status, row.patient, row.attempt, row.failure) == ("queued", True, 1, None)
+    assert world.queue.waiting == [(row.id, 0.0)]
+
+
+async def test_a_failure_that_will_be_tried_again_is_not_waited_for(serve: Callable[..., World]) -> None:
+    """Of an extraction whose caller was sent away, another who waits hears 202 and why its last run failed."""
+    world = serve(config=LONG)
+    world.planner.gate, world.planner.error = Gate(), ModelUnavailable("No model answers.", retry_after=7)
+    key = {"Idempotency-Key": "k"}
+    async with calling(world) as client:
+        first = await extract(client, {"Prefer": "respond-async", **key})
+        await asyncio.to_thread(world.planner.started.wait, 10)
+        asking = asyncio.create_task(extract(client, key))
+        world.planner.gate.set()
+        answer = await asking
+        summary = (await client.get("/api/v1/extractions")).json()["data"]["items"][0]
+
+    row = only(world)
+    assert first.status_code == answer.status_code == 202
+    assert answer.json()["data"]["status"] == "queued"
+    assert answer.json()["data"]["error_message"].endswith("will be tried again: No model answers.")
+    assert summary["error_message"] == answer.json()["data"]["error_message"]
+    assert row.retries == 1
+    assert [(name, delay >= 7) for name, delay in world.queue.waiting] == [(row.id, True)]
+
+
+async def test_a_database_that_is_away_for_a_while_does_not_end_the_wait(
+    serve: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wait outlives the outage, and is answered with the result."""
+    world = serve(config=LONG)
+    rows, pings = world.store.extractions.rows, []
+    ping = world.store.ping
+
+    async def counted() -> None:
+        pings.append(world.store.away)
+        await ping()
+
+    async with calling(world) as client:
+        done = rows.pop((await extract(client)).json()["data"]["extraction_id"])
+        world.queue.held = True
+        asking = asyncio.create_task(extract(client))
+        await until(lambda: len(world.store.notices.watches) == 1)
+        world.store.away = True
+        monkeypatch.setattr(world.store, "ping", counted)
+        await until(lambda: any(pings))
+        world.store.away = False
+        (waiting,) = rows
+        rows[waiting] = replace(done, id=waiting)
+        world.store.notices.tell(waiting)
+        answer = await asking
+
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["data"]["extraction_id"] == waiting
+
+
+async def test_an_unreachable_completion_date_is_refused_at_once(serve: Callable[..., World]) -> None:
+    """By what others took it would come too late: a 422 that says so, and nothing is stored."""
+    world = serve()
+    async with calling(world) as client:
+        identity = (await extract(client)).json()["data"]["extraction_id"]
+        done = world.store.extractions.rows.pop(identity)
+        for number in range(5):
+            took = replace(done, id=f"old-{number}", started_at=NOW - timedelta(hours=13), finished_at=NOW)
+            world.store.extractions.rows[took.id] = took
+        today = await extract(client, completion_date=date(2026, 11, 23).isoformat())
+        tomorrow = await extract(client, completion_date=date(2026, 11, 24).isoformat())
+
+    assert (today.status_code, today.json()["error_code"]) == (422, "completion_date_unreachable")
+    assert [fault["field"] for fault in today.json()["errors"]] == ["completion_date"]
+    assert tomorrow.status_code == 200
+    assert len(world.store.extractions.rows) == 6
+
+
+async def test_the_estimate_comes_from_what_others_took(serve: Callable[..., World]) -> None:
+    """From five measured ones on: the usual time after the start; linear in the progress when it takes longer."""
+    world = serve()
+    rows = world.store.extractions.rows
+    async with calling(world) as client:
+        done = rows.pop((await extract(client)).json()["data"]["extraction_id"])
+        for number in range(5):
+            took = replace(done, id=f"old-{number}", started_at=NOW - timedelta(seconds=20 + number), finished_at=NOW)
+            rows[took.id] = took
+
+        async def estimate(**values: object) -> str | None:
+            rows["one"] = replace(done, id="one", finished_at=None, result=None, **values)
+            answer = await client.get("/api/v1/extraction/one/status")
+            return answer.json()["data"]["estimated_completion"]
+
+        queued = await estimate(status="queued", progress=0, started_at=None)
+        running = await estimate(status="processing", progress=5, started_at=NOW - timedelta(seconds=10))
+        late = await estimate(status="processing", progress=50, started_at=NOW - timedelta(seconds=40))
+        no_idea = await estimate(status="processing", progress=0, started_at=NOW - timedelta(seconds=40))
+        again = await estimate(status="queued", progress=0, started_at=NOW - timedelta(hours=1))
+
+    assert queued == again == "2026-11-23T12:00:22Z"
+    assert running == "2026-11-23T12:00:12Z"
+    assert late == "2026-11-23T12:00:40Z"
+    assert no_idea is None

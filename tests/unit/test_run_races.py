@@ -1,0 +1,253 @@
+"""Workers that fight over one extraction, in any order: nothing is done twice, and what has ended stays as it is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from datetime import timedelta
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from msgspec import Struct
+from msgspec.structs import replace
+
+from service.features.errors import DependencyUnavailable, ExtractionEnded, ModelUnavailable
+from service.features.model import Extraction
+from service.features.ports import AttemptSuperseded
+from tests.api.memory import TERMINAL, MemoryExtractions
+from tests.unit.held_time import NOON, run_held
+from tests.unit.test_run import NEW, World, result_of
+
+WORKERS = st.integers(0, 1)
+
+
+def now(step: Coroutine[Any, Any, Any]) -> Any:
+    """What a coroutine that waits for nothing comes to."""
+    try:
+        step.send(None)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("it waits")
+
+
+class Attempts(RuleBasedStateMachine):
+    """Two workers with an attempt in hand or none, and an owner who cancels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.extractions = MemoryExtractions()
+        now(self.extractions.add(NEW))
+        self.hands: list[Extraction | None] = [None, None]
+        self.seconds = 0
+        self.completed: list[int] = []
+        self.end: Extraction | None = None
+        self.version = 0
+
+    @property
+    def row(self) -> Extraction:
+        """The extraction now."""
+        return self.extractions.rows["x"]
+
+    @rule(worker=WORKERS)
+    def claim(self, worker: int) -> None:
+        """A worker takes the extraction, with whatever it had in hand before forgotten: it crashed."""
+        before = self.row
+        self.hands[worker] = claimed = now(self.extractions.claim("x", NOON + timedelta(seconds=self.seconds)))
+        assert (claimed is None) == (before.status in TERMINAL)
+        if claimed is not None:
+            assert claimed.attempt == before.attempt + 1
+            assert claimed.crashes == before.crashes + (before.status == "processing")
+
+    @rule(worker=WORKERS)
+    def crash(self, worker: int) -> None:
+        """A worker dies without a word."""
+        self.hands[worker] = None
+
+    @rule(worker=WORKERS, progress=st.integers(1, 99))
+    def progress(self, worker: int, progress: int) -> None:
+        """A worker shows how far it is."""
+        self._save(worker, "processing", progress=progress, stage="plan")
+
+    @rule(worker=WORKERS)
+    def complete(self, worker: int) -> None:
+        """A worker is done."""
+        if (held := self.hands[worker]) and self._save(worker, "completed", result=result_of(held), progress=100):
+            self.completed.append(held.attempt)
+
+    @rule(worker=WORKERS)
+    def fail(self, worker: int) -> None:
+        """A worker gives up."""
+        self._save(worker, "failed", failure=ModelUnavailable("None answers.").failure(), progress=100)
+
+    @rule(worker=WORKERS)
+    def hand_back(self, worker: int) -> None:
+        """A worker stops, or wants to try again later."""
+        self._save(worker, "queued", progress=0, stage=None)
+
+    @rule()
+    def cancel(self) -> None:
+        """The owner has enough."""
+        before = self.row
+        try:
+            cancelled = now(self.extractions.cancel("ada", "x", NOON))
+        except ExtractionEnded:
+            assert before.status in TERMINAL
+        else:
+            assert cancelled.status == ("cancelled" if before.status == "queued" else "processing")
+
+    @rule()
+    def wait_no_more(self) -> None:
+        """The caller is sent away."""
+        now(self.extractions.wait_no_more("ada", "x"))
+
+    def _save(self, worker: int, status: Any, **values: Any) -> bool:
+        """Whether the worker's attempt was the one that may write."""
+        held, before = self.hands[worker], self.row
+        if held is None:
+            return False
+        mine = before.attempt == held.attempt and before.status == "processing"
+        try:
+            now(self.extractions.save(replace(held, status=status, **values)))
+        except AttemptSuperseded:
+            assert not mine
+            assert self.row == before
+            return False
+        finally:
+            if status != "processing" or not mine:
+                self.hands[worker] = None
+        assert mine
+        return True
+
+    @invariant()
+    def done_once(self) -> None:
+        """At most one attempt completes, and the row names its artifact."""
+        assert len(self.completed) <= 1
+        if self.row.status == "completed":
+            assert self.row.result is not None
+            assert self.completed == [self.row.attempt]
+            assert self.row.result.artifact_key == f"features/x/{self.row.attempt}.parquet"
+
+    @invariant()
+    def an_end_is_an_end(self) -> None:
+        """Nothing of an ended extraction changes but that nobody waits for it."""
+        if self.end is not None:
+            assert replace(self.row, patient=False, version=0) == self.end
+        elif self.row.status in TERMINAL:
+            self.end = replace(self.row, patient=False, version=0)
+
+    @invariant()
+    def changes_are_counted(self) -> None:
+        """The version never goes back, nor does the number of crashes exceed that of the attempts."""
+        assert self.row.version >= self.version
+        assert self.row.crashes <= self.row.attempt
+        self.version = self.row.version
+
+
+TestAttempts = Attempts.TestCase
+TestAttempts.settings = settings(
+    max_examples=300, stateful_step_count=30, deadline=None, derandomize=True, database=None
+)
+
+
+class Plan(Struct, frozen=True):
+    """What happens to a worker's attempt: when it is begun, how long it runs and how it ends, when it is stopped."""
+
+    begin: float
+    seconds: float
+    fails: bool
+    stop: float | None
+
+
+MOMENTS = st.integers(0, 40).map(lambda steps: steps * 0.125)
+PLANS = st.builds(Plan, MOMENTS, MOMENTS, st.booleans(), st.none() | MOMENTS)
+
+
+@given(
+    plans=st.lists(PLANS, min_size=1, max_size=4),
+    cancel=st.none() | MOMENTS,
+    outage=st.none() | st.tuples(MOMENTS, st.floats(0.125, 30)),
+    lost=st.none() | MOMENTS,
+    patient=st.booleans(),
+)
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+def test_runs_in_any_order_complete_once(
+    plans: list[Plan],
+    cancel: float | None,
+    outage: tuple[float, float] | None,
+    lost: float | None,
+    patient: bool,  # noqa: FBT001 (a state)
+) -> None:
+    """Runs at any times, stopped, cancelled, without the database or its answers: one completes, or one job remains."""
+    run_held(_scene(plans, cancel, outage, lost, patient=patient))
+
+
+async def _scene(
+    plans: list[Plan], cancel: float | None, outage: tuple[float, float] | None, lost: float | None, *, patient: bool
+) -> None:
+    world = World(patient=patient)
+    steps = {
+        number: world.publishes(plan.seconds, ModelUnavailable("None answers.") if plan.fails else None)
+        for number, plan in enumerate(plans)
+    }
+    world.steps = list(steps.values()) + [world.publishes(0.5)] * 10
+    async with asyncio.TaskGroup() as scene:
+        attempts = [scene.create_task(_attempt(world, plan)) for plan in plans]
+        if cancel is not None:
+            scene.create_task(_cancel(world, cancel))
+        if outage is not None:
+            scene.create_task(_outage(world, *outage))
+        if lost is not None:
+            scene.create_task(_lose_a_commit(world, lost))
+    world.store.lost_commits = 0
+    endings = [attempt.result() for attempt in attempts]
+
+    row = world.row
+    assert endings.count("completed") + endings.count("failed") + endings.count("cancelled") <= 1
+    assert world.endings() == [ending for ending in endings if ending in TERMINAL]
+    if row.status == "queued" and row.attempt:
+        assert len(world.queue.waiting) >= 1, "nobody would ever look at it again"
+    published = {row.result.artifact_key} if row.result else set()
+    assert published <= world.artifacts.files.keys()
+
+    last = [await world.run("x") for _ in range(10)]
+    assert world.row.status in TERMINAL
+    assert last[-1] == "gone"
+    completed = [*endings, *last].count("completed")
+    assert completed <= (world.row.status == "completed")
+    assert completed or world.row.status != "completed" or "crashed" in endings
+
+
+async def _attempt(world: World, plan: Plan) -> str:
+    await asyncio.sleep(plan.begin)
+    running = asyncio.create_task(world.run("x"))
+    if plan.stop is not None:
+        await asyncio.wait({running}, timeout=plan.stop)
+        running.cancel()
+    try:
+        return await running
+    except DependencyUnavailable:
+        return "crashed"
+    except asyncio.CancelledError:
+        return "stopped"
+
+
+async def _cancel(world: World, at: float) -> None:
+    await asyncio.sleep(at)
+    try:
+        await world.cancel()
+    except (ExtractionEnded, DependencyUnavailable):
+        return
+
+
+async def _outage(world: World, at: float, seconds: float) -> None:
+    await asyncio.sleep(at)
+    world.store.away = True
+    await asyncio.sleep(seconds)
+    world.store.away = False
+
+
+async def _lose_a_commit(world: World, at: float) -> None:
+    await asyncio.sleep(at)
+    world.store.lost_commits = 1

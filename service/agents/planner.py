@@ -99,9 +99,13 @@ class AgentPlanner:
         await self._resources.aclose()
 
     async def ping(self) -> None:
-        """Raises ModelUnavailable while the model's circuit is not closed; calls nothing, costs nothing."""
-        if self._breaker.state != "closed":
-            raise ModelUnavailable(f"The model {self._name} failed lately.", retry_after=self._breaker.retry_after)
+        """Raises ModelUnavailable while the model is left alone; calls nothing, costs nothing.
+
+        Once a probe may go, the model counts as there again: without traffic nobody would find out that it is.
+        """
+        wait = self._breaker.retry_after
+        if self._breaker.state != "closed" and wait:
+            raise ModelUnavailable(f"The model {self._name} failed lately.", retry_after=wait)
 
     async def propose(self, request: PlanRequest) -> Proposal:
         """Plan the described features.

@@ -14,7 +14,7 @@ from opentelemetry.trace import TracerProvider
 from pydantic import SecretStr
 
 from service.agents.admission import Admission, AdmittedPlanner
-from service.agents.breaker import open_breaker
+from service.agents.breaker import BreakerPolicy, open_breaker
 from service.agents.builtin.model import NAME as BUILTIN
 from service.agents.fallback import FallbackPlanner
 from service.agents.planner import AgentPlanner
@@ -24,6 +24,10 @@ from service.features.deadline import deadline
 from service.features.ports import Observer, Planner, PlanRequest, Proposal, Rehearsal
 from service.resources.storage import Storage
 from service.settings import Settings
+
+
+PROBE_MARGIN_SECONDS = 15.0
+"""How much longer than a planning run a probe's lease lasts, so that no second probe goes while the first runs."""
 
 
 class Planning:
@@ -76,7 +80,12 @@ def open_planning(
             model,
             name=name,
             observer=observer,
-            breaker=open_breaker(name, observer=observer, pool=None if name == BUILTIN else storage.redis_pool),
+            breaker=open_breaker(
+                name,
+                observer=observer,
+                pool=None if name == BUILTIN else storage.redis_pool,
+                policy=BreakerPolicy(probe_seconds=settings.model_timeout_seconds + PROBE_MARGIN_SECONDS),
+            ),
             tracer_provider=tracer_provider,
             timeout=settings.model_timeout_seconds,
             retries=settings.model_output_retries,

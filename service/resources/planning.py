@@ -25,7 +25,6 @@ from service.features.ports import Observer, Planner, PlanRequest, Proposal, Reh
 from service.resources.storage import Storage
 from service.settings import Settings
 
-
 PROBE_MARGIN_SECONDS = 15.0
 """How much longer than a planning run a probe's lease lasts, so that no second probe goes while the first runs."""
 

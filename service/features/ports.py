@@ -189,7 +189,8 @@ class Engine(Protocol):
     ) -> AbstractAsyncContextManager[FeatureTable]:
         """Run the plan and measure each feature; the scratch space is gone on exit.
 
-        Raises ComputeFailed, ComputeOutOfMemory.
+        Raises ComputeFailed, ComputeOutOfMemory, DeadlineExceeded; DatasetNotFound when the dataset was deleted
+        meanwhile.
         """
         ...
 
@@ -214,7 +215,10 @@ class Artifacts(Protocol):
         ...
 
     def local(self, key: str) -> AbstractAsyncContextManager[Path]:
-        """The artifact as a local file (the stored one itself when it is local); read only."""
+        """The artifact as a local file (the stored one itself when it is local), read only.
+
+        Raises FileNotFoundError on entry when there is none.
+        """
         ...
 
     def stream(self, key: str) -> AsyncIterator[bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import duckdb
@@ -15,7 +15,7 @@ from service.engines.dialect import render
 from service.engines.duckdb.evidence import measure
 from service.engines.duckdb.sandbox import Limits, Sandbox, sandbox
 from service.engines.duckdb.statements import Connection
-from service.features.errors import ComputeFailed
+from service.features.errors import ComputeFailed, DatasetNotFound
 from service.features.model import Dataset, FeatureEvidence, FeaturePlan, Profile
 from service.features.operations.compile import COMPUTED, CompiledPlan, compile_plan
 from service.features.operations.sql import template
@@ -51,14 +51,30 @@ async def compute(
 ) -> AsyncGenerator[DuckDBTable]:
     """Compute the plan's features and measure them.
 
-    Raises ComputeFailed, ComputeOutOfMemory, DeadlineExceeded.
+    Raises ComputeFailed, ComputeOutOfMemory, DeadlineExceeded, DatasetNotFound.
     """
     async with (
-        artifacts.local(dataset.artifact_key) as path,
+        dataset_file(artifacts, dataset) as path,
         sandbox(limits, scratch=scratch, readable=[path]) as box,
     ):
         computed = await _traced(box, Order(path, dataset.profile, plan, target))
         yield DuckDBTable(computed.rows, computed.evidence, computed.sql, box, computed.compiled, artifacts)
+
+
+@asynccontextmanager
+async def dataset_file(artifacts: Artifacts, dataset: Dataset) -> AsyncGenerator[Path]:
+    """The dataset's file. Raises DatasetNotFound when the dataset was deleted meanwhile."""
+    async with AsyncExitStack() as stack:
+        try:
+            path = await stack.enter_async_context(artifacts.local(dataset.artifact_key))
+        except FileNotFoundError:
+            raise deleted() from None
+        yield path
+
+
+def deleted() -> DatasetNotFound:
+    """The error for a dataset that was there when its extraction began."""
+    return DatasetNotFound("The dataset was deleted before its features were computed.")
 
 
 class Order(Struct, frozen=True):
@@ -87,7 +103,7 @@ async def _traced(box: Sandbox, order: Order) -> Computed:
         try:
             computed = await box.run(lambda execute: _compute(Connection(execute), order))
         except duckdb.Error as error:
-            raise _failure(error) from None
+            raise _failure(error, order.path) from None
         span.set_attribute("feature_agent.rows", computed.rows)
         return computed
 
@@ -106,5 +122,8 @@ def _write(connection: Connection, compiled: CompiledPlan, names: Sequence[str],
     connection.query(copy)
 
 
-def _failure(error: duckdb.Error) -> ComputeFailed:
+def _failure(error: duckdb.Error, source: Path | None = None) -> ComputeFailed | DatasetNotFound:
+    """What the client is told; a file of a local folder can be deleted between two statements that read it."""
+    if source is not None and not source.exists():
+        return deleted()
     return ComputeFailed(f"The engine could not run the plan ({type(error).__name__}).")

@@ -17,6 +17,7 @@ from pydantic_ai.models.instrumented import InstrumentationSettings
 from pydantic_ai.usage import UsageLimits
 
 from service.agents.breaker import Breaker, open_breaker
+from service.agents.calls import ClosedCalls
 from service.agents.failures import failed, invalid, out_of_time
 from service.agents.measured import MeasuredModel
 from service.agents.output import Answer, Impossible, answer_tools
@@ -141,7 +142,7 @@ class AgentPlanner:
         return result.output
 
     def _persistent_model(self, spending: Spending) -> RetryingModel:
-        measured = MeasuredModel(self._model, self._name, self._observer, spending)
+        measured = MeasuredModel(ClosedCalls(self._model), self._name, self._observer, spending)
         return RetryingModel(measured, self._name, breaker=self._breaker, observer=self._observer, tracer=self._tracer)
 
 

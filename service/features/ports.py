@@ -115,10 +115,18 @@ class Rehearsal(Protocol):
         ...
 
 
+class KeptPlan(Struct, frozen=True):
+    """A plan that is kept for equal requests."""
+
+    proposal: Proposal
+    seconds: float
+    """For how long it may still be served."""
+
+
 class SharedPlans(Protocol):
     """The second level of the plan cache, shared by all processes. It never raises for want of its server."""
 
-    async def get(self, key: str) -> Proposal | None:
+    async def get(self, key: str) -> KeptPlan | None:
         """The plan kept under the key; None when there is none, when it cannot be read, or when the server is away."""
         ...
 

@@ -15,12 +15,14 @@ from sqlglot import exp
 from service.engines.dialect import render
 from service.engines.duckdb.compute import DuckDBTable, compute
 from service.engines.duckdb.ingest import ingest
+from service.engines.duckdb.rehearse import SECONDS as REHEARSAL_SECONDS
+from service.engines.duckdb.rehearse import rehearse
 from service.engines.duckdb.sandbox import Limits, sandbox
-from service.features.deadline import seconds_left
+from service.features.deadline import deadline, seconds_left
 from service.features.errors import ComputeFailed, DeadlineExceeded
 from service.features.model import Dataset, FeaturePlan, MediaType, Profile
 from service.features.operations.sql import template
-from service.features.ports import Artifacts
+from service.features.ports import Artifacts, RehearsedFeature
 
 EXPORTS: dict[MediaType, str] = {
     "text/csv": "COPY (SELECT * FROM READ_PARQUET(:source)) TO :path (FORMAT CSV, HEADER TRUE)",
@@ -60,6 +62,12 @@ class DuckDBEngine:
         ):
             yield table
 
+    async def rehearse(self, dataset: Dataset, plan: FeaturePlan) -> tuple[RehearsedFeature, ...]:
+        """Try the plan on a sample; see `ports.Rehearsal`. Waiting for a turn takes of its few seconds, too."""
+        with deadline(seconds_left(REHEARSAL_SECONDS)):
+            async with self._turn():
+                return await rehearse(self._artifacts, self._limits, self._scratch, dataset, plan)
+
     async def export(self, key: str, media_type: MediaType) -> Path:
         """Render a published Parquet table into a temporary file that the caller removes.
 
@@ -77,8 +85,10 @@ class DuckDBEngine:
     @asynccontextmanager
     async def _turn(self) -> AsyncGenerator[None]:
         """Wait until a sandbox may work; memory is `concurrency` times the limit of one, whatever is asked at once."""
+        seconds = seconds_left(self._limits.seconds)
         try:
-            await asyncio.wait_for(self._turns.acquire(), seconds_left(self._limits.seconds))
+            async with asyncio.timeout(seconds):
+                await self._turns.acquire()
         except TimeoutError:
             raise DeadlineExceeded("Too much is being computed: there was no turn in time.") from None
         try:

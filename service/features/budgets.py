@@ -106,6 +106,7 @@ class BudgetedPlanner:
         for limit in self._limits:
             if limit.of(spent) >= limit.most:
                 return _exceeded(limit, spent, now)
+        for limit in self._limits:
             if limit.of(spent) + under_way * limit.of(self._mean) >= limit.most:
                 return _taken(limit)
         return None
@@ -168,7 +169,7 @@ def _exceeded(limit: _Limit, spent: Spent, now: datetime) -> BudgetExceeded:
 
 def _taken(limit: _Limit) -> BudgetExceeded:
     return BudgetExceeded(
-        f"Your requests that are being planned may take what is left of the day's budget, {limit.shown(limit.most)}; try "
-        "again when they are done.",
+        "Your requests that are being planned may take all that is left of the day's budget, "
+        f"{limit.shown(limit.most)}; try again when they are done.",
         retry_after=BUSY_RETRY_SECONDS,
     )

@@ -22,6 +22,8 @@ from service.features.ports import KeptPlan, Observer, Planner, PlanRequest, Pro
 
 OUT_OF_TIME = (DeadlineExceeded, ModelTimeout, PlanningBusy)
 """What becomes of a planning that had too little time; a request with more of it may yet succeed."""
+WIDE_COLUMNS = 500
+"""The key of a wider dataset's request takes some milliseconds (40 with 5 000 columns): a thread makes it."""
 
 
 class CachedPlanner:
@@ -64,7 +66,7 @@ class CachedPlanner:
 
     async def propose(self, request: PlanRequest) -> Proposal:
         """A kept plan, or a new one. Raises what the planner raises, and DeadlineExceeded for too long a wait."""
-        key = plan_key(request, models=self._models, versions=self._versions)
+        key = await self._key(request)
         if request.fresh:
             self._tell("memory", "bypassed")
             return await self._plan_afresh(key, request)
@@ -73,6 +75,11 @@ class CachedPlanner:
             return kept
         self._tell("memory", "joined" if key in self._flights else "miss")
         return await self._join(key) or await self._lead(key, request)
+
+    async def _key(self, request: PlanRequest) -> str:
+        if len(request.dataset.profile.columns) <= WIDE_COLUMNS:
+            return plan_key(request, models=self._models, versions=self._versions)
+        return await asyncio.to_thread(plan_key, request, models=self._models, versions=self._versions)
 
     async def _join(self, key: str) -> Proposal | None:
         """What becomes of an equal request under way; None when there is none, or none that serves."""

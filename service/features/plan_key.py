@@ -82,10 +82,12 @@ def _words(profile: Profile) -> Iterator[str]:
 
 
 def _fold(text: str) -> str:
-    if not text.isascii():
+    if text.isascii():
+        text = text.lower()  # a profile may hold ten thousands of words, and nearly all of them are such
+    else:
         form = "NFC" if any(map(_means_more, text)) else "NFKC"
         text = unicodedata.normalize(form, unicodedata.normalize(form, text).casefold())
-    return _SPACE.sub(" ", text.casefold())
+    return text if text.isprintable() and "  " not in text else _SPACE.sub(" ", text)
 
 
 def _means_more(character: str) -> bool:

@@ -13,6 +13,7 @@ from typing import Self
 from opentelemetry.trace import TracerProvider
 from pydantic import SecretStr
 
+from service import __version__
 from service.agents.admission import Admission, AdmittedPlanner
 from service.agents.breaker import BreakerPolicy, open_breaker
 from service.agents.builtin.model import NAME as BUILTIN
@@ -24,7 +25,6 @@ from service.agents.tools import planner_tools
 from service.features.budgets import BudgetedPlanner
 from service.features.deadline import deadline
 from service.features.operations.registry import operations_version
-from service.features.operations.types import OPERATIONS_VERSION
 from service.features.plan_cache import CachedPlanner
 from service.features.ports import Observer, Planner, PlanRequest, Proposal, Rehearsal
 from service.resources.storage import Storage
@@ -135,8 +135,14 @@ def _cached(planner: Planner, storage: Storage, models: Sequence[str], observer:
         seconds=settings.plan_cache_seconds,
         entries=settings.plan_cache_entries,
         models=models,
-        versions=(str(OPERATIONS_VERSION), operations_version(), prompt_version()),
+        versions=_versions(settings),
     )
+
+
+def _versions(settings: Settings) -> tuple[str, ...]:
+    """All that plans depend on beside request and model names: rules and tools of the release, prompt, servers."""
+    servers = (settings.openai_base_url or "", settings.fallback_openai_base_url or "")
+    return (__version__, operations_version(), prompt_version(), str(settings.model_temperature), *servers)
 
 
 def _open_model(settings: Settings, name: str) -> Model:

@@ -18,7 +18,7 @@ from pydantic_ai.usage import UsageLimits
 
 from service.agents.breaker import Breaker, open_breaker
 from service.agents.calls import ClosedCalls
-from service.agents.failures import failed, invalid, out_of_time
+from service.agents.failures import failed, invalid, left_alone, out_of_time
 from service.agents.measured import MeasuredModel
 from service.agents.output import Answer, Impossible, answer_tools
 from service.agents.prompts import INSTRUCTIONS, build_request, render
@@ -108,6 +108,10 @@ class AgentPlanner:
         if self._breaker.state != "closed" and wait:
             raise ModelUnavailable(f"The model {self._name} failed lately.", retry_after=wait)
 
+    async def require_capacity(self, request: PlanRequest) -> None:  # noqa: ARG002 - the protocol's signature
+        """Raises ModelUnavailable while the model is left alone for a time that this process knows."""
+        self._require_circuit()
+
     async def propose(self, request: PlanRequest) -> Proposal:
         """Plan the described features.
 
@@ -115,11 +119,18 @@ class AgentPlanner:
         no time to begin with.
         """
         seconds = seconds_left(self._timeout)
+        self._require_circuit()  # here, since entering the agent costs as much as the rest of a refusal
         with deadline(seconds):
             answer = await self._answer(request, seconds)
         if isinstance(answer, Impossible):
             raise _impossible(answer, request.dataset.profile)
         return Proposal(answer, _usage(self._name, request.spending))
+
+    def _require_circuit(self) -> None:
+        """A half-open circuit is not asked for here: only the next call finds out what became of the probe."""
+        wait = self._breaker.retry_after
+        if self._breaker.state == "open" and wait:
+            raise left_alone(self._name, wait)
 
     async def _answer(self, request: PlanRequest, seconds: float) -> Answer:
         run = PlanningRun(request, self._observer, self._rehearsal)

@@ -21,10 +21,9 @@ from stamina import retry_context
 from stamina.instrumentation import set_on_retry_hooks
 
 from service.agents.breaker import Breaker, CircuitOpen, Permit
-from service.agents.failures import RetryReason, failed, trouble_of
+from service.agents.failures import RetryReason, failed, left_alone, trouble_of
 from service.agents.measured import MeasuredModel
 from service.features.deadline import remaining
-from service.features.errors import ModelUnavailable
 from service.features.events import ModelRetried
 from service.features.ports import Observer
 
@@ -86,10 +85,7 @@ class RetryingModel(WrapperModel):
         try:
             return await self._persist(messages, model_settings, model_request_parameters)
         except CircuitOpen as refusal:
-            raise ModelUnavailable(
-                f"The model {self._name} failed lately and is left alone for a while.",
-                retry_after=refusal.retry_after,
-            ) from refusal
+            raise left_alone(self._name, refusal.retry_after) from refusal
         except Exception as error:
             raise failed(self._name, error) from error
 

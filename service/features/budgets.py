@@ -80,6 +80,10 @@ class BudgetedPlanner:
         self._mean = Spent()
         self._charging: set[asyncio.Task[None]] = set()
 
+    async def require_capacity(self, request: PlanRequest) -> None:
+        """Raises what the planner raises; the books are looked at when the request is planned."""
+        await self._planner.require_capacity(request)
+
     async def propose(self, request: PlanRequest) -> Proposal:
         """Plan, and charge what it took. Raises BudgetExceeded, and what the planner raises."""
         principal, now = request.dataset.owner, self._clock.now().astimezone(UTC)

@@ -61,7 +61,8 @@ class ExtractFeatures:
     async def accept(self, owner: str, request: ExtractionRequest) -> Extraction:
         """Store the request as a queued extraction.
 
-        Raises DatasetNotFound, and InvalidRequest when `options` name columns that the dataset does not have.
+        Raises DatasetNotFound; InvalidRequest when `options` name columns that the dataset does not have; and
+        ModelUnavailable when no model could plan it now, so that nothing is stored for what cannot be done.
         """
         context = CURRENT.get()
         extraction = Extraction(
@@ -76,6 +77,7 @@ class ExtractFeatures:
         async with self._store.begin() as work:
             dataset = await work.datasets.get(owner, request.dataset_id)
             _require_columns(request, dataset.profile)
+            await self._planner.require_capacity(_to_plan(request, dataset))
             await work.extractions.add(extraction)
         return extraction
 
@@ -123,9 +125,7 @@ class ExtractFeatures:
             dataset = await self._dataset(extraction)
         with self._observer.stage(extraction.id, "plan"):
             await self._enter(extraction, "plan")
-            proposal = await self._planner.propose(
-                PlanRequest(dataset, request.feature_description, request.options, fresh=request.fresh)
-            )
+            proposal = await self._planner.propose(_to_plan(request, dataset))
         async with AsyncExitStack() as stack:
             with self._observer.stage(extraction.id, "compute"):
                 await self._enter(extraction, "compute")
@@ -179,6 +179,10 @@ class ExtractFeatures:
             )
         )
         return finished
+
+
+def _to_plan(request: ExtractionRequest, dataset: Dataset) -> PlanRequest:
+    return PlanRequest(dataset, request.feature_description, request.options, fresh=request.fresh)
 
 
 def _require_columns(request: ExtractionRequest, profile: Profile) -> None:

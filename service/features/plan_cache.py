@@ -64,6 +64,20 @@ class CachedPlanner:
         self._memory = RecentPlans(entries, timer)
         self._flights: dict[str, _Flight] = {}
 
+    async def require_capacity(self, request: PlanRequest) -> None:
+        """Raises what the planner raises, unless there is a plan to serve."""
+        try:
+            await self._planner.require_capacity(request)
+        except FeatureAgentError:
+            if request.fresh or not await self._has(request):
+                raise
+
+    async def _has(self, request: PlanRequest) -> bool:
+        key = await self._key(request)
+        if self._memory.get(key) is not None:
+            return True
+        return self._shared is not None and await self._shared.get(key) is not None
+
     async def propose(self, request: PlanRequest) -> Proposal:
         """A kept plan, or a new one. Raises what the planner raises, and DeadlineExceeded for too long a wait."""
         key = await self._key(request)

@@ -82,6 +82,14 @@ class Proposal(Struct, frozen=True):
 class Planner(Protocol):
     """Proposes a plan for a sentence; has already put it through `plan.validate`."""
 
+    async def require_capacity(self, request: PlanRequest) -> None:
+        """Raise what `propose` would raise for want of a model or a place, as far as this process knows; else nothing.
+
+        It asks no model, so a request that cannot be planned now is turned away before anything is done for it. Raises
+        ModelUnavailable (PlanningBusy).
+        """
+        ...
+
     async def propose(self, request: PlanRequest) -> Proposal:
         """Plan the described features.
 

@@ -57,6 +57,10 @@ class Planning:
         """Raises ModelUnavailable while the first model is left alone; asks nothing, costs nothing."""
         await self._models.ping()
 
+    async def require_capacity(self, request: PlanRequest) -> None:
+        """Raises ModelUnavailable when nothing could plan the request now."""
+        await self._planner.require_capacity(request)
+
     async def propose(self, request: PlanRequest) -> Proposal:
         """Plan the described features, within the timeout. Raises what `ports.Planner` says."""
         with deadline(self._timeout):

@@ -324,6 +324,9 @@ class ScriptedPlanner:
         self.gate: threading.Event | None = None
         self.started = threading.Event()
 
+    async def require_capacity(self, request: PlanRequest) -> None:
+        """There is always room."""
+
     async def propose(self, request: PlanRequest) -> Proposal:
         """The plan."""
         self.started.set()

@@ -54,6 +54,7 @@ def build_app(runtime: Runtime) -> Litestar:
         cors_origins=settings.cors_origins,
         api_key_header=settings.api_key_header,
         max_upload_bytes=settings.max_upload_bytes,
+        waiting_clients=settings.model_concurrency + settings.model_queue,
         extraction_seconds=settings.extraction_timeout_seconds,
     )
     app = create_api(services, config)

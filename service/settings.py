@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     """How often a plan with faults is sent back to a model."""
     model_concurrency: Annotated[int, Field(ge=1)] = 16
     """Requests of this process that are planned at once."""
-    model_queue: Annotated[int, Field(ge=0)] = 64
+    model_queue: Annotated[int, Field(ge=0)] = 16
     """Requests that may wait for that; beyond it they are refused at once."""
     plan_cache_seconds: Annotated[int, Field(ge=0)] = 3600
     """How long a plan is served again for an equal request; 0 caches nothing."""

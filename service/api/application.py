@@ -16,6 +16,7 @@ from service.api.authentication import Authentication
 from service.api.dataset_routes import delete_dataset, get_dataset, list_datasets, upload_dataset
 from service.api.decoding import MAX_JSON_BYTES, ApiRequest, refuse_unknown_parameters
 from service.api.documentation import get_asset, get_problem_type, list_problem_types, openapi_config
+from service.api.door import Door
 from service.api.extraction_routes import extract_features, get_extraction, get_extraction_status, list_extractions
 from service.api.failures import observe_failures
 from service.api.headers import EXPOSED, finish
@@ -48,7 +49,7 @@ def create_api(services: ApiServices, config: ApiConfig) -> Litestar:
 
     Wrap it in the HTTP observer: that sets the correlation context which answers and problem documents quote.
     """
-    running = RunningExtractions(services.extract)
+    running = RunningExtractions(services.extract, Door(config.waiting_clients, services.observer))
 
     @asynccontextmanager
     async def draining(_: Litestar) -> AsyncGenerator[None]:

@@ -61,7 +61,7 @@ async def extract_features(
     The extraction goes on to its end when the connection is lost; `GET /extractions` finds it.
     """
     wanted = _sensible(data, services.clock, fresh=wants_fresh(cache_control))
-    with deadline(config.extraction_seconds):
+    with running.door.inside(), deadline(config.extraction_seconds):
         accepted = await services.extract.accept(request.user.id, wanted)
         finished = await running.finish(accepted)
     return Response(ExtractionAnswer.of(extraction_view(finished)), headers={"Location": extraction_path(finished.id)})

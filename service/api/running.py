@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from service.api.door import Door
 from service.features.extract import ExtractFeatures
 from service.features.model import Extraction
 
@@ -11,7 +12,9 @@ from service.features.model import Extraction
 class RunningExtractions:
     """Runs accepted extractions in tasks of their own: a client that goes away does not lose its extraction."""
 
-    def __init__(self, extract: ExtractFeatures) -> None:
+    def __init__(self, extract: ExtractFeatures, door: Door) -> None:
+        """`door` is for the clients that wait; what runs on without its client does not count."""
+        self.door = door
         self._extract = extract
         self._tasks: set[asyncio.Task[Extraction]] = set()
 

@@ -128,6 +128,8 @@ class ApiConfig:
     """Origins whose pages may call; `*` for any."""
     api_key_header: str = "X-API-Key"
     max_upload_bytes: int = 100_000_000
+    waiting_clients: int = 1000
+    """Clients that may wait for their extraction at once."""
     extraction_seconds: float = 900.0
     """Deadline of an extraction, from its request on."""
     token_lifetime_seconds: int = 1800

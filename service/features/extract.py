@@ -121,7 +121,6 @@ class ExtractFeatures:
         """Profile, plan, compute, assess, save."""
         request, key = extraction.request, f"features/{extraction.id}.parquet"
         with self._observer.stage(extraction.id, "profile"):
-            await self._enter(extraction, "profile")
             dataset = await self._dataset(extraction)
         with self._observer.stage(extraction.id, "plan"):
             await self._enter(extraction, "plan")

@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from service.api.application import create_api
+from service.api.door import Door
 from service.api.errors import InternalError, MalformedRequest, translate
 from service.api.failures import observe_failures
 from service.api.hosts import AllowedHosts
@@ -270,7 +271,7 @@ async def test_a_cancelled_extraction_is_forgotten() -> None:
     services = world.services()
     await services.upload("ada", "events", "text/csv", _chunks(b"a\n1\n"))
     accepted = await services.extract.accept("ada", ExtractionRequest("events", "click rate"))
-    running = RunningExtractions(services.extract)
+    running = RunningExtractions(services.extract, Door(10, services.observer))
 
     waiting = asyncio.create_task(running.finish(accepted))
     await asyncio.to_thread(world.planner.started.wait, 10)

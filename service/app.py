@@ -56,6 +56,7 @@ def build_app(runtime: Runtime) -> Litestar:
         api_key_header=settings.api_key_header,
         max_upload_bytes=settings.max_upload_bytes,
         sync_wait_seconds=settings.sync_wait_seconds,
+        waiting_clients=settings.model_concurrency + settings.model_queue,
     )
     app = create_api(services, config)
     telemetry.metrics.expect_routes(

@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     """How often a plan with faults is sent back to a model."""
     model_concurrency: Annotated[int, Field(ge=1)] = 16
     """Requests of this process that are planned at once."""
-    model_queue: Annotated[int, Field(ge=0)] = 64
+    model_queue: Annotated[int, Field(ge=0)] = 16
     """Requests that may wait for that; beyond it they are refused at once."""
     plan_cache_seconds: Annotated[int, Field(ge=0)] = 3600
     """How long a plan is served again for an equal request; 0 caches nothing."""
@@ -114,6 +114,8 @@ class Settings(BaseSettings):
     """`duckdb://?memory_mib=1024&threads=2&scratch_mib=20480&timeout_seconds=600&concurrency=4`, each part optional."""
     extraction_timeout_seconds: Annotated[float, Field(gt=0)] = 900.0
     """For one extraction altogether, from its request to its published features."""
+    retention_days: Annotated[int, Field(ge=0)] = 30
+    """Days that ended extractions and their tables are kept; 0 keeps them."""
     sync_wait_seconds: Annotated[float, Field(gt=0, le=300)] = 25.0
     worker_in_api: bool = True
     """Whether `serve` runs extractions as well; otherwise `feature-agent worker` does, in processes of its own."""

@@ -50,6 +50,12 @@ class Admission:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._mean_stay: float | None = None
 
+    def require_place(self) -> None:
+        """Raises PlanningBusy while `place` would, at once, for a full queue."""
+        if self._running >= self._concurrency and len(self._waiting) >= self._queue:
+            self._tell("refused")
+            raise self._busy()
+
     def place(self) -> AbstractAsyncContextManager[None]:
         """A place for the block.
 
@@ -154,6 +160,11 @@ class AdmittedPlanner:
     def __init__(self, planner: Planner, admission: Admission) -> None:
         self._planner = planner
         self._admission = admission
+
+    async def require_capacity(self, request: PlanRequest) -> None:
+        """Raises PlanningBusy while the queue is full, and what the planner raises."""
+        self._admission.require_place()
+        await self._planner.require_capacity(request)
 
     async def propose(self, request: PlanRequest) -> Proposal:
         """Plan when there is a place. Raises PlanningBusy, and what the planner raises."""

@@ -109,6 +109,11 @@ class OwnCircuit:
         asked = asked_seconds(retry_after, self._policy)
         self._circuit = end(self._circuit, self._policy, self._timer(), term, outcome, asked)
 
+    def open(self, seconds: float) -> None:
+        """Take over a circuit that somebody else opened: left alone for so long, then probed."""
+        due = self._timer() + seconds
+        self._circuit = Circuit("open", "", due, self._policy.open_seconds)
+
     def close(self) -> None:
         """Forget everything, because somebody who knows better found the model well."""
         if self._circuit.state != "closed":

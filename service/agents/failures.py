@@ -134,3 +134,8 @@ def invalid(name: str, faults: Iterable[Fault]) -> ModelOutputInvalid:
         f"The model {name} did not propose a valid plan.",
         errors=[FieldError(fault.field, fault.message) for fault in faults][:MAX_FAULTS],
     )
+
+
+def left_alone(name: str, retry_after: float) -> ModelUnavailable:
+    """What is told of a model whose circuit is open."""
+    return ModelUnavailable(f"The model {name} failed lately and is left alone for a while.", retry_after=retry_after)

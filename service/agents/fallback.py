@@ -61,6 +61,18 @@ class FallbackPlanner:
         """Raises ModelUnavailable while the first model's circuit is not closed; calls nothing, costs nothing."""
         await self._planners[0].ping()
 
+    async def require_capacity(self, request: PlanRequest) -> None:
+        """Raises ModelUnavailable while every model is left alone."""
+        failures: list[FeatureAgentError] = []
+        for planner in self._planners:
+            try:
+                await planner.require_capacity(request)
+            except ModelUnavailable as failure:
+                failures.append(failure)
+            else:
+                return
+        raise _soonest(failures)
+
     async def propose(self, request: PlanRequest) -> Proposal:
         """Plan with the first planner that can.
 

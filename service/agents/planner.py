@@ -17,7 +17,8 @@ from pydantic_ai.models.instrumented import InstrumentationSettings
 from pydantic_ai.usage import UsageLimits
 
 from service.agents.breaker import Breaker, open_breaker
-from service.agents.failures import failed, invalid, out_of_time
+from service.agents.calls import ClosedCalls
+from service.agents.failures import failed, invalid, left_alone, out_of_time
 from service.agents.measured import MeasuredModel
 from service.agents.output import Answer, Impossible, answer_tools
 from service.agents.prompts import INSTRUCTIONS, build_request, render
@@ -99,9 +100,17 @@ class AgentPlanner:
         await self._resources.aclose()
 
     async def ping(self) -> None:
-        """Raises ModelUnavailable while the model's circuit is not closed; calls nothing, costs nothing."""
-        if self._breaker.state != "closed":
-            raise ModelUnavailable(f"The model {self._name} failed lately.", retry_after=self._breaker.retry_after)
+        """Raises ModelUnavailable while the model is left alone; calls nothing, costs nothing.
+
+        Once a probe may go, the model counts as there again: without traffic nobody would find out that it is.
+        """
+        wait = self._breaker.retry_after
+        if self._breaker.state != "closed" and wait:
+            raise ModelUnavailable(f"The model {self._name} failed lately.", retry_after=wait)
+
+    async def require_capacity(self, request: PlanRequest) -> None:  # noqa: ARG002 - the protocol's signature
+        """Raises ModelUnavailable while the model is left alone for a time that this process knows."""
+        self._require_circuit()
 
     async def propose(self, request: PlanRequest) -> Proposal:
         """Plan the described features.
@@ -110,11 +119,18 @@ class AgentPlanner:
         no time to begin with.
         """
         seconds = seconds_left(self._timeout)
+        self._require_circuit()  # here, since entering the agent costs as much as the rest of a refusal
         with deadline(seconds):
             answer = await self._answer(request, seconds)
         if isinstance(answer, Impossible):
             raise _impossible(answer, request.dataset.profile)
         return Proposal(answer, _usage(self._name, request.spending))
+
+    def _require_circuit(self) -> None:
+        """A half-open circuit is not asked for here: only the next call finds out what became of the probe."""
+        wait = self._breaker.retry_after
+        if self._breaker.state == "open" and wait:
+            raise left_alone(self._name, wait)
 
     async def _answer(self, request: PlanRequest, seconds: float) -> Answer:
         run = PlanningRun(request, self._observer, self._rehearsal)
@@ -137,7 +153,7 @@ class AgentPlanner:
         return result.output
 
     def _persistent_model(self, spending: Spending) -> RetryingModel:
-        measured = MeasuredModel(self._model, self._name, self._observer, spending)
+        measured = MeasuredModel(ClosedCalls(self._model), self._name, self._observer, spending)
         return RetryingModel(measured, self._name, breaker=self._breaker, observer=self._observer, tracer=self._tracer)
 
 

@@ -101,10 +101,9 @@ def build_model(
         raise ModelConfigurationError(f"{setting}={name!r} needs its provider's SDK: run `{command}`.") from error
     except ValueError as error:
         raise ModelConfigurationError(_unknown(name, setting)) from error
-    except UserError as error:
-        raise ModelConfigurationError(_refused(name, provider_name, setting, error)) from error
-    except Exception as error:  # an SDK's own, such as Google's for missing credentials
-        raise ModelConfigurationError(f"{setting}={name!r} cannot be used: {type(error).__name__}.") from error
+    except Exception as error:  # pydantic-ai's UserError, or an SDK's own, such as for missing credentials
+        raise ModelConfigurationError(_refused(name, provider_name, setting, keys, error)) from error
+    _take_schemas_as_they_are(model, provider_name)
     settings = ModelSettings(temperature=temperature, max_tokens=max_tokens, timeout=timeout, max_retries=0)
     return _Configured(model, settings, client)
 
@@ -139,9 +138,22 @@ def _unknown(name: str, setting: str) -> str:
     )
 
 
-def _refused(name: str, provider: str, setting: str, error: UserError) -> str:
+def _take_schemas_as_they_are(model: Model, provider: str) -> None:
+    """Keep pydantic-ai from rewriting the tools' schemas for OpenAI, three times a run and 11 ms of CPU each time.
+
+    The rewriting is for strict mode, titles and references, none of which our schemas have (`output.json_schema`).
+    """
+    if KEY_SETTINGS.get(provider) == "OPENAI_API_KEY":
+        profile = model.profile.copy()
+        profile["json_schema_transformer"] = None
+        model.profile = profile
+
+
+def _refused(name: str, provider: str, setting: str, keys: Mapping[str, str], error: Exception) -> str:
     """A missing key is by far the commonest reason; the library's own first sentence says what else it was."""
     key = KEY_SETTINGS.get(provider)
-    if key is not None:
+    if key is not None and not keys.get(key):
         return f"{setting}={name!r} needs a key: run `export {key}=…`, or set {setting}={BUILTIN_NAME}."
-    return f"{setting}={name!r} cannot be used: {error.message.split('. ')[0].rstrip('.')}."
+    if isinstance(error, UserError):
+        return f"{setting}={name!r} cannot be used: {error.message.split('. ')[0].rstrip('.')}."
+    return f"{setting}={name!r} cannot be used: {type(error).__name__}."

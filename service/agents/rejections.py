@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, NoReturn
 
 from pydantic_ai import ModelRetry, RunContext
@@ -12,6 +13,7 @@ from pydantic_ai.output import OutputContext
 from pydantic_core import ValidationError
 
 from service.agents.failures import MAX_FAULTS
+from service.agents.fence import encodable, fence, within
 from service.agents.output import Answer, schema_faults
 from service.agents.run import PlanningRun
 from service.features.errors import ModelOutputInvalid
@@ -19,6 +21,8 @@ from service.features.model import FeaturePlan
 from service.features.plan import Fault, validate
 
 NO_CALL = Fault("schema", "", "The answer called neither tool.")
+MAX_FAULT_CHARACTERS = 16_000
+"""Of all faults that are sent back at once."""
 CUT_OFF = {
     "length": "stopped at its token limit (MODEL_MAX_TOKENS) before its answer was whole",
     "content_filter": "refused the request by its content filter",
@@ -75,14 +79,18 @@ def _whole(response: ModelResponse) -> bool:
 
 def _send_back(run: PlanningRun, faults: tuple[Fault, ...]) -> NoReturn:
     run.reject(faults)
-    lines = [f"- {fault.field or 'answer'}: {fault.message}" for fault in faults[:MAX_FAULTS]]
-    raise ModelRetry("The answer was rejected. Mend every fault and answer again:\n" + "\n".join(lines))
+    # As data: a fault quotes column names and the model's own words, which may read like instructions.
+    told = [{"field": fault.field or "answer", "fault": encodable(fault.message)} for fault in faults[:MAX_FAULTS]]
+    raise ModelRetry(
+        "The answer was rejected. Mend every fault and answer again. " + fence(within(told, MAX_FAULT_CHARACTERS))
+    )
 
 
 async def judge(ctx: RunContext[PlanningRun], answer: Answer) -> Answer:
     """Let the domain decide on a decoded plan."""
     if isinstance(answer, FeaturePlan):
-        faults = validate(answer, ctx.deps.profile, ctx.deps.options)
+        # In a thread: a hundred features on thousands of columns take a while.
+        faults = await asyncio.to_thread(validate, answer, ctx.deps.profile, ctx.deps.options)
         if faults:
             _send_back(ctx.deps, faults)
     return answer

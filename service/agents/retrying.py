@@ -21,10 +21,9 @@ from stamina import retry_context
 from stamina.instrumentation import set_on_retry_hooks
 
 from service.agents.breaker import Breaker, CircuitOpen, Permit
-from service.agents.failures import RetryReason, failed, trouble_of
+from service.agents.failures import RetryReason, failed, left_alone, trouble_of
 from service.agents.measured import MeasuredModel
 from service.features.deadline import remaining
-from service.features.errors import ModelUnavailable
 from service.features.events import ModelRetried
 from service.features.ports import Observer
 
@@ -43,7 +42,8 @@ set_on_retry_hooks(())
 class Patience:
     """Says after each failed attempt of one call whether another is worth its wait; stamina asks it."""
 
-    def __init__(self) -> None:
+    def __init__(self, breaker: Breaker) -> None:
+        self._breaker = breaker
         self.reason: RetryReason | None = None
         """Why the last attempt is repeated."""
         self.longest = 0.0
@@ -53,6 +53,8 @@ class Patience:
         """True to wait as usual, seconds to wait as the provider asks, False to give up. A refusal is no attempt."""
         if not isinstance(error, Exception) or isinstance(error, CircuitOpen):
             return False
+        if self._breaker.state == "open":
+            return False  # this failure was one too many: waiting would end in a refusal
         trouble = trouble_of(error)
         self.reason = trouble.reason
         asked = trouble.retry_after or 0.0
@@ -86,15 +88,15 @@ class RetryingModel(WrapperModel):
         try:
             return await self._persist(messages, model_settings, model_request_parameters)
         except CircuitOpen as refusal:
-            raise ModelUnavailable(
-                f"The model {self._name} failed lately and is left alone for a while.",
-                retry_after=refusal.retry_after,
-            ) from refusal
+            raise left_alone(self._name, refusal.retry_after) from refusal
         except Exception as error:
-            raise failed(self._name, error) from error
+            failure = failed(self._name, error)
+            if self._breaker.state == "open":
+                failure.retry_after = max(failure.retry_after or 0.0, self._breaker.retry_after or 0.0)
+            raise failure from error
 
     async def _persist(self, *request: Any) -> ModelResponse:
-        patience = Patience()
+        patience = Patience(self._breaker)
         async for attempt in retry_context(
             patience,
             attempts=ATTEMPTS,

@@ -96,6 +96,10 @@ class SharedBreaker:
         return self._permit(answer.term, self._own.closed_term)
 
     def _admit_alone(self) -> Permit:
+        if not self._alone and self._sight.state != "closed" and self._own.closed_term is not None:
+            # What was open when Redis was last heard is not closed because Redis is away: no burst, and no second
+            # probe beside one that is out.
+            self._own.open(self._sight.retry_after or self._policy.open_seconds)
         term = self._own.admit()
         state, waiting = self._own.standing
         self._alone = True

@@ -40,6 +40,7 @@ _CONCEPT_WORDS: Mapping[str, str] = {
     "temperature": "temperature temp celsius fahrenheit",
     "rating": "rating star score grade",
     "position": "position rank slot",
+    "distance": "distance km kilometre kilometer mile metre",
     # descriptions
     "time": "time date timestamp datetime created ts day dt when moment at",
     "place": "country region city location state place geo geography",
@@ -121,6 +122,8 @@ def stemmed(words: str) -> frozenset[str]:
     return frozenset(stem(word) for word in words.split())
 
 
+CONCEPT_VOCABULARY: frozenset[str] = frozenset(word for words in _CONCEPT_WORDS.values() for word in words.split())
+"""The words of all groups of meaning, as they are spelled."""
 CONCEPTS: Mapping[str, frozenset[str]] = {name: stemmed(words) for name, words in _CONCEPT_WORDS.items()}
 """Words of like meaning, stemmed, by the name of their group."""
 

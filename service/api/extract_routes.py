@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from typing import Any
 
 from litestar import Response, post
+from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import JSONBody
+from litestar.params import JSONBody, SkipValidation
 
 from service.api.answers import claim_of, final_answer, is_known, keep, replayed_header, respond
 from service.api.decoding import ApiRequest
+from service.api.door import Door
 from service.api.extraction_schemas import ExtractionAnswer, StatusAnswer
 from service.api.guards import writes_extractions
 from service.api.parameters import (
@@ -67,6 +70,7 @@ async def extract_features(
     request: ApiRequest,
     services: Services,
     config: Config,
+    door: NamedDependency[SkipValidation[Door]],
     *,
     data: JSONBody[ExtractionBody],
     cache_control: CacheControl = None,
@@ -82,13 +86,14 @@ async def extract_features(
     preferences = read_preferences(request.headers.getall("prefer", []), config.sync_wait_seconds)
     claim = claim_of(request, idempotency_key, data)
     await _require_sensible(services, request.user.id, data, claim)
-    accepted = await services.accept(
-        request.user.id, data.to_request(fresh=wants_fresh(cache_control)), patient=not preferences.seconds, claim=claim
-    )
-    _note_id(accepted.extraction)
-    if accepted.answer is not None:
-        return respond(accepted.answer, replayed=True, more=preferences.applied(unfinished=False))
-    extraction = await answered_or_sent_away(services, request, accepted.extraction, preferences.seconds)
+    wanted, patient = data.to_request(fresh=wants_fresh(cache_control)), not preferences.seconds
+    errand = None if claim is None else (request.user.id, claim.key)
+    with nullcontext() if patient else door.inside(errand):
+        accepted = await services.accept(request.user.id, wanted, patient=patient, claim=claim)
+        _note_id(accepted.extraction)
+        if accepted.answer is not None:
+            return respond(accepted.answer, replayed=True, more=preferences.applied(unfinished=False))
+        extraction = await answered_or_sent_away(services, request, accepted.extraction, preferences.seconds)
     applied = preferences.applied(unfinished=not has_ended(extraction))
     if not has_ended(extraction):
         return await _unfinished(services, extraction, applied | replayed_header(replayed=accepted.replayed))

@@ -131,6 +131,8 @@ class ApiConfig:
     max_upload_bytes: int = 100_000_000
     sync_wait_seconds: float = 25.0
     """How long a request for features waits for them, at most."""
+    waiting_clients: int = 1000
+    """Clients that may wait for their extraction at once."""
     token_lifetime_seconds: int = 1800
     docs_enabled: bool = True
     """Whether the schema and its two pages are served."""

@@ -27,6 +27,11 @@ GRACE_SECONDS = 30
 """Time that open requests have to end after SIGTERM; Kubernetes' own default."""
 
 
+SWITCH_SECONDS = 0.0005
+"""How long a thread may hold the interpreter while others want it (Python's own: 5 ms). Plans are compiled in threads;
+each time the event loop wakes up it waits for all of them in turn, and so does every request."""
+
+
 class Server(uvicorn.Server):
     """uvicorn's server, that says where it listens and lets readiness fall as soon as it is asked to stop."""
 
@@ -56,6 +61,7 @@ def serve(*, as_json: bool) -> int:
     """Run the API. In development the first start makes an API key, shows it once, and keeps it in DATA_DIR."""
     settings = settings_or_refuse(**({"log_format": "json"} if as_json else {}))
     signal.signal(signal.SIGTERM, _leave)
+    sys.setswitchinterval(SWITCH_SECONDS)
     listener = _bind("PORT", settings.host, settings.port)
     try:
         runtime = open_runtime(settings)

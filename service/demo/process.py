@@ -29,7 +29,7 @@ _OURS = frozenset({
     "FALLBACK_MODEL", "API_KEY_HEADER", "RATE_LIMIT_PER_MINUTE", "ARTIFACTS_URL", "ENGINE_URL", "SYNC_WAIT_SECONDS",
     "WORKER_IN_API", "MAX_UPLOAD_BYTES", "DATA_DIR", "TRUST_TRACEPARENT", "SECRETS_DIR",
 })  # fmt: skip
-_OUR_PREFIXES = ("DATABASE_", "REDIS_", "MODEL_", "PROMETHEUS_", "JAEGER_", "JWT_", "LOG_", "OTEL_")
+_OUR_PREFIXES = ("DATABASE_", "REDIS_", "MODEL_", "PROMETHEUS_", "JAEGER_", "JWT_", "LOG_", "OTEL_", "WORKER_")
 """Settings of the service: those of the shell that the demonstration runs in must not lead it to real data."""
 _PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"})
 """All traffic stays on this machine; a proxy would swallow the spans on their way to the collector."""

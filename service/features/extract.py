@@ -73,13 +73,13 @@ class AcceptExtraction:
     """Takes requests in: once it has returned, the extraction is stored together with the job that runs it."""
 
     def __init__(
-        self, *, store: Store, queue: JobQueue, clock: Clock, new_id: Callable[[], str], observer: Observer
+        self, *, store: Store, queue: JobQueue, planner: Planner, clock: Clock, new_id: Callable[[], str]
     ) -> None:
         self._store = store
         self._queue = queue
+        self._planner = planner
         self._clock = clock
         self._new_id = new_id
-        self._observer = observer
 
     async def __call__(
         self, owner: str, request: ExtractionRequest, *, patient: bool = False, claim: IdempotencyClaim | None = None
@@ -87,7 +87,8 @@ class AcceptExtraction:
         """Store the request as a queued extraction and have it run, in one transaction.
 
         Raises DatasetNotFound; InvalidRequest when `options` name columns that the dataset does not have;
-        CompletionDateUnreachable; IdempotencyKeyReused.
+        CompletionDateUnreachable; IdempotencyKeyReused; and, unless the caller is patient, ModelUnavailable when no
+        model could plan it now, so that nothing is stored for what cannot be done.
         """
         extraction = self._new(owner, request, patient=patient)
         async with self._store.begin() as work:
@@ -99,6 +100,8 @@ class AcceptExtraction:
             _require_columns(request, dataset.profile)
             extraction = replace(extraction, lane=lane_of(dataset.profile))
             await self._require_time(work, extraction)
+            if not patient:
+                await self._planner.require_capacity(_to_plan(request, dataset))
             await work.extractions.add(extraction)
             await self._queue.enqueue(work, extraction)
         return Accepted(extraction)
@@ -152,9 +155,7 @@ class Pipeline:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._reading(extraction, dataset))
             with self._stage(extraction, "plan", enter):
-                proposal = await self._planner.propose(
-                    PlanRequest(dataset, request.feature_description, request.options, fresh=request.fresh)
-                )
+                proposal = await self._planner.propose(_to_plan(request, dataset))
             with self._stage(extraction, "compute", enter):
                 computing = self._engine.compute(
                     dataset,
@@ -223,6 +224,10 @@ async def _replayed(work: UnitOfWork, record: IdempotencyRecord, claim: Idempote
     if extraction is None:
         raise ExtractionNotFound("The extraction of this Idempotency-Key has been deleted.")
     return Accepted(extraction, replayed=True, answer=record.answer)
+
+
+def _to_plan(request: ExtractionRequest, dataset: Dataset) -> PlanRequest:
+    return PlanRequest(dataset, request.feature_description, request.options, fresh=request.fresh)
 
 
 def _require_columns(request: ExtractionRequest, profile: Profile) -> None:

@@ -23,7 +23,9 @@ WHOLE_VALUE: dict[str, re.Pattern[str]] = {
     "phone": re.compile(
         r"(\+|00)[1-9]([ ./()-]*[0-9]){6,14}"  # international: E.164, at most 15 digits
         r"|(1[ .-])?(\([0-9]{3}\) ?|[0-9]{3}[ .-])[0-9]{3}[ .-][0-9]{4}"  # North America
-        r"|\(?0[1-9][0-9]{0,4}\)?[ /.-]+[0-9]{2,4}([ ./-]*[0-9]{2,4}){1,4}"  # trunk prefix 0 and a separator
+        r"|\(?0[1-9][0-9]{1,4}\)?[ /.-]+[0-9]{2,4}([ ./-]*[0-9]{2,4}){1,4}"  # trunk prefix 0 and a separator
+        r"|\(?0[1-9]\)?[ /.-]+([0-9]{3,4}([ ./-]*[0-9]{2,4}){1,4}"  # likewise, with a short area code; but not
+        r"|[0-9]{2}([ ./-]+[0-9]{2}){2,4})"  # 01/02/2024 or 01.02.24, which are dates
     ),
     "iban": re.compile(r"[A-Z]{2}[0-9]{2} ?[A-Z0-9]{4} ?[0-9]{4}( ?[A-Z0-9]{1,4}){1,6}"),  # ISO 13616
     "card": re.compile(r"[3-6][0-9]{3}([ -]?)[0-9]{4}([ -]?)[0-9]{4}([ -]?)[0-9]{3,4}"),  # ISO/IEC 7812
@@ -189,11 +191,13 @@ def _named_so(name: str, vocabulary: frozenset[str]) -> bool:
     The head stands last in Germanic names, first in Romance ones, there only before the owner (`correo_cliente`).
     """
     words = words_of(name)
-    while len(words) > 1 and words[-1] in _SUFFIXES and "".join(words) not in vocabulary:
-        words = words[:-1]
-    endings = {"".join(words[start:]) for start in range(len(words))}
-    beginnings = {"".join(words[:end]) for end in range(1, len(words)) if set(words[end:]) <= _OWNERS}
-    return bool((endings | beginnings) & vocabulary)
+    while words:
+        endings = {"".join(words[start:]) for start in range(len(words))}
+        beginnings = {"".join(words[:end]) for end in range(1, len(words)) if set(words[end:]) <= _OWNERS}
+        if (endings | beginnings) & vocabulary:
+            return True
+        words = words[:-1] if words[-1] in _SUFFIXES else ()
+    return False
 
 
 def _is_person_name(name: str) -> bool:

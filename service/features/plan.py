@@ -6,7 +6,8 @@ profile and the client's options; each fault says where it is and how to mend it
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from typing import Literal
 
@@ -30,6 +31,8 @@ from service.features.operations.types import AnyOperation, Predicate
 
 Reason = Literal["schema", "unknown_column", "type_mismatch", "leakage", "cost", "name", "grain", "other"]
 
+_WORD = re.compile(r"[^\W_]{3,}")
+MANY_COLUMNS = 200
 MAX_COLUMNS_LISTED = 50
 MAX_NAME_SHOWN = 80
 MAX_SORTED_CELLS = 500_000_000
@@ -200,12 +203,28 @@ def _publication(path: str, operation: AnyOperation, profile: Profile) -> Iterat
 
 def _unknown(name: str, profile: Profile) -> str:
     names = [column.name for column in profile.columns]
-    by_folded = {column.casefold(): column for column in names}
-    near = [by_folded[match] for match in get_close_matches(name.casefold(), by_folded, n=3, cutoff=0.6)]
+    near = _near(name, names)
     hint = f"; did you mean {' or '.join(map(_shown, near))}?" if near else "."
     listed = ", ".join(map(_shown, names[:MAX_COLUMNS_LISTED]))
     more = f" and {len(names) - MAX_COLUMNS_LISTED} more" if len(names) > MAX_COLUMNS_LISTED else ""
     return f"the dataset has no column {_shown(name)}{hint} Its columns: {listed}{more}"
+
+
+def _near(name: str, names: Sequence[str]) -> list[str]:
+    """Up to three names that look alike.
+
+    Comparing whole strings is dear, so of many names only those are compared that begin alike or share a word.
+    """
+    wanted, words = name.casefold(), _words(name)
+    by_folded = {column.casefold(): column for column in names}
+    if len(by_folded) > MANY_COLUMNS:
+        alike = [folded for folded in by_folded if folded[:2] == wanted[:2] or not words.isdisjoint(_words(folded))]
+        by_folded = {folded: by_folded[folded] for folded in alike[:MANY_COLUMNS]}
+    return [by_folded[match] for match in get_close_matches(wanted, by_folded, n=3, cutoff=0.6)]
+
+
+def _words(name: str) -> frozenset[str]:
+    return frozenset(_WORD.findall(name.casefold()))
 
 
 def _shown(name: str) -> str:

@@ -83,6 +83,14 @@ class Proposal(Struct, frozen=True):
 class Planner(Protocol):
     """Proposes a plan for a sentence; has already put it through `plan.validate`."""
 
+    async def require_capacity(self, request: PlanRequest) -> None:
+        """Raise what `propose` would raise for want of a model or a place, as far as this process knows; else nothing.
+
+        It asks no model, so a request that cannot be planned now is turned away before anything is done for it. Raises
+        ModelUnavailable (PlanningBusy).
+        """
+        ...
+
     async def propose(self, request: PlanRequest) -> Proposal:
         """Plan the described features.
 
@@ -116,10 +124,18 @@ class Rehearsal(Protocol):
         ...
 
 
+class KeptPlan(Struct, frozen=True):
+    """A plan that is kept for equal requests."""
+
+    proposal: Proposal
+    seconds: float
+    """For how long it may still be served."""
+
+
 class SharedPlans(Protocol):
     """The second level of the plan cache, shared by all processes. It never raises for want of its server."""
 
-    async def get(self, key: str) -> Proposal | None:
+    async def get(self, key: str) -> KeptPlan | None:
         """The plan kept under the key; None when there is none, when it cannot be read, or when the server is away."""
         ...
 
@@ -192,7 +208,8 @@ class Engine(Protocol):
 
         `progress` is told the share of the work that is done, 0 to 1, never less than before, now and then.
 
-        Raises ComputeFailed, ComputeOutOfMemory.
+        Raises ComputeFailed, ComputeOutOfMemory, DeadlineExceeded; DatasetNotFound when the dataset was deleted
+        meanwhile.
         """
         ...
 
@@ -225,7 +242,10 @@ class Artifacts(Protocol):
         ...
 
     def local(self, key: str) -> AbstractAsyncContextManager[Path]:
-        """The artifact as a local file (the stored one itself when it is local); read only."""
+        """The artifact as a local file (the stored one itself when it is local), read only.
+
+        Raises FileNotFoundError on entry when there is none.
+        """
         ...
 
     def stream(self, key: str) -> AsyncIterator[bytes]:

@@ -8,7 +8,9 @@ from opentelemetry.trace import NoOpTracerProvider
 
 from service.features.extract import AcceptExtraction, Pipeline
 from service.features.ports import Engine, Planner
+from service.features.retention import Housekeeping
 from service.features.run import RunExtraction
+from service.jobs.housekeeper import Housekeeper
 from service.jobs.monitor import QueueMonitor
 from service.jobs.queue import ProcrastinateQueue
 from service.jobs.worker import JobWorker
@@ -23,17 +25,16 @@ class Jobs:
     accept: AcceptExtraction
     monitor: QueueMonitor
     worker: JobWorker | None
+    housekeeper: Housekeeper | None
 
 
 def open_jobs(storage: Storage, telemetry: Telemetry, *, planner: Planner, engine: Engine, working: bool) -> Jobs:
     """The queue on the given stores; with a worker when this process is `working`. Connects to nothing yet."""
     queue = ProcrastinateQueue(telemetry.tracing.provider)
-    accept = AcceptExtraction(
-        store=storage.store, queue=queue, clock=storage.clock, new_id=new_id, observer=telemetry.observer
-    )
+    accept = AcceptExtraction(store=storage.store, queue=queue, planner=planner, clock=storage.clock, new_id=new_id)
     monitor = QueueMonitor(storage.database.store, telemetry.observer)
     if not working:
-        return Jobs(accept, monitor, None)
+        return Jobs(accept, monitor, None, None)
     pipeline = Pipeline(store=storage.store, planner=planner, engine=engine, observer=telemetry.observer)
     run = RunExtraction(
         pipeline,
@@ -44,7 +45,17 @@ def open_jobs(storage: Storage, telemetry: Telemetry, *, planner: Planner, engin
         clock=storage.clock,
         seconds=storage.settings.extraction_timeout_seconds,
     )
-    return Jobs(accept, monitor, _worker(run, storage, telemetry))
+    return Jobs(accept, monitor, _worker(run, storage, telemetry), _housekeeper(storage))
+
+
+def _housekeeper(storage: Storage) -> Housekeeper:
+    housekeeping = Housekeeping(
+        upkeep=storage.database.upkeep,
+        artifacts=storage.artifacts,
+        clock=storage.clock,
+        days=storage.settings.retention_days,
+    )
+    return Housekeeper(housekeeping)
 
 
 def open_queue() -> ProcrastinateQueue:

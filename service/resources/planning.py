@@ -6,24 +6,34 @@ Outermost first: `Planning` sets the deadline, then cache, budgets, admission, f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Self
 
 from opentelemetry.trace import TracerProvider
 from pydantic import SecretStr
 
+from service import __version__
 from service.agents.admission import Admission, AdmittedPlanner
-from service.agents.breaker import open_breaker
+from service.agents.breaker import BreakerPolicy, open_breaker
 from service.agents.builtin.model import NAME as BUILTIN
 from service.agents.fallback import FallbackPlanner
 from service.agents.planner import AgentPlanner
+from service.agents.prompts import prompt_version
 from service.agents.providers import Model, build_model
 from service.agents.tools import planner_tools
+from service.features.budgets import BudgetedPlanner
 from service.features.deadline import deadline
+from service.features.operations.registry import operations_version
+from service.features.plan_cache import CachedPlanner
 from service.features.ports import Observer, Planner, PlanRequest, Proposal, Rehearsal
 from service.resources.storage import Storage
 from service.settings import Settings
+from service.store.budgets import PostgresBudgets
+from service.store.plan_cache import RedisPlans
+
+PROBE_MARGIN_SECONDS = 15.0
+"""How much longer than a planning run a probe's lease lasts, so that no second probe goes while the first runs."""
 
 
 class Planning:
@@ -46,6 +56,10 @@ class Planning:
     async def ping(self) -> None:
         """Raises ModelUnavailable while the first model is left alone; asks nothing, costs nothing."""
         await self._models.ping()
+
+    async def require_capacity(self, request: PlanRequest) -> None:
+        """Raises ModelUnavailable when nothing could plan the request now."""
+        await self._planner.require_capacity(request)
 
     async def propose(self, request: PlanRequest) -> Proposal:
         """Plan the described features, within the timeout. Raises what `ports.Planner` says."""
@@ -76,7 +90,12 @@ def open_planning(
             model,
             name=name,
             observer=observer,
-            breaker=open_breaker(name, observer=observer, pool=None if name == BUILTIN else storage.redis_pool),
+            breaker=open_breaker(
+                name,
+                observer=observer,
+                pool=None if name == BUILTIN else storage.redis_pool,
+                policy=BreakerPolicy(probe_seconds=settings.model_timeout_seconds + PROBE_MARGIN_SECONDS),
+            ),
             tracer_provider=tracer_provider,
             timeout=settings.model_timeout_seconds,
             retries=settings.model_output_retries,
@@ -88,7 +107,46 @@ def open_planning(
     fallback = FallbackPlanner(agents, observer=observer, timeout=settings.model_timeout_seconds)
     admission = Admission(concurrency=settings.model_concurrency, queue=settings.model_queue, observer=observer)
     admitted = AdmittedPlanner(fallback, admission)
-    return Planning(admitted, fallback, timeout=settings.model_timeout_seconds)
+    names = list(models)
+    planner = _cached(_budgeted(admitted, storage, names, observer), storage, names, observer)
+    return Planning(planner, fallback, timeout=settings.model_timeout_seconds)
+
+
+def _budgeted(planner: Planner, storage: Storage, models: Sequence[str], observer: Observer) -> Planner:
+    settings = storage.settings
+    limited = settings.budget_tokens_per_day > 0 or settings.budget_usd_per_day > 0
+    if not limited or list(models) == [BUILTIN]:
+        return planner
+    return BudgetedPlanner(
+        planner,
+        budgets=PostgresBudgets(storage.database.store),
+        observer=observer,
+        clock=storage.clock,
+        tokens_per_day=settings.budget_tokens_per_day,
+        usd_per_day=settings.budget_usd_per_day,
+    )
+
+
+def _cached(planner: Planner, storage: Storage, models: Sequence[str], observer: Observer) -> Planner:
+    settings = storage.settings
+    if settings.plan_cache_seconds == 0:
+        return planner
+    pool = storage.redis_pool
+    return CachedPlanner(
+        planner,
+        shared=None if pool is None else RedisPlans(pool, seconds=settings.plan_cache_seconds),
+        observer=observer,
+        seconds=settings.plan_cache_seconds,
+        entries=settings.plan_cache_entries,
+        models=models,
+        versions=_versions(settings),
+    )
+
+
+def _versions(settings: Settings) -> tuple[str, ...]:
+    """All that plans depend on beside request and model names: rules and tools of the release, prompt, servers."""
+    servers = (settings.openai_base_url or "", settings.fallback_openai_base_url or "")
+    return (__version__, operations_version(), prompt_version(), str(settings.model_temperature), *servers)
 
 
 def _open_model(settings: Settings, name: str) -> Model:

@@ -105,6 +105,8 @@ class Runtime:
             await stack.enter_async_context(self.jobs.monitor)
             if self.jobs.worker is not None:
                 await stack.enter_async_context(self.jobs.worker)
+            if self.jobs.housekeeper is not None:
+                await stack.enter_async_context(self.jobs.housekeeper)
             self.lifecycle.ready = True
             stack.callback(self.drain)
             yield

@@ -10,10 +10,12 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Date,
     Index,
     Integer,
     LargeBinary,
     MetaData,
+    Numeric,
     SmallInteger,
     Table,
     Text,
@@ -31,6 +33,9 @@ METADATA = MetaData(
         "ck": "ck_%(table_name)s_%(constraint_name)s",
     }
 )
+
+USD_PLACES = 10
+"""Decimal places of sums of money: a token of the cheapest models costs some 1e-8 dollars."""
 
 TERMINAL: tuple[Status, ...] = ("completed", "failed", "cancelled")
 """No extraction leaves these."""
@@ -119,4 +124,19 @@ api_keys = Table(
     Column("expires_at", Instant),
     Column("revoked_at", Instant),
     CheckConstraint("octet_length(digest) = 32", name="digest"),
+)
+
+model_spending = Table(
+    "model_spending",
+    METADATA,
+    Column("principal", Text, primary_key=True),
+    Column("day", Date, primary_key=True),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cost_usd", Numeric(20, USD_PLACES), nullable=False),
+    Column("unpriced_calls", BigInteger, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+    CheckConstraint(
+        "input_tokens >= 0 AND output_tokens >= 0 AND cost_usd >= 0 AND unpriced_calls >= 0", name="amounts"
+    ),
 )

@@ -31,6 +31,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from service.telemetry.closed_spans import closed
+
 DEFAULTS = {
     OTEL_METRICS_EXPORTER: "none",
     OTEL_LOGS_EXPORTER: "none",
@@ -68,7 +70,7 @@ class _Losses:
 
 
 class _CountedExporter(SpanExporter):
-    """Hands batches to the real exporter; a failed one is counted and never raises."""
+    """Hands batches to the real exporter, without the words of exceptions; a failed one is counted and never raises."""
 
     def __init__(self, exporter: SpanExporter, losses: _Losses) -> None:
         self._exporter = exporter
@@ -83,7 +85,7 @@ class _CountedExporter(SpanExporter):
             self._losses.add(len(spans), "the process ended")
             return SpanExportResult.FAILURE
         try:
-            result = self._exporter.export(spans)
+            result = self._exporter.export([closed(span) for span in spans])
         except Exception:  # noqa: BLE001 -- whatever an exporter raises, the spans are lost and the service goes on
             result = SpanExportResult.FAILURE
         if result is not SpanExportResult.SUCCESS:

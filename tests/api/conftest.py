@@ -112,7 +112,7 @@ class World:
                 new_id=new_id,
                 **parts,
             ),
-            accept=AcceptExtraction(queue=self.queue, new_id=new_id, observer=self.recorder, **parts),
+            accept=AcceptExtraction(queue=self.queue, new_id=new_id, planner=self.planner, **parts),
             notices=self.store.notices,
             authenticator=Authenticator(self.store, self.tokens, clock),
             limiter=open_limiter(self.per_minute, None),

@@ -225,6 +225,9 @@ class ScriptedPlanner:
         self.started = threading.Event()
         self.asked = 0
 
+    async def require_capacity(self, request: PlanRequest) -> None:
+        """There is always room."""
+
     async def propose(self, request: PlanRequest) -> Proposal:
         """The plan."""
         self.asked += 1

@@ -27,6 +27,7 @@ from service.features.errors import (
     QualityTooLow,
     RequestImpossible,
 )
+from service.features.events import PlanningAdmitted
 from service.features.model import FieldError
 from tests.api.conftest import CONFIG, World, caller, extract
 from tests.api.doubles import NOW, Gate
@@ -243,6 +244,26 @@ async def test_an_extraction_ends_at_its_deadline(serve: Callable[..., World]) -
     assert (answer.status_code, answer.json()["error_code"]) == (504, "deadline_exceeded")
     assert int(answer.headers["retry-after"]) > 0
     assert [item["status"] for item in listed] == ["failed"]
+
+
+async def test_beyond_the_places_clients_are_turned_away_at_once(serve: Callable[..., World]) -> None:
+    """Nothing is stored for them, they are told when to come back, and the place is free again afterwards."""
+    world = serve(config=dataclasses.replace(CONFIG, waiting_clients=1))
+    world.planner.gate = Gate()
+    async with caller(world, await world.key()) as client:
+        await client.post("/api/v1/datasets?dataset_id=events", content=b"a\n1\n", headers={"Content-Type": "text/csv"})
+        first = asyncio.create_task(extract(client))
+        await asyncio.to_thread(world.planner.started.wait, 10)
+        second = await extract(client)
+        stored = len(world.store.extractions.rows)
+        world.planner.gate.set()
+        third = (await first, await extract(client))[1]
+
+    assert (second.status_code, second.json()["error_code"]) == (503, "planning_busy")
+    assert 2 <= int(second.headers["retry-after"]) <= 8
+    assert stored == 1
+    assert third.status_code == 200
+    assert PlanningAdmitted("refused") in world.recorder.events
 
 
 async def test_a_client_that_goes_away_does_not_lose_its_extraction(serve: Callable[..., World]) -> None:

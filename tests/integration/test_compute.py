@@ -27,7 +27,7 @@ from service.engines.duckdb.drift import population_stability
 from service.engines.duckdb.engine import DuckDBEngine
 from service.engines.duckdb.sandbox import Limits
 from service.features.deadline import deadline
-from service.features.errors import ComputeFailed, ComputeOutOfMemory, DeadlineExceeded
+from service.features.errors import ComputeFailed, ComputeOutOfMemory, DatasetNotFound, DeadlineExceeded
 from service.features.model import (
     ColumnProfile,
     Dataset,
@@ -492,6 +492,14 @@ async def test_a_broken_dataset_fails_without_telling_its_content(room: Room) ->
     assert "secret" not in caught.value.message
     assert caught.value.__cause__ is None
     assert list(room.scratch.iterdir()) == []
+
+
+async def test_a_dataset_deleted_meanwhile_is_not_found(room: Room) -> None:
+    """Deleting a dataset while it is asked for ends the extraction as the client's doing, before or between reads."""
+    dataset = room.dataset({"n": "BIGINT"}, [[1], [2]])
+    (room.folder / "data.parquet").unlink()
+    with pytest.raises(DatasetNotFound, match="deleted"):
+        await room.evidence(dataset, plan(op.Value("n")))
 
 
 async def test_publishing_into_a_full_folder_fails_plainly(room: Room) -> None:

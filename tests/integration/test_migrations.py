@@ -45,6 +45,42 @@ def open_at(url: str) -> Database:
     return open_database(url, pool_size=1, max_overflow=0, pool_timeout=5.0)
 
 
+def go_to(url: str, revision: str) -> None:
+    """Bring the database up or down to that revision, as a release that ends there leaves it."""
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", "service.store:migrations")
+        config.attributes["connection"] = connection
+        at = MigrationContext.configure(connection).get_current_revision() or ""
+        (command.upgrade if at < revision else command.downgrade)(config, revision)
+    engine.dispose()
+
+
+TABLES_OF_0001 = {
+    "datasets": "*",
+    "extractions": "id, owner, dataset_id, request, status, created_at, progress, request_id, trace_id",
+    "api_keys": "*",
+}
+
+
+def all_rows(url: str) -> dict[str, list[tuple[object, ...]]]:
+    """All rows of the tables of revision 0001."""
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        return {
+            table: connection.execute(f"SELECT {columns} FROM {table}").fetchall()  # noqa: S608 - names of our own
+            for table, columns in TABLES_OF_0001.items()
+        }
+
+
+FILL = """
+INSERT INTO datasets VALUES ('ann', 'sales', 'text/csv', 10, 'datasets/x.parquet', '{"row_count": 1}', now());
+INSERT INTO extractions (id, owner, dataset_id, request, status, created_at, progress, request_id, trace_id)
+VALUES ('e1', 'ann', 'sales', '{"dataset_id": "sales"}', 'queued', now(), 0, '', '');
+INSERT INTO api_keys VALUES ('k1', 'ann', sha256('secret'), ARRAY['admin'], now());
+"""
+
+
 def configuration() -> Config:
     """Where the revisions are."""
     config = Config()
@@ -112,6 +148,11 @@ async def test_empty_database_comes_to_head(database_url: str) -> None:
 
 def test_four_processes_migrate_at_once(database_url: str) -> None:
     """Four processes that migrate an empty database at the same moment all succeed."""
+    migrate_at_once(database_url)
+
+
+def migrate_at_once(database_url: str) -> None:
+    """Let four processes migrate at the same moment; all of them come to the newest revision."""
     processes = [
         subprocess.Popen(
             [sys.executable, "-W", "error", "-c", MIGRATE, database_url],
@@ -192,6 +233,32 @@ async def test_tables_are_what_migrations_make(database_url: str) -> None:
         if type(constraint).__name__ == "CheckConstraint"
     }
     assert checks == declared
+
+
+async def test_an_older_database_keeps_its_rows(database_url: str) -> None:
+    """A database in use at revision 0001 comes to the newest and back without losing or changing a row."""
+    go_to(database_url, "0001")
+    with psycopg.connect(database_url.replace("+psycopg", "")) as connection:
+        connection.execute(FILL)
+    before = all_rows(database_url)
+    assert [len(found) for found in before.values()] == [1, 1, 1]
+    database = open_at(database_url)
+    await database.migrate()
+    assert await database.revision() == head()
+    await database.close()
+    assert all_rows(database_url) == before
+    with psycopg.connect(database_url.replace("+psycopg", "")) as connection:
+        connection.execute("INSERT INTO model_spending VALUES ('ann', '2026-03-01', 1, 2, 0.25, 0, now())")
+    go_to(database_url, "0001")
+    assert all_rows(database_url) == before
+    with psycopg.connect(database_url.replace("+psycopg", "")) as connection:
+        assert connection.execute("SELECT to_regclass('model_spending')").fetchone() == (None,)
+
+
+def test_an_older_database_is_migrated_by_four_processes_at_once(database_url: str) -> None:
+    """Four processes of a new release that meet a database of the old one at the same moment all succeed."""
+    go_to(database_url, "0001")
+    migrate_at_once(database_url)
 
 
 async def test_migrations_go_back(database_url: str) -> None:

@@ -21,7 +21,7 @@ from service.features.errors import (
 from service.features.extract import LARGE_CELLS, AcceptExtraction, IdempotencyClaim, artifact_key, lane_of
 from service.features.model import Dataset, Extraction, ExtractionOptions, ExtractionRequest
 from service.features.ports import StoredAnswer
-from tests.api.doubles import NOW, PROFILE, FixedClock, Recorder
+from tests.api.doubles import NOW, PROFILE, FixedClock, ScriptedPlanner
 from tests.api.memory import MemoryQueue, MemoryStore
 
 REQUEST = ExtractionRequest("events", "click rate")
@@ -36,13 +36,14 @@ class World:
     def __init__(self) -> None:
         self.store, self.queue, self.clock = MemoryStore(), MemoryQueue(), FixedClock()
         self.store.datasets.rows["ada", "events"] = DATASET
+        self.planner = ScriptedPlanner()
         ids = iter(range(1, 100))
         self.accept = AcceptExtraction(
             store=self.store,
             queue=self.queue,
             clock=self.clock,
             new_id=lambda: f"id-{next(ids)}",
-            observer=Recorder(),
+            planner=self.planner,
         )
 
     @property

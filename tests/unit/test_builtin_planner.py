@@ -35,9 +35,11 @@ from service.features.operations.types import (
     Count,
     CountDistinct,
     CumulativeCount,
+    DaysSincePrevious,
     Difference,
     ElapsedDays,
     Entropy,
+    FirstValue,
     Flag,
     FrequencyEncoding,
     GroupCount,
@@ -50,6 +52,8 @@ from service.features.operations.types import (
     PercentRank,
     Predicate,
     PreviousValue,
+    Product,
+    Quantile,
     QuantileBin,
     Rate,
     Ratio,
@@ -59,6 +63,7 @@ from service.features.operations.types import (
     TextContains,
     TextLength,
     Trend,
+    Value,
     WeekendShare,
     ZScore,
 )
@@ -72,10 +77,12 @@ PHYSICAL: dict[str, str] = {
 
 def column(name: str, type_: LogicalType, distinct: int, *values: str, **more: Any) -> ColumnProfile:
     """A column; values are its most frequent ones, each held by fewer rows than the one before."""
+    shares: dict[str, int] = more.pop("values_of", {})
     fields: dict[str, Any] = {"null_ratio": 0.0, "physical_type": PHYSICAL[type_], **more}
     if type_ == "datetime":
         fields = {"minimum": "2026-01-01T00:00:12", "maximum": "2026-03-31T23:59:40", **fields}
     top = tuple(ValueCount(value, 1000 // (rank + 1)) for rank, value in enumerate(values))
+    top = top or tuple(ValueCount(value, count) for value, count in shares.items())
     return ColumnProfile(name=name, position=0, logical_type=type_, distinct_count=distinct, top_values=top, **fields)
 
 
@@ -283,9 +290,81 @@ def test_the_asked_feature_comes_first(dataset: str, sentence: str, first: objec
 
 
 @pytest.mark.parametrize(
+    ("dataset", "sentence", "first"),
+    [
+        ("orders", "share of returned orders with a quantity of at least 3, per customer",
+         Rate((Predicate("quantity", "ge", (3,)), Predicate("returned", "eq", (True,))))),
+        ("events", "share of events not on mobile per user", Rate((Predicate("device", "ne", ("mobile",)),))),
+        ("events", "number of events with a price over 1,000 per user", Count((Predicate("price", "gt", (1000,)),))),
+        ("events", "clicks of the last 7, 14 and 28 days per user", Count(CLICK, 14.0)),
+        ("reviews", "percentage of 5-star reviews by product", Rate((Predicate("rating", "eq", (5,)),))),
+        ("orders", "quantity times unit price", Product("quantity", "unit_price")),
+        ("loans", "loan amount as a multiple of income", Ratio("loan_amount", "annual_income")),
+        ("sensors", "99th percentile of vibration per sensor", Quantile("vibration", 0.99)),
+        ("sensors", "vibration 3 readings ago", PreviousValue("vibration", "sensor_id", "ts", 3)),
+        ("sensors", "time since the previous reading of the sensor", DaysSincePrevious("sensor_id", "ts")),
+        ("events", "the first category of each user", FirstValue("category", "event_time")),
+        ("penguins", "body mass in 5 bins", QuantileBin("body_mass_g", 5)),
+        ("penguins", "bill length as is", Value("bill_length_mm")),
+        ("sensors", "avrage tempereature per sensor", Aggregate("temperature_c", "mean")),
+    ],
+)  # fmt: skip
+def test_it_understands(dataset: str, sentence: str, first: object) -> None:
+    """Conditions, arithmetic, quantiles, steps and slips of the keyboard are read as they are meant."""
+    assert first in operations(plan(DATASETS[dataset], sentence))[:4]
+
+
+def test_flags_stored_as_numbers() -> None:
+    """A yes/no column of 0 and 1 is compared with 1: with a truth value the plan would not be valid."""
+    flag = column("declined", "boolean", 2, "0", "1", physical_type="BIGINT", minimum=0, maximum=1)
+    profile = table(900, column("shop_id", "identifier", 40), flag)
+    assert Rate((Predicate("declined", "eq", (1,)),)) in operations(plan(profile, "share of declined rows per shop"))
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "customer features without unit price", "customer features, do not use the unit price.",
+        "Leave out unit price. Customer features", "customer features, excluding unit price and quantity",
+    ],
+)  # fmt: skip
+def test_what_is_not_wanted_is_not_read(sentence: str) -> None:
+    """A column that the sentence excludes is in no feature, and the steps say so."""
+    made = plan(ORDERS, sentence)
+    assert not any("unit_price" in repr(operation) for operation in operations(made))
+    assert any(step.startswith("Not read, as the request says: ") and "unit_price" in step for step in made.steps)
+
+
+def test_what_gives_the_target_away_is_not_read() -> None:
+    """A column that tells of the outcome's aftermath, or is filled just where it came true, is in no feature."""
+    profile = table(
+        1_000,
+        number("spend", 1.0, 9.0, 5.0, 99.0),
+        column("churned", "boolean", 2, values_of={"false": 800, "true": 200}),
+        column("closing_note", "categorical", 3, "a", "b", null_ratio=0.8),
+        column("cancellation_day", "integer", 30, null_ratio=0.5),
+    )
+    made = plan(profile, "useful features", target="churned")
+    assert not any(name in repr(operations(made)) for name in ("churned", "closing_note", "cancellation_day"))
+    assert "Not read, for they give the target away: closing_note, cancellation_day." in made.steps
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["/ " * 2_000, "over 5 " * 570, "without a, " * 360, "price / price " * 280, "7 and " * 660, "lags 1," * 570],
+)
+def test_no_sentence_is_too_long(text: str) -> None:
+    """A sentence of signs and numbers is answered like any other: what is compared with every column is bounded."""
+    assert isinstance(answer(EVENTS, text), FeaturePlan | Impossible)
+    assert len(read(text).limits) <= 12
+    assert len(read(text).numbers) <= 12
+
+
+@pytest.mark.parametrize(
     ("dataset", "sentence", "named"),
     [
         ("events", "average blood pressure per hospital", "blood pressure"),
+        ("penguins", "eye colour and weather of the colony", "eye"),
         ("events", "sentiment of reviews", "sentiment"),
         ("orders", "median humidity of each airport", "humidity"),
         ("penguins", "blood pressure and cholesterol features for each hospital", "hospital"),
@@ -619,7 +698,9 @@ WORDS = (
     "most common", "distinct", "trend", "log", "quartile", "cyclical month", "max", "min", "std", "median", "per day",
     "and",
     "session", "country", "difference between", "amount", "per sensor", "engagement", "anomaly", "sentiment", "价格",
-    "hospital", "conversion rate", "spend", "uppercase",
+    "hospital", "conversion rate", "spend", "uppercase", "price over 5", "at least 1,000 clicks", "without price",
+    "1-star", "price / score", "not mobile", "the last price", "two rows ago", "in 5 bins", "p95", "other than click",
+    "avrage", "as is", "earlier", "the most", "first category", "relative to", "duration", "predict score", "404",
 )  # fmt: skip
 
 

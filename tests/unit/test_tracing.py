@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +17,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import Decision, StaticSampler
+from opentelemetry.trace import StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from service.telemetry import tracing
@@ -298,3 +300,32 @@ class TestLosses:
         span(opened)
         assert not opened.force_flush(timeout=0.05)
         stuck.released.set()
+
+
+def test_exceptions_leave_by_their_type_alone() -> None:
+    """Neither message nor stack of a recorded exception, nor the status' words, reach an exporter; the rest does."""
+    exporter = InMemorySpanExporter()
+    tracing = open_tracing(
+        service_name="x", version="1", environment="test", enabled=True, on_dropped=lambda _: None, exporters=[exporter]
+    )
+    tracer = tracing.provider.get_tracer("test")
+    with suppress(ValueError), tracer.start_as_current_span("failing", attributes={"kept": 1}) as span:
+        span.add_event("told", {"kept": "too"})
+        raise ValueError("a cell's value: Ann")
+    with tracer.start_as_current_span("well"):
+        pass
+    assert tracing.force_flush()
+    failing, well = exporter.get_finished_spans()
+    tracing.shutdown()
+
+    assert "Ann" not in failing.to_json()
+    assert failing.status.status_code is StatusCode.ERROR
+    assert failing.attributes == {"kept": 1}
+    assert [(event.name, dict(event.attributes or {})) for event in failing.events] == [
+        ("told", {"kept": "too"}),
+        ("exception", {"exception.type": "ValueError"}),
+    ]
+    assert failing.context is not None
+    assert failing.context.trace_id != 0
+    assert (failing.end_time or 0) >= (failing.start_time or 0) > 0
+    assert (well.name, well.status.is_unset) == ("well", True)

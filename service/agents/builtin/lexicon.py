@@ -11,12 +11,13 @@ Intent = Literal[
     "rate", "count", "distinct", "sum", "mean", "minimum", "maximum", "spread", "median", "trend", "recency",
     "frequency", "monetary", "tenure", "gap", "hour", "weekday", "season", "length", "words", "contains", "characters",
     "missing", "mode", "diversity", "scale", "minmax", "bins", "rank", "log", "lag", "rolling", "change", "difference",
-    "ratio", "product", "encoding", "flag", "cumulative", "group",
+    "ratio", "product", "encoding", "flag", "cumulative", "group", "elapsed", "days", "relative", "latest",
+    "earliest", "asis",
 ]  # fmt: skip
 Purpose = Literal["churn", "engagement", "recommendation", "fraud", "value", "anomaly", "forecast"]
 
 INTENT_WORDS: Mapping[Intent, str] = {
-    "rate": "rate ctr cvr percentage percent proportion fraction probability likelihood propensity click_through "
+    "rate": "rate share ctr cvr percentage percent proportion fraction probability likelihood propensity click_through "
     "clickthrough",
     "count": "count number how_many tally occurrence volume",
     "distinct": "distinct unique different variety",
@@ -29,7 +30,7 @@ INTENT_WORDS: Mapping[Intent, str] = {
     "trend": "trend slope growth increase decrease decline momentum trajectory drift",
     "recency": "recency recent recently latest days_since time_since since_last since_the_last since_their_last lapse "
     "inactivity dormant rfm last_seen last_order last_purchase last_visit last_click last_activity last_login "
-    "last_event",
+    "last_event last_active days_ago how_recently",
     "frequency": "frequency frequent frequently often cadence regularity per_day daily rfm intensity",
     "monetary": "monetary spend spent spending ltv clv rfm lifetime_value",
     "tenure": "tenure lifetime loyalty seniority since_first account_age customer_age",
@@ -42,13 +43,15 @@ INTENT_WORDS: Mapping[Intent, str] = {
     "words": "word words wordcount verbosity",
     "contains": "contain mention keyword",
     "characters": "punctuation uppercase capital digit exclamation",
-    "missing": "missing missingness null blank empty completeness",
-    "mode": "common favourite favorite preferred preference dominant top mode popular usual",
+    "missing": "missing missingness null blank empty completeness without have_no has_no with_no lack lacking "
+    "unanswered",
+    "mode": "common favourite favorite preferred preference dominant top mode popular usual most_frequent "
+    "most_often most_used mostly",
     "diversity": "diversity diverse entropy variety concentration breadth",
     "scale": "scale normalize normalise standardize standardise standardized z_score zscore outlier anomaly anomalous "
     "extreme unusual",
     "minmax": "min_max minmax",
-    "bins": "bin bucket quantile quartile decile binned discretize discretise band",
+    "bins": "bin bucket quantile quartile quintile tercile decile binned discretize discretise band",
     "rank": "rank ranking percentile rank_within",
     "log": "log logarithm skew skewed heavy_tail",
     "lag": "lag lagged previous prior preceding",
@@ -58,9 +61,16 @@ INTENT_WORDS: Mapping[Intent, str] = {
     "ratio": "ratio divided relative_to compared_to proportion",
     "product": "interaction_term product_of multiplied times_the area",
     "encoding": "encode encoding one_hot dummy dummies categorical",
-    "flag": "flag indicator whether is_a binary",
-    "cumulative": "cumulative running so_far",
+    "flag": "flag indicator whether is_a binary mark marker",
+    "cumulative": "cumulative running so_far to_date earlier",
     "group": "group_mean group_average group_statistic within_group",
+    "elapsed": "elapsed duration length_of_stay how_long turnaround time_from days_from days_passed time_to "
+    "days_to days_until",
+    "latest": "last latest current newest most_recent final",
+    "earliest": "first earliest initial original",
+    "asis": "as_is as_they_are as_it_is itself raw unchanged untransformed",
+    "days": "active_days different_days distinct_days many_days number_of_days",
+    "relative": "relative_to compared_to compared_with compare versus vs deviation_from against",
 }
 PURPOSE_WORDS: Mapping[Purpose, str] = {
     "churn": "churn retention attrition lapse retain",
@@ -73,6 +83,8 @@ PURPOSE_WORDS: Mapping[Purpose, str] = {
 }
 TEXTUAL = stemmed("sentiment tone emotion mood topic language spelling readability toxicity keyword")
 """What only a text column can serve."""
+SINCE = stem("since")
+"""`since the last …` asks for a span of time rather than for a value."""
 ROW_WORDS = stemmed("row record observation sample line entry reading measurement instance datapoint")
 UNIT_DAYS: Mapping[str, float] = {
     "hour": 1 / 24, "day": 1, "week": 7, "fortnight": 14, "month": 30, "quarter": 90, "year": 365,

@@ -5,26 +5,34 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
+from service.agents.builtin.activity_features import activity_candidates
 from service.agents.builtin.candidates import Candidate, capital, describe, plural
 from service.agents.builtin.choose import choose
+from service.agents.builtin.condition_features import flag_candidates, selected_candidates
+from service.agents.builtin.conditions import find_conditions
 from service.agents.builtin.entity_features import entity_candidates
 from service.agents.builtin.event_features import event_candidates
 from service.agents.builtin.events import Event, find_events, funnel, happenings
 from service.agents.builtin.lexicon import KNOWN_WORDS, TEXTUAL
 from service.agents.builtin.reading import Reading, read
 from service.agents.builtin.relation_features import relation_candidates
+from service.agents.builtin.relations import find_relations
 from service.agents.builtin.row_features import row_candidates
 from service.agents.builtin.scene import Scene
 from service.agents.builtin.series_features import series_candidates
 from service.agents.builtin.setting import Setting, settle
 from service.agents.builtin.sheet import Sheet, lay_out
+from service.agents.builtin.spelling import mend
 from service.agents.builtin.text_features import text_candidates
 from service.agents.output import Impossible
 from service.agents.prompts import Request
-from service.agents.words import FUNCTION_WORDS, concepts, same, stems
+from service.agents.words import FUNCTION_WORDS, concepts, same, stemmed, stems
 from service.features.model import ExtractionOptions, FeaturePlan, PlannedFeature
 from service.features.operations.registry import ENTITY, TIME
 
+HEADS = stemmed("type status size score level name kind class group state")
+"""Nouns that say nothing without the word before them."""
+LEAST_STRANGE = 2
 MAX_STEPS = 20
 MAX_EVENTS_TOLD = 6
 MAX_NAMES_TOLD = 6
@@ -32,15 +40,25 @@ MAX_NAMES_TOLD = 6
 
 def make_plan(request: Request) -> FeaturePlan | Impossible:
     """Plan a request. The same request always gives the same plan."""
-    reading = read(request.description)
+    reading = read(mend(request.description, request.columns))
     sheet = lay_out(request, reading)
     unserved = _unserved(reading, sheet)
     obstacle = _option_fault(request.options, sheet) or _obstacle(reading, unserved, sheet)
     if obstacle is not None:
         return Impossible(describe(capital(obstacle)))
     events = find_events(sheet, reading)
-    setting = settle(reading, sheet, events, request.options)
-    scene = Scene(reading, sheet, events, setting.entity, setting.time, setting.groups)
+    relations = find_relations(sheet, reading)
+    setting = settle(reading, sheet, events, request.options, relations)
+    scene = Scene(
+        reading,
+        sheet,
+        events,
+        setting.entity,
+        setting.time,
+        setting.groups,
+        find_conditions(sheet, reading),
+        relations,
+    )
     features = choose(
         _candidates(scene, setting),
         limit=request.options.max_features,
@@ -58,8 +76,16 @@ def make_plan(request: Request) -> FeaturePlan | Impossible:
 
 def _candidates(scene: Scene, setting: Setting) -> Iterator[Candidate]:
     if setting.grain == "entity":
-        return chain(event_candidates(scene), entity_candidates(scene))
-    return chain(row_candidates(scene), relation_candidates(scene), text_candidates(scene), series_candidates(scene))
+        return chain(
+            event_candidates(scene), selected_candidates(scene), activity_candidates(scene), entity_candidates(scene)
+        )
+    return chain(
+        flag_candidates(scene),
+        row_candidates(scene),
+        relation_candidates(scene),
+        text_candidates(scene),
+        series_candidates(scene),
+    )
 
 
 def _uses_entity(setting: Setting, features: Sequence[PlannedFeature], options: ExtractionOptions) -> bool:
@@ -91,7 +117,14 @@ def _option_fault(options: ExtractionOptions, sheet: Sheet) -> str | None:
 
 def _unserved(reading: Reading, sheet: Sheet) -> tuple[str, ...]:
     """The noun phrases that a statistic is asked of and that nothing in the dataset stands for."""
-    return tuple(" ".join(phrase) for phrase in reading.asks if not any(_known(word, sheet) for word in phrase))
+    return tuple(" ".join(phrase) for phrase in reading.asks if not _served(phrase, sheet))
+
+
+def _served(phrase: Sequence[str], sheet: Sheet) -> bool:
+    """Whether the dataset has something of the phrase, or it has no word but those of requests: "time spent"."""
+    if all(word in KNOWN_WORDS and word not in TEXTUAL for word in phrase):
+        return True
+    return any(_held(word, sheet) for word in phrase if not word.isdigit())
 
 
 def _obstacle(reading: Reading, unserved: Sequence[str], sheet: Sheet) -> str | None:
@@ -103,7 +136,29 @@ def _obstacle(reading: Reading, unserved: Sequence[str], sheet: Sheet) -> str | 
     missing = [" ".join(phrase) for phrase in reading.per if not any(_known(word, sheet) for word in phrase)]
     if missing and nothing_known and len(own) > 1:
         return f"no column of the dataset holds {_listed(missing, reading)}"
+    strange = _all_strange(reading, sheet)
+    if strange:
+        return f"no column of the dataset holds {' or '.join(repr(reading.spelled(word)) for word in strange)}"
     return None
+
+
+def _all_strange(reading: Reading, sheet: Sheet) -> tuple[str, ...]:
+    """The words of an English sentence about particular things, when the dataset has nothing of any of them.
+
+    What each row of the answer should stand for is no such thing, nor is a word that goes with any noun ("blood type").
+    """
+    if (
+        reading.intents
+        or reading.broad
+        or reading.purposes
+        or reading.predicted
+        or FUNCTION_WORDS.isdisjoint(reading.words)
+    ):
+        return ()
+    entities = {word for phrase in reading.per for word in phrase}
+    things = [word for word in reading.words if word not in KNOWN_WORDS | HEADS | entities and not word.isdigit()]
+    strange = tuple(dict.fromkeys(word for word in things if not _known(word, sheet)))
+    return strange if len(strange) >= LEAST_STRANGE and len(strange) == len(set(things)) else ()
 
 
 def _listed(phrases: Sequence[str], reading: Reading) -> str:
@@ -114,10 +169,14 @@ def _listed(phrases: Sequence[str], reading: Reading) -> str:
 
 def _known(word: str, sheet: Sheet) -> bool:
     """Whether a word asks in general, or names something that a column, a value or its meaning stands for."""
+    asking = word in KNOWN_WORDS or word in FUNCTION_WORDS or word.isdigit()
+    return (asking and word not in TEXTUAL) or _held(word, sheet)
+
+
+def _held(word: str, sheet: Sheet) -> bool:
+    """Whether a column's name, a value or their meaning stands for the word."""
     if word in TEXTUAL:
         return bool(sheet.texts)
-    if word in KNOWN_WORDS or word in FUNCTION_WORDS or word.isdigit():
-        return True
     happening = happenings((word,))
     for seen in sheet.all:
         if any(same(word, part) for part in seen.stems) or concepts(word) & seen.meanings:
@@ -145,6 +204,10 @@ def _steps(
     target = request.options.target
     if target is not None:
         yield f"{target} is the target: no feature reads it."
+    if scene.sheet.leaking:
+        yield f"Not read, for they give the target away: {', '.join(scene.sheet.leaking)}."
+    if scene.sheet.unwelcome:
+        yield f"Not read, as the request says: {', '.join(scene.sheet.unwelcome)}."
     left = [scene.reading.spelled(phrase) for phrase in unserved]
     if left:
         yield f"Left out, for no column holds it: {', '.join(left)}."

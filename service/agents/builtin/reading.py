@@ -8,28 +8,20 @@ from typing import TypeVar
 
 from msgspec import Struct
 
+from service.agents.builtin import numbers
+from service.agents.builtin.exclusions import split_off
 from service.agents.builtin.lexicon import (
     INTENT_WORDS,
-    NUMBERS,
     PURPOSE_WORDS,
     ROW_WORDS,
     STATISTIC_STEMS,
     TEXTUAL,
-    UNIT_DAYS,
     Intent,
     Purpose,
 )
+from service.agents.builtin.numbers import Limit, Window
 from service.agents.words import FUNCTION_WORDS, GENERIC_WORDS, contains, stem, stemmed, stems, tokens
 
-_UNITS = "|".join(UNIT_DAYS)
-_COUNT = rf"\d{{1,4}}|{'|'.join(NUMBERS)}"
-_WINDOW = re.compile(
-    rf"\b(?:last|past|previous|recent|trailing|prior|preceding|latest)\s+(?:the\s+)?(?:(?P<a>{_COUNT})[\s-]+)?"
-    rf"(?P<b>{_UNITS})s?\b"
-    rf"|\b(?P<c>{_COUNT})[\s-]*(?P<d>{_UNITS})s?\b"
-    r"|\b(?P<e>\d{1,4})(?P<f>[hdw])\b"
-)
-_LETTERS = {"h": "hour", "d": "day", "w": "week"}
 _CLAUSE = re.compile(r"[,;:!?()\n]|\.(?=\s|$)")
 _PART = re.compile(r"[,;:!?()\n]|\.(?=\s|$)|\b(?:and|plus|as well as)\b")
 _DISCIPLINE = re.compile(r"machine[\s-]+learning", re.IGNORECASE)
@@ -40,24 +32,21 @@ _PREDICTED = re.compile(
     r"\b(?:predict|forecast|classify|estimat|model|explain)(?:e|ing|s)?\s+(?:the\s+|whether\s+|if\s+)?"
 )
 _PER = re.compile(
-    r"\b(?:per|for each|for every|(?<!by )(?<!within )(?<!across )(?:each|every)|of each|of every|for all"
-    r"|for individual|at the level of)\s+"
+    r"\b(?:per[\s-]|for each|for every|(?<!by )(?<!within )(?<!across )(?:each|every)|of each|of every|for all"
+    r"|for individual|at the level of)\s*\b"
 )
+_MOST = re.compile(r"\bthe most\b(?=\s*(?:$|[,.;:?!)]|(?:and|or|per|by|of|in|on|to|from)\b))")
+"""`uses the most` asks for what is most frequent; `the most recent` does not."""
+_LEVEL = re.compile(r"\b([\w.]+)[\s-]+(?:level|wise)\b")
+"""`session-level` is `per session`."""
 _BY = re.compile(r"\b(?:by|within|across|grouped by|broken down by)\s+(?:each\s+|every\s+|the\s+)?")
+_NAME = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)+")
 _ARTICLES = frozenset({"the", "a", "an", "their", "its", "his", "her", "all", "each", "every", "unique", "individual"})
 MAX_PHRASE = 4
 """Words of a noun phrase that are read."""
 
 
 Name = TypeVar("Name", bound=str)
-
-
-class Window(Struct, frozen=True):
-    """A span of time before "now"."""
-
-    days: float
-    words: str
-    """As the sentence has it: "last 7 days"."""
 
 
 class Clause(Struct, frozen=True):
@@ -68,8 +57,10 @@ class Clause(Struct, frozen=True):
 
 
 class Reading(Struct, frozen=True):
-    """A sentence as understood; all words are stems but for `spelling`."""
+    """A sentence as understood, without what it does not want; all words are stems but for `spelling`."""
 
+    text: str
+    """As written."""
     words: tuple[str, ...]
     spelling: dict[str, str]
     """Stems as the sentence spells them."""
@@ -91,6 +82,15 @@ class Reading(Struct, frozen=True):
     """Whether it speaks of each row, record, observation."""
     broad: bool
     """Whether it wants features in general rather than, or besides, particular statistics."""
+    excluded: tuple[tuple[str, ...], ...] = ()
+    """Noun phrases that no feature should be about."""
+    limits: tuple[Limit, ...] = ()
+    numbers: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Other whole numbers, each with the words beside it."""
+    quantiles: tuple[float, ...] = ()
+    bins: int | None = None
+    steps: tuple[int, ...] = ()
+    """Rows to look back."""
 
     def says(self, *intents: Intent) -> bool:
         """Whether any of the intents was read."""
@@ -103,46 +103,43 @@ class Reading(Struct, frozen=True):
 
 def read(text: str) -> Reading:
     """Read a sentence. Never fails: a sentence without a known word is a broad one."""
-    text = _DISCIPLINE.sub("ml", text)
+    text, excluded = split_off(_DISCIPLINE.sub("ml", text))
     lowered = " ".join(text.casefold().split())
-    windows = _windows(lowered)
-    rest = _WINDOW.sub(" recently ", lowered) if windows else lowered
+    windows = numbers.windows(lowered)
+    rest = numbers.without_windows(lowered) if windows else lowered
     words = stems(text)
-    per = _phrases(rest, _PER)
-    intents = _spoken(INTENT_WORDS, stems(rest))
+    per = _phrases(_LEVEL.sub(r"per \1 ", rest), _PER)
+    asking = _MOST.sub("most often", numbers.without_limits(rest))
+    steps = numbers.steps(rest)
+    intents = _spoken(INTENT_WORDS, stems(asking)) | (frozenset[Intent]({"lag"}) if steps else frozenset[Intent]())
     return Reading(
+        text=text,
         words=words,
         spelling=dict(zip(words, tokens(text), strict=True)),
         intents=intents - {"recency"}
         if windows and "recency" not in _spoken(INTENT_WORDS, stems(lowered))
         else intents,
-        clauses=_clauses(rest),
+        clauses=_clauses(asking),
         purposes=_spoken(PURPOSE_WORDS, words),
         windows=windows,
         per=tuple(phrase for phrase in per if not _is_row(phrase)),
         by=_phrases(rest, _BY),
-        asks=_asks(rest),
+        asks=_asks(asking),
         predicted=next(iter(_phrases(rest, _PREDICTED)), ()),
         terms=_terms(text),
         rows=any(_is_row(phrase) for phrase in per) or contains(words, (stem("row"), stem("level"))),
         broad=_is_broad(words),
+        excluded=excluded,
+        limits=numbers.limits(rest),
+        numbers=numbers.labels(rest),
+        quantiles=numbers.quantiles(rest),
+        bins=numbers.bins(rest),
+        steps=steps,
     )
 
 
 def _is_row(phrase: Sequence[str]) -> bool:
     return bool(phrase) and phrase[-1] in ROW_WORDS
-
-
-def _windows(text: str) -> tuple[Window, ...]:
-    found: dict[float, Window] = {}
-    for match in _WINDOW.finditer(text):
-        count = match["a"] or match["c"] or match["e"] or "1"
-        unit = match["b"] or match["d"] or _LETTERS[match["f"]]
-        number = NUMBERS.get(count) or int(count)
-        days = round(number * UNIT_DAYS[unit], 4)
-        if 0 < days <= 36_525:  # noqa: PLR2004 - the longest window an operation takes
-            found.setdefault(days, Window(days, f"last {number} {unit}{'s' if number > 1 else ''}"))
-    return tuple(found.values())
 
 
 def _clauses(text: str) -> tuple[Clause, ...]:
@@ -158,10 +155,12 @@ def _clauses(text: str) -> tuple[Clause, ...]:
 
 def _spoken(lexicon: Mapping[Name, str], words: Sequence[str]) -> frozenset[Name]:
     """The names under which the lexicon has a word or phrase of the sentence."""
+    bare = tuple(word for word in words if word != "the")
     return frozenset(
         name
         for name, entries in lexicon.items()
-        if any(contains(words, tuple(stem(part) for part in entry.split("_"))) for entry in entries.split())
+        for part in (tuple(stem(part) for part in entry.split("_")) for entry in entries.split())
+        if contains(words, part) or contains(bare, part)
     )
 
 
@@ -176,10 +175,16 @@ def _phrases(text: str, marker: re.Pattern[str]) -> tuple[tuple[str, ...], ...]:
     found: list[tuple[str, ...]] = []
     for clause in _CLAUSE.split(text):
         for match in marker.finditer(clause):
-            phrase = noun_phrase(tokens(clause[match.end() :]))
+            phrase = _column_name(clause[match.end() :]) or noun_phrase(tokens(clause[match.end() :]))
             if phrase and phrase not in found:
                 found.append(phrase)
     return tuple(found)
+
+
+def _column_name(text: str) -> tuple[str, ...]:
+    """The stems of a first word that is written as columns are: `is_fraud` is a name, although "is" is none."""
+    found = _NAME.match(text)
+    return stems(found[0]) if found else ()
 
 
 def noun_phrase(words: Iterable[str]) -> tuple[str, ...]:

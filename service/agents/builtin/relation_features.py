@@ -34,8 +34,24 @@ _STATISTICS: tuple[tuple[AggregateFunction, Intent, str], ...] = (
 
 def relation_candidates(scene: Scene) -> Iterator[Candidate]:
     """Everything about two columns at once."""
+    yield from _spelled_out(scene)
     yield from _pairs(scene)
     yield from _grouped(scene)
+
+
+def _spelled_out(scene: Scene) -> Iterator[Candidate]:
+    """Arithmetic that the sentence has in words or signs."""
+    for relation in scene.relations:
+        left, right = relation.left, relation.right
+        operation, name, words = {
+            "ratio": (Ratio(left.name, right.name), f"{left.slug}_to_{right.slug}_ratio",
+                      f"Ratio of {left.name} to {right.name}, null where the latter is 0"),
+            "product": (Product(left.name, right.name), f"{left.slug}_times_{right.slug}",
+                        f"Product of {left.name} and {right.name}"),
+            "difference": (Difference(left.name, right.name), f"{left.slug}_minus_{right.slug}",
+                           f"Difference: {left.name} less {right.name}"),
+        }[relation.sign]  # fmt: skip
+        yield Candidate(operation, name, describe(f"{words}."), ASKED + 2, relation.sign, left.name)
 
 
 def _pairs(scene: Scene) -> Iterator[Candidate]:
@@ -100,7 +116,10 @@ def _grouped(scene: Scene) -> Iterator[Candidate]:
 
 def _within(scene: Scene, seen: Seen, group: Seen, *, asked: bool) -> Iterator[Candidate]:
     named = scene.named(seen) or not any(scene.named(other) for other in scene.numbers)
-    boost = ASKED if asked and named else ASIDE if asked or (scene.named(group) and scene.named(seen)) else 0.0
+    related = scene.reading.says("relative") and scene.named(seen) and scene.named(group)
+    boost = (
+        ASKED if (asked and named) or related else ASIDE if asked or (scene.named(group) and scene.named(seen)) else 0.0
+    )
     statistics = [entry for entry in _STATISTICS if entry[1] == "mean" or scene.reading.says(entry[1])]
     for function, intent, words in statistics:
         said = scene.reading.says(intent)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
+from service.agents.builtin.activity_features import has_hours
 from service.agents.builtin.candidates import ASIDE, ASKED, NAMED, RELATED, Candidate, capital, describe, slug
-from service.agents.builtin.entity_features import has_hours
 from service.agents.builtin.events import equals
 from service.agents.builtin.lexicon import Intent
 from service.agents.builtin.scene import Scene
@@ -32,6 +32,7 @@ from service.features.operations.types import (
 
 SKEWED = 1.3
 """A positive column whose mean is over so many medians has a tail worth a logarithm."""
+USUAL_BINS = 4
 MOST_FLAGS = 4
 """Values of a category that get a flag of their own."""
 SHOWN_MISSING = 0.01
@@ -71,7 +72,7 @@ def _wanted(scene: Scene, seen: Seen, intent: Intent | None, base: float, among:
 
 
 def _number(scene: Scene, seen: Seen) -> Iterator[Candidate]:
-    column = seen.column
+    column, bins = seen.column, scene.reading.bins or USUAL_BINS
     tailed = column.mean is not None and column.median is not None and column.median > 0
     skewed = bool(tailed and (column.mean or 0) > SKEWED * (column.median or 0))
     made: tuple[tuple[AnyOperation, str, str, Intent | None, float], ...] = (
@@ -81,8 +82,9 @@ def _number(scene: Scene, seen: Seen) -> Iterator[Candidate]:
         (MinMaxScale(seen.name), f"{seen.slug}_scaled",
          f"The column {seen.name} scaled to 0 … 1 over the dataset", "minmax", 0.1),
         (PercentRank(seen.name), f"{seen.slug}_rank", f"Relative rank 0 … 1 of {seen.name}", "rank", 0.15),
-        (QuantileBin(seen.name, 4), f"{seen.slug}_quartile", f"Quartile 1 … 4 of {seen.name}", "bins", 0.2),
-        (Value(seen.name), seen.slug, f"The column {seen.name} itself", None, 0.3),
+        (QuantileBin(seen.name, bins), f"{seen.slug}_{'quartile' if bins == 4 else f'bin_of_{bins}'}",  # noqa: PLR2004 - a quarter
+         f"Equal-count bin 1 … {bins} of {seen.name}", "bins", 0.2),
+        (Value(seen.name), seen.slug, f"The column {seen.name} itself", "asis", 0.3),
     )  # fmt: skip
     for operation, name, words, intent, base in made:
         score = _wanted(scene, seen, intent, base, scene.numbers)
@@ -161,8 +163,9 @@ def _elapsed(scene: Scene) -> Iterator[Candidate]:
     times = sorted(scene.sheet.times, key=lambda seen: (str(seen.column.minimum), seen.name))
     for index, start in enumerate(times):
         for end in times[index + 1 :]:
-            named = start.spoken > 1 or end.spoken > 1
-            asked = named and (scene.reading.says("gap", "difference", "tenure") or means(end, "duration"))
+            named = start.spoken > 1 or end.spoken > 1 or len(times) == 2  # noqa: PLR2004 - no other can be meant
+            spans = scene.reading.says("gap", "difference", "tenure", "elapsed") or means(end, "duration")
+            asked = named and spans and not any(seen.spoken > 2 for seen in scene.numbers)  # noqa: PLR2004 - named whole
             yield Candidate(
                 ElapsedDays(start.name, end.name),
                 f"days_from_{start.slug}_to_{end.slug}",

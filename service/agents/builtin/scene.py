@@ -5,9 +5,11 @@ from __future__ import annotations
 from msgspec import Struct
 
 from service.agents.builtin.candidates import ASIDE, ASKED, GENERAL, NAMED, RELATED
+from service.agents.builtin.conditions import Condition
 from service.agents.builtin.events import Event
 from service.agents.builtin.lexicon import Intent
 from service.agents.builtin.reading import Reading
+from service.agents.builtin.relations import Relation
 from service.agents.builtin.sheet import Seen, Sheet
 from service.agents.words import mention
 
@@ -25,6 +27,10 @@ class Scene(Struct, frozen=True):
     time: Seen | None
     groups: tuple[Seen, ...] = ()
     """Columns that the sentence groups by."""
+    conditions: tuple[Condition, ...] = ()
+    """Which rows the sentence singles out."""
+    relations: tuple[Relation, ...] = ()
+    """Arithmetic that the sentence spells out."""
 
     @property
     def who(self) -> str:

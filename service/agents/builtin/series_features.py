@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from service.agents.builtin.candidates import ASKED, RELATED, Candidate, capital, days, days_slug, describe
-from service.agents.builtin.lexicon import Intent
+from service.agents.builtin.lexicon import SINCE, Intent
 from service.agents.builtin.scene import Scene
 from service.agents.builtin.sheet import Seen
 from service.features.operations.types import (
@@ -42,7 +42,7 @@ def series_candidates(scene: Scene) -> Iterator[Candidate]:
             RollingCount(entity, time, window),
             f"rows_last_{days_slug(window)}",
             describe(f"Rows of the same {entity} in the {days(window)} of {time} before the row."),
-            scene.score(0.4, "frequency") if not scene.reading.says("count") else ASKED,
+            ASKED if scene.reading.says("count") and _looked_back(scene) else scene.score(0.4, "frequency"),
             "window",
             "rows",
         )
@@ -53,7 +53,20 @@ def series_candidates(scene: Scene) -> Iterator[Candidate]:
          "cumulative", 0.35),
     )  # fmt: skip
     for operation, name, words, intent, base in made:
-        yield Candidate(operation, name, describe(f"{words}."), scene.score(base, intent), "series", "rows")
+        since = isinstance(operation, DaysSincePrevious) and _since(scene) and scene.reading.says("lag", "latest")
+        counted = isinstance(operation, CumulativeCount) and scene.reading.says("count") and not scene.reading.windows
+        looked_back = counted and scene.reading.says("lag", "cumulative")
+        score = ASKED + base if since or looked_back else scene.score(base, intent)
+        yield Candidate(operation, name, describe(f"{words}."), score, "series", "rows")
+
+
+def _looked_back(scene: Scene) -> bool:
+    return bool(scene.reading.windows) or scene.reading.says("rolling", "lag", "cumulative")
+
+
+def _since(scene: Scene) -> bool:
+    """`time since the previous …`: the span of time is asked for, not the previous value."""
+    return SINCE in scene.reading.words
 
 
 def _windows(scene: Scene) -> tuple[float, ...]:
@@ -62,7 +75,13 @@ def _windows(scene: Scene) -> tuple[float, ...]:
 
 def _of_number(scene: Scene, seen: Seen, entity: str, time: str) -> Iterator[Candidate]:
     previous = f"the previous row of the same {entity}, by {time}"
+    earlier: tuple[tuple[AnyOperation, str, str, Intent, float], ...] = tuple(
+        (PreviousValue(seen.name, entity, time, steps), f"{seen.slug}_{steps}_rows_ago",
+         f"The {seen.name} of the same {entity} {steps} rows ago, by {time}", "lag", 0.5)
+        for steps in scene.reading.steps if steps > 1
+    )  # fmt: skip
     made: tuple[tuple[AnyOperation, str, str, Intent, float], ...] = (
+        *earlier,
         (PreviousValue(seen.name, entity, time), f"previous_{seen.slug}",
          f"The {seen.name} of {previous}", "lag", 0.55),
         (ChangeFromPrevious(seen.name, entity, time), f"{seen.slug}_change",
@@ -70,6 +89,10 @@ def _of_number(scene: Scene, seen: Seen, entity: str, time: str) -> Iterator[Can
     )  # fmt: skip
     for operation, name, words, intent, base in made:
         score = _wanted(scene, seen, intent, base)
+        if intent == "change" and scene.reading.says("difference") and scene.reading.says("lag"):
+            score = max(score, _wanted(scene, seen, "lag", base))
+        if intent == "lag" and _since(scene):
+            score = min(score, RELATED - 1)
         yield Candidate(operation, name, describe(f"{words}."), score, "series", seen.name)
     for window in _windows(scene):
         yield from _rolling(scene, seen, (entity, time, window))

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from msgspec import Struct
 
 from service.agents.builtin.events import Event
-from service.agents.builtin.lexicon import TEXTUAL
+from service.agents.builtin.lexicon import TEXTUAL, Intent
 from service.agents.builtin.reading import Reading
+from service.agents.builtin.relations import Relation
 from service.agents.builtin.sheet import ENTITY_CONCEPTS, Seen, Sheet, entity_meaning
-from service.agents.words import mention, stemmed
+from service.agents.words import mention, same, stemmed, telling_parts
 from service.features.model import ExtractionOptions, Grain
 
 FEW_ENTITIES = 20
@@ -19,6 +20,22 @@ CROWDED = 50
 """Rows for each entity from which few entities are rather series than things to compare."""
 _SERIES_PURPOSES = frozenset({"forecast", "anomaly"})
 _ENTITY_PURPOSES = frozenset({"churn", "engagement", "recommendation", "value", "fraud"})
+_OF_ROWS: tuple[Intent, ...] = (
+    "log",
+    "encoding",
+    "bins",
+    "product",
+    "minmax",
+    "difference",
+    "elapsed",
+    "scale",
+    "asis",
+)
+"""Statistics that are of rows unless the sentence names an entity."""
+_OF_ROWS_IN_GROUPS: tuple[Intent, ...] = ("scale", "rank", "encoding")
+_OF_ENTITIES: tuple[Intent, ...] = (
+    "mean", "sum", "count", "minimum", "maximum", "median", "spread", "rate", "distinct", "trend", "recency", "mode",
+)  # fmt: skip
 _LATE = stemmed("birth birthday dob birthdate updated modified deleted expiry end")
 """Times that seldom are the time of the row."""
 _EARLY = stemmed("event timestamp ts time order purchase created transaction visit")
@@ -34,16 +51,35 @@ class Setting(Struct, frozen=True):
     groups: tuple[Seen, ...] = ()
 
 
-def settle(reading: Reading, sheet: Sheet, events: Sequence[Event], options: ExtractionOptions) -> Setting:
+def settle(
+    reading: Reading,
+    sheet: Sheet,
+    events: Sequence[Event],
+    options: ExtractionOptions,
+    relations: Sequence[Relation] = (),
+) -> Setting:
     """Decide by the client's options, then by the sentence, then by what the columns are."""
     time = _time(sheet, options)
-    per, by = _spoken_of(reading.per, sheet), _spoken_of(reading.by, sheet)
-    groups = tuple(seen for seen in by if seen in sheet.categories or seen in sheet.flags)
+    divisors = {relation.right.name for relation in relations}
+    per = tuple(seen for seen in _spoken_of(reading.per, sheet) if seen.name not in divisors)
+    by = tuple(seen for seen in _spoken_of(reading.by, sheet) if seen.name not in divisors)
+    groupings = tuple(seen for seen in (*by, *per) if seen in sheet.categories or seen in sheet.flags)
+    groups = tuple(seen for seen in groupings if seen in by)
     likely = _likely(sheet)
     told = any(event.spoken and event.where for event in events)
+    told = told or (bool(reading.windows) and reading.says(*_OF_ENTITIES) and not reading.says("rolling", "lag"))
     explicit = _first(seen for seen in (*per, *by) if sheet.repeats(seen) and (seen in per or seen in likely or told))
+    if (
+        explicit in groupings
+        and not reading.quantiles
+        and reading.says(*_OF_ROWS_IN_GROUPS)
+        and not reading.says(*_OF_ENTITIES)
+    ):
+        explicit, groups = None, groupings
+    if _one_each(reading, sheet):
+        explicit = None
     entity = sheet.find(options.entity) or explicit or _first(likely)
-    if entity is None or _wants_rows(reading, sheet, explicit or sheet.find(options.entity)):
+    if entity is None or _wants_rows(reading, sheet, explicit or sheet.find(options.entity), related=bool(relations)):
         return Setting("row", entity if time else sheet.find(options.entity), time, groups)
     if groups and not explicit and not options.entity and not entity.spoken:
         return Setting("row", entity if time else None, time, groups)
@@ -66,12 +102,20 @@ def _spoken_of(phrases: Iterable[Sequence[str]], sheet: Sheet) -> tuple[Seen, ..
     )
     found: dict[str, Seen] = {}
     for phrase in phrases:
-        strengths = [(mention(seen.stems, phrase), seen) for seen in groupable]
+        strengths = [(_plainness(seen, phrase), seen) for seen in groupable]
         strongest = max((strength for strength, _ in strengths), default=0)
         for strength, seen in strengths:
             if strength == strongest > 0:
                 found.setdefault(seen.name, seen)
     return tuple(seen for seen in found.values() if seen.column.type != "boolean")
+
+
+def _plainness(seen: Seen, phrase: Sequence[str]) -> float:
+    """As `mention`, but a part that is not the head names something else: a product group is no product."""
+    strength = mention(seen.stems, phrase)
+    parts = telling_parts(seen.stems)
+    headless = strength == 2 and seen.column.type != "identifier" and not any(same(parts[-1], word) for word in phrase)  # noqa: PLR2004 - a part
+    return 0.5 if headless else strength
 
 
 def _likely(sheet: Sheet) -> tuple[Seen, ...]:
@@ -91,16 +135,33 @@ def _likelihood(seen: Seen) -> tuple[bool, int, int]:
     return (seen.spoken == 0, rank, -seen.column.distinct)
 
 
-def _wants_rows(reading: Reading, sheet: Sheet, explicit: Seen | None) -> bool:
-    if reading.rows:
+def _wants_rows(reading: Reading, sheet: Sheet, explicit: Seen | None, *, related: bool) -> bool:
+    if reading.rows or (explicit is None and _speaks_of_rows(reading, sheet)):
+        return True
+    if explicit is None and related and not any(seen.spoken for seen in _likely(sheet)):
         return True
     if reading.says("lag", "rolling", "cumulative"):
         return bool(sheet.times)
     about_text = reading.says("length", "words", "contains", "characters") or not TEXTUAL.isdisjoint(reading.words)
     if sheet.texts and about_text and explicit is None:
         return True
-    one_each = [seen for seen in _spoken_of(reading.per, sheet) if not sheet.repeats(seen)]
-    return explicit is None and (bool(one_each) or (reading.says("change") and bool(sheet.times)))
+    one_each = bool(_one_each(reading, sheet))
+    return explicit is None and (one_each or (reading.says("change") and bool(sheet.times)))
+
+
+def _one_each(reading: Reading, sheet: Sheet) -> tuple[Seen, ...]:
+    """Keys of the rows themselves that the sentence wants one answer for each of."""
+    return tuple(seen for seen in _spoken_of(reading.per, sheet) if seen in sheet.keys and not sheet.repeats(seen))
+
+
+def _speaks_of_rows(reading: Reading, sheet: Sheet) -> bool:
+    """Whether it asks for what only rows have, or for a flag on what each row is."""
+    if reading.purposes.isdisjoint(_ENTITY_PURPOSES) and reading.says(*_OF_ROWS):
+        return True
+    if sum(seen.spoken > 1 for seen in sheet.times) > 1 and reading.says("gap", "tenure"):
+        return True
+    calendar = reading.says("hour", "weekday", "season") and not reading.says("rate", "ratio")
+    return not reading.per and (reading.says("flag") or (calendar and not any(seen.spoken for seen in _likely(sheet))))
 
 
 def _worthwhile(entity: Seen, reading: Reading, sheet: Sheet, events: Sequence[Event], *, timed: bool) -> bool:

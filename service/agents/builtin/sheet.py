@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import Struct
 
 from service.agents.builtin.candidates import slug
+from service.agents.builtin.exclusions import unwanted
+from service.agents.builtin.leaks import giveaways
 from service.agents.builtin.reading import Reading
 from service.agents.prompts import Column, Request
 from service.agents.words import CONCEPTS, concepts, mention, stems, telling_parts, tokens
@@ -14,6 +16,11 @@ from service.features.operations.types import Scalar
 
 KEY_PARTS = frozenset(("id", "uuid", "guid", "key", "pk", "sk", "code", "no", "number", "nr", "hash", "ref"))
 """Last parts of a key's name."""
+CODE_PARTS = frozenset(("code", "no", "number", "nr"))
+FEW_CODES = 50
+"""A code of so few values is a label: a diagnosis, a status, a zone."""
+COMPOUNDS = ("nr", "nummer", "nummern")
+"""Endings of a key's name in languages that write compounds as one word: Kundennr, ordernummer."""
 CALENDAR = frozenset(stems("year month quarter week day hour weekday"))
 """Whole numbers of such a name are labels, not measures."""
 ENTITY_CONCEPTS = ("user", "machine", "store", "item", "session")
@@ -60,6 +67,10 @@ class Sheet(Struct, frozen=True):
     times: tuple[Seen, ...]
     keys: tuple[Seen, ...]
     """Identifiers, and what is named like one."""
+    unwelcome: tuple[str, ...] = ()
+    """Columns that the sentence does not want."""
+    leaking: tuple[str, ...] = ()
+    """Columns that give the target away."""
 
     def find(self, name: str | None) -> Seen | None:
         """The column of that exact name."""
@@ -79,12 +90,15 @@ class Sheet(Struct, frozen=True):
 def lay_out(request: Request, reading: Reading) -> Sheet:
     """Sort the columns of a request."""
     target = request.options.target or _predicted(request.columns, reading)
+    unwelcome = _unwelcome(request, reading)
+    leaking = _leaking(request, target)
+    barred = {target, *unwelcome, *leaking}
     spoken = _spoken(request.columns, reading)
     everything = tuple(
         Seen(column, stems(column.name), spoken[column.name], slug(column.name, position))
         for position, column in enumerate(request.columns)
     )
-    usable = [seen for seen in everything if seen.name != target and _informative(seen.column)]
+    usable = [seen for seen in everything if seen.name not in barred and _informative(seen.column)]
     kinds = _by_kind(usable)
     return Sheet(
         row_count=request.row_count,
@@ -95,7 +109,23 @@ def lay_out(request: Request, reading: Reading) -> Sheet:
         texts=kinds["text"],
         times=kinds["time"],
         keys=kinds["key"],
+        unwelcome=tuple(seen.name for seen in everything if seen.name in unwelcome),
+        leaking=tuple(seen.name for seen in everything if seen.name in leaking),
     )
+
+
+def _unwelcome(request: Request, reading: Reading) -> frozenset[str]:
+    """What the sentence does not want read; a key is no measure, and what the client fixed stands."""
+    named = [column.name for column in request.columns if column.type != "identifier"]
+    return unwanted(named, reading.excluded) - {request.options.entity, request.options.time}
+
+
+def _leaking(request: Request, target: str | None) -> frozenset[str]:
+    """What gives the target away, but for what the client fixed."""
+    predicted = next((column for column in request.columns if column.name == target), None)
+    if predicted is None:
+        return frozenset()
+    return giveaways(request.columns, predicted) - {request.options.entity, request.options.time}
 
 
 def _spoken(columns: Iterable[Column], reading: Reading) -> dict[str, int]:
@@ -103,6 +133,10 @@ def _spoken(columns: Iterable[Column], reading: Reading) -> dict[str, int]:
     names = {column.name: stems(column.name) for column in columns}
     strengths: dict[str, int] = {name: mention(parts, reading.words) for name, parts in names.items()}
     keys = {column.name for column in columns if column.type == "identifier"}
+    exact = {tuple(telling_parts(names[name])) for name, strength in strengths.items() if strength == 4}  # noqa: PLR2004 - whole names
+    for name, parts in names.items():
+        if strengths[name] == 3 and tuple(telling_parts(parts)) in exact:  # noqa: PLR2004 - pressure_11 beside pressure_1
+            strengths[name] = 0
     whole = {
         part
         for name, parts in names.items()
@@ -143,28 +177,43 @@ def _kind(seen: Seen) -> str:
         return "key"
     if type_ == "boolean" or (type_ == "integer" and _zero_or_one(seen.column)):
         return "flag"
-    if type_ == "integer" and telling(seen) and telling(seen) <= CALENDAR:
+    if type_ == "integer" and (_is_calendar(seen) or _is_code(seen)):
         return "category"
     return {
         "numeric": "number", "integer": "number", "categorical": "category", "datetime": "time", "text": "text",
     }[type_]  # fmt: skip
 
 
+def _is_calendar(seen: Seen) -> bool:
+    return bool(telling(seen)) and telling(seen) <= CALENDAR
+
+
+def _is_code(seen: Seen) -> bool:
+    return tokens(seen.name)[-1:] == ("code",) and seen.column.distinct <= FEW_CODES
+
+
 def _named_like_key(seen: Seen) -> bool:
     parts = tokens(seen.name)
-    return (len(parts) > 1 and parts[-1] in KEY_PARTS and seen.column.distinct > 2) or parts in {("id",), ("key",)}  # noqa: PLR2004 - a yes/no column is no key
+    if len(parts) == 0 or seen.column.distinct <= 2:  # noqa: PLR2004 - a yes/no column is no key
+        return parts in {("id",), ("key",)}
+    head = parts[-1]
+    if head in CODE_PARTS and seen.column.distinct <= FEW_CODES:
+        return False
+    return (len(parts) > 1 and head in KEY_PARTS) or parts in {("id",), ("key",)} or head.endswith(COMPOUNDS)
 
 
 def _zero_or_one(column: Column) -> bool:
-    return column.distinct == 2 and column.minimum == 0 and column.maximum == 1  # noqa: PLR2004 - 0 and 1
+    ends = (column.minimum, column.maximum)
+    return column.distinct == 2 and ends == (0, 1) and bool not in map(type, ends)  # noqa: PLR2004 - 0 and 1
 
 
 def truth(seen: Seen) -> Scalar | None:
-    """The value that means yes in a flag or a two-valued category; None for any other column."""
+    """The value that means yes in a flag or a two-valued category, as the column holds it; else None."""
+    numeric = any(type(entry.value) is int for entry in seen.column.values)
+    if _zero_or_one(seen.column) or (seen.column.type == "boolean" and numeric):
+        return 1
     if seen.column.type == "boolean":
         return True
-    if _zero_or_one(seen.column):
-        return 1
     values = {str(value.value).casefold(): value.value for value in seen.column.values}
     if len(values) == 2 and values.keys() <= TRUE_VALUES | FALSE_VALUES:  # noqa: PLR2004 - yes and no
         return next((value for word, value in values.items() if word in TRUE_VALUES), None)

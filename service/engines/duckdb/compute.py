@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import duckdb
@@ -15,14 +15,27 @@ from service.engines.dialect import render
 from service.engines.duckdb.evidence import measure
 from service.engines.duckdb.sandbox import Limits, Sandbox, sandbox
 from service.engines.duckdb.statements import Connection
-from service.features.errors import ComputeFailed
-from service.features.model import Dataset, FeatureEvidence, FeaturePlan, Profile
+from service.features.errors import ComputeFailed, DatasetNotFound
+from service.features.model import Dataset, FeatureEvidence, FeaturePlan
 from service.features.operations.compile import COMPUTED, CompiledPlan, compile_plan
 from service.features.operations.sql import template
 from service.features.ports import Artifacts
 
 OPEN_DATASET = "CREATE VIEW dataset AS SELECT * FROM READ_PARQUET(:path)"
 WRITE_PARQUET = "COPY (SELECT 1) TO :path (FORMAT PARQUET, COMPRESSION ZSTD)"
+
+
+COMPUTED_SHARE = 0.6
+"""Of the work, when the features are computed and their evidence is still to be measured: about what it takes."""
+
+
+class Request(Struct, frozen=True):
+    """What is to be computed, and who is told how far it has come; from the sandbox's thread."""
+
+    dataset: Dataset
+    plan: FeaturePlan
+    target: str | None
+    progress: Callable[[float], None]
 
 
 class DuckDBTable(Struct, frozen=True):
@@ -46,28 +59,40 @@ class DuckDBTable(Struct, frozen=True):
 
 
 @asynccontextmanager
-async def compute(
-    artifacts: Artifacts, limits: Limits, scratch: Path, dataset: Dataset, plan: FeaturePlan, target: str | None
-) -> AsyncGenerator[DuckDBTable]:
+async def compute(artifacts: Artifacts, limits: Limits, scratch: Path, request: Request) -> AsyncGenerator[DuckDBTable]:
     """Compute the plan's features and measure them.
 
-    Raises ComputeFailed, ComputeOutOfMemory, DeadlineExceeded.
+    Raises ComputeFailed, ComputeOutOfMemory, DeadlineExceeded, DatasetNotFound.
     """
     async with (
-        artifacts.local(dataset.artifact_key) as path,
+        dataset_file(artifacts, request.dataset) as path,
         sandbox(limits, scratch=scratch, readable=[path]) as box,
     ):
-        computed = await _traced(box, Order(path, dataset.profile, plan, target))
+        computed = await _traced(box, Order(path, request))
         yield DuckDBTable(computed.rows, computed.evidence, computed.sql, box, computed.compiled, artifacts)
 
 
+@asynccontextmanager
+async def dataset_file(artifacts: Artifacts, dataset: Dataset) -> AsyncGenerator[Path]:
+    """The dataset's file. Raises DatasetNotFound when the dataset was deleted meanwhile."""
+    async with AsyncExitStack() as stack:
+        try:
+            path = await stack.enter_async_context(artifacts.local(dataset.artifact_key))
+        except FileNotFoundError:
+            raise deleted() from None
+        yield path
+
+
+def deleted() -> DatasetNotFound:
+    """The error for a dataset that was there when its extraction began."""
+    return DatasetNotFound("The dataset was deleted before its features were computed.")
+
+
 class Order(Struct, frozen=True):
-    """What is to be computed."""
+    """What is to be computed from which file."""
 
     path: Path
-    profile: Profile
-    plan: FeaturePlan
-    target: str | None
+    request: Request
 
 
 class Computed(Struct, frozen=True):
@@ -82,21 +107,24 @@ class Computed(Struct, frozen=True):
 async def _traced(box: Sandbox, order: Order) -> Computed:
     """One span around it; an error's message may quote a cell, so neither span nor caller gets it."""
     tracer = trace.get_tracer("service.engines.duckdb")
-    facts = {"db.system.name": "duckdb", "feature_agent.features": len(order.plan.features)}
+    facts = {"db.system.name": "duckdb", "feature_agent.features": len(order.request.plan.features)}
     with tracer.start_as_current_span("engine.compute", attributes=facts, record_exception=False) as span:
         try:
             computed = await box.run(lambda execute: _compute(Connection(execute), order))
         except duckdb.Error as error:
-            raise _failure(error) from None
+            raise _failure(error, order.path) from None
         span.set_attribute("feature_agent.rows", computed.rows)
         return computed
 
 
 def _compute(connection: Connection, order: Order) -> Computed:
-    compiled = compile_plan(order.plan, order.profile)
+    request, profile = order.request, order.request.dataset.profile
+    compiled = compile_plan(request.plan, profile)
     connection.query(template(OPEN_DATASET, path=exp.Literal.string(str(order.path))))
     connection.create(COMPUTED, compiled.computed)
-    rows, evidence = measure(connection, compiled, order.plan, order.profile, order.target)
+    request.progress(COMPUTED_SHARE)
+    rows, evidence = measure(connection, compiled, request.plan, profile, request.target)
+    request.progress(1.0)
     return Computed(compiled, rows, evidence, render(compiled.statement(), "duckdb", pretty=True))
 
 
@@ -106,5 +134,8 @@ def _write(connection: Connection, compiled: CompiledPlan, names: Sequence[str],
     connection.query(copy)
 
 
-def _failure(error: duckdb.Error) -> ComputeFailed:
+def _failure(error: duckdb.Error, source: Path | None = None) -> ComputeFailed | DatasetNotFound:
+    """What the client is told; a file of a local folder can be deleted between two statements that read it."""
+    if source is not None and not source.exists():
+        return deleted()
     return ComputeFailed(f"The engine could not run the plan ({type(error).__name__}).")

@@ -31,11 +31,14 @@ DELIMITER_NAMES = {
     SINGLE_COLUMN: "none (one column)",
 }
 
-NULL_TOKENS: tuple[str, ...] = ("", "NA", "N/A", "n/a", "#N/A", "null", "NULL", "Null", "None", "-")
-"""What stands for a missing value; `NaN` is one too wherever the column is not numeric."""
+NULL_TOKENS: tuple[str, ...] = ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "null", "NULL", "Null", "None", "\\N", "-")
+"""What stands for a missing value, `<NA>` for pandas, `\\N` for databases; `NaN` is one too wherever the column is not
+numeric. Words that may be a category (`none`, `missing`, `?`) are left as they are."""
 
 NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ].*)?")
+DECLARED = re.compile(r"sep=([\t;|,])\r?\n(?=\s*\S)", re.IGNORECASE)
+"""First line that spreadsheets write and obey: it names the delimiter."""
 YEAR = re.compile(r"(1[89]|20|21)\d\d")
 
 Rows = Sequence[Sequence[str]]
@@ -50,8 +53,8 @@ class Dialect(Struct, frozen=True):
     """The header's fields; None when the first row holds data."""
     width: int
     """Fields in the first row: every other row must have as many."""
-    blank_lines: int
-    """Empty lines before the first row."""
+    lines_before: int
+    """Lines before the first row: empty ones, and a spreadsheet's line that names the delimiter."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -78,6 +81,9 @@ def detect_dialect(head: str, *, complete: bool) -> Dialect:
 
     Raises DatasetUnreadable when not even the first row can be made out.
     """
+    declared = DECLARED.match(head)
+    if declared:
+        head = head[declared.end() :]
     if not _rows(head, SINGLE_COLUMN, '"', complete=complete):
         raise DatasetUnreadable(
             "The first row cannot be read: a field is longer than 128 KiB, or a quote never closes."
@@ -85,14 +91,15 @@ def detect_dialect(head: str, *, complete: bool) -> Dialect:
     candidates = [
         candidate
         for quote in ('"', "'")
-        for delimiter in DELIMITERS
+        for delimiter in (declared.groups() if declared else DELIMITERS)
         if (candidate := _candidate(head, delimiter, quote, complete=complete)) is not None
     ]
     best = max(candidates, key=lambda c: (c.agreement, c.cleanliness, c.width, c.quote == '"'), default=None)
     if best is None:
         best = _Candidate(SINGLE_COLUMN, '"', _rows(head, SINGLE_COLUMN, '"', complete=complete), 1, 1, 1)
     header = tuple(best.rows[0]) if _has_header(best.rows) else None
-    return Dialect(best.delimiter, best.quote, header, len(best.rows[0]), _blank_lines(head))
+    before = _blank_lines(head) + (1 if declared else 0)
+    return Dialect(best.delimiter, best.quote, header, len(best.rows[0]), before)
 
 
 def _blank_lines(head: str) -> int:
@@ -137,7 +144,7 @@ def _candidate(head: str, delimiter: str, quote: str, *, complete: bool) -> _Can
 
 def _opens_fields(head: str, delimiter: str) -> bool:
     """Whether single quotes stand around fields, rather than in words."""
-    return f"'{delimiter}'" in head or f"{delimiter}'" in head or head.startswith("'")
+    return f"{delimiter}'" in head or "\n'" in head or head.startswith("'")
 
 
 def _is_numeric_matrix(rows: Rows) -> bool:

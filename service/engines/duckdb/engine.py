@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -13,14 +13,16 @@ import duckdb
 from sqlglot import exp
 
 from service.engines.dialect import render
-from service.engines.duckdb.compute import DuckDBTable, compute
+from service.engines.duckdb.compute import DuckDBTable, Request, compute
 from service.engines.duckdb.ingest import ingest
+from service.engines.duckdb.rehearse import SECONDS as REHEARSAL_SECONDS
+from service.engines.duckdb.rehearse import rehearse
 from service.engines.duckdb.sandbox import Limits, sandbox
-from service.features.deadline import seconds_left
+from service.features.deadline import deadline, seconds_left
 from service.features.errors import ComputeFailed, DeadlineExceeded
 from service.features.model import Dataset, FeaturePlan, MediaType, Profile
 from service.features.operations.sql import template
-from service.features.ports import Artifacts
+from service.features.ports import Artifacts, RehearsedFeature
 
 EXPORTS: dict[MediaType, str] = {
     "text/csv": "COPY (SELECT * FROM READ_PARQUET(:source)) TO :path (FORMAT CSV, HEADER TRUE)",
@@ -52,13 +54,24 @@ class DuckDBEngine:
             return await ingest(self._artifacts, self._limits, self._scratch, source_key, media_type, target_key)
 
     @asynccontextmanager
-    async def compute(self, dataset: Dataset, plan: FeaturePlan, *, target: str | None) -> AsyncGenerator[DuckDBTable]:
+    async def compute(
+        self,
+        dataset: Dataset,
+        plan: FeaturePlan,
+        *,
+        target: str | None,
+        progress: Callable[[float], None] = lambda _: None,
+    ) -> AsyncGenerator[DuckDBTable]:
         """Run the plan and measure each feature."""
-        async with (
-            self._turn(),
-            compute(self._artifacts, self._limits, self._scratch, dataset, plan, target) as table,
-        ):
+        request = Request(dataset, plan, target, progress)
+        async with self._turn(), compute(self._artifacts, self._limits, self._scratch, request) as table:
             yield table
+
+    async def rehearse(self, dataset: Dataset, plan: FeaturePlan) -> tuple[RehearsedFeature, ...]:
+        """Try the plan on a sample; see `ports.Rehearsal`. Waiting for a turn takes of its few seconds, too."""
+        with deadline(seconds_left(REHEARSAL_SECONDS)):
+            async with self._turn():
+                return await rehearse(self._artifacts, self._limits, self._scratch, dataset, plan)
 
     async def export(self, key: str, media_type: MediaType) -> Path:
         """Render a published Parquet table into a temporary file that the caller removes.
@@ -77,8 +90,10 @@ class DuckDBEngine:
     @asynccontextmanager
     async def _turn(self) -> AsyncGenerator[None]:
         """Wait until a sandbox may work; memory is `concurrency` times the limit of one, whatever is asked at once."""
+        seconds = seconds_left(self._limits.seconds)
         try:
-            await asyncio.wait_for(self._turns.acquire(), seconds_left(self._limits.seconds))
+            async with asyncio.timeout(seconds):
+                await self._turns.acquire()
         except TimeoutError:
             raise DeadlineExceeded("Too much is being computed: there was no turn in time.") from None
         try:

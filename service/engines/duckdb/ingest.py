@@ -20,7 +20,7 @@ from service.engines.duckdb.ingest_csv import read_csv
 from service.engines.duckdb.ingest_ndjson import read_ndjson
 from service.engines.duckdb.ingest_parquet import damaged, read_parquet, typed_readings
 from service.engines.duckdb.ingest_source import Source, bounded
-from service.engines.duckdb.ingest_sql import ROW_ID, parquet, run, write_parquet
+from service.engines.duckdb.ingest_sql import ROW_ID, cast, named, parquet, run, write_parquet
 from service.engines.duckdb.ingest_types import Reading, read_types
 from service.engines.duckdb.sandbox import Limits, Sandbox, sandbox
 from service.engines.duckdb.statistics import TypedColumn, TypedTable, measure
@@ -96,7 +96,7 @@ async def _write_typed(box: Sandbox, source: Source) -> tuple[TypedTable, tuple[
 
 
 def _typed_query(source: Source, readings: dict[int, Reading], target: Path) -> exp.Expr:
-    values = [exp.alias_(readings[column.position].value, column.name, quoted=True) for column in source.columns]
-    row_id = exp.alias_(exp.cast(exp.column("r"), "BIGINT"), ROW_ID, quoted=True)
-    query = exp.select(*values, row_id, copy=False).from_(parquet(source.path, source.width, row_number=True))
+    values = [named(readings[column.position].value, column.name, quoted=True) for column in source.columns]
+    row_id = named(cast(exp.column("r"), "BIGINT"), ROW_ID, quoted=True)
+    query = exp.select(*values, row_id).from_(parquet(source.path, source.width, row_number=True), copy=False)
     return write_parquet(query, target, len(values) + 1)

@@ -111,7 +111,7 @@ async def _copy(box: Sandbox, text: PreparedText, dialect: Dialect, target: Path
             dialect.quote,
             dialect.width,
             header=dialect.header is not None,
-            skip=dialect.blank_lines,
+            skip=dialect.lines_before,
         )
         return write_parquet(query, target, dialect.width)
 

@@ -8,14 +8,15 @@ belong to the shapes found; which of day and month comes first is decided by the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import cache
 from itertools import product
 from typing import Literal, get_args
 
 from msgspec import Struct
 from sqlglot import exp
 
-from service.engines.duckdb.ingest_sql import call, case, holds, matches, string
+from service.engines.duckdb.ingest_sql import call, case, cast, holds, listed, matches, string, try_cast
 
 Order = Literal["month first", "day first"]
 ORDERS: tuple[Order, ...] = get_args(Order)
@@ -85,7 +86,8 @@ class Reading(Struct, frozen=True):
     day_first: tuple[str, ...]
 
 
-def shapes() -> dict[str, Reading]:
+@cache
+def shapes() -> Mapping[str, Reading]:
     """Every known shape but those of ISO 8601, with the formats to try."""
     known = {shape: Reading(*orders) for shape, orders in _DATES.items()}
     known |= {shape: Reading(formats, formats) for shape, formats in _DATES_ALONE.items()}
@@ -122,21 +124,24 @@ def is_iso(value: exp.Expr) -> exp.Expr:
 
 
 def parse(value: exp.Expr, found: Iterable[str], order: Order, *, iso: bool) -> exp.Expr:
-    """The SQL that reads the text as a UTC timestamp, null where it is none of the shapes found."""
+    """The SQL that reads the text as a UTC timestamp, null where it is none of the shapes found.
+
+    The text is known to have one of the shapes, or to be a word for a missing value.
+    """
     known = shapes()
     formats = list(dict.fromkeys(f for shape in sorted(found) for f in _formats(known[shape], order)))
-    readings: list[exp.Expr] = []
+    if not formats:
+        return _in_utc(try_cast(value, "TIMESTAMPTZ"))
+    written = listed(string(one) for one in formats)
+    moment = cast(call("try_strptime", value.copy(), written), "TIMESTAMPTZ")
     if iso:
-        readings.append(case((is_iso(value.copy()), exp.TryCast(this=value.copy(), to=_zoned()))))
-    if formats:
-        listed = exp.array(*(string(written) for written in formats))
-        readings.append(exp.cast(call("try_strptime", value.copy(), listed), _zoned()))
-    moment = readings[0] if len(readings) == 1 else exp.Coalesce(this=readings[0], expressions=readings[1:])
-    return exp.AtTimeZone(this=exp.paren(moment), zone=string("UTC"))
+        first = case((is_iso(value.copy()), try_cast(value, "TIMESTAMPTZ")))
+        moment = exp.Coalesce(this=first, expressions=[moment])
+    return _in_utc(moment)
 
 
-def _zoned() -> exp.DataType:
-    return exp.DataType.build("TIMESTAMPTZ")
+def _in_utc(moment: exp.Expr) -> exp.Expr:
+    return exp.AtTimeZone(this=exp.Paren(this=moment), zone=string("UTC"))
 
 
 def _formats(reading: Reading, order: Order) -> tuple[str, ...]:

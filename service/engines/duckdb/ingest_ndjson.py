@@ -25,7 +25,9 @@ from service.engines.duckdb.ingest_source import (
 from service.engines.duckdb.ingest_sql import (
     call,
     case,
+    listed,
     long_form,
+    named,
     number,
     parquet,
     reference,
@@ -146,14 +148,15 @@ async def _nested(box: Sandbox, lines: Path, keys: Sequence[str]) -> set[int]:
     """Positions of the keys whose every value is an object or null."""
     if not keys:
         return set()
-    pointers = exp.array(*(string(_pointer(key)) for key in keys))
-    types = exp.select(exp.alias_(call("json_type", reference(0), pointers), "types"))
-    types = types.from_(parquet(lines, 1)).where(_not_blank())
+    pointers = listed(string(_pointer(key)) for key in keys)
+    types = exp.select(named(call("json_type", reference(0), pointers), "types"))
+    types = types.from_(parquet(lines, 1), copy=False).where(_not_blank(), copy=False)
     cells = [(i, call("list_extract", exp.column("types"), number(i + 1))) for i in range(len(keys))]
-    query = exp.select("k", "v").distinct().from_(long_form(types.subquery(), cells))
+    rows = long_form(types.subquery(copy=False), cells)
+    query = exp.select("k", "v").distinct(copy=False).from_(rows, copy=False)
     found: dict[int, set[str]] = {}
-    rows: list[Row] = await run(box, lambda: query)
-    for position, kind in rows:
+    kinds_found: list[Row] = await run(box, lambda: query)
+    for position, kind in kinds_found:
         found.setdefault(position, set()).add(kind)
     return {position for position, kinds in found.items() if "OBJECT" in kinds and kinds <= {"OBJECT", "NULL"}}
 
@@ -163,8 +166,8 @@ def _pointer(key: str) -> str:
 
 
 def _extract(lines: Path, fields: Sequence[_Field]) -> exp.Select:
-    pointers = exp.array(*(string(field.pointer) for field in fields))
-    values = exp.select(exp.alias_(call("json_extract_string", reference(0), pointers), "x"))
-    values = values.from_(parquet(lines, 1)).where(_not_blank())
-    cells = [exp.alias_(call("list_extract", exp.column("x"), number(i + 1)), f"c{i}") for i in range(len(fields))]
-    return exp.select(*cells).from_(values.subquery())
+    pointers = listed(string(field.pointer) for field in fields)
+    values = exp.select(named(call("json_extract_string", reference(0), pointers), "x"))
+    values = values.from_(parquet(lines, 1), copy=False).where(_not_blank(), copy=False)
+    cells = [named(call("list_extract", exp.column("x"), number(i + 1)), f"c{i}") for i in range(len(fields))]
+    return exp.select(*cells).from_(values.subquery(copy=False), copy=False)

@@ -15,11 +15,13 @@ from service.engines.duckdb.ingest_sql import (
     batches,
     call,
     case,
+    cast,
     long_form,
     parquet,
     reference,
     run,
     string,
+    try_cast,
     write_parquet,
 )
 from service.engines.duckdb.ingest_types import Reading
@@ -91,7 +93,7 @@ async def _without_reserved_name(box: Sandbox, path: Path, described: list[Row])
         return path
     target, width = box.folder / "renamed.parquet", len(described)
     try:
-        await run(box, lambda: write_parquet(exp.select("*").from_(parquet(path, width)), target, width))
+        await run(box, lambda: write_parquet(exp.select("*").from_(parquet(path, width), copy=False), target, width))
     except duckdb.Error as error:
         raise damaged() from error
     return target
@@ -120,18 +122,14 @@ async def typed_readings(box: Sandbox, source: Source) -> dict[int, Reading]:
 
 async def _overflowing(box: Sandbox, source: Source, wide: list[SourceColumn]) -> set[int]:
     """Positions of the columns with integers over 64 bits."""
-    cells: Cells = [(column.position, exp.cast(reference(column.position), "VARCHAR")) for column in wide]
-    lost = call("count", case((_try_bigint(exp.column("v")).is_(exp.null()), exp.true())))
+    cells: Cells = [(column.position, cast(reference(column.position), "VARCHAR")) for column in wide]
+    lost = call("count", case((try_cast(exp.column("v"), "BIGINT").is_(exp.null()), exp.true())))
     found: set[int] = set()
     for batch in batches(cells):
-        form = long_form(parquet(source.path, source.width), batch)
-        query = exp.select("k", exp.alias_(lost.copy(), "lost")).from_(form).group_by("k")
+        query = exp.select("k", lost.copy()).from_(long_form(source.scan, batch), copy=False)
+        query = query.group_by("k", copy=False)
         found |= {position for position, count in await run(box, lambda query=query: query) if count}
     return found
-
-
-def _try_bigint(value: exp.Expr) -> exp.Expr:
-    return exp.TryCast(this=value, to=exp.DataType.build("BIGINT"))
 
 
 def _reading(column: SourceColumn, *, overflowing: bool) -> Reading:
@@ -140,8 +138,8 @@ def _reading(column: SourceColumn, *, overflowing: bool) -> Reading:
     physical = "DOUBLE" if overflowing else PLAIN_TYPES.get(kind)
     if physical is not None:
         note = f"{column.name!r}: integers over 64 bits, kept as DOUBLE" if overflowing else None
-        return Reading(physical, exp.TryCast(this=value, to=exp.DataType.build(physical)), note)
+        return Reading(physical, try_cast(value, physical), note)
     if kind.startswith("TIMESTAMP"):
         return Reading("TIMESTAMP", exp.AtTimeZone(this=value, zone=string("UTC")), f"{column.name!r}: times in UTC")
-    nested = exp.cast(call("to_json", value), "VARCHAR")
+    nested = cast(call("to_json", value), "VARCHAR")
     return Reading("VARCHAR", nested, f"{column.name!r}: nested values, as JSON text")

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from msgspec import Struct
+from sqlglot import exp
 
-from service.engines.duckdb.ingest_sql import ROW_ID
+from service.engines.duckdb.ingest_sql import ROW_ID, parquet
 from service.features.errors import DatasetUnreadable
 from service.features.model import FieldError
 
@@ -44,6 +45,11 @@ class Source(Struct, frozen=True):
     """The file itself says its columns' types."""
     decimal_comma: bool = False
     """Numbers may be written with a decimal comma."""
+
+    @property
+    def scan(self) -> exp.Table:
+        """The file, its columns called by position, as those of a file of text cells are already."""
+        return parquet(self.path, self.width if self.typed else 0)
 
 
 def unique_names(raw: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

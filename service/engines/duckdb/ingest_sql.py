@@ -3,6 +3,9 @@
 Inside, columns are named by position (`c0`, `c1` …): what a dataset calls them appears only in the typed file's own
 column names. Statistics over many columns run in *long form*, one row for each cell, so that a statement stays small
 however wide the table is: `k` is the column's position, `v` the cell.
+
+A tree here is built for one statement and rendered once, so nodes go into it as they are: copies of trees over
+thousands of columns would take longer than the statements. A node that is needed twice is copied where that is so.
 """
 
 from __future__ import annotations
@@ -55,6 +58,30 @@ def option(name: str, value: exp.Expr) -> exp.Expr:
     return exp.EQ(this=exp.var(name), expression=value)
 
 
+def cast(value: exp.Expr, kind: str) -> exp.Expr:
+    """CAST to a type without parameters."""
+    return exp.Cast(this=value, to=_type(kind))
+
+
+def try_cast(value: exp.Expr, kind: str) -> exp.Expr:
+    """CAST that gives null where the value is not one of the type's."""
+    return exp.TryCast(this=value, to=_type(kind))
+
+
+def _type(kind: str) -> exp.DataType:
+    return exp.DataType(this=exp.DataType.Type[kind])
+
+
+def named(value: exp.Expr, name: str, *, quoted: bool = False) -> exp.Expr:
+    """The value under a name; `quoted` for a name that a client chose."""
+    return exp.Alias(this=value, alias=exp.to_identifier(name, quoted=quoted))
+
+
+def listed(values: Iterable[exp.Expr]) -> exp.Expr:
+    """A list of the values."""
+    return exp.Array(expressions=list(values))
+
+
 def case(*branches: tuple[exp.Expr, exp.Expr], otherwise: exp.Expr | None = None) -> exp.Expr:
     """CASE WHEN condition THEN value … ELSE otherwise END."""
     tree = exp.Case()
@@ -93,16 +120,19 @@ def parquet(path: Path, width: int, *, row_number: bool = False) -> exp.Table:
 
 
 def long_form(source: exp.Expr, cells: Cells, *others: exp.Expr, where: exp.Expr | None = None) -> exp.Expr:
-    """Subquery with a row for each non-null cell: `k` position, `v` value, and the `others` beside them."""
-    positions = exp.array(*(number(position) for position, _ in cells))
-    values = exp.array(*(value.copy() for _, value in cells))
-    cross = exp.select(exp.alias_(call("unnest", positions), "k"), exp.alias_(call("unnest", values), "v"), *others)
-    cross = cross.from_(source)
+    """Subquery with a row for each non-null cell: `k` position, `v` value, and the `others` beside them.
+
+    The cells' expressions become part of it: they serve for this one statement.
+    """
+    positions = listed(number(position) for position, _ in cells)
+    values = listed(value for _, value in cells)
+    cross = exp.select(named(call("unnest", positions), "k"), named(call("unnest", values), "v"), *others)
+    cross = cross.from_(source, copy=False)
     if where is not None:
         cross = cross.where(where, copy=False)
     return (
         exp.select("*")
-        .from_(cross.subquery(copy=False))
+        .from_(cross.subquery(copy=False), copy=False)
         .where(exp.column("v").is_(exp.null()).not_(), copy=False)
         .subquery(copy=False)
     )
@@ -126,6 +156,6 @@ def write_parquet(query: exp.Query, path: Path, width: int) -> exp.Expr:
 
 
 async def run(box: Sandbox, build: Callable[[], exp.Expr]) -> list[Row]:
-    """Build a statement and run it, both off the event loop: a tree over thousands of columns takes a second."""
-    statement = await asyncio.to_thread(lambda: build().sql(dialect="duckdb"))
+    """Build a statement and run it, both off the event loop: a tree over thousands of columns takes a while."""
+    statement = await asyncio.to_thread(lambda: build().sql(dialect="duckdb", copy=False))
     return await box.execute(statement)

@@ -33,11 +33,12 @@ from service.engines.duckdb.ingest_sql import (
     case,
     long_form,
     matches,
+    named,
     one_of,
-    parquet,
     reference,
     run,
     string,
+    try_cast,
 )
 from service.engines.duckdb.sandbox import Sandbox
 
@@ -45,7 +46,9 @@ INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]*)")
 """No leading zeros: "00123" is a code, whose zeros a number would lose."""
 DECIMAL = re.compile(r"[+-]?((0|[1-9][0-9]*)([.][0-9]*)?|[.][0-9]+)([eE][+-]?[0-9]+)?")
 DECIMAL_COMMA = re.compile(r"[+-]?(0|[1-9][0-9]*|[1-9][0-9]{0,2}([.][0-9]{3})+),[0-9]+")
-DOTTED_THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}([.][0-9]{3})+")
+DOTTED_THOUSAND = re.compile(r"[+-]?[1-9][0-9]{0,2}[.][0-9]{3}")
+"""With a single dot it may as well be a decimal, and is one unless the rest of its column says otherwise."""
+DOTTED_MILLIONS = re.compile(r"[+-]?[1-9][0-9]{0,2}([.][0-9]{3}){2,}")
 COMMA_THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+([.][0-9]*)?")
 INFINITE_WORDS = tuple(sign + word for sign in ("", "+", "-") for word in ("inf", "infinity"))
 
@@ -54,6 +57,8 @@ TRUE_WORDS: dict[str, str] = {"true": "false", "yes": "no", "t": "f", "y": "n"}
 letters of a pair must occur."""
 
 NUMERIC = frozenset({"integer", "big", "decimal", "grouped", "nan", "infinite"})
+CONTINENTAL = frozenset({"decimal comma", "millions"})
+"""Classes of numbers in which a dot can only stand between thousands."""
 SHAPE = "@"
 """Begins the class of a value that has a date's shape."""
 
@@ -113,12 +118,12 @@ async def _count_classes(
 
 def _class_query(source: Source, cells: Cells) -> exp.Expr:
     value = call("trim", exp.column("v"))
-    label = exp.alias_(_class(value, decimal_comma=source.decimal_comma), "class")
+    label = named(_class(value, decimal_comma=source.decimal_comma), "class")
     blanks = call("count", case((exp.NEQ(this=exp.column("v"), expression=value.copy()), exp.true())))
     return (
         exp.select("k", label, call("count", exp.Star()), blanks)
-        .from_(long_form(parquet(source.path, source.width), cells))
-        .group_by("k", "class")
+        .from_(long_form(source.scan, cells), copy=False)
+        .group_by("k", "class", copy=False)
     )
 
 
@@ -126,15 +131,15 @@ def _class(value: exp.Expr, *, decimal_comma: bool) -> exp.Expr:
     """The class of a value, as SQL: the first branch that holds."""
     lower = call("lower", value)
     shape = shape_of(value)
-    fits = case((exp.TryCast(this=value, to=exp.DataType.build("BIGINT")).is_(exp.null()), string("big")),
+    fits = case((try_cast(value, "BIGINT").is_(exp.null()), string("big")),
                 otherwise=string("integer"))  # fmt: skip
-    dotted = [(matches(value, DOTTED_THOUSANDS), string("grouped"))] if decimal_comma else []
+    dotted = ((DOTTED_THOUSAND, "grouped"), (DOTTED_MILLIONS, "millions")) if decimal_comma else ()
     comma = (DECIMAL_COMMA, "decimal comma") if decimal_comma else (COMMA_THOUSANDS, "thousands")
     words = [word for pair in TRUE_WORDS.items() for word in pair]
     tree = case(
         (one_of(value, NULL_TOKENS), string("null")),
         (matches(value, INTEGER), fits),
-        *dotted,
+        *((matches(value, pattern), string(label)) for pattern, label in dotted),
         (matches(value, DECIMAL), string("decimal")),
         (matches(value, comma[0]), string(comma[1])),
         (lower.eq("nan"), string("nan")),
@@ -165,24 +170,25 @@ def _reading(column: SourceColumn, classes: Classes, *, padded: bool) -> Reading
     if (pair := _boolean_pair(shown - {"nan"})) is not None:
         return Reading("BOOLEAN", _boolean(value, *pair))
     if counted and shown <= {"integer"}:
-        return Reading("BIGINT", _cast(value, "BIGINT"))
+        return Reading("BIGINT", try_cast(value, "BIGINT"))
     if counted and shown <= {"integer", "big"}:
         return Reading("VARCHAR", _text(value, classes), f"{column.name!r}: numbers over 64 bits, kept as text")
     if counted and shown <= NUMERIC:
-        return Reading("DOUBLE", _cast(value, "DOUBLE"))
+        return Reading("DOUBLE", try_cast(value, "DOUBLE"))
     return _punctuated(column, value, shown) or Reading(
         "VARCHAR", _text(value, classes, padded=padded), _mixture(column, classes)
     )
 
 
 def _punctuated(column: SourceColumn, value: exp.Expr, shown: frozenset[str]) -> Reading | None:
-    """The reading of numbers with a decimal comma or with commas between thousands."""
-    if "decimal comma" in shown and shown <= {"integer", "grouped", "decimal comma", "nan", "infinite"}:
+    """The reading of numbers with a decimal comma or with dots or commas between thousands."""
+    if shown & CONTINENTAL and shown <= CONTINENTAL | {"integer", "grouped", "nan", "infinite"}:
         plain = _replace(_replace(value, ".", ""), ",", ".")
-        return Reading("DOUBLE", _cast(plain, "DOUBLE"), f"{column.name!r}: decimal comma")
+        words = "decimal comma" if "decimal comma" in shown else "dots between thousands"
+        return Reading("DOUBLE", try_cast(plain, "DOUBLE"), f"{column.name!r}: {words}")
     if "thousands" in shown and shown <= NUMERIC - {"grouped"} | {"thousands"}:
         plain = _replace(value, ",", "")
-        return Reading("DOUBLE", _cast(plain, "DOUBLE"), f"{column.name!r}: commas between thousands")
+        return Reading("DOUBLE", try_cast(plain, "DOUBLE"), f"{column.name!r}: commas between thousands")
     return None
 
 
@@ -196,10 +202,6 @@ def _boolean_pair(shown: frozenset[str]) -> tuple[str, str] | None:
 def _boolean(value: exp.Expr, true: str, false: str) -> exp.Expr:
     lower = call("lower", value)
     return case((lower.eq(true), exp.true()), (lower.copy().eq(false), exp.false()))
-
-
-def _cast(value: exp.Expr, kind: str) -> exp.Expr:
-    return exp.TryCast(this=value, to=exp.DataType.build(kind))
 
 
 def _replace(value: exp.Expr, old: str, new: str) -> exp.Expr:
@@ -253,7 +255,8 @@ async def _date_readings(
 def _date_query(source: Source, dates: _Dates, cells: Cells) -> exp.Expr:
     value = call("trim", exp.column("v"))
     counts = [call("count", parse(value, dates.found, order, iso=dates.iso)) for order in ORDERS]
-    return exp.select("k", *counts).from_(long_form(parquet(source.path, source.width), cells)).group_by("k")
+    rows = long_form(source.scan, cells)
+    return exp.select("k", *counts).from_(rows, copy=False).group_by("k", copy=False)
 
 
 def _date_reading(

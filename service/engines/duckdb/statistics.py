@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,12 @@ from service.engines.duckdb.ingest_sql import (
     batches,
     call,
     case,
+    cast,
     holds,
+    listed,
     long_form,
     matches,
+    named,
     number,
     one_of,
     parquet,
@@ -56,6 +60,10 @@ SUMMABLE = 1e150
 """Larger magnitudes are left out of means and deviations: their squares have no double."""
 DIGITS = 10
 """Significant digits kept of means and deviations."""
+GUARD_DIGITS = 2
+"""More of them are still free of the noise of adding up: some 1e-13 of the sum over a million rows."""
+MOST_PLACES = 300
+"""Beyond, near the smallest doubles, round() itself fails."""
 PHYSICAL_TYPES = ("BIGINT", "DOUBLE", "BOOLEAN", "TIMESTAMP", "VARCHAR")
 QUANTILES = {"p05": "0.05", "p25": "0.25", "p50": "0.5", "p75": "0.75", "p95": "0.95"}
 
@@ -119,7 +127,7 @@ def _settled(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _finite(value: exp.Expr) -> exp.Expr:
-    return case((call("isfinite", value), value)).copy()
+    return case((call("isfinite", value.copy()), value))
 
 
 async def _each(
@@ -132,7 +140,7 @@ async def _each(
             box,
             lambda batch=batch: (
                 exp.select("k", *(item.copy() for item in select))
-                .from_(long_form(table.scan, batch))
+                .from_(long_form(table.scan, batch), copy=False)
                 .group_by("k", copy=False)
             ),
         )
@@ -149,7 +157,7 @@ async def _totals(box: Sandbox, table: TypedTable, _: _Measured) -> _Measured:
     for physical, names, extra in _total_expressions(value):
         cells = table.cells(physical)
         if physical == "BOOLEAN":
-            cells = [(position, exp.cast(cell, "BIGINT")) for position, cell in cells]
+            cells = [(position, cast(cell, "BIGINT")) for position, cell in cells]
         for position, count, distinct, *rest in await _each(box, table, cells, [*counts, *extra]):
             found[position] = {"non_null": count, "distinct": distinct, "exact": False}
             found[position] |= dict(zip(names, rest, strict=True))
@@ -159,14 +167,15 @@ async def _totals(box: Sandbox, table: TypedTable, _: _Measured) -> _Measured:
 
 def _total_expressions(value: exp.Expr) -> list[tuple[str, tuple[str, ...], Sequence[exp.Expr]]]:
     """For each physical type the statistics' names and expressions."""
-    small = exp.LTE(this=call("abs", value), expression=exp.Literal.number(repr(SUMMABLE)))
-    summable = case((small, exp.cast(value, "DOUBLE")))
+    real = cast(value.copy(), "DOUBLE")  # first, because the smallest BIGINT has no absolute value among them
+    small = exp.LTE(this=call("abs", real), expression=exp.Literal.number(repr(SUMMABLE)))
+    summable = case((small, real.copy()))
     spread = [call("avg", summable), call("stddev_samp", summable)]
     extremes = [call("min", value), call("max", value)]
     length = call("length", value)
     spaces = exp.Sub(this=length, expression=call("length", call("replace", value, string(" "), string(""))))
     words = exp.Add(this=call("avg", spaces), expression=number(1))
-    moments = [exp.cast(extreme, "VARCHAR") for extreme in extremes]
+    moments = [cast(extreme.copy(), "VARCHAR") for extreme in extremes]
     statistics = ("minimum", "maximum", "mean", "standard_deviation")
     return [
         ("BIGINT", statistics, [*extremes, *spread]),
@@ -199,10 +208,17 @@ def _rounded(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _significant(value: float, scale: float) -> float:
+    """The value to `DIGITS` digits of the scale, a tie decided alike on whichever side of it the sum came out.
+
+    Ties are frequent: the mean of prices over a round number of rows ends in a digit, often 5. Rounding to some more
+    digits first makes them exact decimals.
+    """
     if scale == 0:
         return 0.0
     places = DIGITS - 1 - math.floor(math.log10(scale))
-    return round(value, places) if places < 300 else value  # noqa: PLR2004 - round() itself fails near the smallest doubles
+    if places + GUARD_DIGITS >= MOST_PLACES:
+        return value
+    return float(round(Decimal(repr(round(float(value), places + GUARD_DIGITS))), places))
 
 
 # ----------------------------------------------------------------------------------------------- values and examples
@@ -226,18 +242,17 @@ def _countable(table: TypedTable, values: Mapping[str, Any]) -> bool:
 
 
 def _count_query(table: TypedTable, cells: Cells) -> exp.Expr:
-    groups = exp.select("k", "v", exp.alias_(call("count", exp.Star()), "n"))
-    groups = groups.from_(long_form(table.scan, cells)).group_by("k", "v", copy=False)
+    groups = exp.select("k", "v", named(call("count", exp.Star()), "n"))
+    groups = groups.from_(long_form(table.scan, cells), copy=False).group_by("k", "v", copy=False)
     distinct = exp.Window(this=call("count", exp.Star()), partition_by=[exp.column("k")])
     order = exp.Order(expressions=[exp.Ordered(this=exp.column("n"), desc=True), exp.Ordered(this=exp.column("v"))])
     rank = exp.Window(this=call("row_number"), partition_by=[exp.column("k")], order=order)
-    ranked = exp.select("k", "v", "n", exp.alias_(distinct, "d"), exp.alias_(rank, "place")).from_(
-        groups.subquery(copy=False)
-    )
+    ranked = exp.select("k", "v", "n", named(distinct, "d"), named(rank, "place"))
+    ranked = ranked.from_(groups.subquery(copy=False), copy=False)
     kept = exp.LTE(this=exp.column("place"), expression=number(TOP_VALUES))
     return (
         exp.select("k", _shown(exp.column("v")), "n", "d")
-        .from_(ranked.subquery(copy=False))
+        .from_(ranked.subquery(copy=False), copy=False)
         .where(kept, copy=False)
         .order_by("k", "place", copy=False)
     )
@@ -245,7 +260,7 @@ def _count_query(table: TypedTable, cells: Cells) -> exp.Expr:
 
 def _shown(value: exp.Expr) -> exp.Expr:
     """The value as text; one character more than is ever shown tells a long one."""
-    return call("left", exp.cast(value, "VARCHAR"), number(SHOWN_CHARACTERS + 1))
+    return call("left", cast(value, "VARCHAR"), number(SHOWN_CHARACTERS + 1))
 
 
 def _clean(text: str) -> str:
@@ -264,7 +279,7 @@ async def _unique_counts(box: Sandbox, table: TypedTable, measured: _Measured) -
     found: _Measured = {}
     for position in seeming[:CHECKED_COLUMNS]:
         distinct = exp.Count(this=exp.Distinct(expressions=[reference(position)]))
-        rows = await run(box, lambda distinct=distinct: exp.select(distinct).from_(table.scan))
+        rows = await run(box, lambda distinct=distinct: exp.select(distinct).from_(table.scan, copy=False))
         found[position] = {"distinct": rows[0][0], "exact": True}
     return found
 
@@ -276,19 +291,16 @@ async def _examples(box: Sandbox, table: TypedTable, _: _Measured) -> _Measured:
     every = [(position, _shown(cell)) for position, cell in table.cells(*PHYSICAL_TYPES)]
 
     def query(cells: Cells) -> exp.Expr:
-        form = long_form(table.scan, cells, exp.alias_(row.copy(), "r"), where=first.copy())
-        seen = (
-            exp.select("k", "v", exp.alias_(call("min", exp.column("r")), "r"))
-            .from_(form)
-            .group_by("k", "v", copy=False)
-        )
+        form = long_form(table.scan, cells, named(row.copy(), "r"), where=first.copy())
+        seen = exp.select("k", "v", named(call("min", exp.column("r")), "r"))
+        seen = seen.from_(form, copy=False).group_by("k", "v", copy=False)
         order = exp.Order(expressions=[exp.Ordered(this=exp.column("r"))])
         place = exp.Window(this=call("row_number"), partition_by=[exp.column("k")], order=order)
-        placed = exp.select("k", "v", "r", exp.alias_(place, "place")).from_(seen.subquery(copy=False))
+        placed = exp.select("k", "v", "r", named(place, "place")).from_(seen.subquery(copy=False), copy=False)
         kept = exp.LTE(this=exp.column("place"), expression=number(EXAMPLES))
         return (
             exp.select("k", "v")
-            .from_(placed.subquery(copy=False))
+            .from_(placed.subquery(copy=False), copy=False)
             .where(kept, copy=False)
             .order_by("k", "r", copy=False)
         )
@@ -305,19 +317,18 @@ async def _examples(box: Sandbox, table: TypedTable, _: _Measured) -> _Measured:
 
 
 async def _quantiles(box: Sandbox, table: TypedTable, _: _Measured) -> _Measured:
-    numbers = [(position, exp.cast(cell, "DOUBLE")) for position, cell in table.cells("BIGINT", "DOUBLE")]
-    points = exp.array(*(exp.Literal.number(point) for point in QUANTILES.values()))
+    numbers = [(position, cast(cell, "DOUBLE")) for position, cell in table.cells("BIGINT", "DOUBLE")]
+    points = listed(exp.Literal.number(point) for point in QUANTILES.values())
     small = exp.LTE(this=call("abs", exp.column("v")), expression=exp.Literal.number(repr(SUMMABLE)))
     aggregate = call("quantile_cont", case((small, exp.column("v"))), points)
     size = min(max(SAMPLE_CELLS // min(max(table.row_count, 1), SAMPLE_ROWS), 1), 1000)
-    where = table.rows_where(SAMPLE_ROWS)
     found: _Measured = {}
     for batch in batches(numbers, size):
         rows = await run(
             box,
             lambda batch=batch: (
                 exp.select("k", aggregate.copy())
-                .from_(long_form(table.scan, batch, where=where))
+                .from_(long_form(table.scan, batch, where=table.rows_where(SAMPLE_ROWS)), copy=False)
                 .group_by("k", copy=False)
             ),
         )
@@ -335,14 +346,13 @@ async def _shapes(box: Sandbox, table: TypedTable, _: _Measured) -> _Measured:
     first_word = call("lower", call("split_part", value, string(" "), number(1)))
     tests[GIVEN_NAME_SHAPE] = one_of(first_word, sorted(GIVEN_NAMES))
     shares = [call("avg", case((test, number(1)), otherwise=number(0))) for test in tests.values()]
-    where = table.rows_where(SAMPLE_ROWS)
     found: _Measured = {}
     for batch in batches(table.cells("VARCHAR")):
         rows = await run(
             box,
             lambda batch=batch: (
                 exp.select("k", *(share.copy() for share in shares))
-                .from_(long_form(table.scan, batch, where=where))
+                .from_(long_form(table.scan, batch, where=table.rows_where(SAMPLE_ROWS)), copy=False)
                 .group_by("k", copy=False)
             ),
         )

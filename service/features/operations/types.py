@@ -421,6 +421,3 @@ EntityOperation = (
 
 AnyOperation = RowOperation | EntityOperation
 """The tagged union that plans, reports and the wire carry."""
-
-OPERATIONS_VERSION = 1
-"""Raised whenever an operation's meaning changes; part of every cached plan's key."""

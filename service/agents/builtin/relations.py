@@ -1,0 +1,91 @@
+"""Arithmetic in words: "spend / clicks", "fare per kilometre", "quantity times unit price", "revenue minus cost"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import chain, islice
+from typing import Literal
+
+from msgspec import Struct
+
+from service.agents.builtin.reading import Reading
+from service.agents.builtin.sheet import Seen, Sheet
+from service.agents.words import mention, stems
+
+Sign = Literal["ratio", "product", "difference"]
+
+_SIGNS: tuple[tuple[Sign, re.Pattern[str]], ...] = (
+    ("ratio", re.compile(
+        r"\s*/\s*|\s+(?:divided by|over|per|relative to|in relation to|for each|for every|to"
+        r"|as an? (?:share|percentage|percent|fraction|proportion|multiple|part) of)\s+"
+    )),
+    ("product", re.compile(r"\s*[*\u00d7]\s*|\s+(?:times|multiplied by|x)\s+")),
+    ("difference", re.compile(r"\s+[-\u2212\u2013]\s+|\s+(?:minus|less|net of)\s+")),
+)  # fmt: skip
+_RATIO_OF = re.compile(r"\b(?:ratio|proportion|share|fraction|quotient)\b")
+_CLAUSE = re.compile(r"[,;:!?()=\n]|\.(?=\s|$)|\b(?:i\.e\.?|that is|and|plus)\b")
+MOST_CLAUSES = 40
+MOST_SIGNS = 6
+"""In one clause, of one kind: no sentence of a person has more, and each is compared with every column."""
+FARTHEST = 100
+"""Characters that they are looked for in."""
+WIDEST = 5
+"""Words on each side of the sign that may name a column."""
+
+
+class Relation(Struct, frozen=True):
+    """Two columns and what is to be computed of them."""
+
+    sign: Sign
+    left: Seen
+    right: Seen
+
+
+def find_relations(sheet: Sheet, reading: Reading) -> tuple[Relation, ...]:
+    """Every pair of numeric columns with arithmetic between them, each once."""
+    found: dict[tuple[Sign, str, str], Relation] = {}
+    clauses = _CLAUSE.split(reading.text.casefold())
+    for relation in chain.from_iterable(_in_clause(clause, sheet) for clause in clauses[:MOST_CLAUSES]):
+        found.setdefault((relation.sign, relation.left.name, relation.right.name), relation)
+    return tuple(found.values())
+
+
+def _in_clause(clause: str, sheet: Sheet) -> Iterator[Relation]:
+    context = frozenset(stems(clause))
+    for sign, pattern in _SIGNS:
+        for match in islice(pattern.finditer(clause), MOST_SIGNS):
+            if match[0].strip() == "to" and not _RATIO_OF.search(clause):
+                continue
+            left = _column(
+                stems(clause[max(0, match.start() - FARTHEST) : match.start()])[-WIDEST:], sheet, context, last=True
+            )
+            right = _column(stems(clause[match.end() : match.end() + FARTHEST])[:WIDEST], sheet, context, last=False)
+            if left is not None and right is not None and left.name != right.name:
+                yield Relation(sign, left, right)
+
+
+def _column(words: tuple[str, ...], sheet: Sheet, context: frozenset[str], *, last: bool) -> Seen | None:
+    """The numeric column that the words nearest to the sign name most plainly; None when a key is meant as plainly.
+
+    Of columns that they name alike, it is the one of whose name the whole clause has the most.
+    """
+    strengths = {seen.name: mention(seen.stems, words) for seen in sheet.numbers}
+    best = max(strengths.values(), default=0)
+    named = [seen for seen in sheet.numbers if strengths[seen.name] == best]
+    rivals = max((mention(seen.stems, words) for seen in (*sheet.keys, *sheet.categories)), default=0)
+    if best == 0 or rivals > best or (best == 1 and (len(named) > 1 or rivals)):
+        return None
+    place = {seen.name: _place(seen, words, last=last) for seen in named}
+
+    def plainness(seen: Seen) -> tuple[int, int, int]:
+        return (len(set(words) & set(seen.stems)), place[seen.name], len(context & set(seen.stems)))
+
+    return max(named, key=plainness)
+
+
+def _place(seen: Seen, words: tuple[str, ...], *, last: bool) -> int:
+    places = [index for index, word in enumerate(words) if word in seen.stems]
+    if not places:
+        return -len(words) - 1
+    return max(places) if last else -min(places)

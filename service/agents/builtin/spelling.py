@@ -1,0 +1,56 @@
+"""Mends slips of the keyboard: a word that nothing knows, one letter away from a word that something does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+
+from service.agents.builtin.lexicon import INTENT_WORDS, KNOWN_WORDS
+from service.agents.prompts import Column
+from service.agents.words import CONCEPT_VOCABULARY, stem, stems, tokens
+
+_WORD = re.compile(r"(?<![\w'\"“])[a-z]{4,}(?![\w'\"”])")
+"""Plain lower-case words; what is quoted, capitalised or part of a name is meant as it stands."""
+LEAST_LETTERS = 4
+LEAST_CHANGED = 5
+"""In shorter words a changed letter makes another word (mean, meal) rather than a slip."""
+
+
+def mend(text: str, columns: Iterable[Column]) -> str:
+    """The text with slips mended, where exactly one word of the columns or of requests can have been meant."""
+    columns = tuple(columns)
+    own = frozenset(word for column in columns for word in tokens(column.name) if len(word) >= LEAST_LETTERS)
+    known = _vocabulary() | own
+    held = {part for column in columns for entry in column.values for part in stems(str(entry.value))}
+    known_stems = KNOWN_WORDS | held | {stem(word) for word in known}
+
+    def mended(match: re.Match[str]) -> str:
+        word = match[0]
+        if stem(word) in known_stems:
+            return word
+        among = own if len(word) == LEAST_LETTERS else known
+        near = {stem(each): each for each in sorted(among) if _one_slip(word, each)}
+        return next(iter(near.values())) if len(near) == 1 else word
+
+    return _WORD.sub(mended, text)
+
+
+@lru_cache
+def _vocabulary() -> frozenset[str]:
+    asked: Mapping[str, str] = {str(name): words for name, words in INTENT_WORDS.items()}
+    words = (word for entries in asked.values() for entry in entries.split() for word in entry.split("_"))
+    return frozenset(word for word in (*words, *CONCEPT_VOCABULARY) if len(word) >= LEAST_LETTERS)
+
+
+def _one_slip(word: str, meant: str) -> bool:
+    """One letter left out, doubled or put in; in longer words also two swapped. The first letter is right."""
+    if word[0] != meant[0] or abs(len(word) - len(meant)) > 1:
+        return False
+    start = next((at for at, (a, b) in enumerate(zip(word, meant, strict=False)) if a != b), min(len(word), len(meant)))
+    if len(word) < len(meant):
+        return word[start:] == meant[start + 1 :]
+    if len(word) > len(meant):
+        return word[start + 1 :] == meant[start:] and len(meant) >= LEAST_CHANGED
+    swapped = word[start : start + 2] == meant[start : start + 2][::-1] and word[start + 2 :] == meant[start + 2 :]
+    return swapped and len(word) >= LEAST_CHANGED

@@ -1,0 +1,167 @@
+"""Tries a plan on a sample of its dataset: the statements and measures of a real run, on fewer rows and less memory.
+
+The sample is small enough for about a second of one thread, and the same in every run. Rows of a plan with an entity
+are sampled by entity, so that aggregates and windows see whole histories; a plan without one is tried on single rows.
+What depends on the dataset as a whole (ranks, frequencies, the latest instant) is taken from the sample.
+
+The statistics go to a planner, which may be a foreign model. A feature that reads a personal column is tried but not
+told of: its mean could be one person's value, and counts of rows that meet a predicate would answer questions about it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from pathlib import Path
+
+import duckdb
+from msgspec import Struct
+from msgspec.structs import replace
+from opentelemetry import trace
+from sqlglot import exp
+
+from service.engines.duckdb.evidence import measure
+from service.engines.duckdb.sandbox import Limits, Sandbox, sandbox
+from service.engines.duckdb.statements import Connection
+from service.features.deadline import seconds_left
+from service.features.errors import ComputeFailed, DeadlineExceeded
+from service.features.model import Dataset, FeatureEvidence, FeaturePlan, PlannedFeature, Profile
+from service.features.operations.compile import COMPUTED, compile_plan
+from service.features.operations.registry import source_columns
+from service.features.operations.sql import DATASET, ROW_ID, column, number, template
+from service.features.ports import Artifacts, RehearsedFeature
+
+SECONDS = 5.0
+MEMORY_BYTES = 256 * 2**20
+SCRATCH_BYTES = 128 * 2**20
+
+ROWS = 30_000
+"""A share of 1 % is then known within 0.06 points (one standard error), and 20 windows take well under a second."""
+LEAST_ENTITIES = 100
+"""Fewer say too little of how a feature is distributed; of so many, long histories are cut to their latest part."""
+
+PARTS = 1_000_000
+KEY = "CASE WHEN :entity IS NULL THEN HASH(:row) ELSE HASH(:entity) END"
+CHOSEN = "HASH(:key, 1) % :parts < :chosen"
+"""The second argument keeps the choice apart from that of `sample.py`, which draws from what was chosen here."""
+
+
+class Shares(Struct, frozen=True):
+    """How much of a dataset is taken."""
+
+    entities: float
+    """Of the entities, or of the rows when the plan has none."""
+    rows: float = 1.0
+    """Of the rows of those entities."""
+
+
+async def rehearse(
+    artifacts: Artifacts, limits: Limits, scratch: Path, dataset: Dataset, plan: FeaturePlan
+) -> tuple[RehearsedFeature, ...]:
+    """Statistics of the plan's features on a sample, in the plan's order, those that read personal columns left out.
+
+    Raises ComputeFailed, ComputeOutOfMemory, DeadlineExceeded.
+    """
+    small = Limits(
+        memory_bytes=min(limits.memory_bytes, MEMORY_BYTES),
+        threads=1,
+        scratch_bytes=min(limits.scratch_bytes, SCRATCH_BYTES),
+        seconds=min(limits.seconds, SECONDS),
+    )
+    try:
+        # Fetching the artifact takes of the time, too.
+        async with (
+            asyncio.timeout(seconds_left(small.seconds)),
+            artifacts.local(dataset.artifact_key) as path,
+            sandbox(small, scratch=scratch, readable=[path]) as box,
+        ):
+            evidence = await _traced(box, path, dataset.profile, plan)
+    except TimeoutError:
+        raise DeadlineExceeded("A trial of the plan on a sample did not end within its time.") from None
+    except (duckdb.Error, OSError) as error:
+        # Its own words may quote a cell.
+        raise ComputeFailed(f"The engine could not try the plan ({type(error).__name__}).") from None
+    untold = {feature.name for feature in plan.features if reads_personal(feature, plan, dataset.profile)}
+    return tuple(_told(found) for found in evidence if found.name not in untold)
+
+
+def reads_personal(feature: PlannedFeature, plan: FeaturePlan, profile: Profile) -> bool:
+    """Whether the feature is made of a personal column; what is counted in the last days reads the plan's time."""
+    timed = getattr(feature.operation, "last_days", None) is not None
+    names = {*source_columns(feature.operation), plan.time if timed else None}
+    return any(known.personal for known in profile.columns if known.name in names)
+
+
+def shares(plan: FeaturePlan, profile: Profile) -> Shares:
+    """The shares that give about `ROWS` rows."""
+    fitting = min(1.0, ROWS / max(1, profile.row_count))
+    known = None if plan.entity is None else profile.column(plan.entity)
+    if known is None:
+        return Shares(fitting)
+    entities = min(1.0, max(fitting, LEAST_ENTITIES / max(1, known.distinct_count)))
+    return Shares(entities, fitting / entities)
+
+
+async def _traced(box: Sandbox, path: Path, profile: Profile, plan: FeaturePlan) -> tuple[FeatureEvidence, ...]:
+    tracer = trace.get_tracer("service.engines.duckdb")
+    facts = {"db.system.name": "duckdb", "feature_agent.features": len(plan.features)}
+    with tracer.start_as_current_span(
+        "engine.rehearse", attributes=facts, record_exception=False, set_status_on_exception=False
+    ):
+        return await box.run(lambda execute: _rehearse(Connection(execute), path, profile, plan))
+
+
+def _rehearse(connection: Connection, path: Path, profile: Profile, plan: FeaturePlan) -> tuple[FeatureEvidence, ...]:
+    connection.create(DATASET, _sample(path, profile, plan))
+    compiled = compile_plan(plan, profile)
+    connection.create(COMPUTED, compiled.computed)
+    # Without time: drift within a sample would not be told.
+    _, evidence = measure(connection, compiled, replace(plan, time=None), profile, target=None)
+    return evidence
+
+
+def _sample(path: Path, profile: Profile, plan: FeaturePlan) -> exp.Select:
+    """The columns that the plan reads, of the rows that are chosen."""
+    read = (name for feature in plan.features for name in source_columns(feature.operation))
+    keys = (name for name in (plan.entity, plan.time) if name is not None)
+    rows = exp.select().from_(exp.alias_(template("READ_PARQUET(:path)", path=exp.Literal.string(str(path))), "d"))
+    share = shares(plan, profile)
+    if share.entities < 1:
+        rows = rows.where(_by_entity(plan.entity, share.entities))
+    if share.rows < 1:
+        rows = rows.where(_latest(rows, plan.time, share.rows))
+    return rows.select(*(column(name) for name in dict.fromkeys((*keys, *read, ROW_ID))))
+
+
+def _by_entity(entity: str | None, share: float) -> exp.Expr:
+    """Whether the row's entity is chosen; rows without one are chosen one by one."""
+    row = column(ROW_ID)
+    key = row if entity is None else template(KEY, entity=column(entity), row=row)
+    return _chosen(key, share)
+
+
+def _latest(rows: exp.Select, time: str | None, share: float) -> exp.Expr:
+    """Whether the row belongs to the latest part of the rows; without a time, whether it is one of a random part."""
+    if time is None:
+        return _chosen(template("HASH(:row, 2)", row=column(ROW_ID)), share)
+    instant = template("EPOCH_US(:t)", t=column(time))
+    start = rows.select(template("APPROX_QUANTILE(:i, :q)", i=instant, q=number(1 - share)))
+    return template(":i >= :start", i=instant, start=start.subquery())
+
+
+def _chosen(key: exp.Expr, share: float) -> exp.Expr:
+    """A share of the keys by their hash."""
+    return template(CHOSEN, key=key, parts=number(PARTS), chosen=number(math.ceil(share * PARTS)))
+
+
+def _told(found: FeatureEvidence) -> RehearsedFeature:
+    statistics = found.statistics
+    return RehearsedFeature(
+        name=found.name,
+        dtype=found.dtype,
+        null_ratio=statistics.null_ratio,
+        distinct_count=statistics.distinct_count,
+        top_share=found.top_share,
+        mean=statistics.mean,
+        standard_deviation=statistics.standard_deviation,
+    )

@@ -1,0 +1,225 @@
+"""Plans that are served again: in the process, then shared by all processes, with one planning for equal requests."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from copy import copy
+from typing import Literal
+
+from msgspec.structs import replace
+
+from service.features.deadline import remaining, seconds_left
+from service.features.errors import DeadlineExceeded, FeatureAgentError, ModelTimeout, PlanningBusy
+from service.features.events import CacheLooked
+from service.features.model import ModelUsage
+from service.features.plan import validate
+from service.features.plan_key import plan_key
+from service.features.ports import KeptPlan, Observer, Planner, PlanRequest, Proposal, SharedPlans
+
+OUT_OF_TIME = (DeadlineExceeded, ModelTimeout, PlanningBusy)
+"""What becomes of a planning that had too little time; a request with more of it may yet succeed."""
+WIDE_COLUMNS = 500
+"""The key of a wider dataset's request takes some milliseconds (40 with 5 000 columns): a thread makes it."""
+
+
+class CachedPlanner:
+    """A planner that is asked once for equal requests (`plan_key`), at once or within some time; for one event loop.
+
+    A plan from the cache has cost nothing: its usage says so, and names the model that once made it. Requests that
+    arrive while an equal one is being planned wait for its plan, or its error, each no longer than its own deadline
+    allows. When whoever plans is cancelled, or runs out of less time than another has, one of those who wait plans in
+    its place. Errors are not kept, nor plans of a fallback model.
+
+    A `fresh` request reads nothing, joins nobody, and replaces what is kept; another process may serve what it has in
+    its own memory until that is too old.
+    """
+
+    def __init__(
+        self,
+        planner: Planner,
+        *,
+        shared: SharedPlans | None,
+        observer: Observer,
+        seconds: float,
+        entries: int,
+        models: Sequence[str],
+        versions: Sequence[str],
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Keep at most `entries` plans in the process for `seconds`, and in `shared` for as long as that keeps them.
+
+        `models` are the names of the planning models, the one that is not a fallback first; `versions` are those of
+        all else that plans depend on, such as operations and prompt: with other ones, other plans are made.
+        """
+        self._planner = planner
+        self._shared = shared
+        self._observer = observer
+        self._seconds = seconds
+        self._models = tuple(models)
+        self._versions = tuple(versions)
+        self._memory = RecentPlans(entries, timer)
+        self._flights: dict[str, _Flight] = {}
+
+    async def require_capacity(self, request: PlanRequest) -> None:
+        """Raises what the planner raises, unless there is a plan to serve."""
+        try:
+            await self._planner.require_capacity(request)
+        except FeatureAgentError:
+            if request.fresh or not await self._has(request):
+                raise
+
+    async def _has(self, request: PlanRequest) -> bool:
+        key = await self._key(request)
+        if self._memory.get(key) is not None:
+            return True
+        return self._shared is not None and await self._shared.get(key) is not None
+
+    async def propose(self, request: PlanRequest) -> Proposal:
+        """A kept plan, or a new one. Raises what the planner raises, and DeadlineExceeded for too long a wait."""
+        key = await self._key(request)
+        if request.fresh:
+            self._tell("memory", "bypassed")
+            return await self._plan_afresh(key, request)
+        if (kept := self._memory.get(key)) is not None:
+            self._tell("memory", "hit")
+            return kept
+        self._tell("memory", "joined" if key in self._flights else "miss")
+        return await self._join(key) or await self._lead(key, request)
+
+    async def _key(self, request: PlanRequest) -> str:
+        if len(request.dataset.profile.columns) <= WIDE_COLUMNS:
+            return plan_key(request, models=self._models, versions=self._versions)
+        return await asyncio.to_thread(plan_key, request, models=self._models, versions=self._versions)
+
+    async def _join(self, key: str) -> Proposal | None:
+        """What becomes of an equal request under way; None when there is none, or none that serves."""
+        while (flight := self._flights.get(key)) is not None:
+            answer = await flight.landed() or self._memory.get(key)
+            if answer is not None:
+                return answer
+        return None
+
+    async def _lead(self, key: str, request: PlanRequest) -> Proposal:
+        flight = self._flights[key] = _Flight()
+        newest = False
+        try:
+            kept = await self._ask_shared(key, request)
+            answer = kept.proposal if kept else await self._planner.propose(request)
+        except FeatureAgentError as error:
+            flight.land(copy(error))
+            raise
+        except Exception:
+            flight.land(FeatureAgentError("An equal request, whose plan this one waited for, failed unexpectedly."))
+            raise
+        else:
+            newest = self._flights.get(key) is flight
+            if newest:
+                self._remember(key, answer, min(self._seconds, kept.seconds if kept else math.inf))
+            flight.land(_again(answer))
+        finally:
+            if self._flights.get(key) is flight:
+                del self._flights[key]
+            flight.land(None)
+        if newest and kept is None:
+            await self._share(key, answer)
+        return answer
+
+    async def _plan_afresh(self, key: str, request: PlanRequest) -> Proposal:
+        answer = await self._planner.propose(request)
+        if not answer.usage.fallback:
+            self._flights.pop(key, None)  # an equal request that began earlier must not replace this plan by its own
+            self._remember(key, answer, self._seconds)
+            await self._share(key, answer)
+        return answer
+
+    def _remember(self, key: str, answer: Proposal, seconds: float) -> None:
+        if not answer.usage.fallback:
+            self._memory.put(key, _again(answer), seconds)
+
+    async def _share(self, key: str, answer: Proposal) -> None:
+        if self._shared is not None and not answer.usage.fallback:
+            await self._shared.put(key, _again(answer))
+
+    async def _ask_shared(self, key: str, request: PlanRequest) -> KeptPlan | None:
+        if self._shared is None:
+            return None
+        kept = await self._shared.get(key)
+        if kept is not None and not self._sound(kept.proposal, request):
+            kept = None
+        self._tell("redis", "miss" if kept is None else "hit")
+        return kept
+
+    def _sound(self, proposal: Proposal, request: PlanRequest) -> bool:
+        """Whether a plan from outside may run, and its usage is what this class writes."""
+        written = ModelUsage(self._models[0], cached=True)
+        return proposal.usage == written and not validate(proposal.plan, request.dataset.profile, request.options)
+
+    def _tell(self, level: Literal["memory", "redis"], result: Literal["hit", "miss", "bypassed", "joined"]) -> None:
+        self._observer.record(CacheLooked("plan", level, result))
+
+
+class RecentPlans:
+    """At most `entries` plans, each for its time; the one that was used longest ago makes room."""
+
+    def __init__(self, entries: int, timer: Callable[[], float]) -> None:
+        """`timer` gives monotonic seconds. Raises ValueError for no entry at all."""
+        if entries < 1:
+            raise ValueError("A plan cache needs at least one entry.")
+        self._entries = entries
+        self._timer = timer
+        self._plans: OrderedDict[str, tuple[float, Proposal]] = OrderedDict()
+
+    def get(self, key: str) -> Proposal | None:
+        """The plan under the key, if its time is not over."""
+        expires, proposal = self._plans.get(key, (-math.inf, None))
+        if self._timer() >= expires:
+            self._plans.pop(key, None)
+            return None
+        self._plans.move_to_end(key)
+        return proposal
+
+    def put(self, key: str, proposal: Proposal, seconds: float) -> None:
+        """Keep the plan for so long, in place of an earlier one."""
+        self._plans[key] = (self._timer() + seconds, proposal)
+        self._plans.move_to_end(key)
+        if len(self._plans) > self._entries:
+            self._plans.popitem(last=False)
+
+
+class _Flight:
+    """One planning under way, for those who wait for what becomes of it."""
+
+    def __init__(self) -> None:
+        self._seconds = remaining()
+        self._landing: asyncio.Future[Proposal | FeatureAgentError | None] = asyncio.get_running_loop().create_future()
+
+    def land(self, outcome: Proposal | FeatureAgentError | None) -> None:
+        """Say what became of it: None for nothing that concerns others. The first outcome stays."""
+        if not self._landing.done():
+            self._landing.set_result(outcome)
+
+    async def landed(self) -> Proposal | None:
+        """The plan, or None when the caller had better see to it by itself.
+
+        Raises the error that the planning ended with, and DeadlineExceeded when the caller's own time is over first.
+        """
+        left = seconds_left(math.inf)
+        await asyncio.wait({self._landing}, timeout=None if math.isinf(left) else left)
+        if not self._landing.done():
+            raise DeadlineExceeded("The plan of an equal request did not come within the time that this one may take.")
+        outcome = self._landing.result()
+        if isinstance(outcome, OUT_OF_TIME) and remaining() > self._seconds:
+            return None
+        if isinstance(outcome, FeatureAgentError):
+            raise copy(outcome)  # one instance raised in many tasks would mix up their tracebacks
+        return outcome
+
+
+def _again(proposal: Proposal) -> Proposal:
+    """The proposal as an equal request gets it: it spends nothing."""
+    usage = replace(proposal.usage, input_tokens=0, output_tokens=0, cost_usd=0.0, cached=True)
+    return Proposal(proposal.plan, usage)

@@ -1,0 +1,100 @@
+"""Plans in Redis, shared by all processes. What is read there is outside data: bounded, typed, and maybe garbage."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+import msgspec
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.exceptions import RedisError
+
+from service.features.dispensable import PATIENCE_SECONDS, WARNING_SECONDS, Away, Dispensable
+from service.features.ports import KeptPlan, Proposal
+
+KEY_PREFIX = "feature-agent:plan:1:"
+"""The number is the encoding's: raised when an older release could not read what is written."""
+MAX_BYTES = 256 * 1024
+"""No larger plan is stored or read; the largest that is allowed, 200 features with long predicates, may be larger."""
+
+_LOG = logging.getLogger(__name__)
+
+
+class RedisPlans:
+    """`ports.SharedPlans` in Redis, as msgpack; each plan is forgotten after `seconds`.
+
+    It never fails for want of Redis: then there are no plans, and none is kept.
+    """
+
+    def __init__(
+        self,
+        pool: BlockingConnectionPool,
+        *,
+        seconds: int,
+        patience_seconds: float = PATIENCE_SECONDS,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = Redis(connection_pool=pool)
+        self._seconds = seconds
+        self._timer = timer
+        self._decoder = msgspec.msgpack.Decoder(Proposal)
+        self._warn_at = -math.inf
+        self._redis = Dispensable(
+            "Redis",
+            faults=(RedisError,),
+            without="each process keeps plans by itself",
+            logger=_LOG,
+            patience_seconds=patience_seconds,
+            timer=timer,
+        )
+
+    async def get(self, key: str) -> KeptPlan | None:
+        """The plan kept under the key; None when there is none that can be read."""
+        try:
+            value, left = await self._redis.ask(lambda: self._read(KEY_PREFIX + key))
+        except Away:
+            return None
+        if value == b"":
+            return None
+        proposal = self._decoded(value) if isinstance(left, int) and left > 0 else None
+        if proposal is None:
+            self._warn()
+            return None
+        return KeptPlan(proposal, min(cast("int", left) / 1000, self._seconds))
+
+    async def put(self, key: str, proposal: Proposal) -> None:
+        """Keep the plan, unless it is too large."""
+        value = msgspec.msgpack.encode(proposal)
+        if len(value) <= MAX_BYTES:
+            try:
+                await self._redis.ask(lambda: self._write(KEY_PREFIX + key, value))
+            except Away:
+                return
+
+    async def _read(self, key: str) -> tuple[object, object]:
+        """The value's first bytes, one more than may be, and its milliseconds to live; an error in place of either."""
+        async with self._client.pipeline(transaction=True) as commands:
+            commands.getrange(key, 0, MAX_BYTES)
+            commands.pttl(key)
+            value, left = cast("list[object]", await commands.execute(raise_on_error=False))
+        return value, left
+
+    async def _write(self, key: str, value: bytes) -> None:
+        await cast("Any", self._client).set(key, value, ex=self._seconds)
+
+    def _decoded(self, value: object) -> Proposal | None:
+        if not isinstance(value, bytes) or len(value) > MAX_BYTES:
+            return None
+        try:
+            return self._decoder.decode(value)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+
+    def _warn(self) -> None:
+        now = self._timer()
+        if now >= self._warn_at:
+            self._warn_at = now + WARNING_SECONDS
+            _LOG.warning("Redis holds plans that cannot be read; what they are for is planned anew")

@@ -1,0 +1,38 @@
+"""Spans as they leave the process: an error is told by its type alone.
+
+Instrumentations record exceptions with their messages and stacks, and those of everything that caused them. Such a
+message may quote a provider's answer, a prompt or a cell. The log line of an error has its stack, redacted.
+"""
+
+from __future__ import annotations
+
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.trace import Status
+
+EXCEPTION = "exception"
+EXCEPTION_TYPE = "exception.type"
+
+
+def closed(span: ReadableSpan) -> ReadableSpan:
+    """The span with nothing of its exceptions but their types; the span itself when there is nothing to take out."""
+    if span.status.description is None and not any(event.name == EXCEPTION for event in span.events):
+        return span
+    return ReadableSpan(
+        name=span.name,
+        context=span.context,
+        parent=span.parent,
+        resource=span.resource,
+        attributes=span.attributes,
+        events=[_closed_event(event) if event.name == EXCEPTION else event for event in span.events],
+        links=span.links,
+        kind=span.kind,
+        status=Status(span.status.status_code),
+        start_time=span.start_time,
+        end_time=span.end_time,
+        instrumentation_scope=span.instrumentation_scope,
+    )
+
+
+def _closed_event(event: Event) -> Event:
+    kind = (event.attributes or {}).get(EXCEPTION_TYPE)
+    return Event(event.name, {} if kind is None else {EXCEPTION_TYPE: kind}, event.timestamp)

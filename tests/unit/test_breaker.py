@@ -1,0 +1,311 @@
+from __future__ import annotations
+
+import inspect
+import math
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+
+from service.agents import breaker_machine
+from service.agents.breaker import BreakerPolicy, CircuitOpen, Permit, open_breaker
+from service.agents.breaker_machine import BUCKETS, Circuit, Outcome, admit, asked_seconds, end, wait
+from service.agents.breaker_script import SCRIPT, figures
+from service.features.events import BreakerChanged, Event
+from service.features.model import Stage
+
+POLICY = BreakerPolicy(
+    window_seconds=10.0, failures=3, open_seconds=4.0, asked_seconds_most=6.0, open_seconds_most=12.0, probe_seconds=5.0
+)
+"""Short, and in eighths of seconds, which floats hold exactly."""
+
+EIGHTHS = st.integers(0, 8 * 9).map(lambda eighths: eighths / 8)
+
+
+class Timer:
+    """Monotonic seconds that a test moves."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        """The present reading."""
+        return self.seconds
+
+
+class Notes:
+    """An observer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def record(self, event: Event) -> None:
+        """Keep it."""
+        self.events.append(event)
+
+    def stage(self, extraction_id: str, stage: Stage) -> AbstractContextManager[None]:
+        """Nothing to surround."""
+        return nullcontext()
+
+    @property
+    def states(self) -> list[str]:
+        """The states that breakers changed to."""
+        return [event.state for event in self.events if isinstance(event, BreakerChanged)]
+
+
+# ------------------------------------------------------------------------------------------------- the state machine
+
+
+class AnyHistory(RuleBasedStateMachine):
+    """The machine beside a model of it that knows calls by what they are, not by terms."""
+
+    calls = Bundle("calls")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.circuit = Circuit()
+        self.now = 64.0
+        self.state = "closed"
+        self.closings = 0  # how often it closed: names the closed times
+        self.probes = 0  # how many probes went
+        self.probe: int | None = None  # the one that is out
+        self.due = -math.inf
+        self.open_for = 0.0
+        self.asked_until = -math.inf
+        self.ended: list[tuple[int, bool]] = []  # (step of the window, success), since it closed
+
+    @rule(seconds=EIGHTHS)
+    def pass_time(self, seconds: float) -> None:
+        """Time passes, sometimes none."""
+        self.now += seconds
+
+    @rule()
+    def pass_to_the_very_instant(self) -> None:
+        """Exactly so much time passes that a probe may go."""
+        self.now = max(self.now, self.due)
+
+    @rule(target=calls)
+    def ask(self) -> tuple[str | None, tuple[str, int]]:
+        """A call asks to pass."""
+        before = self.circuit
+        self.circuit, term = admit(before, POLICY, self.now, f"call {self.probes + 1}")
+        if self.state == "closed":
+            assert term is not None
+            return term, ("closed", self.closings)
+        if self.now < self.due:
+            assert term is None, "let pass before its time, or beside a probe"
+            assert self.circuit == before
+            return None, ("refused", 0)
+        assert term is not None, "nobody may try, though it is time"
+        self.probes += 1
+        self.state, self.probe, self.due = "half_open", self.probes, self.now + POLICY.probe_seconds
+        return term, ("probe", self.probes)
+
+    @rule(
+        call=consumes(calls),
+        outcome=st.sampled_from(["succeeded", "failed", "failed", "released"]),
+        asked=st.sampled_from([None, None, 1.0, 5.0, 600.0]),
+    )
+    def finish(self, call: tuple[str | None, tuple[str, int]], outcome: Outcome, asked: float | None) -> None:
+        """A call ends, at any time after it passed."""
+        term, (kind, number) = call
+        if term is None:
+            return
+        before = self.circuit
+        obeyed = asked_seconds(asked, POLICY)
+        self.circuit = end(before, POLICY, self.now, term, outcome, obeyed)
+        if self.state == "closed" and (kind, number) == ("closed", self.closings):
+            self.count(outcome, obeyed)
+        elif self.state == "half_open" and (kind, number) == ("probe", self.probe) and self.now < self.due:
+            self.conclude(outcome, obeyed)
+        else:
+            assert self.circuit == before, "what came late changed something"
+
+    def count(self, outcome: Outcome, obeyed: float) -> None:
+        """The model of a call that ends while closed."""
+        if outcome == "released":
+            return
+        step = math.floor(self.now / (POLICY.window_seconds / BUCKETS))
+        self.ended.append((step, outcome == "succeeded"))
+        if outcome == "failed":
+            self.asked_until = max(self.asked_until, self.now + obeyed)
+            recent = [success for at, success in self.ended if at > step - BUCKETS]
+            if recent.count(False) >= 3 and recent.count(False) * 2 >= len(recent):
+                self.open(POLICY.open_seconds)
+
+    def conclude(self, outcome: Outcome, obeyed: float) -> None:
+        """The model of a probe that ends in time."""
+        self.probe = None
+        if outcome == "succeeded":
+            self.state, self.closings, self.ended, self.asked_until = "closed", self.closings + 1, [], -math.inf
+        elif outcome == "released":
+            self.due = self.now
+        else:
+            self.asked_until = self.now + obeyed
+            self.open(min(2 * self.open_for, POLICY.open_seconds_most))
+
+    def open(self, seconds: float) -> None:
+        """The model of an opening."""
+        self.state, self.open_for = "open", seconds
+        self.due = max(self.now + seconds, self.asked_until)
+
+    @invariant()
+    def agree(self) -> None:
+        """Both are in the same state, and equally far from the next probe."""
+        assert self.circuit.state == self.state
+        assert wait(self.circuit, self.now) == (0 if self.state == "closed" else max(0, self.due - self.now))
+        assert len(self.circuit.window) <= BUCKETS
+
+
+class TestAnyHistory(AnyHistory.TestCase):
+    """Whatever calls ask and end in whatever order, the machine does what the model says, and late ends do nothing."""
+
+    settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
+
+
+def trip(circuit: Circuit, now: float, *, failures: int = 3) -> Circuit:
+    """The circuit after that many failures."""
+    for _ in range(failures):
+        circuit = end(circuit, POLICY, now, circuit.term, "failed")
+    return circuit
+
+
+def test_default_policy_is_the_documented_one() -> None:
+    """Five failures that are half of what ended in 30 s open the circuit for 15 s."""
+    policy, circuit = BreakerPolicy(), Circuit()
+    for outcome in ("succeeded",) * 5 + ("failed",) * 4:
+        circuit = end(circuit, policy, 100.0, circuit.term, outcome)
+    assert circuit.state == "closed"
+    circuit = end(circuit, policy, 120.0, circuit.term, "failed")
+    assert (circuit.state, wait(circuit, 120.0)) == ("open", 15.0)
+
+
+def test_few_failures_among_many_calls_do_not_open() -> None:
+    """A model that fails less than half of its calls stays in use however many those are."""
+    circuit = Circuit()
+    for _ in range(200):
+        for outcome in ("succeeded", "succeeded", "failed"):
+            circuit = end(circuit, POLICY, 100.0, circuit.term, outcome)
+    assert circuit.state == "closed"
+
+
+def test_failures_further_apart_than_the_window_do_not_add_up() -> None:
+    """A failure now and then never opens, and costs no memory."""
+    circuit = Circuit()
+    for second in range(0, 10_000, 5):
+        circuit = end(circuit, POLICY, float(second), circuit.term, "failed")
+        assert len(circuit.window) <= 2
+    assert circuit.state == "closed"
+
+
+def test_each_failed_probe_doubles_the_opening_up_to_the_most() -> None:
+    """4, 8, 12, 12 … seconds; the first success after them makes the next opening a short one again."""
+    circuit, now, openings = trip(Circuit(), 0.0), 0.0, list[float]()
+    for probe in range(5):
+        openings.append(wait(circuit, now))
+        now += wait(circuit, now)
+        circuit, term = admit(circuit, POLICY, now, f"probe {probe}")
+        assert term is not None
+        circuit = end(circuit, POLICY, now, term, "failed")
+    assert openings == [4.0, 8.0, 12.0, 12.0, 12.0]
+    circuit, term = admit(circuit, POLICY, now + 12, "last")
+    assert term is not None
+    circuit = trip(end(circuit, POLICY, now + 12, term, "succeeded"), now + 12)
+    assert wait(circuit, now + 12) == 4.0
+
+
+def test_what_any_failure_asked_for_is_obeyed() -> None:
+    """The longest Retry-After among the failures counts, not only that of the one that opened the circuit."""
+    circuit = end(Circuit(), POLICY, 0.0, Circuit().term, "failed", asked=6.0)
+    assert wait(trip(circuit, 1.0, failures=2), 1.0) == 5.0
+
+
+@pytest.mark.parametrize(
+    ("asked", "obeyed"), [(None, 0), (-5, 0), (0, 0), (math.nan, 0), (2.5, 2.5), (3600, 6), (math.inf, 6)]
+)
+def test_retry_after_is_obeyed_within_reason(asked: float | None, obeyed: float) -> None:
+    """No provider, however confused its header, closes a model for longer than the policy allows."""
+    assert asked_seconds(asked, POLICY) == obeyed
+
+
+def test_the_machine_reads_no_clock_and_does_no_io() -> None:
+    """The machine's module imports nothing that could tell the time or wait."""
+    source = inspect.getsource(breaker_machine)
+    assert not {"import time", "import asyncio", "datetime", "import redis", "random"} & set(source.split("\n"))
+    assert "async " not in source
+
+
+def test_the_script_takes_as_many_arguments_as_it_is_given() -> None:
+    """Every figure of the policy has its place in the script's arguments."""
+    count = 3 + len(figures(POLICY))
+    assert f"ARGV[{count}]" in SCRIPT
+    assert f"ARGV[{count + 1}]" not in SCRIPT
+
+
+# ----------------------------------------------------------------------------------------- the breaker of one process
+
+
+def breaker(timer: Timer, notes: Notes, **options: Any) -> Any:
+    """A breaker of this process alone."""
+    return open_breaker("openai:gpt", observer=notes, pool=None, policy=POLICY, timer=timer, **options)
+
+
+async def fail(permits: list[Permit]) -> None:
+    """Every one of the calls fails."""
+    for permit in permits:
+        await permit.failed()
+
+
+async def test_changes_are_recorded_once_each() -> None:
+    """The observer hears of each change, with the model's name, and of nothing else."""
+    timer, notes = Timer(), Notes()
+    circuit = breaker(timer, notes)
+    await fail([await circuit.admit() for _ in range(5)])
+    timer.seconds += 4
+    probe = await circuit.admit()
+    for _ in range(3):
+        with pytest.raises(CircuitOpen):
+            await circuit.admit()
+    await probe.succeeded()
+    await (await circuit.admit()).succeeded()
+    assert notes.events == [
+        BreakerChanged("openai:gpt", "open"),
+        BreakerChanged("openai:gpt", "half_open"),
+        BreakerChanged("openai:gpt", "closed"),
+    ]
+
+
+async def test_the_second_word_on_a_call_does_nothing() -> None:
+    """A permit counts once, whatever is said of it afterwards."""
+    timer, notes = Timer(), Notes()
+    circuit = breaker(timer, notes)
+    permit = await circuit.admit()
+    for _ in range(10):
+        await permit.failed()
+        await permit.succeeded()
+    assert circuit.state == "closed"
+    await fail([await circuit.admit() for _ in range(2)])
+    assert circuit.state == "open"
+
+
+async def test_retry_after_counts_down_without_being_asked() -> None:
+    """Health checks see the seconds until the next probe; a refused caller is told to come back no later."""
+    timer, notes = Timer(), Notes()
+    circuit = breaker(timer, notes)
+    assert circuit.retry_after is None
+    await fail([await circuit.admit() for _ in range(3)])
+    timer.seconds += 1.5
+    assert circuit.retry_after == 2.5
+    with pytest.raises(CircuitOpen) as refused:
+        await circuit.admit()
+    assert refused.value.retry_after == 2.5
+    timer.seconds += 100
+    assert (circuit.state, circuit.retry_after) == ("open", 0.0)
+    await circuit.admit()
+    assert (circuit.state, circuit.retry_after) == ("half_open", 5.0)
+    with pytest.raises(CircuitOpen) as refused:
+        await circuit.admit()
+    assert refused.value.retry_after == 4.0  # a probe is out: likely decided before its lease of 5 s ends

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Generator
+from collections import Counter
+from collections.abc import Callable, Generator, Hashable
 from contextlib import contextmanager
 
 from service.features.errors import PlanningBusy
@@ -16,6 +17,8 @@ RETRY_SECONDS = (2.0, 8.0)
 TICK_SECONDS = 0.02
 LAG_SECONDS = 0.01
 """An event loop that wakes up later than this has more to do than it can: even a health check waits so long in it."""
+WORST_SECONDS = 5 * LAG_SECONDS
+"""No single lag counts for more: a pause, such as a garbage collection, is not overload."""
 WEIGHT = 0.2
 """Of the latest lag in its mean, which thus follows a change within some ten ticks."""
 FEWER = 0.9
@@ -37,6 +40,7 @@ class Door:
         self._most = most
         self._observer = observer
         self._inside = 0
+        self._errands: Counter[Hashable] = Counter()
         self._places = float(most)
         self._lag = 0.0
         self._ticking: asyncio.TimerHandle | None = None
@@ -47,8 +51,16 @@ class Door:
         return int(self._places)
 
     @contextmanager
-    def inside(self) -> Generator[None]:
-        """Be let in for the block. Raises PlanningBusy."""
+    def inside(self, errand: Hashable = None) -> Generator[None]:
+        """Be let in for the block.
+
+        Requests on the same `errand`, if they name one, take one place together: they wait for the same thing. Raises
+        PlanningBusy.
+        """
+        if errand is not None and self._errands[errand]:
+            with self._on(errand):
+                yield
+            return
         if self._inside >= self.places:
             self._observer.record(PlanningAdmitted("refused"))
             raise PlanningBusy(
@@ -59,13 +71,27 @@ class Door:
         if self._ticking is None:
             self._tick(asyncio.get_running_loop().time)
         try:
-            yield
+            with self._on(errand):
+                yield
         finally:
             self._inside -= 1
 
+    @contextmanager
+    def _on(self, errand: Hashable) -> Generator[None]:
+        if errand is None:
+            yield
+            return
+        self._errands[errand] += 1
+        try:
+            yield
+        finally:
+            self._errands[errand] -= 1
+            if not self._errands[errand]:
+                del self._errands[errand]
+
     def note_lag(self, seconds: float) -> None:
         """The loop woke up so much later than asked."""
-        self._lag += WEIGHT * (seconds - self._lag)
+        self._lag += WEIGHT * (min(seconds, WORST_SECONDS) - self._lag)
         if self._lag > LAG_SECONDS:
             self._places = max(float(min(LEAST, self._most)), self._places * FEWER)
         else:

@@ -43,6 +43,19 @@ async def test_no_more_are_let_in_than_there_are_places() -> None:
     assert recorder.events == [PlanningAdmitted("refused")]
 
 
+async def test_requests_on_one_errand_take_one_place() -> None:
+    """Equal requests wait together; when the last has left, the errand is forgotten and the place is free."""
+    door = Door(1, Recorder())
+    with door.inside("key"):
+        with door.inside("key"), door.inside("key"), pytest.raises(PlanningBusy), door.inside("other"):
+            pytest.fail("another errand was let in")
+        with pytest.raises(PlanningBusy), door.inside():
+            pytest.fail("a request without errand was let in")
+    with door.inside("other"):
+        pass
+    assert not door._errands
+
+
 async def test_a_lagging_loop_closes_places_and_a_quick_one_opens_them() -> None:
     """Places shrink to the least while the loop lags, never below, and come back one by one, never above the most."""
     door = Door(32, Recorder())
@@ -50,7 +63,7 @@ async def test_a_lagging_loop_closes_places_and_a_quick_one_opens_them() -> None
         door.note_lag(10 * LAG_SECONDS)
     assert door.places == LEAST
     seen = [door.places]
-    for _ in range(400):
+    for _ in range(700):
         door.note_lag(0.0)
         seen.append(door.places)
     assert seen == sorted(seen)

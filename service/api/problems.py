@@ -122,7 +122,7 @@ def problem_of(error: FeatureAgentError, path: str) -> Problem:
 
 def problem_of_failure(failure: Failure, path: str) -> Problem:
     """The document for what an extraction failed with, as the answer to a request to `path`."""
-    return _problem(failure.code, failure.message, failure.errors, None, path)
+    return _problem(failure.code, failure.message, failure.errors, failure.retry_after, path)
 
 
 def _problem(code: str, detail: str, errors: Iterable[FieldError], retry_after: float | None, path: str) -> Problem:

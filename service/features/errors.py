@@ -48,7 +48,7 @@ class FeatureAgentError(Exception):
 
     def failure(self) -> Failure:
         """The error as an extraction's stored failure."""
-        return Failure(self.code, self.category, self.message, self.retryable, self.errors)
+        return Failure(self.code, self.category, self.message, self.retryable, self.errors, self.retry_after)
 
 
 class InvalidRequest(FeatureAgentError):

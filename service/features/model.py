@@ -256,6 +256,8 @@ class Failure(Struct, frozen=True):
     message: str
     retryable: bool
     errors: tuple[FieldError, ...] = ()
+    retry_after: float | None = None
+    """Seconds, from the failure on, after which the same request may succeed."""
 
 
 class Extraction(Struct, frozen=True):

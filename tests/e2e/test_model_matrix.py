@@ -106,8 +106,9 @@ def require_spans(evidence: Evidence, row: Row, name: str) -> None:
     [plan] = evidence.named("extraction.plan")
     [agent] = evidence.named("invoke_agent planner")
     chats, attempts = evidence.named(f"chat {name}"), evidence.named("model.attempt")
-    around = ["invoke_agent planner", "extraction.plan", "POST /api/v1/extract-features"]
-    assert server.name == around[-1]
+    job, request = "job extract_features", "POST /api/v1/extract-features"
+    around = ["invoke_agent planner", "extraction.plan", job, job, request]
+    assert server.name == request
     assert evidence.ancestors(plan) == around[2:]
     assert evidence.ancestors(agent) == around[1:]
     assert [evidence.ancestors(chat) for chat in chats] == [around] * row.chats

@@ -90,6 +90,8 @@ class Exchange:
                 return
             self.status = message["status"]
             self._name_span()
+            if self.status >= _SERVER_ERROR and self.span.is_recording():
+                self.span.set_attribute("error.type", str(self.status))
             message = {**message, "headers": [*message.get("headers", ()), *self._headers()]}
         elif self.status == CLIENT_CLOSED_REQUEST:
             return

@@ -14,6 +14,7 @@ class ExtractionStarted(Struct, frozen=True):
 
     extraction_id: str
     threshold: Threshold
+    attempt: int = 1
 
 
 class ExtractionFinished(Struct, frozen=True):

@@ -106,7 +106,7 @@ class RunExtraction:
             CURRENT.reset(token)
 
     async def _attempt(self, claimed: Extraction) -> Ending:
-        self._observer.record(ExtractionStarted(claimed.id, claimed.request.quality_threshold))
+        self._observer.record(ExtractionStarted(claimed.id, claimed.request.quality_threshold, claimed.attempt))
         try:
             result = await self._watched(claimed)
         except AttemptSuperseded:

@@ -108,6 +108,7 @@ class TelemetryObserver:
     def _extraction_started(self, event: ExtractionStarted) -> None:
         self._active.add(event.extraction_id)
         self._metrics.gauge("active_extractions").child().set(len(self._active))
+        self._logger.info("extraction started", extraction_id=event.extraction_id, attempt=event.attempt)
 
     def _extraction_finished(self, event: ExtractionFinished) -> None:
         self._active.discard(event.extraction_id)

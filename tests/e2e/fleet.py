@@ -83,6 +83,10 @@ class Pod:
         """What it and those before it logged; anything but whole lines of JSON fails the test, except the last."""
         return [line for log in self.logs for line in _lines(log)]
 
+    def last_lines(self) -> list[dict[str, Any]]:
+        """What its last process logged."""
+        return _lines(self.logs[-1])
+
     @property
     def address(self) -> str | None:
         """Where it answers, once it does: its API, or a worker's health and metrics."""
@@ -97,19 +101,19 @@ class Pod:
         async with httpx2.AsyncClient(verify=False, timeout=5.0) as client:
             async for _ in patiently():
                 assert self.process.poll() is None, self.tail()
-                if await self.is_ready(client):
+                if await self.ready_at(client):
                     return self
         raise AssertionError(self.tail())
 
-    async def is_ready(self, client: httpx2.AsyncClient) -> bool:
-        """Whether it asks for traffic, or for jobs."""
+    async def ready_at(self, client: httpx2.AsyncClient) -> str | None:
+        """Its address, if it asks for traffic, or for jobs."""
         address = self.address
         if address is None or self.process.poll() is not None:
-            return False
+            return None
         try:
-            return (await client.get(f"{address}/health/ready")).status_code == 200
+            return address if (await client.get(f"{address}/health/ready")).status_code == 200 else None
         except BROKEN:
-            return False
+            return None
 
     def kill(self) -> None:
         """As the kernel does when memory ends."""
@@ -130,8 +134,12 @@ class Pod:
 
 
 def _lines(log: Path) -> list[dict[str, Any]]:
-    """Whole lines only: a kill may cut the last one short."""
-    return [json.loads(line) for line in log.read_text().splitlines(keepends=True) if line.endswith("}\n")]
+    """Whole lines of JSON only: a kill may cut the last one short, and what goes wrong early is said in plain words."""
+    found: list[dict[str, Any]] = []
+    for line in log.read_text().splitlines(keepends=True):
+        if line.startswith("{") and line.endswith("}\n"):
+            found.append(json.loads(line))
+    return found
 
 
 @dataclass
@@ -195,8 +203,8 @@ class Fleet:
         async with httpx2.AsyncClient(verify=False, timeout=5.0) as client:
             while not enough.is_set():
                 apis = [pod for pod in self.pods if pod.role == "serve"]
-                found = await asyncio.gather(*(pod.is_ready(client) for pod in apis))
-                self.ready = [cast("str", pod.address) for pod, ready in zip(apis, found, strict=True) if ready]
+                found = await asyncio.gather(*(pod.ready_at(client) for pod in apis))
+                self.ready = [address for address in found if address is not None]
                 await asyncio.sleep(PROBE_SECONDS)
 
     @property

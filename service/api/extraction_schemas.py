@@ -83,6 +83,7 @@ class ExtractionLinks(Struct, frozen=True):
     events: str
     dataset: str
     features: Annotated[str | None, Meta(description="The feature table; null until the extraction is completed.")]
+    deliveries: Annotated[str | None, Meta(description="Its webhooks; null without a `callback_url`.")]
 
 
 class FailureView(Struct, frozen=True):
@@ -105,6 +106,7 @@ class ExtractionView(Struct, frozen=True):
     feature_description: str
     quality_threshold: Threshold
     completion_date: date | None
+    callback_url: str | None
     options: OptionsBody
     created_at: datetime
     started_at: datetime | None

@@ -13,10 +13,11 @@ from litestar.params import SkipValidation
 from litestar.types import ASGIApp
 from msgspec import Struct
 
+from service.features.callbacks import CallbackPolicy
 from service.features.datasets import UploadDataset
 from service.features.extract import AcceptExtraction
 from service.features.identity import Principal
-from service.features.ports import Artifacts, Clock, Engine, Notices, Observer, Store
+from service.features.ports import Artifacts, Clock, Engine, JobQueue, Notices, Observer, Store
 
 Dependency = Literal["database", "redis", "ai_model"]
 DEPENDENCIES: tuple[Dependency, ...] = ("database", "redis", "ai_model")
@@ -104,12 +105,17 @@ class ApiServices:
     engine: Engine
     upload: UploadDataset
     accept: AcceptExtraction
+    queue: JobQueue
     notices: Notices
     authenticator: Authenticator
     limiter: RateLimiter
     observer: Observer
     clock: Clock
     lifecycle: Lifecycle
+    callbacks: CallbackPolicy
+    """Which addresses a `callback_url` may name."""
+    webhook_secrets: Callable[[str], Sequence[str]]
+    """A principal's secrets for verifying webhooks, newest first."""
     health_checks: Sequence[HealthCheck] = ()
     """Dependencies that are not named here are answered as "disabled"."""
     metrics: ASGIApp | None = None

@@ -6,6 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from service.features.delivery import AttemptOutcome
 from service.features.model import RejectionReason, Stage, Status, Threshold
 
 
@@ -141,6 +142,20 @@ class QueueMeasured(Struct, frozen=True):
     """How long the oldest job that could run has waited; 0 without one."""
 
 
+class WebhookAttempted(Struct, frozen=True):
+    """A webhook was tried, and what is written of it."""
+
+    delivery_id: str
+    extraction_id: str
+    url: str
+    outcome: Literal["delivered", "retried", "failed"]
+    """What became of the delivery: `retried` is tried again later, `failed` is given up."""
+    reason: AttemptOutcome
+    """What became of the try."""
+    seconds: float
+    status_code: int | None = None
+
+
 class RateLimitDecided(Struct, frozen=True):
     """The rate limiter answered; "degraded" means that it let the request pass because its store is away."""
 
@@ -156,5 +171,5 @@ class AuthenticationFailed(Struct, frozen=True):
 Event = (
     ExtractionStarted | ExtractionFinished | StageFinished | ModelCalled | ModelRetried | ModelFellBack
     | BreakerChanged | PlanningAdmitted | PlanningLoad | CacheLooked | BudgetChecked | BudgetWarned | OutputRetried
-    | FeatureAssessed | JobAttempted | QueueMeasured | RateLimitDecided | AuthenticationFailed
+    | FeatureAssessed | JobAttempted | QueueMeasured | WebhookAttempted | RateLimitDecided | AuthenticationFailed
 )  # fmt: skip

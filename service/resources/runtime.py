@@ -19,6 +19,7 @@ from service.resources.planning import Planning, open_models, open_planning
 from service.resources.secrets import read_secret
 from service.resources.storage import Storage, open_storage
 from service.resources.telemetry import Telemetry, open_telemetry
+from service.resources.webhooks import Webhooks, open_webhooks
 from service.security.limits import RateLimiter, open_limiter
 from service.settings import Settings
 from service.store.notices import PostgresNotices
@@ -60,6 +61,7 @@ class Runtime:
     planner: Planning
     upload: UploadDataset
     jobs: Jobs
+    webhooks: Webhooks
     notices: PostgresNotices
     limiter: RateLimiter
     metrics_server: MetricsServer | None
@@ -156,7 +158,8 @@ def open_runtime(
             tracer_provider=telemetry.tracing.provider,
         )
         working = role == "worker" or settings.worker_in_api
-        jobs = open_jobs(storage, telemetry, planner=planner, engine=engine, working=working)
+        webhooks = open_webhooks(storage, telemetry)
+        jobs = open_jobs(storage, telemetry, planner=planner, engine=engine, sender=webhooks.sender, working=working)
         lifecycle.worker = jobs.worker
         runtime = Runtime(
             role=role,
@@ -167,6 +170,7 @@ def open_runtime(
             planner=planner,
             upload=open_upload(storage, engine),
             jobs=jobs,
+            webhooks=webhooks,
             notices=storage.database.notices(),
             limiter=open_limiter(settings.rate_limit_per_minute, storage.redis_pool),
             metrics_server=metrics_server,

@@ -23,6 +23,7 @@ from service.features.events import (
     OutputRetried,
     PlanningAdmitted,
     RateLimitDecided,
+    WebhookAttempted,
 )
 from service.features.model import RejectionReason, Stage, Threshold
 
@@ -102,6 +103,7 @@ API_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15
 EXTRACTION_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 MODEL_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0)
 SCORE_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
+WEBHOOK_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0)
 LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """The lag is a histogram, because a gauge read once a scrape misses every stall between scrapes."""
 
@@ -275,6 +277,20 @@ METRICS: tuple[Metric, ...] = (
         (Label("outcome", _literal(JobAttempted, "outcome")),),
     ),
     Metric(
+        "webhook_deliveries_total",
+        "counter",
+        "deliveries",
+        "Tries to deliver a webhook by what became of it: delivered, retried later, failed for good.",
+        (Label("outcome", _literal(WebhookAttempted, "outcome")),),
+    ),
+    Metric(
+        "webhook_delivery_duration_seconds",
+        "histogram",
+        "seconds",
+        "Time that one try to deliver a webhook took, whatever became of it.",
+        buckets=WEBHOOK_BUCKETS,
+    ),
+    Metric(
         "feature_quality_score",
         "histogram",
         "ratio",
@@ -341,14 +357,15 @@ METRICS: tuple[Metric, ...] = (
 )
 """Beside these the registry has the client's `process_*`, `python_info` and `python_gc_*`."""
 
-_OF_A_JOB = (
+_OF_ANY_JOB = (
     "messaging.system",
     "messaging.destination.name",
     "messaging.operation.name",
     "messaging.operation.type",
-    "extraction.id",
     "error.type",
 )
+_OF_A_JOB = (*_OF_ANY_JOB, "extraction.id")
+_OF_A_DELIVERY = (*_OF_ANY_JOB, "feature_agent.webhook.id")
 
 SPANS: tuple[Span, ...] = (
     Span(
@@ -358,6 +375,21 @@ SPANS: tuple[Span, ...] = (
     ),
     Span("job extract_features", "PRODUCER", _OF_A_JOB),
     Span("job extract_features", "CONSUMER", (*_OF_A_JOB, "feature_agent.job.outcome")),
+    Span("job deliver_webhook", "PRODUCER", _OF_A_DELIVERY),
+    Span("job deliver_webhook", "CONSUMER", (*_OF_A_DELIVERY, "feature_agent.job.outcome")),
+    Span(
+        "webhook.attempt",
+        "CLIENT",
+        (
+            "http.request.method",
+            "server.address",
+            "http.response.status_code",
+            "extraction.id",
+            "feature_agent.webhook.id",
+            "feature_agent.attempt",
+            "error.type",
+        ),
+    ),
     *(Span(f"extraction.{stage}", "INTERNAL", ("extraction.id", "error.type")) for stage in get_args(Stage)),
     Span(
         "model.attempt",

@@ -35,6 +35,8 @@ CONTRACT = {
     "extraction_queue_jobs": ("state",),
     "extraction_queue_oldest_seconds": (),
     "job_attempts_total": ("outcome",),
+    "webhook_deliveries_total": ("outcome",),
+    "webhook_delivery_duration_seconds": (),
     "feature_quality_score": (),
     "features_rejected_total": ("reason",),
     "rate_limit_decisions_total": ("decision",),

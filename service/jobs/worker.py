@@ -23,7 +23,7 @@ from service.features.ports import Observer
 from service.features.run import Ending
 from service.features.webhooks import DeliveryEnding
 from service.jobs.connection import connector_to
-from service.jobs.manager import FencedManager
+from service.jobs.manager import AGAIN_SECONDS, FencedManager
 from service.jobs.rescue import DEAD_SECONDS, FORGOTTEN_SECONDS, Rescuer
 from service.jobs.statements import DELIVERY_QUEUE, DELIVERY_TASK, TASK
 from service.jobs.tracing import OUTCOME, JobSpans, delivery_spans
@@ -34,8 +34,6 @@ POLL_SECONDS = 1.0
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 5.0
 """Before a worker that stopped is started again, doubling."""
-AGAIN_SECONDS = 2
-"""Before a job that the database's absence broke off is tried again."""
 LARGE_AT_ONCE = 1
 DELIVERIES_AT_ONCE = 16
 """They wait for others most of the time."""

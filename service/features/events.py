@@ -17,6 +17,7 @@ class ExtractionStarted(Struct, frozen=True):
     threshold: Threshold
     waited: float | None = None
     """Seconds since it was accepted, on its first attempt; None on later ones."""
+    attempt: int = 1
 
 
 class ExtractionFinished(Struct, frozen=True):

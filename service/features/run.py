@@ -279,7 +279,7 @@ def _pause(retries: int, asked: float | None) -> float:
 
 def _started(claimed: Extraction, now: datetime) -> ExtractionStarted:
     waited = max((now - claimed.created_at).total_seconds(), 0.0) if claimed.attempt == 1 else None
-    return ExtractionStarted(claimed.id, claimed.request.quality_threshold, waited)
+    return ExtractionStarted(claimed.id, claimed.request.quality_threshold, waited, claimed.attempt)
 
 
 def _finished(ended: Extraction, now: datetime) -> ExtractionFinished:

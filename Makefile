@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 export PYDANTIC_AI_NO_BANNER := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test eval check format lock clean
+.PHONY: help demo serve test eval observability check format lock clean
 
 help:  ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 demo: $(VENV)/.runtime  ## run the main job end to end: a sentence and a dataset in, features and their telemetry out
 	@$(BIN)/feature-agent demo
@@ -24,11 +24,15 @@ eval: $(VENV)/.dev  ## measure a planner on the cases of evals/ and write its ta
 
 MODEL ?= builtin:planner
 
+observability: $(VENV)/.dev  ## render what is generated in observability/ from slo.yaml and the telemetry catalog
+	$(BIN)/python -m observability.source
+
 check: $(VENV)/.dev  ## lint, formatting, types, import layers, generated documents
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
+	$(BIN)/python -m observability.source --check
 
 format: $(VENV)/.dev  ## write the formatting that `check` wants
 	$(BIN)/ruff check --fix .

@@ -61,7 +61,7 @@ def _supervise(settings: Settings, listener: socket.socket, arguments: tuple[str
             cleanup.callback(metrics.close)
             address = f"http://{settings.host}:{metrics.port}/metrics"
             structlog.get_logger("service.serve").info("keeping workers", metrics=address)
-        grace = settings.worker_grace_seconds + END_SECONDS
+        grace = settings.seconds_to_drain() + settings.worker_grace_seconds + END_SECONDS
         return Supervisor(settings.workers, listener, folder, arguments, grace_seconds=grace).run()
 
 

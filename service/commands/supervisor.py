@@ -19,6 +19,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 
 import msgspec
 import structlog
@@ -79,7 +80,7 @@ class Supervisor:
     grace_seconds: float = 60.0
     _workers: list[_Worker] = field(default_factory=list[_Worker], init=False)
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector, init=False)
-    _asked: int = field(default=0, init=False)
+    _asked: list[int] = field(default_factory=list[int], init=False)
     """Signals to stop that came."""
     _proven: bool = field(default=False, init=False)
     """Whether a worker has ever been ready."""
@@ -104,8 +105,8 @@ class Supervisor:
             for end in (waking, woken, self._selector):
                 end.close()
 
-    def _stop(self, *_: object) -> None:
-        self._asked += 1
+    def _stop(self, number: int, _frame: FrameType | None) -> None:
+        self._asked.append(number)
 
     def _supervise(self, retired: Retired, woken: socket.socket) -> int:
         while not self._asked:
@@ -184,12 +185,11 @@ class Supervisor:
         running = [worker for worker in self._workers if worker.process is not None]
         for worker in running:
             if worker.process is not None:
-                worker.process.terminate()
+                worker.process.send_signal(self._asked[0] if self._asked else signal.SIGTERM)
         deadline = time.monotonic() + self.grace_seconds
-        asked = self._asked
         for worker in running:
             while worker.process is not None and worker.process.poll() is None:
-                if time.monotonic() > deadline or self._asked > max(asked, 1):
+                if time.monotonic() > deadline or len(self._asked) > 1:
                     worker.process.kill()
                 time.sleep(_POLL_SECONDS)
             self._reap(worker)

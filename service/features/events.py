@@ -10,10 +10,12 @@ from service.features.model import RejectionReason, Stage, Status, Threshold
 
 
 class ExtractionStarted(Struct, frozen=True):
-    """An extraction began to run."""
+    """An attempt at an extraction began to run."""
 
     extraction_id: str
     threshold: Threshold
+    waited: float | None = None
+    """Seconds since it was accepted, on its first attempt; None on later ones."""
 
 
 class ExtractionFinished(Struct, frozen=True):

@@ -106,7 +106,7 @@ class RunExtraction:
             CURRENT.reset(token)
 
     async def _attempt(self, claimed: Extraction) -> Ending:
-        self._observer.record(ExtractionStarted(claimed.id, claimed.request.quality_threshold))
+        self._observer.record(_started(claimed, self._clock.now()))
         try:
             result = await self._watched(claimed)
         except AttemptSuperseded:
@@ -286,6 +286,11 @@ def _pause(retries: int, asked: float | None) -> float:
     """Seconds before the next try: doubling, with a random part, and no sooner than the failure asks."""
     own = min(FIRST_RETRY_SECONDS * 2**retries, LONGEST_RETRY_SECONDS)
     return max(own, asked or 0.0) * random.uniform(1.0, 1.25)  # noqa: S311 -- spreads tries out, hides nothing
+
+
+def _started(claimed: Extraction, now: datetime) -> ExtractionStarted:
+    waited = max((now - claimed.created_at).total_seconds(), 0.0) if claimed.attempt == 1 else None
+    return ExtractionStarted(claimed.id, claimed.request.quality_threshold, waited)
 
 
 def _finished(ended: Extraction, now: datetime) -> ExtractionFinished:

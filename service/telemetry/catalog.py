@@ -90,6 +90,8 @@ DEPENDENCIES = ("database", "redis", "ai_model", "artifacts")
 API_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0)
 """0.25 and 10.0 are the bounds of api-latency-read and api-latency-extract; a waiting request may take 120 s."""
 EXTRACTION_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+START_DELAY_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+"""30.0 is the bound of extraction-freshness."""
 MODEL_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0)
 SCORE_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
 LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -135,6 +137,14 @@ METRICS: tuple[Metric, ...] = (
         "Time from the start of an extraction's run to its end, whatever the end.",
         (_THRESHOLD,),
         EXTRACTION_BUCKETS,
+        exemplars=True,
+    ),
+    Metric(
+        "extraction_start_delay_seconds",
+        "histogram",
+        "seconds",
+        "Time from an extraction's acceptance to the start of its first attempt.",
+        buckets=START_DELAY_BUCKETS,
         exemplars=True,
     ),
     Metric("active_extractions", "gauge", "extractions", "Extractions being run by this process now."),

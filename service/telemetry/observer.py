@@ -108,6 +108,8 @@ class TelemetryObserver:
     def _extraction_started(self, event: ExtractionStarted) -> None:
         self._active.add(event.extraction_id)
         self._metrics.gauge("active_extractions").child().set(len(self._active))
+        if event.waited is not None:
+            self._time("extraction_start_delay_seconds", seconds=event.waited)
 
     def _extraction_finished(self, event: ExtractionFinished) -> None:
         self._active.discard(event.extraction_id)

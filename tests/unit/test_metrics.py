@@ -219,6 +219,14 @@ class TestTelemetryObserver:
         assert (line["message"], line["level"], line["extraction_id"]) == ("extraction finished", "info", "x1")
         assert line["duration_ms"] == 3000.0
 
+    def test_the_wait_for_the_start(self, registry: CollectorRegistry, observer: TelemetryObserver) -> None:
+        """A first attempt observes how long its extraction waited, with 30 s as a bound; a later attempt nothing."""
+        observer.record(events.ExtractionStarted("x1", "high", waited=30.0))
+        observer.record(events.ExtractionStarted("x2", "high", waited=30.1))
+        observer.record(events.ExtractionStarted("x2", "high"))
+        assert value(registry, "extraction_start_delay_seconds_bucket", {"le": "30.0"}) == 1
+        assert value(registry, "extraction_start_delay_seconds_count") == 2
+
     @pytest.mark.parametrize(
         ("code", "status", "level"),
         [

@@ -138,10 +138,23 @@ async def test_a_run_completes() -> None:
     assert row.result is not None
     assert world.artifacts.files.keys() == {row.result.artifact_key}
     assert world.recorder.events == [
-        ExtractionStarted("x", "medium"),
+        ExtractionStarted("x", "medium", waited=0.0),
         ExtractionFinished("x", "medium", "completed", 3.25),
     ]
     assert world.queue.waiting == []
+
+
+@in_held_time
+async def test_the_wait_is_told_once() -> None:
+    """The first attempt tells how long the extraction has waited since it was accepted; a later one does not."""
+    world = world_of(3.25)
+    world.change(created_at=NOON - timedelta(seconds=42))
+    await world.run("x")
+    world.change(status="queued")
+    await world.run("x")
+
+    started = [event for event in world.recorder.events if isinstance(event, ExtractionStarted)]
+    assert [event.waited for event in started] == [42.0, None]
 
 
 @in_held_time

@@ -46,7 +46,8 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: Port = 8000
     """0 takes a free port."""
-    workers: Annotated[int, Field(ge=1)] = 1
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes that serve the API, kept by one more when there are several."""
     allowed_hosts: Names = ("localhost", "127.0.0.1", "[::1]")
     cors_origins: Names = ()
 
@@ -154,8 +155,10 @@ class Settings(BaseSettings):
 
     def _general_faults(self) -> list[str]:
         faults: list[str] = []
-        if self.workers > 1:
-            faults.append("WORKERS must be 1: a process serves one registry of metrics; run more processes or pods")
+        if self.workers > 1 and self.rate_limit_per_minute and self.redis_url is None:
+            faults.append(
+                "WORKERS above 1 needs REDIS_URL, or RATE_LIMIT_PER_MINUTE=0: each would count requests for itself"
+            )
         least = MINIMUM_JWT_SECRET_BYTES[self.jwt_algorithm]
         if self.jwt_secret and len(self.jwt_secret.get_secret_value().encode()) < least:
             faults.append(f"JWT_SECRET has fewer than the {least} bytes that {self.jwt_algorithm} needs")

@@ -18,7 +18,7 @@ from service.resources.jobs import Jobs, open_jobs
 from service.resources.planning import Planning, open_models, open_planning
 from service.resources.secrets import read_secret
 from service.resources.storage import Storage, open_storage
-from service.resources.telemetry import Telemetry, open_telemetry
+from service.resources.telemetry import Place, Telemetry, open_telemetry
 from service.resources.webhooks import Webhooks, open_webhooks
 from service.security.limits import RateLimiter, open_limiter
 from service.settings import Settings
@@ -131,21 +131,26 @@ def open_runtime(
     settings: Settings,
     *,
     role: Role = "api",
+    place: Place | None = None,
     clock: Clock | None = None,
     span_exporters: Sequence[SpanExporter] | None = None,
     log_stream: TextIO | None = None,
 ) -> Runtime:
-    """Open what a process of that role needs; the other keywords replace parts, for tests.
+    """Open what a process of that role needs; `place` is given to one of several workers.
+
+    The other keywords replace parts, for tests.
 
     Raises ModelConfigurationError, EmbeddedUnavailable, MetricsPortUnavailable, or ValueError for an address that
     cannot be used; then everything opened so far is closed.
     """
     with ExitStack() as undo:
-        telemetry = open_telemetry(settings, span_exporters=span_exporters, log_stream=log_stream)
+        telemetry = open_telemetry(settings, place=place, span_exporters=span_exporters, log_stream=log_stream)
         undo.callback(telemetry.close)
         models = open_models(settings)
         lifecycle = Lifecycle()
-        metrics_server = _metrics_server(settings, telemetry, lifecycle if role == "worker" else None)
+        metrics_server = None
+        if place is None:
+            metrics_server = _metrics_server(settings, telemetry, lifecycle if role == "worker" else None)
         if metrics_server is not None:
             undo.callback(metrics_server.close)
         storage = open_storage(settings, clock=clock, tracer_provider=telemetry.tracing.provider)

@@ -92,7 +92,7 @@ def states(title: str, description: str, queries: Sequence[Query], shown: Look) 
 
 def spread(title: str, description: str, query: Query, shown: Look) -> model.Panel:
     """How the observations of a histogram are spread, over time."""
-    builder = heatmap.Panel().calculate(False).show_legend(True).cell_gap(1)
+    builder = heatmap.Panel().calculate(False).show_legend().cell_gap(1)
     builder.y_axis(heatmap.YAxisConfig().unit(shown.unit).axis_placement(look.AxisPlacement.LEFT))
     scheme = heatmap.HeatmapColorOptions().mode(heat.HeatmapColorMode.SCHEME).scheme("Oranges").steps(64)
     builder.color(scheme.fill("dark-orange").scale(heat.HeatmapColorScale.EXPONENTIAL).exponent(0.5))

@@ -67,7 +67,9 @@ DELETE_OWN = f"DELETE FROM procrastinate_jobs WHERE {_OWN}"  # noqa: S608 -- lik
 END_OWN = f"UPDATE procrastinate_jobs SET status = %(status)s, attempts = attempts + 1 WHERE {_OWN}"  # noqa: S608 -- likewise
 PUT_OWN_BACK = (
     f"WITH gone AS (DELETE FROM procrastinate_jobs WHERE {_OWN} RETURNING *)"  # noqa: S608 -- likewise
-    + _PUT_BACK.format(due="%(retry_at)s")
+    + _PUT_BACK.format(
+        due="CASE WHEN %(delay)s::float8 > 0 THEN clock_timestamp() + make_interval(secs => %(delay)s::float8) END"
+    )
 )
 
 BEAT = """

@@ -20,6 +20,8 @@ MINIMUM_JWT_SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 BUILTIN_MODEL = "builtin:planner"
 """The planner that needs no key and no network."""
 MIB = 2**20
+PRODUCTION_DRAIN_SECONDS = 10.0
+"""A Kubernetes probe every 5 s that has to fail twice."""
 _ENGINE_OPTIONS = {"memory_mib": 1024, "threads": 2, "scratch_mib": 20_480, "timeout_seconds": 600, "concurrency": 4}
 
 Names = Annotated[tuple[str, ...], NoDecode]
@@ -123,6 +125,9 @@ class Settings(BaseSettings):
     """Small extractions that a worker runs at once; beside them it runs one large one."""
     worker_grace_seconds: Annotated[float, Field(ge=0)] = 25.0
     """For running extractions to end once a worker is asked to stop; then they are handed back."""
+    drain_seconds: Annotated[float, Field(ge=0)] | None = None
+    """How long `serve` goes on taking requests after SIGTERM, while its readiness has fallen: long enough for every
+    balancer to have seen that. None is 10 in staging and production and 0 elsewhere."""
     max_upload_bytes: Annotated[int, Field(ge=1)] = 1024 * MIB
     data_dir: Path = Field(default_factory=lambda: user_data_path("feature-agent"))
 
@@ -160,6 +165,12 @@ class Settings(BaseSettings):
             "DATABASE_URL is not set: the embedded database is for development": self.database_url is None,
         }
         return [fault for fault, found in checks.items() if found]
+
+    def seconds_to_drain(self) -> float:
+        """How long `serve` is to be found by balancers after SIGTERM."""
+        if self.drain_seconds is not None:
+            return self.drain_seconds
+        return PRODUCTION_DRAIN_SECONDS if self.environment in {"staging", "production"} else 0.0
 
     def model_names(self) -> tuple[str, ...]:
         """The models that may plan, in the order in which they are asked, each once."""

@@ -25,7 +25,7 @@ from service.api.extraction_routes import (
     list_extractions,
 )
 from service.api.failures import observe_failures
-from service.api.headers import EXPOSED, READ, finish
+from service.api.headers import EXPOSED, READ, finishing
 from service.api.health_routes import get_health, get_liveness, get_readiness
 from service.api.hosts import AllowedHosts
 from service.api.limits import RateLimit
@@ -68,7 +68,7 @@ def create_api(services: ApiServices, config: ApiConfig) -> Litestar:
         exception_handlers={Exception: answer_problem},
         after_exception=[observe_failures(services.observer)],
         before_request=refuse_unknown_parameters,
-        before_send=[finish],
+        before_send=[finishing(services.lifecycle)],
         cors_config=_cross_origin(config),
         lifespan=[*services.lifespan],
         logging_config=None,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from litestar.datastructures import MutableScopeHeaders
-from litestar.types import Message, Scope
+from litestar.types import BeforeMessageSendHookHandler, Message, Scope
 
 from service.api.limits import STANDING
-from service.api.services import Standing
+from service.api.services import Lifecycle, Standing
 
 READ = (
     "Authorization",
@@ -36,11 +36,26 @@ EXPOSED = (
 """What a page of an allowed origin may read, beside the few fields that it always may."""
 
 
-async def finish(message: Message, scope: Scope) -> None:
-    """Litestar's `before_send`: security fields, `no-store` unless the route says otherwise, the rate limit."""
-    if message["type"] != "http.response.start":
-        return
-    headers = MutableScopeHeaders.from_message(message)
+def finishing(lifecycle: Lifecycle) -> BeforeMessageSendHookHandler:
+    """Litestar's `before_send` for a process in that stage of its life.
+
+    Once it is to stop, each answer is the last on its connection: the client opens the next one to another process,
+    instead of finding this one closed under a request that it has just sent.
+    """
+
+    async def finish(message: Message, scope: Scope) -> None:
+        if message["type"] != "http.response.start":
+            return
+        headers = MutableScopeHeaders.from_message(message)
+        if lifecycle.draining:
+            headers["Connection"] = "close"
+        _finish(headers, scope)
+
+    return finish
+
+
+def _finish(headers: MutableScopeHeaders, scope: Scope) -> None:
+    """Security fields, `no-store` unless the route says otherwise, the rate limit."""
     headers["X-Content-Type-Options"] = "nosniff"
     if "Cache-Control" not in headers:
         headers["Cache-Control"] = "no-store"

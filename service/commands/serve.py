@@ -7,6 +7,7 @@ import contextlib
 import signal
 import socket
 import sys
+from itertools import count
 from types import FrameType
 from typing import NoReturn
 
@@ -24,8 +25,11 @@ from service.settings import Settings
 from service.store.embedded import EmbeddedUnavailable
 
 GRACE_SECONDS = 30
-"""Time that open requests have to end after SIGTERM; Kubernetes' own default."""
-
+"""Time that open requests have to end, once no new ones are taken."""
+IDLE_SECONDS = 75
+"""For which a connection is kept between two requests: longer than balancers and clients keep theirs (60 s or less),
+since a server that closes first may do so under a request that is on its way."""
+TICK_SECONDS = 0.1
 
 SWITCH_SECONDS = 0.0005
 """How long a thread may hold the interpreter while others want it (Python's own: 5 ms). Plans are compiled in threads;
@@ -38,6 +42,7 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, runtime: Runtime) -> None:
         super().__init__(config)
         self._runtime = runtime
+        self._patient = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then announce the address."""
@@ -45,11 +50,23 @@ class Server(uvicorn.Server):
         if self.started and sockets:
             _announce(self._runtime, _address(self._runtime.settings, sockets[0]))
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Go on until every balancer has seen that readiness fell, then take nothing more, and end what is open."""
+        loop = asyncio.get_running_loop()
+        last = loop.time() + (self._runtime.settings.seconds_to_drain() if self._patient else 0.0)
+        for tick in count():
+            if self.force_exit or loop.time() >= last:
+                break
+            await self.on_tick(tick)
+            await asyncio.sleep(TICK_SECONDS)
+        await super().shutdown(sockets)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Asked to stop: new traffic belongs elsewhere from now on.
+        """Asked to stop: new traffic belongs elsewhere from now on. Somebody at a terminal is not kept waiting.
 
         uvicorn would raise the signal again once it has stopped, and a clean stop would look like a kill.
         """
+        self._patient = sig != signal.SIGINT
         self._runtime.drain()
         super().handle_exit(sig, frame)
         self._captured_signals.clear()
@@ -85,6 +102,7 @@ def _run(runtime: Runtime, listener: socket.socket) -> int:
         server_header=False,
         lifespan="on",
         timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_keep_alive=IDLE_SECONDS,
     )
     server = Server(config, runtime)
     with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:

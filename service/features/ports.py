@@ -451,6 +451,10 @@ class Upkeep(Protocol):
         """True for one process at a time, while the block runs; False at once for all others."""
         ...
 
+    async def now(self) -> datetime:
+        """The instant by the database's clock, which all processes share."""
+        ...
+
     async def forget_extractions(self, before: datetime, *, limit: int) -> Forgotten:
         """Delete at most `limit` extractions that ended before that instant, oldest first."""
         ...

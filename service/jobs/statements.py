@@ -67,7 +67,9 @@ DELETE_OWN = f"DELETE FROM procrastinate_jobs WHERE {_OWN}"  # noqa: S608 -- lik
 END_OWN = f"UPDATE procrastinate_jobs SET status = %(status)s, attempts = attempts + 1 WHERE {_OWN}"  # noqa: S608 -- likewise
 PUT_OWN_BACK = (
     f"WITH gone AS (DELETE FROM procrastinate_jobs WHERE {_OWN} RETURNING *)"  # noqa: S608 -- likewise
-    + _PUT_BACK.format(due="%(retry_at)s")
+    + _PUT_BACK.format(
+        due="CASE WHEN %(delay)s::float8 > 0 THEN clock_timestamp() + make_interval(secs => %(delay)s::float8) END"
+    )
 )
 
 BEAT = """
@@ -146,7 +148,10 @@ WITH live AS (
 )
 SELECT queued, scheduled, running, coalesce(extract(epoch FROM clock_timestamp() - least(first.scheduled_at, (
         SELECT min(event.at) FROM procrastinate_events AS event WHERE event.job_id = first.id
-    ))), 0)::float8 AS oldest_seconds
+    ))), 0)::float8 AS oldest_seconds, (
+        SELECT count(*) FROM procrastinate_workers
+        WHERE last_heartbeat >= clock_timestamp() - make_interval(secs => %(dead_seconds)s::float8)
+    ) AS workers
 FROM first
 """
-"""Jobs by state, and since when the first of those that could run waits."""
+"""Jobs by state, since when the first of those that could run waits, and how many workers live."""

@@ -23,7 +23,7 @@ from service.features.model import Lane
 from service.features.ports import Observer
 from service.features.run import Ending
 from service.jobs.connection import connector_to
-from service.jobs.manager import FencedManager
+from service.jobs.manager import AGAIN_SECONDS, FencedManager
 from service.jobs.rescue import DEAD_SECONDS, FORGOTTEN_SECONDS, Rescuer
 from service.jobs.statements import TASK
 from service.jobs.tracing import OUTCOME, JobSpans
@@ -34,8 +34,6 @@ POLL_SECONDS = 1.0
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 5.0
 """Before a worker that stopped is started again, doubling."""
-AGAIN_SECONDS = 2
-"""Before a job that the database's absence broke off is tried again."""
 LARGE_AT_ONCE = 1
 _NEVER = 86_400.0
 

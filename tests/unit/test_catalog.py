@@ -16,6 +16,7 @@ CONTRACT = {
     "api_requests_in_flight": (),
     "feature_extractions_total": ("status", "quality_threshold"),
     "feature_extraction_duration_seconds": ("quality_threshold",),
+    "extraction_start_delay_seconds": (),
     "active_extractions": (),
     "model_requests_total": ("model", "status"),
     "model_request_duration_seconds": ("model",),
@@ -35,12 +36,17 @@ CONTRACT = {
     "extraction_queue_jobs": ("state",),
     "extraction_queue_oldest_seconds": (),
     "job_attempts_total": ("outcome",),
+    "extraction_workers": (),
+    "extraction_dead_letters_total": ("code",),
     "feature_quality_score": (),
     "features_rejected_total": ("reason",),
     "rate_limit_decisions_total": ("decision",),
     "auth_failures_total": ("reason",),
     "dependency_up": ("dependency",),
     "db_pool_connections": ("state",),
+    "db_pool_connections_limit": (),
+    "memory_limit_bytes": (),
+    "backup_last_success_timestamp_seconds": (),
     "event_loop_lag_seconds": (),
     "telemetry_spans_dropped_total": (),
     "application_info": ("version", "environment"),
@@ -93,11 +99,12 @@ def test_buckets_hold_the_bounds_of_the_objectives() -> None:
     assert named("feature_quality_score").buckets[-1] == 1.0
 
 
-def test_exemplars_are_on_the_three_durations_of_the_contract() -> None:
-    """Exemplars hang on the durations of requests, extractions and model calls."""
+def test_exemplars_are_on_the_durations_of_the_contract() -> None:
+    """Exemplars hang on the durations of requests, of extractions and their wait, and of model calls."""
     assert {metric.name for metric in METRICS if metric.exemplars} == {
         "api_request_duration_seconds",
         "feature_extraction_duration_seconds",
+        "extraction_start_delay_seconds",
         "model_request_duration_seconds",
     }
 

@@ -8,7 +8,7 @@ from grafana_foundation_sdk.models import units
 from observability.source.dashboards import links
 from observability.source.dashboards.board import Board, Row
 from observability.source.dashboards.names import EXTRACTIONS, MODEL
-from observability.source.dashboards.panels import Look, Query, bars, lines, number, spread
+from observability.source.dashboards.panels import Look, Query, bars, lines, number, percentiles, spread
 from observability.source.dashboards.promql import over_range, quantile, rate, series, share, total
 from observability.source.dashboards.queue import oldest, waiting
 
@@ -34,7 +34,10 @@ def board() -> Board:
             Row("Funnel", [funnel(), success(), outcomes(), by_threshold()]),
             Row("Duration", [durations(), delays(), by_quality()]),
             Row("Quality", [scores(), quality(), rejections()]),
-            Row("Queue and jobs", [waiting(8), oldest(8), running(), attempts(), planning(), admissions()]),
+            Row(
+                "Queue and jobs",
+                [waiting(8), oldest(8), running(), workers(), *attempts_and_ends(), planning(), admissions()],
+            ),
         ],
     )
 
@@ -100,7 +103,7 @@ def durations() -> model.Panel:
         "Duration of a run",
         "Time from the start of an extraction's run to its end, waiting in the queue not included. Each dot is an "
         "extraction whose trace was kept.",
-        [Query(quantile(q, DURATION), f"p{q * 100:.0f}", exemplars=q == 0.99) for q in (0.5, 0.95, 0.99)],  # noqa: PLR2004 -- one query brings the dots
+        percentiles(lambda q: quantile(q, DURATION), 0.5, 0.95, 0.99),
         Look(units.Seconds, thresholds={60: "orange"}, links=ONE_TRACE),
     )
 
@@ -110,10 +113,7 @@ def delays() -> model.Panel:
     return lines(
         "Wait for the start",
         "Time from an extraction's acceptance to the start of its first attempt. The freshness objective allows 30 s.",
-        [
-            Query(quantile(q, "extraction_start_delay_seconds"), f"p{q * 100:.0f}", exemplars=q == 0.99)  # noqa: PLR2004 -- one query brings the dots
-            for q in (0.5, 0.95, 0.99)
-        ],
+        percentiles(lambda q: quantile(q, "extraction_start_delay_seconds"), 0.5, 0.95, 0.99),
         Look(units.Seconds, thresholds={30: "red"}, links=ONE_TRACE),
     )
 
@@ -174,12 +174,33 @@ def running() -> model.Panel:
     )
 
 
+def workers() -> model.Panel:
+    """Workers that live."""
+    return lines(
+        "Workers",
+        "Workers of the whole queue that live, two for each working process: without one nothing is computed.",
+        [Query(f"max({series('extraction_workers')})", "workers")],
+        Look(units.Short, height=8, links=[links.logs("Log lines of workers", "| json | logger = `service.worker`")]),
+    )
+
+
+def given_up() -> model.Panel:
+    """Extractions given up."""
+    return lines(
+        "Given up",
+        "Extractions a second that were given up for the service's own fault, by error code. Each can be tried again "
+        "with `feature-agent jobs retry ID`.",
+        [Query(total(rate("extraction_dead_letters_total"), "code"), "{{code}}")],
+        Look(units.OpsPerSecond, stacked=True, links=FAILED),
+    )
+
+
 def attempts() -> model.Panel:
     """What became of attempts."""
     return lines(
         "Attempts",
-        "Attempts at extractions a second by what became of them. Retried and handed back ones come again; crashed ones "
-        "were taken over from a worker that died.",
+        "Attempts at extractions a second by what became of them. Retried and handed back ones come again; crashed "
+        "ones were taken over from a worker that died.",
         [Query(total(rate("job_attempts_total"), "outcome"), "{{outcome}}")],
         Look(
             units.OpsPerSecond,
@@ -197,7 +218,7 @@ def planning() -> model.Panel:
         "Requests that are being planned, or wait for a place, over all processes. MODEL_CONCURRENCY and MODEL_QUEUE "
         "bound them for each process.",
         [Query(total(series("planning_requests"), "state"), "{{state}}")],
-        Look(units.Short, stacked=True, links=[links.board("Models", MODEL)]),
+        Look(units.Short, 12, stacked=True, links=[links.board("Models", MODEL)]),
     )
 
 
@@ -210,6 +231,7 @@ def admissions() -> model.Panel:
         [Query(total(rate("planning_admissions_total"), "decision"), "{{decision}}")],
         Look(
             units.RequestsPerSecond,
+            12,
             stacked=True,
             colours={"admitted": "green", "refused|expired": "red"},
             links=[links.board("Models", MODEL), *links.FAILURES],

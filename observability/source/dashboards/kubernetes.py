@@ -91,13 +91,17 @@ def replicas() -> model.Panel:
 
 def targets() -> model.Panel:
     """The autoscaler's measures beside its targets."""
-    by = f'by (metric_name) (kube_horizontalpodautoscaler_{{}}_target_metric{{{{{HPA},metric_target_type="utilization"}}}})'
+    chosen = f'{HPA},metric_target_type="utilization"'
+    highest = {
+        kind: f"max by (metric_name) (kube_horizontalpodautoscaler_{kind}_target_metric{{{chosen}}})"
+        for kind in ("status", "spec")
+    }
     return lines(
         "Autoscaler's measures and targets",
         "Mean utilisation of the pods' requests as the autoscaler measures it, beside the target it keeps.",
         [
-            Query(f"max {by.format('status')}", "{{metric_name}}"),
-            Query(f"max {by.format('spec')}", "{{metric_name}} target"),
+            Query(highest["status"], "{{metric_name}}"),
+            Query(highest["spec"], "{{metric_name}} target"),
         ],
         Look(units.Percent, links=LOGS, empty=ELSEWHERE),
     )

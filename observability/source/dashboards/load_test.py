@@ -13,6 +13,7 @@ from observability.source.dashboards.process import cpu, event_loop, memory
 from observability.source.dashboards.promql import OWN_JOBS, quantile, rate, share, total
 from observability.source.dashboards.queue import oldest, waiting
 
+DURATION = "api_request_duration_seconds"
 KNOWN = 'endpoint!~"unmatched|/health.*|/metrics"'
 NO_RUN = "No load test in this time range: docker compose --profile load up"
 RUN = (links.board("Saturation", SATURATION),)
@@ -27,8 +28,8 @@ def board() -> Board:
     return Board(
         LOAD,
         "Load test",
-        "Locust's run and the service's own view of it: offered load, answers and durations on both sides, and what ran "
-        "short first.",
+        "Locust's run and the service's own view of it: offered load, answers and durations on both sides, and what "
+        "ran short first.",
         [
             Row("Locust", [users(), offered(), failed(), seen()]),
             Row("The service", [requests(), errors(), durations(), spent()]),
@@ -112,7 +113,11 @@ def durations() -> model.Panel:
     return lines(
         "Durations that the service sees, p95",
         "95 of 100 requests were answered faster, from the first byte in the service to the last out of it.",
-        [Query(quantile(0.95, "api_request_duration_seconds", KNOWN, by=by), "{{method}} {{endpoint}}", exemplars=True)],
+        [
+            Query(
+                quantile(0.95, "api_request_duration_seconds", KNOWN, by=by), "{{method}} {{endpoint}}", exemplars=True
+            )
+        ],
         Look(units.Seconds, 6, thresholds={10: "red"}, links=links.SLOW),
     )
 
@@ -127,4 +132,3 @@ def spent() -> model.Panel:
         [Query(f"{cores} / ({total(rate('api_requests_total', KNOWN))} > 0)")],
         Look(units.Seconds, 6, decimals=4, links=RUN),
     )
-

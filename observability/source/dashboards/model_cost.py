@@ -8,7 +8,7 @@ from grafana_foundation_sdk.models import units
 from observability.source.dashboards import links
 from observability.source.dashboards.board import Board, Row, variable
 from observability.source.dashboards.names import MODEL
-from observability.source.dashboards.panels import Look, Query, lines, number, spread, states
+from observability.source.dashboards.panels import Look, Query, lines, number, percentiles, spread, states
 from observability.source.dashboards.promql import over_range, quantile, rate, series, share, total
 
 CALLS = "model_requests_total"
@@ -23,6 +23,7 @@ SLOW = (
     links.traces("Slow calls", operation="model.attempt", slower="5s"),
     links.logs("Log lines of models", "| json | message =~ `model .*`"),
 )
+BUDGETS = (links.logs("Log lines", "| json | message =~ `model budget.*`"),)
 
 
 def board() -> Board:
@@ -98,10 +99,7 @@ def durations() -> model.Panel:
     return lines(
         "Duration by model",
         "How long half of the calls, and 95 of 100, took at most. Each dot is a call whose trace was kept.",
-        [
-            Query(quantile(q, DURATION, CHOSEN, by=("model",)), f"p{q * 100:.0f} {{{{model}}}}", exemplars=q == 0.95)  # noqa: PLR2004 -- one query brings the dots
-            for q in (0.5, 0.95)
-        ],
+        percentiles(lambda q: quantile(q, DURATION, CHOSEN, by=("model",)), 0.5, 0.95, of="{{model}}"),
         Look(units.Seconds, 6, thresholds={10: "orange", 60: "red"}, links=SLOW),
     )
 
@@ -230,9 +228,7 @@ def decisions() -> model.Panel:
         "Checks of a principal's budget a second: refused ones got 429; unchecked ones passed because the database was "
         "away.",
         [Query(total(rate("budget_decisions_total"), "decision"), "{{decision}}")],
-        Look(
-            units.OpsPerSecond, 6, stacked=True, colours={"allowed": "green", "refused": "red"}, links=links.FAILURES
-        ),
+        Look(units.OpsPerSecond, 6, stacked=True, colours={"allowed": "green", "refused": "red"}, links=links.FAILURES),
     )
 
 
@@ -242,5 +238,7 @@ def warnings() -> model.Panel:
         "Budget warnings",
         "Times a second that a principal's spending crossed this share of its budget of the day.",
         [Query(total(rate("budget_warnings_total"), "unit", "level"), "{{level}} % of {{unit}}")],
-        Look(units.OpsPerSecond, 6, stacked=True, links=[links.logs("Log lines", "| json | message =~ `model budget.*`")]),
+        Look(
+            units.OpsPerSecond, 6, stacked=True, links=[links.logs("Log lines", "| json | message =~ `model budget.*`")]
+        ),
     )

@@ -30,10 +30,10 @@ def board() -> Board:
     return Board(
         SATURATION,
         "Dependencies and saturation",
-        "PostgreSQL, Redis, the models and files the service stands on; then its processes; then, in Kubernetes, its pods.",
+        "What the service stands on: PostgreSQL and Redis; then its processes; then, in Kubernetes, its pods.",
         [
             Row("Dependencies", [answering(), ups()]),
-            Row("PostgreSQL", [pool(8), pool_use(), connections(), transactions(), deadlocks(), size()]),
+            Row("PostgreSQL", [pool(8), pool_use(), connections(), transactions(), deadlocks(), size(), backup()]),
             Row("Redis", [redis_memory(), redis_commands(), redis_hits(), redis_trouble()]),
             Row("Processes", [cpu(8), memory(8), event_loop(8), running(), garbage(), files()]),
             Row("Kubernetes (needs kube-state-metrics and cAdvisor)", cluster(), collapsed=True),
@@ -65,12 +65,12 @@ def ups() -> model.Panel:
 def pool_use() -> model.Panel:
     """Share of pooled connections in use."""
     used = total(series("db_pool_connections", 'state="in_use"'), "job", "instance")
-    every = total(series("db_pool_connections"), "job", "instance")
+    limit = total(series("db_pool_connections_limit"), "job", "instance")
     return lines(
         "Pool in use",
-        "Share of each process's open connections that are in use. Full for long, requests wait DATABASE_POOL_TIMEOUT "
-        "and get 503.",
-        [Query(share(used, every), "{{job}} {{instance}}")],
+        "Share of the connections that each process may open that are in use. Full for long, requests wait "
+        "DATABASE_POOL_TIMEOUT and get 503.",
+        [Query(share(used, limit), "{{job}} {{instance}}")],
         Look(units.PercentUnit, height=7, thresholds={0.9: "red"}, most=1, links=DATABASE),
     )
 
@@ -120,6 +120,25 @@ def size() -> model.Panel:
         "Bytes of each database. RETENTION_DAYS decides how long ended extractions are kept.",
         [Query(f"max by (datname) (pg_database_size_bytes{{{OURS}}})", "{{datname}}")],
         Look(units.BytesIEC, height=7, links=DATABASE, empty=OF_POSTGRES),
+    )
+
+
+def backup() -> model.Panel:
+    """Age of the last backup."""
+    made = f"max({series('backup_last_success_timestamp_seconds')})"
+    return number(
+        "Age of the last backup",
+        "Time since the last complete backup: what would be lost with the disk. A day is the longest it should be.",
+        [Query(f"time() - ({made} > 0)")],
+        Look(
+            units.Seconds,
+            24,
+            4,
+            thresholds={93600: "orange", 172800: "red"},
+            decimals=1,
+            links=[links.logs("Log lines about backups", "|~ `(?i)backup`")],
+            empty="No backup was ever made: feature-agent backup URL",
+        ),
     )
 
 
@@ -198,7 +217,11 @@ def garbage() -> model.Panel:
                 "generation {{generation}}",
             )
         ],
-        Look(units.OpsPerSecond, height=7, links=[links.metrics("Objects collected", "python_gc_objects_collected_total")]),
+        Look(
+            units.OpsPerSecond,
+            height=7,
+            links=[links.metrics("Objects collected", "python_gc_objects_collected_total")],
+        ),
     )
 
 

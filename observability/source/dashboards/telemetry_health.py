@@ -12,6 +12,7 @@ from observability.source.dashboards.panels import Look, Query, lines, number, s
 from observability.source.dashboards.promql import rate, total
 
 NOT_SCRAPED = "{} is not scraped here"
+NO_LOGS = "Neither Alloy nor Loki is scraped here"
 RATE = "[$__rate_interval]"
 SPANS = (
     links.logs("Log lines about spans", "|~ `(?i)span|export`"),
@@ -181,8 +182,8 @@ def dropped() -> model.Panel:
     """Spans that the service lost."""
     return lines(
         "Spans that the service lost",
-        "Finished spans a second that never reached the collector: the queue was full, an export failed, or the process "
-        "ended. Traces have holes then.",
+        "Finished spans a second that never reached the collector: the queue was full, an export failed, or the "
+        "process ended. Traces have holes then.",
         [Query(total(rate("telemetry_spans_dropped_total"), "job"), "{{job}}")],
         Look(units.OpsPerSecond, 6, links=SPANS),
     )
@@ -215,7 +216,7 @@ def sampled() -> model.Panel:
     """What tail sampling decided."""
     return lines(
         "Tail sampling",
-        "Traces a second that Jaeger kept and threw away. Those with errors, slow ones and extractions are always kept.",
+        "Traces a second that Jaeger kept and threw away. Traces with errors, slow ones and extractions are all kept.",
         [
             Query(
                 f"sum by (sampled) (rate(otelcol_processor_tail_sampling_global_count_traces_sampled_total{RATE}))",
@@ -246,7 +247,9 @@ def lines_in() -> model.Panel:
             Query(f"sum(rate(loki_write_sent_entries_total{RATE}))", "sent by Alloy"),
             Query(f"sum(rate(loki_distributor_lines_received_total{RATE}))", "taken by Loki"),
         ],
-        Look(units.OpsPerSecond, 12, links=[links.logs("Log lines")], empty=NOT_SCRAPED.format("Neither Alloy nor Loki")),
+        Look(
+            units.OpsPerSecond, 12, links=[links.logs("Log lines")], empty=NOT_SCRAPED.format("Neither Alloy nor Loki")
+        ),
     )
 
 

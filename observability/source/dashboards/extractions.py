@@ -34,10 +34,8 @@ def board() -> Board:
             Row("Funnel", [funnel(), success(), outcomes(), by_threshold()]),
             Row("Duration", [durations(), delays(), by_quality()]),
             Row("Quality", [scores(), quality(), rejections()]),
-            Row(
-                "Queue and jobs",
-                [waiting(8), oldest(8), running(), workers(), *attempts_and_ends(), planning(), admissions()],
-            ),
+            Row("Queue", [waiting(8), oldest(8), running()]),
+            Row("Jobs and planning", [workers(), attempts(), given_up(), planning(), admissions()]),
         ],
     )
 

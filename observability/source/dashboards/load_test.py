@@ -113,11 +113,7 @@ def durations() -> model.Panel:
     return lines(
         "Durations that the service sees, p95",
         "95 of 100 requests were answered faster, from the first byte in the service to the last out of it.",
-        [
-            Query(
-                quantile(0.95, "api_request_duration_seconds", KNOWN, by=by), "{{method}} {{endpoint}}", exemplars=True
-            )
-        ],
+        [Query(quantile(0.95, DURATION, KNOWN, by=by), "{{method}} {{endpoint}}", exemplars=True)],
         Look(units.Seconds, 6, thresholds={10: "red"}, links=links.SLOW),
     )
 

@@ -247,9 +247,7 @@ def lines_in() -> model.Panel:
             Query(f"sum(rate(loki_write_sent_entries_total{RATE}))", "sent by Alloy"),
             Query(f"sum(rate(loki_distributor_lines_received_total{RATE}))", "taken by Loki"),
         ],
-        Look(
-            units.OpsPerSecond, 12, links=[links.logs("Log lines")], empty=NOT_SCRAPED.format("Neither Alloy nor Loki")
-        ),
+        Look(units.OpsPerSecond, 12, links=[links.logs("Log lines")], empty=NO_LOGS),
     )
 
 

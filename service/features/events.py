@@ -143,6 +143,8 @@ class QueueMeasured(Struct, frozen=True):
     running: int
     oldest_seconds: float
     """How long the oldest job that could run has waited; 0 without one."""
+    workers: int
+    """Workers that live, two for each working process: one a lane."""
 
 
 class WebhookAttempted(Struct, frozen=True):

@@ -11,6 +11,7 @@ from typing import cast, get_args, get_type_hints
 
 from msgspec import Struct
 
+from service.features.errors import FeatureAgentError
 from service.features.events import (
     AuthenticationFailed,
     BreakerChanged,
@@ -58,6 +59,18 @@ __all__ = [
 
 def _literal(struct: type[Struct], field: str) -> tuple[str, ...]:
     return cast("tuple[str, ...]", get_args(get_type_hints(struct)[field]))
+
+
+OWN_FAULTS = frozenset({"internal", "dependency", "timeout", "model"})
+"""Categories of errors for which the service answers; the others the client can mend."""
+
+
+def error_codes(root: type[FeatureAgentError] = FeatureAgentError, *, own: bool) -> tuple[str, ...]:
+    """The codes of the domain's errors that are the service's own fault, or that are not."""
+    codes = {root.code} if (root.category in OWN_FAULTS) == own else set[str]()
+    for child in root.__subclasses__():
+        codes.update(error_codes(child, own=own))
+    return tuple(sorted(codes))
 
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
@@ -295,6 +308,20 @@ METRICS: tuple[Metric, ...] = (
         buckets=WEBHOOK_BUCKETS,
     ),
     Metric(
+        "extraction_workers",
+        "gauge",
+        "workers",
+        "Lanes of the whole queue that a live worker serves, some for each working process, the same from each process.",
+        across="max",
+    ),
+    Metric(
+        "extraction_dead_letters_total",
+        "counter",
+        "extractions",
+        "Extractions given up for the service's own fault, by error code; worker_lost ended every worker that ran it.",
+        (Label("code", error_codes(own=True)),),
+    ),
+    Metric(
         "feature_quality_score",
         "histogram",
         "ratio",
@@ -337,6 +364,27 @@ METRICS: tuple[Metric, ...] = (
         "connections",
         "Connections of the database pool by state.",
         (Label("state", ("in_use", "idle")),),
+    ),
+    Metric(
+        "db_pool_connections_limit",
+        "gauge",
+        "connections",
+        "Connections that the database pool may open.",
+    ),
+    Metric(
+        "memory_limit_bytes",
+        "gauge",
+        "bytes",
+        "Memory that the process may use: the least of its control groups' limits and the machine's.",
+        across="max",
+    ),
+    Metric(
+        "backup_last_success_timestamp_seconds",
+        "gauge",
+        "seconds",
+        "When the last complete backup was made; 0 when there never was one. The same from each process.",
+        zeros="none",
+        across="max",
     ),
     Metric(
         "event_loop_lag_seconds",

@@ -1,0 +1,1 @@
+"""Load tests: what the service bears, and what it costs."""

@@ -311,7 +311,7 @@ METRICS: tuple[Metric, ...] = (
         "extraction_workers",
         "gauge",
         "workers",
-        "Lanes of the whole queue that a live worker serves, some for each working process, the same from each process.",
+        "Lanes of the queue that live workers serve, some for each working process; the same from each process.",
         across="max",
     ),
     Metric(

@@ -219,7 +219,7 @@ class RunExtraction:
         result: ExtractionResult | None = None,
         failure: Failure | None = None,
     ) -> Ending:
-        now = self._clock.now()
+        now = max(self._clock.now(), claimed.started_at or claimed.created_at)  # a clock may have been set back
         ended = replace(
             claimed, status=status, finished_at=now, result=result, failure=failure, stage=None, progress=100
         )

@@ -43,7 +43,7 @@ BROKEN = (httpx2.TransportError,)
 CSV = b"user,clicks,price\n" + b"".join(b"u%d,%d,%d.5\n" % (n % 7, n % 31, n % 11) for n in range(400))
 PROBE_SECONDS = 0.5
 """Between two looks of the balancer."""
-Role = Literal["serve", "worker"]
+Role = Literal["serve", "worker", "migrate"]
 
 
 async def patiently(seconds: float = PATIENCE, pause: float = 0.05) -> AsyncIterator[None]:
@@ -180,10 +180,20 @@ class Fleet:
     ready: list[str] = field(default_factory=list)
     """Addresses of the APIs that were ready when last asked."""
 
-    async def keep_looking(self) -> None:
-        """Ask the APIs for their readiness, as a balancer does; for ever."""
+    @asynccontextmanager
+    async def balanced(self) -> AsyncIterator[None]:
+        """While the block runs, ask the APIs for their readiness, as a balancer does."""
+        enough = asyncio.Event()
+        looking = asyncio.create_task(self._keep_looking(enough))
+        try:
+            yield
+        finally:
+            enough.set()
+            await looking
+
+    async def _keep_looking(self, enough: asyncio.Event) -> None:
         async with httpx2.AsyncClient(verify=False, timeout=5.0) as client:
-            while True:
+            while not enough.is_set():
                 apis = [pod for pod in self.pods if pod.role == "serve"]
                 found = await asyncio.gather(*(pod.is_ready(client) for pod in apis))
                 self.ready = [cast("str", pod.address) for pod, ready in zip(apis, found, strict=True) if ready]
@@ -342,12 +352,8 @@ async def open_fleet(
     fleet = Fleet(folder, database_url, artifacts_url or f"file://{folder}/artifacts", environment)
     try:
         await fleet.prepare()
-        looking = asyncio.create_task(fleet.keep_looking())
-        try:
+        async with fleet.balanced():
             yield fleet
-        finally:
-            looking.cancel()
-            await asyncio.wait({looking})
     finally:
         fleet.close()
 
@@ -397,6 +403,17 @@ class Caller:
         """Ask for features under an Idempotency-Key."""
         body = {"dataset_id": dataset_id, "feature_description": sentence, "quality_threshold": "low"}
         return await self.ask("POST", EXTRACT, json=body, headers={"Idempotency-Key": key, **headers})
+
+    async def submit(self, dataset_id: str, count: int, name: str = "job") -> list[str]:
+        """Have so many different requests accepted, some at once; gives their extractions."""
+
+        async def one(number: int) -> str:
+            sentence = f"Average clicks for each user, and number {number}"
+            async with places:
+                return extraction_of(await self.extract(dataset_id, f"{name}-{number}", sentence, **ASYNC))
+
+        places = asyncio.Semaphore(8)
+        return list(await asyncio.gather(*(one(number) for number in range(count))))
 
     async def ended(self, extraction_id: str, pause: float = 0.5) -> dict[str, Any]:
         """Ask until the extraction has ended."""

@@ -103,6 +103,14 @@ class Settings(BaseSettings):
     """Whether a caller's `traceparent` is continued; only right behind a gateway that removes strangers' ones."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
+    access_log_sample: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of successful, quick requests that get an access line; errors and slow ones always do."""
+    trace_url: str | None = None
+    """Template of the address of an extraction's trace, with `{trace_id}`: `http://localhost:16686/trace/{trace_id}`."""
+    logs_url: str | None = None
+    """Likewise of its log lines, with `{trace_id}`, `{extraction_id}`, and `{from}` and `{to}` in milliseconds."""
+    dashboard_url: str | None = None
+    """Likewise of the dashboard at that time."""
 
     jwt_secret: SecretStr | None = None
     """None makes one and keeps it in `data_dir` (not in production)."""

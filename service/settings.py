@@ -161,6 +161,12 @@ class Settings(BaseSettings):
         least = MINIMUM_JWT_SECRET_BYTES[self.jwt_algorithm]
         if self.jwt_secret and len(self.jwt_secret.get_secret_value().encode()) < least:
             faults.append(f"JWT_SECRET has fewer than the {least} bytes that {self.jwt_algorithm} needs")
+        templates = {"TRACE_URL": self.trace_url, "LOGS_URL": self.logs_url, "DASHBOARD_URL": self.dashboard_url}
+        faults += [
+            f"{name} must begin with http:// or https://"
+            for name, template in templates.items()
+            if template is not None and not template.startswith(("http://", "https://"))
+        ]
         try:
             self.engine_options()
         except ValueError as error:

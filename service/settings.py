@@ -105,6 +105,14 @@ class Settings(BaseSettings):
     """Whether a caller's `traceparent` is continued; only right behind a gateway that removes strangers' ones."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
+    access_log_sample: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of successful, quick requests that get an access line; errors and slow ones always do."""
+    trace_url: str | None = None
+    """Template of the address of an extraction's trace, with `{trace_id}`: `http://localhost:16686/trace/{trace_id}`."""
+    logs_url: str | None = None
+    """Likewise of its log lines, with `{trace_id}`, `{extraction_id}`, and `{from}` and `{to}` in milliseconds."""
+    dashboard_url: str | None = None
+    """Likewise of the dashboard at that time."""
 
     jwt_secret: SecretStr | None = None
     """None makes one and keeps it in `data_dir` (not in production)."""
@@ -164,6 +172,12 @@ class Settings(BaseSettings):
             faults.append(f"JWT_SECRET has fewer than the {least} bytes that {self.jwt_algorithm} needs")
         if any(len(secret.encode()) < MINIMUM_WEBHOOK_SECRET_BYTES for secret in self.webhook_secrets()):
             faults.append(f"WEBHOOK_SECRET has a secret of fewer than {MINIMUM_WEBHOOK_SECRET_BYTES} bytes")
+        templates = {"TRACE_URL": self.trace_url, "LOGS_URL": self.logs_url, "DASHBOARD_URL": self.dashboard_url}
+        faults += [
+            f"{name} must begin with http:// or https://"
+            for name, template in templates.items()
+            if template is not None and not template.startswith(("http://", "https://"))
+        ]
         try:
             self.engine_options()
         except ValueError as error:

@@ -38,7 +38,7 @@ async def get_extraction(request: ApiRequest, services: Services, extraction_id:
     """The request, the features with their lineage, the rejected ones with the reason, the model and the quality."""
     async with services.store.begin() as work:
         extraction = await work.extractions.get(request.user.id, extraction_id)
-    return ExtractionAnswer.of(extraction_view(extraction))
+    return ExtractionAnswer.of(extraction_view(extraction, services.links(extraction)))
 
 
 @get(
@@ -128,5 +128,5 @@ async def list_extractions(
         page = await work.extractions.list(
             request.user.id, limit=limit, cursor=cursor, status=status, dataset_id=dataset_id
         )
-    items = tuple(extraction_summary(extraction) for extraction in page.items)
+    items = tuple(extraction_summary(extraction, services.links(extraction)) for extraction in page.items)
     return ExtractionListAnswer.of(ExtractionPage(items, page.next_cursor))

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from service.api.elsewhere import Links
 from service.api.extraction_schemas import (
     ExtractionLinks,
     ExtractionSummary,
@@ -52,7 +53,7 @@ def dataset_summary(dataset: Dataset) -> DatasetSummary:
     )
 
 
-def extraction_view(extraction: Extraction) -> ExtractionView:
+def extraction_view(extraction: Extraction, elsewhere: Links) -> ExtractionView:
     """The whole of an extraction."""
     request, result = extraction.request, extraction.result
     return ExtractionView(
@@ -83,12 +84,12 @@ def extraction_view(extraction: Extraction) -> ExtractionView:
         time=result.time if result else None,
         sql=result.sql if result else None,
         failure=_failure(extraction),
-        links=_extraction_links(extraction),
+        links=_extraction_links(extraction, elsewhere),
         trace_id=extraction.trace_id,
     )
 
 
-def extraction_summary(extraction: Extraction) -> ExtractionSummary:
+def extraction_summary(extraction: Extraction, elsewhere: Links) -> ExtractionSummary:
     """An extraction in a list."""
     return ExtractionSummary(
         extraction_id=extraction.id,
@@ -100,7 +101,7 @@ def extraction_summary(extraction: Extraction) -> ExtractionSummary:
         created_at=extraction.created_at,
         finished_at=extraction.finished_at,
         error_message=_error_message(extraction),
-        links=_extraction_links(extraction),
+        links=_extraction_links(extraction, elsewhere),
     )
 
 
@@ -154,7 +155,7 @@ def _dataset_links(dataset_id: str) -> DatasetLinks:
     return DatasetLinks(self=dataset_path(dataset_id), extractions=f"{BASE}/extractions?dataset_id={dataset_id}")
 
 
-def _extraction_links(extraction: Extraction) -> ExtractionLinks:
+def _extraction_links(extraction: Extraction, elsewhere: Links) -> ExtractionLinks:
     path = extraction_path(extraction.id)
     return ExtractionLinks(
         self=path,
@@ -163,4 +164,5 @@ def _extraction_links(extraction: Extraction) -> ExtractionLinks:
         dataset=dataset_path(extraction.request.dataset_id),
         features=f"{path}/features" if extraction.status == "completed" else None,
         deliveries=deliveries_path(extraction.id) if extraction.request.callback_url is not None else None,
+        **elsewhere._asdict(),
     )

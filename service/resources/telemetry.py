@@ -85,6 +85,7 @@ def open_logs(settings: Settings, stream: TextIO | None = None) -> Logs:
         service=SERVICE_NAME,
         version=__version__,
         environment=settings.environment,
+        access_sample=settings.access_log_sample,
         stream=stream,
     )
 

@@ -89,7 +89,6 @@ LOG_EXCEPTION = "exception"
 """Object with `type, message, stack` and, where there is one, `cause`."""
 LOG_FIELDS: dict[str, str] = {
     "address": "where the API listens",
-    "attempt": "which attempt it is, from 1",
     "dependency": "a dependency's name, as in `dependency_up`",
     "dropped": "how many spans were lost since the last such line",
     "duration_ms": "how long it took",
@@ -109,6 +108,7 @@ LOG_FIELDS: dict[str, str] = {
     "principal": "whose budget it is",
     "quality_threshold": "the threshold that was asked for",
     "reason": "why, in a word of a closed set or a constant sentence",
+    "source": "the logger of the line that it is about",
     "stage": "a stage of an extraction",
     "state": "a circuit breaker's new state",
     "status": "how it ended",

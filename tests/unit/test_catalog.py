@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -132,3 +135,25 @@ def test_log_keys_are_distinct_and_carry_the_ids_of_the_request_context() -> Non
     assert len(set(keys)) == len(keys)
     assert all(re.fullmatch(r"[a-z_]+", key) for key in keys)
     assert set(catalog.LOG_CORRELATION) - {"span_id"} == set(RequestContext.__struct_fields__) - {"started"}
+
+
+SERVICE = Path(catalog.__file__).parents[1]
+LEVELS = {"debug", "info", "warning", "error", "exception", "critical", "log", "bind"}
+
+
+def logged_fields() -> Iterator[tuple[str, str]]:
+    """Where code writes a log line, and each field that it names there."""
+    for path in SERVICE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in LEVELS):
+                continue
+            if "log" in ast.unparse(node.func.value).lower():
+                yield from ((f"{path.name}:{node.lineno}", keyword.arg or "") for keyword in node.keywords)
+
+
+def test_log_fields_are_the_catalogs() -> None:
+    """Every field that code gives a log line is in the catalog, and every field of the catalog is given by code."""
+    found = [(where, name) for where, name in logged_fields() if name not in {"", "exc_info"}]
+    assert [(where, name) for where, name in found if name not in catalog.LOG_FIELDS] == []
+    assert {name for _, name in found} | {"failure_code"} >= set(catalog.LOG_FIELDS)  # given by a mapping
+    assert all(re.fullmatch(r"[a-z_]+", name) for name in catalog.LOG_FIELDS)

@@ -180,9 +180,7 @@ async def _open(
     host: str, port: int, count: int, record: Record, done: Callable[[Connection], None]
 ) -> list[Connection]:
     loop = asyncio.get_running_loop()
-    return [
-        (await loop.create_connection(lambda: Connection(record, done), host, port))[1] for _ in range(count)
-    ]
+    return [(await loop.create_connection(lambda: Connection(record, done), host, port))[1] for _ in range(count)]
 
 
 async def _wait(over: asyncio.Event, opened: list[Connection], seconds: float) -> None:

@@ -111,7 +111,9 @@ def _sample(load: Load, used: float) -> Sample:
 
 
 @contextmanager
-def running(variant: Variant, stage: Stage, core: int, wrap: Callable[[list[str]], list[str]] = list) -> Iterator[Running]:
+def running(
+    variant: Variant, stage: Stage, core: int, wrap: Callable[[list[str]], list[str]] = list
+) -> Iterator[Running]:
     """The variant, started on its core and signed in to."""
     port, metrics_port = free_port(), free_port()
     environment = environment_of(variant, stage, port, metrics_port)

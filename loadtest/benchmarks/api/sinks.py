@@ -45,7 +45,11 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
         while True:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             length = next(
-                (int(line.partition(":")[2]) for line in head.split("\r\n") if line.lower().startswith("content-length:")),
+                (
+                    int(line.partition(":")[2])
+                    for line in head.split("\r\n")
+                    if line.lower().startswith("content-length:")
+                ),
                 0,
             )
             body = await reader.readexactly(length)

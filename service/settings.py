@@ -126,7 +126,7 @@ class Settings(BaseSettings):
     engine_url: str = "duckdb://"
     """`duckdb://?memory_mib=1024&threads=2&scratch_mib=20480&timeout_seconds=600&concurrency=4`, each part optional."""
     extraction_timeout_seconds: Annotated[float, Field(gt=0)] = 900.0
-    """For one extraction altogether, from its request to its published features."""
+    """For one run of an extraction, from its claim by a worker to its features; its completion date bounds it too."""
     retention_days: Annotated[int, Field(ge=0)] = 30
     """Days that ended extractions and their tables are kept; 0 keeps them."""
     webhook_secret: SecretStr | None = None

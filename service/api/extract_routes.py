@@ -97,7 +97,7 @@ async def extract_features(
     applied = preferences.applied(unfinished=not has_ended(extraction))
     if not has_ended(extraction):
         return await _unfinished(services, extraction, applied | replayed_header(replayed=accepted.replayed))
-    answer = own = final_answer(extraction, request.scope["path"])
+    answer = own = final_answer(extraction, request.scope["path"], services.links(extraction))
     if claim is not None:
         answer = await keep(services, extraction, claim, own)
     return respond(answer, replayed=accepted.replayed or answer != own, more=applied)

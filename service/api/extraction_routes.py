@@ -38,7 +38,7 @@ async def get_extraction(request: ApiRequest, services: Services, extraction_id:
     """The request, the features with their lineage, the rejected ones with the reason, the model and the quality."""
     async with services.store.begin() as work:
         extraction = await work.extractions.get(request.user.id, extraction_id)
-    return ExtractionAnswer.of(extraction_view(extraction))
+    return ExtractionAnswer.of(extraction_view(extraction, services.links(extraction)))
 
 
 @get(
@@ -54,9 +54,8 @@ async def get_extraction_status(
     request: ApiRequest, services: Services, extraction_id: ExtractionIdPath
 ) -> StatusAnswer:
     """Cheap to ask often."""
-    async with services.store.begin() as work:
-        extraction = await work.extractions.get(request.user.id, extraction_id)
-    return StatusAnswer.of(await status_of(services, extraction))
+    state = await services.store.state_of(request.user.id, extraction_id)
+    return StatusAnswer.of(await status_of(services, state))
 
 
 @delete(
@@ -128,5 +127,5 @@ async def list_extractions(
         page = await work.extractions.list(
             request.user.id, limit=limit, cursor=cursor, status=status, dataset_id=dataset_id
         )
-    items = tuple(extraction_summary(extraction) for extraction in page.items)
+    items = tuple(extraction_summary(extraction, services.links(extraction)) for extraction in page.items)
     return ExtractionListAnswer.of(ExtractionPage(items, page.next_cursor))

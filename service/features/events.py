@@ -17,6 +17,7 @@ class ExtractionStarted(Struct, frozen=True):
     threshold: Threshold
     waited: float | None = None
     """Seconds since it was accepted, on its first attempt; None on later ones."""
+    attempt: int = 1
 
 
 class ExtractionFinished(Struct, frozen=True):
@@ -142,6 +143,8 @@ class QueueMeasured(Struct, frozen=True):
     running: int
     oldest_seconds: float
     """How long the oldest job that could run has waited; 0 without one."""
+    workers: int
+    """Workers that live, two for each working process: one a lane."""
 
 
 class WebhookAttempted(Struct, frozen=True):

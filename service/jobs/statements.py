@@ -187,7 +187,10 @@ WITH live AS (
 )
 SELECT queued, scheduled, running, coalesce(extract(epoch FROM clock_timestamp() - least(first.scheduled_at, (
         SELECT min(event.at) FROM procrastinate_events AS event WHERE event.job_id = first.id
-    ))), 0)::float8 AS oldest_seconds
+    ))), 0)::float8 AS oldest_seconds, (
+        SELECT count(*) FROM procrastinate_workers
+        WHERE last_heartbeat >= clock_timestamp() - make_interval(secs => %(dead_seconds)s::float8)
+    ) AS workers
 FROM first
 """  # noqa: S608 -- likewise
-"""Extractions' jobs by state, and since when the first of those that could run waits."""
+"""Extractions' jobs by state, since when the first of those that could run waits, and how many workers live."""

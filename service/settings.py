@@ -17,6 +17,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 MINIMUM_JWT_SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 """RFC 7518 §3.2: an HMAC key is at least as long as the hash."""
 
+MINIMUM_WEBHOOK_SECRET_BYTES = 32
+
 BUILTIN_MODEL = "builtin:planner"
 """The planner that needs no key and no network."""
 MIB = 2**20
@@ -127,6 +129,13 @@ class Settings(BaseSettings):
     """For one extraction altogether, from its request to its published features."""
     retention_days: Annotated[int, Field(ge=0)] = 30
     """Days that ended extractions and their tables are kept; 0 keeps them."""
+    webhook_secret: SecretStr | None = None
+    """What each principal's signing secret is derived from, at least 32 bytes; several with commas between, newest
+    first, while one replaces another. None makes one and keeps it in `data_dir`; production delivers none then."""
+    webhook_allow_private: bool = False
+    """Whether webhooks may go to loopback and private networks."""
+    webhook_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 15.0
+    """For one try to deliver a webhook altogether."""
     sync_wait_seconds: Annotated[float, Field(gt=0, le=300)] = 25.0
     worker_in_api: bool = True
     """Whether `serve` runs extractions as well; otherwise `feature-agent worker` does, in processes of its own."""
@@ -167,6 +176,8 @@ class Settings(BaseSettings):
             for name, template in templates.items()
             if template is not None and not template.startswith(("http://", "https://"))
         ]
+        if any(len(secret.encode()) < MINIMUM_WEBHOOK_SECRET_BYTES for secret in self.webhook_secrets()):
+            faults.append(f"WEBHOOK_SECRET has a secret of fewer than {MINIMUM_WEBHOOK_SECRET_BYTES} bytes")
         try:
             self.engine_options()
         except ValueError as error:
@@ -194,6 +205,11 @@ class Settings(BaseSettings):
         last_resort = BUILTIN_MODEL if self.model_last_resort == "builtin" else None
         named = (self.primary_model, self.fallback_model, last_resort)
         return tuple(dict.fromkeys(name for name in named if name))
+
+    def webhook_secrets(self) -> tuple[str, ...]:
+        """The deployment's secrets for webhooks, newest first; none when none is set."""
+        given = self.webhook_secret.get_secret_value() if self.webhook_secret else ""
+        return tuple(secret.strip() for secret in given.split(",") if secret.strip())
 
     def engine_options(self) -> dict[str, int]:
         """Limits of the engine.

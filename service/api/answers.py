@@ -13,6 +13,7 @@ from service.api.elsewhere import Links
 from service.api.errors import ExtractionCancelled
 from service.api.extraction_schemas import ExtractionAnswer
 from service.api.problems import PROBLEM_JSON, Problem, problem_of, problem_of_failure
+from service.api.schemas import ExtractionBody
 from service.api.services import ApiServices
 from service.api.views import extraction_path, extraction_view
 from service.features.errors import InvalidRequest
@@ -25,7 +26,7 @@ REPLAYED = "Idempotency-Replayed"
 CONTENT_TYPE = "content-type"
 
 
-def claim_of(request: ApiRequest, key: str | None, body: msgspec.Struct) -> IdempotencyClaim | None:
+def claim_of(request: ApiRequest, key: str | None, body: ExtractionBody) -> IdempotencyClaim | None:
     """What the key is used for: spacing and order of the JSON do not matter, nor does how long the client waits.
 
     Raises InvalidRequest when the key comes twice.
@@ -37,7 +38,7 @@ def claim_of(request: ApiRequest, key: str | None, body: msgspec.Struct) -> Idem
             "The request's headers are invalid.", errors=[FieldError(IDEMPOTENCY_KEY, "is given twice")]
         )
     route = f"{request.method} {request.scope['path']}\n"
-    return IdempotencyClaim(key, hashlib.sha256(route.encode() + msgspec.json.encode(body)).digest())
+    return IdempotencyClaim(key, hashlib.sha256(route.encode() + body.canonical()).digest())
 
 
 def final_answer(extraction: Extraction, path: str, elsewhere: Links) -> StoredAnswer:

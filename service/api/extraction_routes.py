@@ -16,6 +16,7 @@ from service.api.problems import PROTECTED, documented
 from service.api.progress import status_of, until_ended
 from service.api.services import ApiServices, Services
 from service.api.views import extraction_summary, extraction_view, has_ended
+from service.features.cancel import cancel
 from service.features.errors import ExtractionEnded
 from service.features.events import ExtractionFinished
 from service.features.model import Extraction, Status
@@ -89,7 +90,7 @@ async def _cancel(services: ApiServices, owner: str, extraction_id: str) -> Extr
     """The extraction as it is soon after it was asked to end. Raises ExtractionNotFound, ExtractionEnded."""
     now = services.clock.now()
     async with services.store.begin() as work:
-        extraction = await work.extractions.cancel(owner, extraction_id, now)
+        extraction = await cancel(work, services.queue, owner, extraction_id, now)
     if not has_ended(extraction):
         return await until_ended(services, extraction, CANCEL_SECONDS)
     threshold, seconds = extraction.request.quality_threshold, (now - (extraction.started_at or now)).total_seconds()

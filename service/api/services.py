@@ -14,11 +14,12 @@ from litestar.types import ASGIApp
 from msgspec import Struct
 
 from service.api.elsewhere import Elsewhere, Links
+from service.features.callbacks import CallbackPolicy
 from service.features.datasets import UploadDataset
 from service.features.extract import AcceptExtraction
 from service.features.identity import Principal
 from service.features.model import Extraction
-from service.features.ports import Artifacts, Clock, Engine, Notices, Observer, Store
+from service.features.ports import Artifacts, Clock, Engine, JobQueue, Notices, Observer, Store
 
 Dependency = Literal["database", "redis", "ai_model"]
 DEPENDENCIES: tuple[Dependency, ...] = ("database", "redis", "ai_model")
@@ -106,6 +107,7 @@ class ApiServices:
     engine: Engine
     upload: UploadDataset
     accept: AcceptExtraction
+    queue: JobQueue
     notices: Notices
     authenticator: Authenticator
     limiter: RateLimiter
@@ -113,6 +115,10 @@ class ApiServices:
     clock: Clock
     lifecycle: Lifecycle
     elsewhere: Elsewhere = field(default_factory=Elsewhere)
+    callbacks: CallbackPolicy
+    """Which addresses a `callback_url` may name."""
+    webhook_secrets: Callable[[str], Sequence[str]]
+    """A principal's secrets for verifying webhooks, newest first."""
     health_checks: Sequence[HealthCheck] = ()
     """Dependencies that are not named here are answered as "disabled"."""
     metrics: ASGIApp | None = None

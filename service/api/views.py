@@ -20,19 +20,8 @@ from service.api.extraction_schemas import (
 )
 from service.api.problems import Fault
 from service.api.schemas import ColumnView, DatasetLinks, DatasetSummary, DatasetView, OptionsBody
+from service.features.links import BASE, dataset_path, deliveries_path, extraction_path
 from service.features.model import Dataset, Extraction
-
-BASE = "/api/v1"
-
-
-def dataset_path(dataset_id: str) -> str:
-    """Where a dataset is found."""
-    return f"{BASE}/datasets/{dataset_id}"
-
-
-def extraction_path(extraction_id: str) -> str:
-    """Where an extraction is found."""
-    return f"{BASE}/extraction/{extraction_id}"
 
 
 def dataset_view(dataset: Dataset) -> DatasetView:
@@ -75,6 +64,7 @@ def extraction_view(extraction: Extraction, elsewhere: Links) -> ExtractionView:
         feature_description=request.feature_description,
         quality_threshold=request.quality_threshold,
         completion_date=request.completion_date,
+        callback_url=request.callback_url,
         options=msgspec.convert(request.options, OptionsBody, from_attributes=True),
         created_at=extraction.created_at,
         started_at=extraction.started_at,
@@ -174,4 +164,5 @@ def _extraction_links(extraction: Extraction, elsewhere: Links) -> ExtractionLin
         dataset=dataset_path(extraction.request.dataset_id),
         features=f"{path}/features" if extraction.status == "completed" else None,
         **elsewhere._asdict(),
+        deliveries=deliveries_path(extraction.id) if extraction.request.callback_url is not None else None,
     )

@@ -10,6 +10,7 @@ from typing import Generic, Protocol, TypeVar
 
 from msgspec import Struct, field
 
+from service.features.delivery import Deliveries, Delivery
 from service.features.events import Event
 from service.features.identity import ApiKey
 from service.features.model import (
@@ -407,10 +408,14 @@ class IdempotencyKeys(Protocol):
 
 
 class JobQueue(Protocol):
-    """Makes extractions run, here or in another process."""
+    """Makes extractions run and webhooks go out, here or in another process."""
 
     async def enqueue(self, work: UnitOfWork, extraction: Extraction, *, delay: float = 0.0) -> None:
         """Have the extraction run, `delay` seconds from now at the earliest; part of the unit of work's transaction."""
+        ...
+
+    async def enqueue_delivery(self, work: UnitOfWork, delivery: Delivery, *, delay: float = 0.0) -> None:
+        """Have the webhook sent, `delay` seconds from now at the earliest; likewise."""
         ...
 
 
@@ -499,6 +504,11 @@ class UnitOfWork(Protocol):
     @property
     def extractions(self) -> Extractions:
         """The extractions, in this transaction."""
+        ...
+
+    @property
+    def deliveries(self) -> Deliveries:
+        """The webhooks, in this transaction."""
         ...
 
     @property

@@ -10,6 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.features.errors import DependencyUnavailable
+from service.store.deliveries import SqlDeliveries
 from service.store.extractions import SqlExtractions
 from service.store.failures import OUTAGE_RETRY_SECONDS, database_errors
 from service.store.idempotency import SqlIdempotencyKeys
@@ -27,6 +28,7 @@ class SqlUnitOfWork:
         """For work that must commit together with the rows, such as a job for them."""
         self._datasets = SqlDatasets(connection)
         self._extractions = SqlExtractions(connection)
+        self._deliveries = SqlDeliveries(connection)
         self._keys = SqlKeys(connection)
         self._idempotency = SqlIdempotencyKeys(connection)
 
@@ -39,6 +41,11 @@ class SqlUnitOfWork:
     def extractions(self) -> SqlExtractions:
         """The extractions, in this transaction."""
         return self._extractions
+
+    @property
+    def deliveries(self) -> SqlDeliveries:
+        """The webhooks, in this transaction."""
+        return self._deliveries
 
     @property
     def keys(self) -> SqlKeys:

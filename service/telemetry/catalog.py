@@ -11,6 +11,7 @@ from typing import cast, get_args, get_type_hints
 
 from msgspec import Struct
 
+from service.features.errors import FeatureAgentError
 from service.features.events import (
     AuthenticationFailed,
     BreakerChanged,
@@ -23,6 +24,7 @@ from service.features.events import (
     OutputRetried,
     PlanningAdmitted,
     RateLimitDecided,
+    WebhookAttempted,
 )
 from service.features.model import RejectionReason, Threshold
 from service.telemetry.catalog_client import CLIENT_METRICS, GC_METRICS
@@ -57,6 +59,18 @@ __all__ = [
 
 def _literal(struct: type[Struct], field: str) -> tuple[str, ...]:
     return cast("tuple[str, ...]", get_args(get_type_hints(struct)[field]))
+
+
+OWN_FAULTS = frozenset({"internal", "dependency", "timeout", "model"})
+"""Categories of errors for which the service answers; the others the client can mend."""
+
+
+def error_codes(root: type[FeatureAgentError] = FeatureAgentError, *, own: bool) -> tuple[str, ...]:
+    """The codes of the domain's errors that are the service's own fault, or that are not."""
+    codes = {root.code} if (root.category in OWN_FAULTS) == own else set[str]()
+    for child in root.__subclasses__():
+        codes.update(error_codes(child, own=own))
+    return tuple(sorted(codes))
 
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
@@ -94,6 +108,7 @@ START_DELAY_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0, 12
 """30.0 is the bound of extraction-freshness."""
 MODEL_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0)
 SCORE_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
+WEBHOOK_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0)
 LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """The lag is a histogram, because a gauge read once a scrape misses every stall between scrapes."""
 PAUSE_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -279,6 +294,34 @@ METRICS: tuple[Metric, ...] = (
         (Label("outcome", _literal(JobAttempted, "outcome")),),
     ),
     Metric(
+        "webhook_deliveries_total",
+        "counter",
+        "deliveries",
+        "Tries to deliver a webhook by what became of it: delivered, retried later, failed for good.",
+        (Label("outcome", _literal(WebhookAttempted, "outcome")),),
+    ),
+    Metric(
+        "webhook_delivery_duration_seconds",
+        "histogram",
+        "seconds",
+        "Time that one try to deliver a webhook took, whatever became of it.",
+        buckets=WEBHOOK_BUCKETS,
+    ),
+    Metric(
+        "extraction_workers",
+        "gauge",
+        "workers",
+        "Lanes of the queue that live workers serve, some for each working process; the same from each process.",
+        across="max",
+    ),
+    Metric(
+        "extraction_dead_letters_total",
+        "counter",
+        "extractions",
+        "Extractions given up for the service's own fault, by error code; worker_lost ended every worker that ran it.",
+        (Label("code", error_codes(own=True)),),
+    ),
+    Metric(
         "feature_quality_score",
         "histogram",
         "ratio",
@@ -321,6 +364,27 @@ METRICS: tuple[Metric, ...] = (
         "connections",
         "Connections of the database pool by state.",
         (Label("state", ("in_use", "idle")),),
+    ),
+    Metric(
+        "db_pool_connections_limit",
+        "gauge",
+        "connections",
+        "Connections that the database pool may open.",
+    ),
+    Metric(
+        "memory_limit_bytes",
+        "gauge",
+        "bytes",
+        "Memory that the process may use: the least of its control groups' limits and the machine's.",
+        across="max",
+    ),
+    Metric(
+        "backup_last_success_timestamp_seconds",
+        "gauge",
+        "seconds",
+        "When the last complete backup was made; 0 when there never was one. The same from each process.",
+        zeros="none",
+        across="max",
     ),
     Metric(
         "event_loop_lag_seconds",

@@ -12,8 +12,10 @@ _MESSAGING = (
     "messaging.destination.name",
     "messaging.operation.name",
     "messaging.operation.type",
-    "extraction.id",
+    "error.type",
 )
+_JOB = (*_MESSAGING, "extraction.id")
+_DELIVERY = (*_MESSAGING, "feature_agent.webhook.id")
 _SERVER = ("server.address", "server.port")
 
 SPANS: tuple[Span, ...] = (
@@ -37,12 +39,12 @@ SPANS: tuple[Span, ...] = (
         ),
         "opentelemetry-instrumentation-asgi",
     ),
-    Span("job extract_features", "PRODUCER", "An extraction is put into the queue.", (*_MESSAGING, "error.type")),
+    Span("job extract_features", "PRODUCER", "An extraction is put into the queue.", _JOB),
     Span(
         "job extract_features",
         "CONSUMER",
         "One attempt at an extraction, in whichever process; it links to the attempt before it.",
-        (*_MESSAGING, "feature_agent.job.attempt", "feature_agent.job.outcome", "error.type"),
+        (*_JOB, "feature_agent.job.attempt", "feature_agent.job.outcome"),
     ),
     *(
         Span(f"extraction.{stage}", "INTERNAL", f"The {stage} stage of an extraction.", ("extraction.id", "error.type"))
@@ -53,6 +55,27 @@ SPANS: tuple[Span, ...] = (
         "CLIENT",
         "One request to a model; a repeated one links to the one before it.",
         ("gen_ai.request.model", "feature_agent.attempt", "http.response.status_code", "error.type"),
+    ),
+    Span("job deliver_webhook", "PRODUCER", "A webhook is put into the queue.", _DELIVERY),
+    Span(
+        "job deliver_webhook",
+        "CONSUMER",
+        "One attempt at a webhook, in whichever process.",
+        (*_DELIVERY, "feature_agent.job.outcome"),
+    ),
+    Span(
+        "webhook.attempt",
+        "CLIENT",
+        "One request to a callback URL.",
+        (
+            "http.request.method",
+            "server.address",
+            "http.response.status_code",
+            "extraction.id",
+            "feature_agent.webhook.id",
+            "feature_agent.attempt",
+            "error.type",
+        ),
     ),
 )
 

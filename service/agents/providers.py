@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -75,12 +75,13 @@ def build_model(
     temperature: float = 0.0,
     max_tokens: int = 8_192,
     timeout: float = 60.0,
+    watch: Callable[[httpx2.AsyncClient], object] = lambda _: None,
 ) -> Model:
     """Build `builtin:planner` or any `provider:model` of pydantic-ai.
 
     `keys` maps the names of settings (`OPENAI_API_KEY` …) to secrets; `setting` is the one that named the model;
     `timeout` is in seconds, for one request. The SDKs do not retry: retrying is the service's. Entered as an async
-    context, once, the model keeps its connections open. Raises ModelConfigurationError for an unknown name, a missing
+    context, once, the model keeps its connections open. `watch` is handed its HTTP client. Raises ModelConfigurationError for an unknown name, a missing
     package extra or a missing key.
     """
     if name == BUILTIN_NAME:
@@ -89,6 +90,7 @@ def build_model(
     if not model_name:
         raise ModelConfigurationError(_unknown(name, setting))
     client = bounded_client()
+    watch(client)
 
     def provider(provider_name: str) -> Provider[Any]:
         return _provider(provider_name, keys, openai_base_url, client)

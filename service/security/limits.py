@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 from limits.aio.storage import MemoryStorage, RedisStorage
@@ -55,10 +55,11 @@ def open_limiter(
     *,
     patience_seconds: float = PATIENCE_SECONDS,
     timer: Callable[[], float] = time.monotonic,
+    watch: Callable[[Any], object] = lambda _: None,
 ) -> RateLimiter:
     """The limiter for `per_minute` requests (0: no limit), counted in Redis when there is a pool, else in the process.
 
-    The pool stays the caller's to close. Raises ValueError for a negative limit.
+    The pool stays the caller's to close; `watch` is handed the client on it. Raises ValueError for a negative limit.
     """
     if per_minute < 0:
         raise ValueError("A rate limit cannot be negative.")
@@ -74,6 +75,7 @@ def open_limiter(
         key_prefix=KEY_PREFIX,
         connection_pool=pool,  # pyright: ignore[reportArgumentType] - documented option, missing from the annotation
     )
+    watch(storage.bridge.get_connection())
     redis = redis_for_limits(patience_seconds=patience_seconds, timer=timer)
     return Fallback(SlidingWindow(per_minute, storage), own, redis)
 

@@ -306,6 +306,7 @@ METRICS: tuple[Metric, ...] = (
         "seconds",
         "Time that one try to deliver a webhook took, whatever became of it.",
         buckets=WEBHOOK_BUCKETS,
+        exemplars=True,
     ),
     Metric(
         "extraction_workers",

@@ -212,7 +212,7 @@ class TelemetryObserver:
 
     def _webhook_attempted(self, event: WebhookAttempted) -> None:
         self._metrics.counter("webhook_deliveries_total").child(event.outcome).inc()
-        self._metrics.histogram("webhook_delivery_duration_seconds").child().observe(event.seconds)
+        self._time("webhook_delivery_duration_seconds", seconds=event.seconds)
         fields: dict[str, Any] = {} if event.status_code is None else {"http_status": event.status_code}
         self._logger.log(
             logging.INFO if event.outcome == "delivered" else logging.WARNING,

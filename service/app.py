@@ -39,6 +39,7 @@ def build_app(runtime: Runtime) -> Litestar:
         engine=runtime.engine,
         upload=runtime.upload,
         accept=runtime.accept,
+        repeat=runtime.jobs.repeat,
         notices=runtime.notices,
         authenticator=runtime.storage.authenticator,
         limiter=runtime.limiter,

@@ -17,6 +17,7 @@ from service.features.datasets import UploadDataset
 from service.features.extract import AcceptExtraction
 from service.features.identity import Principal
 from service.features.ports import Artifacts, Clock, Engine, Notices, Observer, Store
+from service.features.repeat import RepeatExtraction
 
 Dependency = Literal["database", "redis", "ai_model"]
 DEPENDENCIES: tuple[Dependency, ...] = ("database", "redis", "ai_model")
@@ -104,6 +105,7 @@ class ApiServices:
     engine: Engine
     upload: UploadDataset
     accept: AcceptExtraction
+    repeat: RepeatExtraction
     notices: Notices
     authenticator: Authenticator
     limiter: RateLimiter

@@ -8,6 +8,7 @@ from opentelemetry.trace import NoOpTracerProvider
 
 from service.features.extract import AcceptExtraction, Pipeline
 from service.features.ports import Engine, Planner
+from service.features.repeat import RepeatExtraction
 from service.features.retention import Housekeeping
 from service.features.run import RunExtraction
 from service.jobs.housekeeper import Housekeeper
@@ -23,6 +24,7 @@ class Jobs:
     """The use cases around the queue."""
 
     accept: AcceptExtraction
+    repeat: RepeatExtraction
     monitor: QueueMonitor
     worker: JobWorker | None
     housekeeper: Housekeeper | None
@@ -32,9 +34,10 @@ def open_jobs(storage: Storage, telemetry: Telemetry, *, planner: Planner, engin
     """The queue on the given stores; with a worker when this process is `working`. Connects to nothing yet."""
     queue = ProcrastinateQueue(telemetry.tracing.provider)
     accept = AcceptExtraction(store=storage.store, queue=queue, planner=planner, clock=storage.clock, new_id=new_id)
+    repeat = _repeat(storage, telemetry)
     monitor = QueueMonitor(storage.database.store, telemetry.observer)
     if not working:
-        return Jobs(accept, monitor, None, None)
+        return Jobs(accept, repeat, monitor, None, None)
     pipeline = Pipeline(store=storage.store, planner=planner, engine=engine, observer=telemetry.observer)
     run = RunExtraction(
         pipeline,
@@ -45,7 +48,21 @@ def open_jobs(storage: Storage, telemetry: Telemetry, *, planner: Planner, engin
         clock=storage.clock,
         seconds=storage.settings.extraction_timeout_seconds,
     )
-    return Jobs(accept, monitor, _worker(run, storage, telemetry), _housekeeper(storage))
+    return Jobs(accept, repeat, monitor, _worker(run, storage, telemetry), _housekeeper(storage))
+
+
+def _repeat(storage: Storage, telemetry: Telemetry) -> RepeatExtraction:
+    """Results are served again for as long as plans: a new plan is then due anyhow."""
+    settings = storage.settings
+    return RepeatExtraction(
+        store=storage.store,
+        artifacts=storage.artifacts,
+        observer=telemetry.observer,
+        clock=storage.clock,
+        new_id=new_id,
+        entries=settings.plan_cache_entries,
+        seconds=settings.plan_cache_seconds,
+    )
 
 
 def _housekeeper(storage: Storage) -> Housekeeper:

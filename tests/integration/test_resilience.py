@@ -42,6 +42,9 @@ class CountingBreaker:
         self.retry_after: float | None = None
         self.told: list[tuple[str, float | None]] = []
 
+    async def look(self) -> None:
+        """See nothing new."""
+
     async def admit(self) -> CountingBreaker:
         """Pass; it is its own permit."""
         return self
@@ -314,6 +317,23 @@ async def test_cut_off_by_the_callers_deadline(recorder: Recorder, breaker: Coun
             await planner.propose(request("clicks"))
     assert len(stub.requests) == 1
     assert [word for word, _ in breaker.told] == ["failed"]
+
+
+async def test_health_and_door_know_what_another_process_found_out(recorder: Recorder) -> None:
+    """A process that calls no model sees an open circuit when its health is asked, and refuses from then on."""
+
+    class OpenElsewhere(CountingBreaker):
+        async def look(self) -> None:
+            """Another process has opened the circuit."""
+            self.state, self.retry_after = "open", 9.0
+
+    planner = AgentPlanner(BuiltinPlanner(), name=NAME, observer=recorder, breaker=OpenElsewhere())
+    await planner.require_capacity(request("clicks"))
+    with pytest.raises(ModelUnavailable) as unhealthy:
+        await planner.ping()
+    with pytest.raises(ModelUnavailable) as refused:
+        await planner.require_capacity(request("clicks"))
+    assert (unhealthy.value.retry_after, refused.value.retry_after) == (9.0, 9.0)
 
 
 async def test_an_attempt_without_time_blames_no_model(recorder: Recorder, breaker: CountingBreaker) -> None:

@@ -41,6 +41,7 @@ format: $(VENV)/.dev  ## write the formatting that `check` wants
 lock: $(VENV)/.bootstrap  ## resolve the locks again from pyproject.toml
 	$(BIN)/uv pip compile -q $(LOCK_FLAGS) $(EXTRAS) pyproject.toml -o requirements/runtime.lock
 	$(BIN)/uv pip compile -q $(LOCK_FLAGS) $(EXTRAS) --group dev -c requirements/runtime.lock pyproject.toml -o requirements/dev.lock
+	$(BIN)/uv pip compile -q $(LOCK_FLAGS) --group load -c requirements/dev.lock -o requirements/load.lock
 	$(BIN)/uv pip compile -q $(LOCK_FLAGS) requirements/bootstrap.in -o requirements/bootstrap.lock
 
 LOCK_FLAGS := --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
-from observability.source import alerts, recording
+from observability.source import alerts, dashboards, recording
 from observability.source.slo import Objectives
 
 Render = Callable[[Objectives], Mapping[str, str]]
@@ -23,6 +23,7 @@ class Renderer(Struct, frozen=True):
 
 
 RENDERERS: tuple[Renderer, ...] = (
+    Renderer("dashboards", dashboards.render, ("observability/grafana/dashboards/*.json",)),
     Renderer("recording rules", recording.render, ("observability/prometheus/rules/*.yml",)),
     Renderer("alerts", alerts.render, ("observability/alerts/*.rules.yml",)),
 )

@@ -6,6 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from service.features.delivery import AttemptOutcome
 from service.features.model import RejectionReason, Stage, Status, Threshold
 
 
@@ -16,6 +17,7 @@ class ExtractionStarted(Struct, frozen=True):
     threshold: Threshold
     waited: float | None = None
     """Seconds since it was accepted, on its first attempt; None on later ones."""
+    attempt: int = 1
 
 
 class ExtractionFinished(Struct, frozen=True):
@@ -143,6 +145,22 @@ class QueueMeasured(Struct, frozen=True):
     running: int
     oldest_seconds: float
     """How long the oldest job that could run has waited; 0 without one."""
+    workers: int
+    """Workers that live, two for each working process: one a lane."""
+
+
+class WebhookAttempted(Struct, frozen=True):
+    """A webhook was tried, and what is written of it."""
+
+    delivery_id: str
+    extraction_id: str
+    url: str
+    outcome: Literal["delivered", "retried", "failed"]
+    """What became of the delivery: `retried` is tried again later, `failed` is given up."""
+    reason: AttemptOutcome
+    """What became of the try."""
+    seconds: float
+    status_code: int | None = None
 
 
 class RateLimitDecided(Struct, frozen=True):
@@ -160,5 +178,5 @@ class AuthenticationFailed(Struct, frozen=True):
 Event = (
     ExtractionStarted | ExtractionFinished | StageFinished | ModelCalled | ModelRetried | ModelFellBack
     | BreakerChanged | PlanningAdmitted | PlanningLoad | CacheLooked | BudgetChecked | BudgetWarned | OutputRetried
-    | FeatureAssessed | JobAttempted | QueueMeasured | RateLimitDecided | AuthenticationFailed
+    | FeatureAssessed | JobAttempted | QueueMeasured | WebhookAttempted | RateLimitDecided | AuthenticationFailed
 )  # fmt: skip

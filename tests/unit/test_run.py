@@ -21,11 +21,11 @@ from service.features.errors import (
 from service.features.events import ExtractionFinished, ExtractionStarted
 from service.features.extract import artifact_key
 from service.features.model import Extraction, ExtractionRequest, ExtractionResult, ModelUsage, QualitySummary, Stage
+from service.features.persistence import STORE_PATIENCE_SECONDS
 from service.features.run import (
     LONGEST_RETRY_SECONDS,
     MOST_CRASHES,
     MOST_RETRIES,
-    STORE_PATIENCE_SECONDS,
     RunExtraction,
 )
 from tests.api.doubles import MemoryArtifacts, Recorder

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
@@ -74,12 +75,18 @@ def _scope() -> Iterator[model.VariableModel]:
 def _annotations() -> Iterator[dashboard.AnnotationQuery]:
     """When a version came, and while an alert fired."""
     new = "count by (version, environment) (application_info)"
-    yield _annotation("Deployments", "blue", f"{new} unless {new.replace('_info)', '_info offset 2m)')}").title_format(
-        "Version {{version}}"
-    ).text_format("First seen in {{environment}}").tag_keys("environment")
-    yield _annotation(
-        "Alerts", "red", 'ALERTS{alertstate="firing",severity=~"critical|warning"}'
-    ).title_format("{{alertname}}").text_format("{{severity}}, {{service}} {{slo}}").tag_keys("severity")
+    yield (
+        _annotation("Deployments", "blue", f"{new} unless {new.replace('_info)', '_info offset 2m)')}")
+        .title_format("Version {{version}}")
+        .text_format("First seen in {{environment}}")
+        .tag_keys("environment")
+    )
+    yield (
+        _annotation("Alerts", "red", 'ALERTS{alertstate="firing",severity=~"critical|warning"}')
+        .title_format("{{alertname}}")
+        .text_format("{{severity}}, {{service}} {{slo}}")
+        .tag_keys("severity")
+    )
 
 
 def _annotation(name: str, colour: str, expression: str) -> dashboard.AnnotationQuery:
@@ -115,17 +122,21 @@ def _place(panels: Sequence[model.Panel], top: int) -> int:
     """Left to right, then below; gives the first line beneath them all."""
     left, bottom = 0, top
     for panel in panels:
-        assert panel.grid_pos is not None
-        if left + panel.grid_pos.w > COLUMNS:
+        place = panel.grid_pos or model.GridPos()
+        if left + place.w > COLUMNS:
             left, top = 0, bottom
-        panel.grid_pos.x, panel.grid_pos.y = left, top
-        left += panel.grid_pos.w
-        bottom = max(bottom, top + panel.grid_pos.h)
+        place.x, place.y = left, top
+        left += place.w
+        bottom = max(bottom, top + place.h)
     return bottom
 
 
-def _tidy(document: dict[str, object]) -> dict[str, object]:
-    """What is written by Grafana alone has no place in a file."""
-    return {name: value for name, value in document.items() if name not in {"id", "version", "revision"}}
-
-
+def _tidy(document: dict[str, Any]) -> dict[str, Any]:
+    """Without the SDK's defaults that Grafana would take at their word: links and annotations hidden in a menu."""
+    for part in (document["links"], document["annotations"]["list"]):
+        for one in part:
+            one.pop("placement", None)
+    for one in document["templating"]["list"]:
+        for name in ("auto", "auto_count", "auto_min"):
+            one.pop(name, None)
+    return document

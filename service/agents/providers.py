@@ -134,8 +134,8 @@ def _foreign_provider(name: str, client: httpx2.AsyncClient) -> Provider[Any]:
     if name.startswith("gateway/"):
         return infer_provider(name)
     kind = infer_provider_class(name)
-    takes = inspect.signature(kind).parameters
-    return kind(http_client=client) if "http_client" in takes else kind()
+    arguments: dict[str, Any] = {"http_client": client} if "http_client" in inspect.signature(kind).parameters else {}
+    return kind(**arguments)
 
 
 def _package(provider: str, error: ImportError) -> str:

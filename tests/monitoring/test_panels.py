@@ -96,7 +96,7 @@ def _environment(database_url: str, redis_url: str, model_url: str, traces_url: 
         "FALLBACK_MODEL": f"openai-chat:{traffic.FALLBACK}",
         "OPENAI_API_KEY": "no-key",
         "OPENAI_BASE_URL": model_url,
-        "MODEL_TIMEOUT_SECONDS": "4",
+        "MODEL_TIMEOUT_SECONDS": "10",
         "RATE_LIMIT_PER_MINUTE": str(traffic.RATE_LIMIT),
         "BUDGET_TOKENS_PER_DAY": "1000000",
         "JAEGER_ENABLED": "true",

@@ -13,15 +13,15 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "observability/grafana/dashboards"
 
 VARIABLES = {
-    "__rate_interval": "1m",
-    "__range": "5m",
+    "__rate_interval": "15m",
+    "__range": "15m",
     "__interval": "15s",
     "job": ".+",
     "instance": ".+",
     "model": ".+",
     "slo": "api-availability",
 }
-"""What Grafana would put in place of variables: All for those that offer it."""
+"""What Grafana would put in place of variables: All for those that offer it, and more than the whole test for times."""
 LABEL_VALUES = re.compile(r"label_values\((?P<series>.+), (?P<label>\w+)\)")
 IN_LEGEND = re.compile(r"\{\{(\w+)\}\}")
 

@@ -63,6 +63,11 @@ class Prometheus:
             self._course[expression] = [(one["metric"], float(one["values"][-1][1])) for one in answer["result"]]
         return self._course[expression]
 
+    def close(self) -> None:
+        """Hang up."""
+        if self._connection is not None:
+            self._connection.close()
+
     def ask(self, path: str, **parameters: str) -> Any:
         """Call the API and give the answer's data. Raises QueryFailed."""
         if self._connection is None:

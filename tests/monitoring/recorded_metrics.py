@@ -30,11 +30,16 @@ class _Handler(BaseHTTPRequestHandler):
         """Scrapes are not logged."""
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A scraper that hung up does not get its answer, and asks again."""
+
+
 class RecordedMetrics:
     """Serves every recording, from `with` to its end."""
 
     def __enter__(self) -> Self:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+        self._server = _Server(("127.0.0.1", 0), _Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
         self.target = f"127.0.0.1:{self._server.server_port}"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,8 +25,9 @@ RATE_LIMIT = 200
 MOST_BURSTS = 10
 """On a slow machine a burst is spread over more than the minute that the limit counts."""
 MOST_TRIES = 8
-STALL_SECONDS = 4.0
-"""For how long the worker stands still while requests come in."""
+PAUSE_SECONDS = 0.3
+LATER = 12
+"""Requests that come in while the worker stands still."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ class Scene:
     """Another principal, who asks too much."""
     model: ModelServer
     worker: subprocess.Popen[bytes]
+    queue_was_seen: Callable[[], object]
+    """Returns once Prometheus knows of the jobs that wait."""
 
 
 def play(scene: Scene) -> None:
@@ -68,7 +70,9 @@ def _insist(scene: Scene, sentence: str, **fields: object) -> Answer:
     """Ask until it is answered: a slow machine may be too busy at first, which is an answer too."""
     for _ in range(MOST_TRIES):
         answer = scene.client.extract(DATASET, sentence, **fields)
-        if answer.status == 200:
+        if answer.status == 202:
+            _ended(scene, answer.data["extraction_id"])
+        if answer.status in {200, 202}:
             return answer
         assert answer.status == 503, answer.body
         time.sleep(float(answer.headers["retry-after"]))
@@ -104,7 +108,7 @@ def _bad_model(scene: Scene) -> None:
     with ThreadPoolExecutor(6) as pool:
         sentences = [f"Mean price of every user, in trouble {number}" for number in range(6)]
         statuses = set(pool.map(lambda sentence: scene.client.extract(DATASET, sentence).status, sentences))
-    assert statuses <= {503, 504}, statuses
+    assert statuses <= {202, 503, 504}, statuses
 
 
 def _queue(scene: Scene) -> None:
@@ -112,13 +116,16 @@ def _queue(scene: Scene) -> None:
     scene.model.assign(PRIMARY, SCENARIOS["good"])
     scene.model.assign(FALLBACK, SCENARIOS["good"])
     with _standing_still(scene.worker):
-        accepted = [_ask(scene, number) for number in range(12)]
-        time.sleep(STALL_SECONDS)
+        accepted = [_ask(scene, number) for number in range(LATER)]
+        scene.queue_was_seen()
     for identity in accepted:
-        for _ in itertools.count():
-            if scene.client.get(f"/api/v1/extraction/{identity}/status").data["status"] not in {"queued", "processing"}:
-                break
-            time.sleep(0.2)
+        _ended(scene, identity)
+
+
+def _ended(scene: Scene, identity: str) -> None:
+    """Wait for the end of an extraction."""
+    while scene.client.get(f"/api/v1/extraction/{identity}/status").data["status"] in {"queued", "processing"}:
+        time.sleep(PAUSE_SECONDS)
 
 
 def _ask(scene: Scene, number: int) -> str:

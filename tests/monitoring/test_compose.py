@@ -204,4 +204,8 @@ def test_make_up() -> None:
 
 
 def _present(image: str) -> bool:
-    return subprocess.run(["docker", "image", "inspect", image], check=False, capture_output=True).returncode == 0
+    return _run("docker", "image", "inspect", image).returncode == 0
+
+
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)

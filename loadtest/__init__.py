@@ -1,1 +1,1 @@
-"""Load tests of the running service, with Locust."""
+"""Load on the service: the Locust file of its main job, and benchmarks."""

@@ -32,7 +32,8 @@ from service.api.limits import RateLimit
 from service.api.problems import answer_problem
 from service.api.services import ApiConfig, ApiServices
 from service.api.table_routes import download_features
-from service.api.views import BASE
+from service.api.webhook_routes import get_webhook_secrets, list_webhook_deliveries
+from service.features.links import BASE
 
 PUBLIC_ROUTES = (get_health, get_liveness, get_readiness, list_problem_types, get_problem_type)
 PROTECTED_ROUTES = (
@@ -48,6 +49,8 @@ PROTECTED_ROUTES = (
     delete_extraction,
     download_features,
     list_extractions,
+    list_webhook_deliveries,
+    get_webhook_secrets,
 )
 
 

@@ -10,12 +10,14 @@ from typing import Generic, Protocol, TypeVar
 
 from msgspec import Struct, field
 
+from service.features.delivery import Deliveries, Delivery
 from service.features.events import Event
 from service.features.identity import ApiKey
 from service.features.model import (
     Dataset,
     Extraction,
     ExtractionOptions,
+    ExtractionState,
     FeatureEvidence,
     FeaturePlan,
     FeatureType,
@@ -407,10 +409,14 @@ class IdempotencyKeys(Protocol):
 
 
 class JobQueue(Protocol):
-    """Makes extractions run, here or in another process."""
+    """Makes extractions run and webhooks go out, here or in another process."""
 
     async def enqueue(self, work: UnitOfWork, extraction: Extraction, *, delay: float = 0.0) -> None:
         """Have the extraction run, `delay` seconds from now at the earliest; part of the unit of work's transaction."""
+        ...
+
+    async def enqueue_delivery(self, work: UnitOfWork, delivery: Delivery, *, delay: float = 0.0) -> None:
+        """Have the webhook sent, `delay` seconds from now at the earliest; likewise."""
         ...
 
 
@@ -502,6 +508,11 @@ class UnitOfWork(Protocol):
         ...
 
     @property
+    def deliveries(self) -> Deliveries:
+        """The webhooks, in this transaction."""
+        ...
+
+    @property
     def keys(self) -> Keys:
         """The API keys, in this transaction."""
         ...
@@ -517,6 +528,17 @@ class Store(Protocol):
 
     def begin(self) -> AbstractAsyncContextManager[UnitOfWork]:
         """Open a unit of work."""
+        ...
+
+    async def state_of(self, owner: str, extraction_id: str) -> ExtractionState:
+        """How far an extraction has come now, outside of any unit of work and at the least cost.
+
+        Raises ExtractionNotFound.
+        """
+        ...
+
+    async def usual_seconds(self, lane: Lane) -> float | None:
+        """`Extractions.usual_seconds`, as it was some seconds ago at most."""
         ...
 
     async def ping(self) -> None:

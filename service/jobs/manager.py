@@ -18,7 +18,7 @@ from service.jobs.statements import BEAT, DELETE_OWN, END_OWN, FETCH, PUT_OWN_BA
 
 PATIENCE_SECONDS = 5.0
 """A statement takes milliseconds; one that takes longer waits for a database that does not answer."""
-AGAIN_SECONDS = 2.0
+AGAIN_SECONDS = 2
 """Before a job that the database's absence broke off is tried again."""
 LISTEN_PAUSE_SECONDS = 1.0
 """Between two tries to listen; meanwhile the workers poll."""

@@ -12,6 +12,7 @@ import structlog
 from opentelemetry import trace
 from opentelemetry.trace import StatusCode, TracerProvider
 
+from service.features.callbacks import shown
 from service.features.errors import FeatureAgentError
 from service.features.events import (
     AuthenticationFailed,
@@ -33,6 +34,7 @@ from service.features.events import (
     QueueMeasured,
     RateLimitDecided,
     StageFinished,
+    WebhookAttempted,
 )
 from service.features.model import Stage
 from service.telemetry.catalog import BREAKER_STATES, error_codes
@@ -66,6 +68,7 @@ class TelemetryObserver:
             FeatureAssessed: self._feature_assessed,
             JobAttempted: self._job_attempted,
             QueueMeasured: self._queue_measured,
+            WebhookAttempted: self._webhook_attempted,
             RateLimitDecided: self._rate_limit_decided,
             AuthenticationFailed: self._authentication_failed,
         }
@@ -99,6 +102,7 @@ class TelemetryObserver:
         self._metrics.gauge("active_extractions").child().set(len(self._active))
         if event.waited is not None:
             self._time("extraction_start_delay_seconds", seconds=event.waited)
+        self._logger.info("extraction started", extraction_id=event.extraction_id, attempt=event.attempt)
 
     def _extraction_finished(self, event: ExtractionFinished) -> None:
         self._active.discard(event.extraction_id)
@@ -205,6 +209,22 @@ class TelemetryObserver:
         jobs.child("running").set(event.running)
         self._metrics.gauge("extraction_queue_oldest_seconds").child().set(event.oldest_seconds)
         self._metrics.gauge("extraction_workers").child().set(event.workers)
+
+    def _webhook_attempted(self, event: WebhookAttempted) -> None:
+        self._metrics.counter("webhook_deliveries_total").child(event.outcome).inc()
+        self._time("webhook_delivery_duration_seconds", seconds=event.seconds)
+        fields: dict[str, Any] = {} if event.status_code is None else {"http_status": event.status_code}
+        self._logger.log(
+            logging.INFO if event.outcome == "delivered" else logging.WARNING,
+            "webhook tried",
+            delivery_id=event.delivery_id,
+            extraction_id=event.extraction_id,
+            address=shown(event.url),
+            outcome=event.outcome,
+            reason=event.reason,
+            duration_ms=round(event.seconds * 1000, 3),
+            **fields,
+        )
 
     def _rate_limit_decided(self, event: RateLimitDecided) -> None:
         self._metrics.counter("rate_limit_decisions_total").child(event.decision).inc()

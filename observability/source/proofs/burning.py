@@ -123,7 +123,7 @@ def _samples(slo: Slo, phases: list[tuple[int, float]], a_minute: int = A_MINUTE
     bad = _counter([(minutes, a_minute * share) for minutes, share in phases])
     both = _counter([(minutes, a_minute) for minutes, _ in phases])
     names = _LABELS[slo.name]
-    if len(names) == 2:
+    if len(names) > 1:
         return {names[0]: good, names[1]: bad}
     bucket = suffixed(names[0], "_bucket").replace("{", f'{{le="{float(slo.sli.within or 0)}",', 1)
     return {suffixed(names[0], "_count"): both, bucket: good}
@@ -131,7 +131,7 @@ def _samples(slo: Slo, phases: list[tuple[int, float]], a_minute: int = A_MINUTE
 
 def _counter(phases: list[tuple[int, float]]) -> str:
     """Values of a counter that grows by so much a minute, phase by phase."""
-    value, parts = 0.0, []
+    value, parts = 0.0, list[str]()
     for minutes, step in phases:
         parts.append(f"{value:.12g}+{step:.12g}x{minutes - 1}")
         value += step * minutes

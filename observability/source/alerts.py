@@ -27,7 +27,7 @@ def render(objectives: Objectives) -> Mapping[str, str]:
 
 
 def _group(name: str, causes: Sequence[Cause], objectives: Objectives) -> Group:
-    return Group(name, objectives.scale.pending(INTERVAL), [_rule(cause, objectives) for cause in causes])
+    return Group(name, objectives.scale.interval(INTERVAL), [_rule(cause, objectives) for cause in causes])
 
 
 def _rule(cause: Cause, objectives: Objectives) -> Alerting:

@@ -19,7 +19,7 @@ def groups(objectives: Objectives) -> Mapping[str, Sequence[Group]]:
 
 def _group(slo: Slo, objectives: Objectives) -> Group:
     burning = [_burn(slo, pair, objectives) for pair in objectives.burn_alerts]
-    return Group(f"budget-{slo.name}", objectives.scale.pending(INTERVAL), [*burning, _spent(slo, objectives)])
+    return Group(f"budget-{slo.name}", objectives.scale.interval(INTERVAL), [*burning, _spent(slo, objectives)])
 
 
 def _burn(slo: Slo, pair: BurnAlert, objectives: Objectives) -> Alerting:

@@ -14,6 +14,7 @@ class ExtractionStarted(Struct, frozen=True):
 
     extraction_id: str
     threshold: Threshold
+    attempt: int = 1
     waited: float | None = None
     """Seconds since it was accepted, on its first attempt; None on later ones."""
 

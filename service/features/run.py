@@ -223,7 +223,7 @@ class RunExtraction:
         result: ExtractionResult | None = None,
         failure: Failure | None = None,
     ) -> Ending:
-        now = self._clock.now()
+        now = max(self._clock.now(), claimed.started_at or claimed.created_at)  # a clock may have been set back
         ended = replace(
             claimed, status=status, finished_at=now, result=result, failure=failure, stage=None, progress=100
         )
@@ -290,7 +290,7 @@ def _pause(retries: int, asked: float | None) -> float:
 
 def _started(claimed: Extraction, now: datetime) -> ExtractionStarted:
     waited = max((now - claimed.created_at).total_seconds(), 0.0) if claimed.attempt == 1 else None
-    return ExtractionStarted(claimed.id, claimed.request.quality_threshold, waited)
+    return ExtractionStarted(claimed.id, claimed.request.quality_threshold, claimed.attempt, waited)
 
 
 def _finished(ended: Extraction, now: datetime) -> ExtractionFinished:

@@ -99,6 +99,7 @@ class TelemetryObserver:
         self._metrics.gauge("active_extractions").child().set(len(self._active))
         if event.waited is not None:
             self._time("extraction_start_delay_seconds", seconds=event.waited)
+        self._logger.info("extraction started", extraction_id=event.extraction_id, attempt=event.attempt)
 
     def _extraction_finished(self, event: ExtractionFinished) -> None:
         self._active.discard(event.extraction_id)

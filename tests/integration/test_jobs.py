@@ -265,6 +265,8 @@ async def test_queue_is_measured(room: Room) -> None:
     """Jobs are counted by state, and the age is that of the oldest one that could run."""
     monitor = QueueMonitor(room.database.store, room.recorder)
     assert (await monitor.measure()).oldest_seconds == 0.0
+    await room.sql("INSERT INTO procrastinate_workers (last_heartbeat) VALUES (now()), (now() - interval '100 s')")
+    assert (await monitor.measure()).workers == 1
     await room.accept(delay=3600.0)
     measured = await monitor.measure()
     assert (measured.queued, measured.scheduled, measured.running, measured.oldest_seconds) == (0, 1, 0, 0.0)

@@ -32,7 +32,13 @@ class Jobs:
 
 
 def open_jobs(
-    storage: Storage, telemetry: Telemetry, *, planner: Planner, engine: Engine, sender: WebhookSender, working: bool
+    storage: Storage,
+    telemetry: Telemetry,
+    *,
+    planner: Planner,
+    engine: Engine,
+    sender: WebhookSender | None,
+    working: bool,
 ) -> Jobs:
     """The queue on the given stores; with a worker when this process is `working`. Connects to nothing yet."""
     queue = ProcrastinateQueue(telemetry.tracing.provider)
@@ -50,7 +56,7 @@ def open_jobs(
         clock=storage.clock,
         seconds=storage.settings.extraction_timeout_seconds,
     )
-    deliver = DeliverWebhook(
+    deliver = sender and DeliverWebhook(
         store=storage.store, queue=queue, sender=sender, observer=telemetry.observer, clock=storage.clock
     )
     return Jobs(accept, queue, monitor, _worker(run, deliver, storage, telemetry), _housekeeper(storage))
@@ -71,7 +77,7 @@ def open_queue() -> ProcrastinateQueue:
     return ProcrastinateQueue(NoOpTracerProvider())
 
 
-def _worker(run: RunExtraction, deliver: DeliverWebhook, storage: Storage, telemetry: Telemetry) -> JobWorker:
+def _worker(run: RunExtraction, deliver: DeliverWebhook | None, storage: Storage, telemetry: Telemetry) -> JobWorker:
     return JobWorker(
         run,
         deliver=deliver,

@@ -69,6 +69,7 @@ def test_by_default_no_private_address_is_called(make_settings: Callable[..., Se
         client = service.client
         client.upload("events", CSV)
         refused = client.extract("events", SENTENCE, callback_url=receiver.url())
+        assert service.runtime.webhooks.sender is not None
         service.runtime.webhooks.sender._resolve = inside
         url = receiver.url("inside.example.org")
         answer = client.extract("events", SENTENCE, quality_threshold="low", callback_url=url).data

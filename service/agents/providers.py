@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -78,13 +78,14 @@ def build_model(
     temperature: float = 0.0,
     max_tokens: int = 8_192,
     timeout: float = 60.0,
+    watch: Callable[[httpx2.AsyncClient], object] = lambda _: None,
 ) -> Model:
     """Build `builtin:planner` or any `provider:model` of pydantic-ai.
 
     `keys` maps the names of settings (`OPENAI_API_KEY` …) to secrets; `setting` is the one that named the model;
     `timeout` is in seconds, for one request. The SDKs do not retry: retrying is the service's. Entered as an async
-    context, once, the model keeps its connections open. Raises ModelConfigurationError for an unknown name, a missing
-    package extra or a missing key.
+    context, once, the model keeps its connections open. `watch` is handed its HTTP client. Raises
+    ModelConfigurationError for an unknown name, a missing package extra or a missing key.
     """
     if name == BUILTIN_NAME:
         return BuiltinPlanner()
@@ -92,6 +93,7 @@ def build_model(
     if not model_name:
         raise ModelConfigurationError(_unknown(name, setting))
     client = bounded_client()
+    watch(client)
 
     def provider(provider_name: str) -> Provider[Any]:
         return _provider(provider_name, keys, openai_base_url, client)
@@ -133,7 +135,7 @@ def _foreign_provider(name: str, client: httpx2.AsyncClient) -> Provider[Any]:
     """A provider that reads its own key, with our client for its answers if it takes one."""
     if name.startswith("gateway/"):
         return infer_provider(name)
-    kind = infer_provider_class(name)
+    kind: Callable[..., Provider[Any]] = infer_provider_class(name)
     takes = inspect.signature(kind).parameters
     return kind(http_client=client) if "http_client" in takes else kind()
 

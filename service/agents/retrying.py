@@ -12,7 +12,7 @@ from collections.abc import Coroutine, Generator
 from contextlib import contextmanager
 from typing import Any
 
-from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, StatusCode, Tracer
 from pydantic_ai.messages import ModelMessage, ModelResponse
 from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.models.wrapper import WrapperModel
@@ -49,6 +49,8 @@ class Patience:
         self._breaker = breaker
         self.reason: RetryReason | None = None
         """Why the last attempt is repeated."""
+        self.previous: SpanContext | None = None
+        """The span of the last attempt."""
         self.longest = 0.0
         """Seconds that the backoff after the present attempt takes at most."""
 
@@ -110,15 +112,15 @@ class RetryingModel(WrapperModel):
         ):
             patience.longest = attempt.next_wait + WAIT_JITTER_SECONDS
             with attempt:
-                return await self._attempt(attempt.num, patience.reason, *request)
+                return await self._attempt(attempt.num, patience, *request)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    async def _attempt(self, number: int, repeated: RetryReason | None, *request: Any) -> ModelResponse:
+    async def _attempt(self, number: int, patience: Patience, *request: Any) -> ModelResponse:
         permit, given = await self._breaker.admit(), remaining()
-        if repeated is not None:
-            self._observer.record(ModelRetried(self._name, repeated))
+        if patience.reason is not None:
+            self._observer.record(ModelRetried(self._name, patience.reason))
         try:
-            with self._span(number):
+            with self._span(number, patience):
                 response = await self.wrapped.request(*request)
         except BaseException as error:
             await _undisturbed(_settle(permit, error, given))
@@ -127,15 +129,17 @@ class RetryingModel(WrapperModel):
         return response
 
     @contextmanager
-    def _span(self, number: int) -> Generator[None]:
+    def _span(self, number: int, patience: Patience) -> Generator[None]:
         attributes = {"gen_ai.request.model": self.wrapped.model_name, "feature_agent.attempt": number}
         with self._tracer.start_as_current_span(
             "model.attempt",
             kind=SpanKind.CLIENT,
             attributes=attributes,
+            links=() if patience.previous is None else (Link(patience.previous),),
             record_exception=False,
             set_status_on_exception=False,
         ) as span:
+            patience.previous = span.get_span_context()
             try:
                 yield
             except BaseException as error:

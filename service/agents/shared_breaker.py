@@ -51,11 +51,14 @@ class SharedBreaker:
         policy: BreakerPolicy,
         patience_seconds: float,
         timer: Timer,
+        watch: Callable[[Redis], object] = lambda _: None,
     ) -> None:
+        client = Redis(connection_pool=pool)
+        watch(client)
         self._policy = policy
         self._key = KEY_PREFIX + quote(model, safe="")  # safe also from braces, which choose a cluster's node
         self._figures = figures(policy)
-        self._script = cast("Callable[..., Awaitable[Any]]", Redis(connection_pool=pool).register_script(SCRIPT))
+        self._script = cast("Callable[..., Awaitable[Any]]", client.register_script(SCRIPT))
         self._redis = Dispensable(
             "Redis",
             faults=(RedisError,),

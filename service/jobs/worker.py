@@ -26,7 +26,7 @@ from service.jobs.connection import connector_to
 from service.jobs.manager import AGAIN_SECONDS, FencedManager
 from service.jobs.rescue import DEAD_SECONDS, FORGOTTEN_SECONDS, Rescuer
 from service.jobs.statements import DELIVERY_QUEUE, DELIVERY_TASK, TASK
-from service.jobs.tracing import OUTCOME, JobSpans, delivery_spans
+from service.jobs.tracing import OUTCOME, JobSpans, brought_by, delivery_spans
 
 BEAT_SECONDS = 2.0
 POLL_SECONDS = 1.0
@@ -173,9 +173,9 @@ class JobWorker:
         if await self._manager.beat():
             self._beaten_at = started
 
-    async def _job(self, context: JobContext, extraction_id: str, traceparent: str | None = None) -> None:
+    async def _job(self, context: JobContext, extraction_id: str, **carried: str) -> None:
         """One job; what it raises brings it back: the database is away, or the process stops at a wrong moment."""
-        with self._spans.running(extraction_id, context.job.queue, traceparent) as span:
+        with self._spans.running(extraction_id, context.job.queue, brought_by(context.job, carried)) as span:
             ending = await self._attempt(extraction_id)
             span.set_attribute(OUTCOME, ending)
         self._observer.record(JobAttempted(extraction_id, ending))
@@ -191,10 +191,10 @@ class JobWorker:
             _LOGGER.exception("an extraction failed for an unexpected reason", extraction_id=extraction_id)
             return "failed"
 
-    async def _delivery(self, context: JobContext, delivery_id: str, traceparent: str | None = None) -> None:
+    async def _delivery(self, context: JobContext, delivery_id: str, **carried: str) -> None:
         """One webhook's job; what it raises brings it back: the webhook is sent again, under the same id."""
         assert self._deliver is not None  # noqa: S101 -- its queue is not asked otherwise
-        with self._delivery_spans.running(delivery_id, context.job.queue, traceparent) as span:
+        with self._delivery_spans.running(delivery_id, context.job.queue, brought_by(context.job, carried)) as span:
             try:
                 span.set_attribute(OUTCOME, await self._deliver(delivery_id))
             except DependencyUnavailable:

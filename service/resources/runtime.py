@@ -25,6 +25,7 @@ from service.settings import Settings
 from service.store.backup_record import last_backup_at
 from service.store.notices import PostgresNotices
 from service.store.redis_pool import ping as ping_redis
+from service.telemetry.clients import http_watcher
 from service.telemetry.exposition import MetricsServer
 from service.telemetry.runtime import RuntimeMonitor
 
@@ -156,15 +157,15 @@ def open_runtime(
     with ExitStack() as undo:
         telemetry = open_telemetry(settings, place=place, span_exporters=span_exporters, log_stream=log_stream)
         undo.callback(telemetry.close)
-        models = open_models(settings)
+        models = open_models(settings, http_watcher(telemetry.tracing.children))
         lifecycle = Lifecycle()
         metrics_server = None
         if place is None:
             metrics_server = _metrics_server(settings, telemetry, lifecycle if role == "worker" else None)
         if metrics_server is not None:
             undo.callback(metrics_server.close)
-        storage = open_storage(settings, clock=clock, tracer_provider=telemetry.tracing.provider)
-        engine = open_engine(storage)
+        storage = open_storage(settings, clock=clock, tracer_provider=telemetry.tracing.children)
+        engine = open_engine(storage, telemetry.tracing.provider)
         planner = open_planning(
             models,
             storage,
@@ -187,7 +188,11 @@ def open_runtime(
             jobs=jobs,
             webhooks=webhooks,
             notices=storage.database.notices(),
-            limiter=open_limiter(settings.rate_limit_per_minute, storage.redis_pool),
+            limiter=open_limiter(
+                settings.rate_limit_per_minute,
+                storage.redis_pool,
+                tracer=telemetry.tracing.provider.get_tracer("service.security"),
+            ),
             metrics_server=metrics_server,
             lifecycle=lifecycle,
         )

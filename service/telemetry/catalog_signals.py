@@ -44,7 +44,7 @@ SPANS: tuple[Span, ...] = (
         "job extract_features",
         "CONSUMER",
         "One attempt at an extraction, in whichever process; it links to the attempt before it.",
-        (*_JOB, "feature_agent.job.attempt", "feature_agent.job.outcome"),
+        (*_JOB, "feature_agent.job.outcome"),
     ),
     *(
         Span(f"extraction.{stage}", "INTERNAL", f"The {stage} stage of an extraction.", ("extraction.id", "error.type"))
@@ -60,7 +60,7 @@ SPANS: tuple[Span, ...] = (
     Span(
         "job deliver_webhook",
         "CONSUMER",
-        "One attempt at a webhook, in whichever process.",
+        "One attempt at a webhook, in whichever process; it links to the attempt before it.",
         (*_DELIVERY, "feature_agent.job.outcome"),
     ),
     Span(
@@ -88,7 +88,9 @@ LOG_ACCESS = ("method", "endpoint", "path", "status", "duration_ms", "client")
 LOG_EXCEPTION = "exception"
 """Object with `type, message, stack` and, where there is one, `cause`."""
 LOG_FIELDS: dict[str, str] = {
-    "address": "where the API listens",
+    "address": "where the API listens, or a callback's host",
+    "attempt": "which attempt at an extraction it is, from 1",
+    "delivery_id": "a webhook's id",
     "dependency": "a dependency's name, as in `dependency_up`",
     "dropped": "how many spans were lost since the last such line",
     "duration_ms": "how long it took",
@@ -97,12 +99,14 @@ LOG_FIELDS: dict[str, str] = {
     "extraction_id": "the extraction that it is about",
     "failure_code": "an error's `error_code`",
     "fallback_model": "the model that took over",
+    "http_status": "the status that a callback's server answered",
     "key_file": "the file that holds the development key",
     "label": "a metric's label",
     "lane": "the queue's lane, `small` or `large`",
     "metric": "a metric's name",
     "metrics": "where the metrics port answers",
     "model": "a configured model",
+    "outcome": "what became of a webhook's try",
     "percent": "percentage of a budget that is spent",
     "pid": "a process's number",
     "principal": "whose budget it is",

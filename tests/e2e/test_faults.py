@@ -116,11 +116,8 @@ async def test_disk_is_full(new_database: Callable[[], str], tmp_path: Path) -> 
             for extraction_id in accepted:
                 waiting = await fleet.until(extraction_id, lambda row: row["status"] == "queued" and row["retries"])
                 assert waiting["failure"]["code"] == "dependency_unavailable"
-            refused = await client.post(
-                f"{api.address}/api/v1/datasets?dataset_id=more",
-                content=b"a\n1\n",
-                headers={"Content-Type": "text/csv"},
-            )
+            path, headers = f"{api.address}/api/v1/datasets?dataset_id=more", {"Content-Type": "text/csv"}
+            refused = await client.post(path, content=b"a\n1\n", headers=headers)
             assert refused.status_code == 503, refused.text
             assert int(refused.headers["Retry-After"]) > 0
             assert not [path for path in disk.rglob("*") if "#" in path.name]
@@ -156,14 +153,12 @@ async def test_processes_migrate_at_once(new_database: Callable[[], str], tmp_pa
         revisions = await fleet.sql("SELECT version_num FROM alembic_version")
         assert len(revisions) == 1
         await fleet.prepare()
-        looking = asyncio.create_task(fleet.keep_looking())
-        async with fleet.client() as client:
+        async with fleet.balanced(), fleet.client() as client:
             caller = Caller(fleet, client)
             await caller.upload("clicks")
             mine = extraction_of(await caller.extract("clicks", "mine", **ASYNC))
             assert (await caller.ended(mine))["status"] == "completed"
             (await fleet.audit([mine])).require_nothing_lost()
-        looking.cancel()
     finally:
         fleet.close()
 

@@ -56,10 +56,18 @@ def open_jobs(
         clock=storage.clock,
         seconds=storage.settings.extraction_timeout_seconds,
     )
-    deliver = sender and DeliverWebhook(
+    deliver = _deliver(storage, telemetry, queue, sender)
+    return Jobs(accept, queue, monitor, _worker(run, deliver, storage, telemetry), _housekeeper(storage))
+
+
+def _deliver(
+    storage: Storage, telemetry: Telemetry, queue: ProcrastinateQueue, sender: WebhookSender | None
+) -> DeliverWebhook | None:
+    if sender is None:
+        return None
+    return DeliverWebhook(
         store=storage.store, queue=queue, sender=sender, observer=telemetry.observer, clock=storage.clock
     )
-    return Jobs(accept, queue, monitor, _worker(run, deliver, storage, telemetry), _housekeeper(storage))
 
 
 def _housekeeper(storage: Storage) -> Housekeeper:

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PYDANTIC_AI_NO_BANNER := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test eval observability check format lock clean
+.PHONY: help demo serve test eval up down observability check format lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -23,6 +23,12 @@ eval: $(VENV)/.dev  ## measure a planner on the cases of evals/ and write its ta
 	$(BIN)/python -m evals --model "$(MODEL)"
 
 MODEL ?= builtin:planner
+
+up:  ## run the service with everything around it in containers, and print where it is (needs Docker)
+	@$(PYTHON) -m observability.stack up
+
+down:  ## stop what `make up` started; its data stay (make down ARGS=--volumes throws them away)
+	@$(PYTHON) -m observability.stack down $(ARGS)
 
 observability: $(VENV)/.dev  ## render what is generated in observability/ from slo.yaml and the telemetry catalog
 	$(BIN)/python -m observability.source

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
-from observability.source import alerts, dashboards, recording
+from observability.source import alertmanager, alerts, dashboards, recording
+from observability.source.proofs import render as proofs
 from observability.source.slo import Objectives
 
 Render = Callable[[Objectives], Mapping[str, str]]
@@ -26,4 +27,6 @@ RENDERERS: tuple[Renderer, ...] = (
     Renderer("dashboards", dashboards.render, ("observability/grafana/dashboards/*.json",)),
     Renderer("recording rules", recording.render, ("observability/prometheus/rules/*.yml",)),
     Renderer("alerts", alerts.render, ("observability/alerts/*.rules.yml",)),
+    Renderer("local routes", alertmanager.render, ("observability/alerts/alertmanager.local.yml",)),
+    Renderer("proofs of alerts", proofs.render, ("observability/alerts/tests/*.test.yml",)),
 )

@@ -81,8 +81,8 @@ def build_model(
 
     `keys` maps the names of settings (`OPENAI_API_KEY` …) to secrets; `setting` is the one that named the model;
     `timeout` is in seconds, for one request. The SDKs do not retry: retrying is the service's. Entered as an async
-    context, once, the model keeps its connections open. `watch` is handed its HTTP client. Raises ModelConfigurationError for an unknown name, a missing
-    package extra or a missing key.
+    context, once, the model keeps its connections open. `watch` is handed its HTTP client. Raises
+    ModelConfigurationError for an unknown name, a missing package extra or a missing key.
     """
     if name == BUILTIN_NAME:
         return BuiltinPlanner()

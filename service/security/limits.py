@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import msgspec
 from limits.aio.storage import MemoryStorage, RedisStorage
@@ -75,7 +75,7 @@ def open_limiter(
         key_prefix=KEY_PREFIX,
         connection_pool=pool,  # pyright: ignore[reportArgumentType] - documented option, missing from the annotation
     )
-    watch(storage.bridge.get_connection())
+    watch(cast("Any", storage.bridge).get_connection())
     redis = redis_for_limits(patience_seconds=patience_seconds, timer=timer)
     return Fallback(SlidingWindow(per_minute, storage), own, redis)
 

@@ -126,7 +126,7 @@ class Settings(BaseSettings):
     engine_url: str = "duckdb://"
     """`duckdb://?memory_mib=1024&threads=2&scratch_mib=20480&timeout_seconds=600&concurrency=4`, each part optional."""
     extraction_timeout_seconds: Annotated[float, Field(gt=0)] = 900.0
-    """For one extraction altogether, from its request to its published features."""
+    """For one run of an extraction, from its claim by a worker to its features; its completion date bounds it too."""
     retention_days: Annotated[int, Field(ge=0)] = 30
     """Days that ended extractions and their tables are kept; 0 keeps them."""
     webhook_secret: SecretStr | None = None
@@ -170,14 +170,14 @@ class Settings(BaseSettings):
         least = MINIMUM_JWT_SECRET_BYTES[self.jwt_algorithm]
         if self.jwt_secret and len(self.jwt_secret.get_secret_value().encode()) < least:
             faults.append(f"JWT_SECRET has fewer than the {least} bytes that {self.jwt_algorithm} needs")
+        if any(len(secret.encode()) < MINIMUM_WEBHOOK_SECRET_BYTES for secret in self.webhook_secrets()):
+            faults.append(f"WEBHOOK_SECRET has a secret of fewer than {MINIMUM_WEBHOOK_SECRET_BYTES} bytes")
         templates = {"TRACE_URL": self.trace_url, "LOGS_URL": self.logs_url, "DASHBOARD_URL": self.dashboard_url}
         faults += [
             f"{name} must begin with http:// or https://"
             for name, template in templates.items()
             if template is not None and not template.startswith(("http://", "https://"))
         ]
-        if any(len(secret.encode()) < MINIMUM_WEBHOOK_SECRET_BYTES for secret in self.webhook_secrets()):
-            faults.append(f"WEBHOOK_SECRET has a secret of fewer than {MINIMUM_WEBHOOK_SECRET_BYTES} bytes")
         try:
             self.engine_options()
         except ValueError as error:

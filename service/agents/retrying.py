@@ -36,6 +36,9 @@ WAIT_JITTER_SECONDS = 0.25
 ASKED_WAIT_MOST_SECONDS = 10.0
 """A provider's Retry-After beyond it is not waited for: the next model, or the client, is better asked meanwhile."""
 
+FAIR_SECONDS = 1.0
+"""A model that did not answer within less says nothing of its health: the time was spent elsewhere, as in a queue."""
+
 set_on_retry_hooks(())
 
 
@@ -113,14 +116,14 @@ class RetryingModel(WrapperModel):
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def _attempt(self, number: int, patience: Patience, *request: Any) -> ModelResponse:
-        permit = await self._breaker.admit()
+        permit, given = await self._breaker.admit(), remaining()
         if patience.reason is not None:
             self._observer.record(ModelRetried(self._name, patience.reason))
         try:
             with self._span(number, patience):
                 response = await self.wrapped.request(*request)
         except BaseException as error:
-            await _undisturbed(_settle(permit, error))
+            await _undisturbed(_settle(permit, error, given))
             raise
         await _undisturbed(permit.succeeded())
         return response
@@ -154,9 +157,11 @@ def _mark(span: Span, error: BaseException) -> None:
         span.set_attribute("http.response.status_code", trouble.status_code)
 
 
-async def _settle(permit: Permit, error: BaseException) -> None:
+async def _settle(permit: Permit, error: BaseException, given: float) -> None:
+    """`given` are the seconds that there were for the attempt."""
     trouble = trouble_of(error)
-    await (permit.failed(trouble.retry_after) if trouble.counts else permit.released())
+    hurried = given < FAIR_SECONDS and trouble.outcome == "timeout" and trouble.status_code is None
+    await (permit.failed(trouble.retry_after) if trouble.counts and not hurried else permit.released())
 
 
 async def _undisturbed(settling: Coroutine[Any, Any, None]) -> None:

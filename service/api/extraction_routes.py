@@ -54,9 +54,8 @@ async def get_extraction_status(
     request: ApiRequest, services: Services, extraction_id: ExtractionIdPath
 ) -> StatusAnswer:
     """Cheap to ask often."""
-    async with services.store.begin() as work:
-        extraction = await work.extractions.get(request.user.id, extraction_id)
-    return StatusAnswer.of(await status_of(services, extraction))
+    state = await services.store.state_of(request.user.id, extraction_id)
+    return StatusAnswer.of(await status_of(services, state))
 
 
 @delete(

@@ -83,10 +83,10 @@ class ExtractionLinks(Struct, frozen=True):
     events: str
     dataset: str
     features: Annotated[str | None, Meta(description="The feature table; null until the extraction is completed.")]
+    deliveries: Annotated[str | None, Meta(description="Its webhooks; null without a `callback_url`.")]
     trace: Annotated[str | None, Meta(description="Its trace; null where the service has no address for traces.")]
     logs: Annotated[str | None, Meta(description="Its log lines; null likewise.")]
     dashboard: Annotated[str | None, Meta(description="The service's dashboard at that time; null likewise.")]
-    deliveries: Annotated[str | None, Meta(description="Its webhooks; null without a `callback_url`.")]
 
 
 class FailureView(Struct, frozen=True):

@@ -114,11 +114,11 @@ class ApiServices:
     observer: Observer
     clock: Clock
     lifecycle: Lifecycle
-    elsewhere: Elsewhere = field(default_factory=Elsewhere)
     callbacks: CallbackPolicy
     """Which addresses a `callback_url` may name."""
     webhook_secrets: Callable[[str], Sequence[str]]
     """A principal's secrets for verifying webhooks, newest first."""
+    elsewhere: Elsewhere = field(default_factory=Elsewhere)
     health_checks: Sequence[HealthCheck] = ()
     """Dependencies that are not named here are answered as "disabled"."""
     metrics: ASGIApp | None = None

@@ -21,7 +21,7 @@ from service.api.extraction_schemas import (
 from service.api.problems import Fault
 from service.api.schemas import ColumnView, DatasetLinks, DatasetSummary, DatasetView, OptionsBody
 from service.features.links import BASE, dataset_path, deliveries_path, extraction_path
-from service.features.model import Dataset, Extraction
+from service.features.model import Dataset, Extraction, ExtractionState
 
 
 def dataset_view(dataset: Dataset) -> DatasetView:
@@ -105,7 +105,7 @@ def extraction_summary(extraction: Extraction, elsewhere: Links) -> ExtractionSu
     )
 
 
-def status_view(extraction: Extraction, now: datetime, usual: float | None) -> StatusView:
+def status_view(extraction: Extraction | ExtractionState, now: datetime, usual: float | None) -> StatusView:
     """How far an extraction has come at the instant `now`; `usual` is the seconds that others like it took."""
     return StatusView(
         extraction_id=extraction.id,
@@ -117,12 +117,14 @@ def status_view(extraction: Extraction, now: datetime, usual: float | None) -> S
     )
 
 
-def has_ended(extraction: Extraction) -> bool:
+def has_ended(extraction: Extraction | ExtractionState) -> bool:
     """Whether it is in a status that no extraction leaves by itself."""
     return extraction.status not in {"queued", "processing"}
 
 
-def _estimated_completion(extraction: Extraction, now: datetime, usual: float | None) -> datetime | None:
+def _estimated_completion(
+    extraction: Extraction | ExtractionState, now: datetime, usual: float | None
+) -> datetime | None:
     """As long after its start as others took; for one that takes longer, and without others, linear in the progress.
 
     A waiting one is taken to start now.
@@ -137,7 +139,7 @@ def _estimated_completion(extraction: Extraction, now: datetime, usual: float | 
     return now + (now - started) * (100 - extraction.progress) / extraction.progress
 
 
-def _error_message(extraction: Extraction) -> str | None:
+def _error_message(extraction: Extraction | ExtractionState) -> str | None:
     if extraction.failure is None:
         return None
     again = "" if has_ended(extraction) else "The last run failed and will be tried again: "
@@ -163,6 +165,6 @@ def _extraction_links(extraction: Extraction, elsewhere: Links) -> ExtractionLin
         events=f"{path}/events",
         dataset=dataset_path(extraction.request.dataset_id),
         features=f"{path}/features" if extraction.status == "completed" else None,
-        **elsewhere._asdict(),
         deliveries=deliveries_path(extraction.id) if extraction.request.callback_url is not None else None,
+        **elsewhere._asdict(),
     )

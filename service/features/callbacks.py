@@ -144,7 +144,10 @@ def _split(url: str) -> SplitResult:
 
 def _host(parts: SplitResult) -> str:
     host = parts.hostname or ""
-    if _literal(host) is not None:
+    literal = _literal(host)
+    if ("[" in parts.netloc) != isinstance(literal, IPv6Address):
+        raise CallbackRefused("must name a host")
+    if literal is not None:
         return host
     last = host.rstrip(".").rpartition(".")[2]
     if not _NAME.fullmatch(host) or _NUMBER.fullmatch(last):  # such as 127.1 or 0x7f000001, which resolvers take

@@ -114,7 +114,9 @@ class BudgetWarned(Struct, frozen=True):
 class OutputRetried(Struct, frozen=True):
     """A model's answer was sent back to it."""
 
-    reason: Literal["schema", "unknown_column", "type_mismatch", "leakage", "cost", "name", "grain", "other"]
+    reason: Literal[
+        "schema", "unknown_tool", "unknown_column", "type_mismatch", "leakage", "cost", "name", "grain", "other"
+    ]  # fmt: skip
 
 
 class FeatureAssessed(Struct, frozen=True):

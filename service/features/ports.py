@@ -17,6 +17,7 @@ from service.features.model import (
     Dataset,
     Extraction,
     ExtractionOptions,
+    ExtractionState,
     FeatureEvidence,
     FeaturePlan,
     FeatureType,
@@ -527,6 +528,17 @@ class Store(Protocol):
 
     def begin(self) -> AbstractAsyncContextManager[UnitOfWork]:
         """Open a unit of work."""
+        ...
+
+    async def state_of(self, owner: str, extraction_id: str) -> ExtractionState:
+        """How far an extraction has come now, outside of any unit of work and at the least cost.
+
+        Raises ExtractionNotFound.
+        """
+        ...
+
+    async def usual_seconds(self, lane: Lane) -> float | None:
+        """`Extractions.usual_seconds`, as it was some seconds ago at most."""
         ...
 
     async def ping(self) -> None:

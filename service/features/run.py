@@ -219,7 +219,7 @@ class RunExtraction:
         result: ExtractionResult | None = None,
         failure: Failure | None = None,
     ) -> Ending:
-        now = self._clock.now()
+        now = max(self._clock.now(), claimed.started_at or claimed.created_at)  # a clock may have been set back
         ended = replace(
             claimed, status=status, finished_at=now, result=result, failure=failure, stage=None, progress=100
         )
@@ -274,7 +274,7 @@ def _queued_again(claimed: Extraction, *, retries: int, failure: Failure | None)
 def _pause(retries: int, asked: float | None) -> float:
     """Seconds before the next try: doubling, with a random part, and no sooner than the failure asks."""
     own = min(FIRST_RETRY_SECONDS * 2**retries, LONGEST_RETRY_SECONDS)
-    return max(own, asked or 0.0) * random.uniform(1.0, 1.25)  # noqa: S311 -- spreads tries out, hides nothing
+    return max(own, asked or 0.0) + own * random.uniform(0.0, 0.25)  # noqa: S311 -- spreads tries out, hides nothing
 
 
 def _started(claimed: Extraction, now: datetime) -> ExtractionStarted:

@@ -50,7 +50,7 @@ class _PutBack(BaseRetryStrategy):
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:  # noqa: ARG002 -- Procrastinate's signature
         if isinstance(exception, asyncio.CancelledError):
             return RetryDecision()
-        return RetryDecision(retry_in={"seconds": AGAIN_SECONDS})
+        return RetryDecision(retry_in={"seconds": round(AGAIN_SECONDS)})
 
 
 class JobWorker:

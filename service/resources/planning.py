@@ -55,7 +55,7 @@ class Planning:
         await self._opened.aclose()
 
     async def ping(self) -> None:
-        """Raises ModelUnavailable while the first model is left alone; asks nothing, costs nothing."""
+        """Raises ModelUnavailable while the first model is left alone; asks no model, costs nothing."""
         await self._models.ping()
 
     async def require_capacity(self, request: PlanRequest) -> None:

@@ -25,7 +25,7 @@ from service.settings import Settings
 from service.store.backup_record import last_backup_at
 from service.store.notices import PostgresNotices
 from service.store.redis_pool import ping as ping_redis
-from service.telemetry.clients import http_watcher, redis_watcher
+from service.telemetry.clients import http_watcher
 from service.telemetry.exposition import MetricsServer
 from service.telemetry.runtime import RuntimeMonitor
 
@@ -189,7 +189,9 @@ def open_runtime(
             webhooks=webhooks,
             notices=storage.database.notices(),
             limiter=open_limiter(
-                settings.rate_limit_per_minute, storage.redis_pool, watch=redis_watcher(telemetry.tracing.provider)
+                settings.rate_limit_per_minute,
+                storage.redis_pool,
+                tracer=telemetry.tracing.provider.get_tracer("service.security"),
             ),
             metrics_server=metrics_server,
             lifecycle=lifecycle,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -10,14 +11,19 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.features.errors import DependencyUnavailable
+from service.features.model import ExtractionState, Lane
 from service.store.deliveries import SqlDeliveries
 from service.store.extractions import SqlExtractions
 from service.store.failures import OUTAGE_RETRY_SECONDS, database_errors
 from service.store.idempotency import SqlIdempotencyKeys
 from service.store.repositories import SqlDatasets, SqlKeys
+from service.store.states import StateReads
 
 PING_SECONDS = 2.0
 """A health check waits no longer than this."""
+ESTIMATE_SECONDS = 5.0
+"""How long a lane's usual time is taken for true: it moves with every hundredth extraction, and is asked for with each
+look at one that runs."""
 
 
 class SqlUnitOfWork:
@@ -61,8 +67,23 @@ class SqlUnitOfWork:
 class SqlStore:
     """Units of work on one engine; implements `ports.Store`."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, states: StateReads) -> None:
         self._engine = engine
+        self._states = states
+        self._usual: dict[Lane, tuple[float, float | None]] = {}
+
+    async def state_of(self, owner: str, extraction_id: str) -> ExtractionState:
+        """How far an extraction has come now. Raises ExtractionNotFound."""
+        return await self._states.get(owner, extraction_id)
+
+    async def usual_seconds(self, lane: Lane) -> float | None:
+        """Median run time of the lane's last completed extractions, as it was `ESTIMATE_SECONDS` ago at most."""
+        until, usual = self._usual.get(lane, (0.0, None))
+        if time.monotonic() >= until:
+            async with self.begin() as work:
+                usual = await work.extractions.usual_seconds(lane)
+            self._usual[lane] = time.monotonic() + ESTIMATE_SECONDS, usual
+        return usual
 
     @asynccontextmanager
     async def begin(self) -> AsyncGenerator[SqlUnitOfWork]:

@@ -22,7 +22,7 @@ from service.features.errors import (
     InvalidRequest,
 )
 from service.features.identity import ApiKey
-from service.features.model import Dataset, Extraction, FieldError, Lane, Status
+from service.features.model import Dataset, Extraction, ExtractionState, FieldError, Lane, Status
 from service.features.ports import AttemptSuperseded, IdempotencyRecord, Page, StoredAnswer
 
 T = TypeVar("T")
@@ -72,6 +72,17 @@ class MemoryStore:
         if self.lost_commits:
             self.lost_commits -= 1
             raise DependencyUnavailable("The connection broke.")
+
+    async def state_of(self, owner: str, extraction_id: str) -> ExtractionState:
+        """How far it has come."""
+        async with self.begin() as work:
+            row = await work.extractions.get(owner, extraction_id)
+        return ExtractionState(**{name: getattr(row, name) for name in ExtractionState.__struct_fields__})
+
+    async def usual_seconds(self, lane: Lane) -> float | None:
+        """The median."""
+        async with self.begin() as work:
+            return await work.extractions.usual_seconds(lane)
 
     async def ping(self) -> None:
         """Raises when away."""

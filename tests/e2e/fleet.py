@@ -11,8 +11,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -37,13 +35,14 @@ PATIENCE = 100.0
 RECOVERY_SECONDS = 15.0
 """Within which another worker takes what a dead one held."""
 INHERITED = {"PATH", "HOME", "LANG", "LD_LIBRARY_PATH"}
+PREFIXES = ("COVERAGE_", "AWS_")
 SECRET = "only-for-tests-" * 4
 BROKEN = (httpx2.TransportError,)
 """What a client sees of a process that dies under its request."""
 CSV = b"user,clicks,price\n" + b"".join(b"u%d,%d,%d.5\n" % (n % 7, n % 31, n % 11) for n in range(400))
 PROBE_SECONDS = 0.5
 """Between two looks of the balancer."""
-Role = Literal["serve", "worker"]
+Role = Literal["serve", "worker", "migrate", "backup", "restore"]
 
 
 async def patiently(seconds: float = PATIENCE, pause: float = 0.05) -> AsyncIterator[None]:
@@ -57,8 +56,11 @@ async def patiently(seconds: float = PATIENCE, pause: float = 0.05) -> AsyncIter
 class Pod:
     """One process of the service, and those that took its place."""
 
-    def __init__(self, folder: Path, role: Role, environment: dict[str, str], *, forked: bool) -> None:
+    def __init__(
+        self, folder: Path, role: Role, arguments: Sequence[str], environment: dict[str, str], *, forked: bool
+    ) -> None:
         folder.mkdir(exist_ok=True)
+        self._arguments = [role, *arguments]
         self.folder = folder
         self.role = role
         self._forked = forked
@@ -77,11 +79,15 @@ class Pod:
         self.logs[-1].touch()
         begin = Forked if self._forked else spawned
         stages = self._environment.get("STAGE", "")
-        self.process: Running = begin([self.role], self._environment, self.logs[-1], stages)
+        self.process: Running = begin(self._arguments, self._environment, self.logs[-1], stages)
 
     def lines(self) -> list[dict[str, Any]]:
         """What it and those before it logged; anything but whole lines of JSON fails the test, except the last."""
         return [line for log in self.logs for line in _lines(log)]
+
+    def last_lines(self) -> list[dict[str, Any]]:
+        """What its last process logged."""
+        return _lines(self.logs[-1])
 
     @property
     def address(self) -> str | None:
@@ -97,19 +103,19 @@ class Pod:
         async with httpx2.AsyncClient(verify=False, timeout=5.0) as client:
             async for _ in patiently():
                 assert self.process.poll() is None, self.tail()
-                if await self.is_ready(client):
+                if await self.ready_at(client):
                     return self
         raise AssertionError(self.tail())
 
-    async def is_ready(self, client: httpx2.AsyncClient) -> bool:
-        """Whether it asks for traffic, or for jobs."""
+    async def ready_at(self, client: httpx2.AsyncClient) -> str | None:
+        """Its address, if it asks for traffic, or for jobs."""
         address = self.address
         if address is None or self.process.poll() is not None:
-            return False
+            return None
         try:
-            return (await client.get(f"{address}/health/ready")).status_code == 200
+            return address if (await client.get(f"{address}/health/ready")).status_code == 200 else None
         except BROKEN:
-            return False
+            return None
 
     def kill(self) -> None:
         """As the kernel does when memory ends."""
@@ -130,8 +136,9 @@ class Pod:
 
 
 def _lines(log: Path) -> list[dict[str, Any]]:
-    """Whole lines only: a kill may cut the last one short."""
-    return [json.loads(line) for line in log.read_text().splitlines(keepends=True) if line.endswith("}\n")]
+    """Whole lines of JSON only: a kill may cut the last one short, and what goes wrong early is said in plain words."""
+    written = log.read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in written if line.startswith("{") and line.endswith("}\n")]
 
 
 @dataclass
@@ -180,19 +187,29 @@ class Fleet:
     ready: list[str] = field(default_factory=list)
     """Addresses of the APIs that were ready when last asked."""
 
-    async def keep_looking(self) -> None:
-        """Ask the APIs for their readiness, as a balancer does; for ever."""
+    @asynccontextmanager
+    async def balanced(self) -> AsyncIterator[None]:
+        """While the block runs, ask the APIs for their readiness, as a balancer does."""
+        enough = asyncio.Event()
+        looking = asyncio.create_task(self._keep_looking(enough))
+        try:
+            yield
+        finally:
+            enough.set()
+            await looking
+
+    async def _keep_looking(self, enough: asyncio.Event) -> None:
         async with httpx2.AsyncClient(verify=False, timeout=5.0) as client:
-            while True:
+            while not enough.is_set():
                 apis = [pod for pod in self.pods if pod.role == "serve"]
-                found = await asyncio.gather(*(pod.is_ready(client) for pod in apis))
-                self.ready = [cast("str", pod.address) for pod, ready in zip(apis, found, strict=True) if ready]
+                found = await asyncio.gather(*(pod.ready_at(client) for pod in apis))
+                self.ready = [address for address in found if address is not None]
                 await asyncio.sleep(PROBE_SECONDS)
 
     @property
     def shared(self) -> dict[str, str]:
         """What every process is told."""
-        kept = {name: value for name, value in os.environ.items() if name in INHERITED or name.startswith("COVERAGE_")}
+        kept = {name: value for name, value in os.environ.items() if name in INHERITED or name.startswith(PREFIXES)}
         return {
             **kept,
             "PYTHONPATH": str(ROOT),
@@ -219,11 +236,11 @@ class Fleet:
             jwt_secret=SECRET,
         )
 
-    def start(self, role: Role, **environment: str) -> Pod:
+    def start(self, role: Role, *arguments: str, **environment: str) -> Pod:
         """Start a process; with a STAGE, one that stops there."""
         folder = self.folder / f"{role}-{len(self.pods)}"
         own = {**self.shared, "DATA_DIR": str(folder), **environment}
-        self.pods.append(Pod(folder, role, own, forked=self.forked and "LD_PRELOAD" not in own))
+        self.pods.append(Pod(folder, role, arguments, own, forked=self.forked and "LD_PRELOAD" not in own))
         return self.pods[-1]
 
     async def prepare(self) -> None:
@@ -234,14 +251,6 @@ class Fleet:
             _, self.key = await storage.create_key("clients", DEFAULT_SCOPES)
         finally:
             await storage.close()
-
-    def command(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-        """Run another of the service's commands."""
-        told = {**self.shared, "DATA_DIR": str(self.folder / "command"), **environment}
-        program = [sys.executable, "-m", "service", *arguments]
-        return subprocess.Popen(
-            program, cwd=self.folder, env=told, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
 
     def client(self, **options: Any) -> httpx2.AsyncClient:
         """An HTTP client with the key, that keeps its connections."""
@@ -342,12 +351,8 @@ async def open_fleet(
     fleet = Fleet(folder, database_url, artifacts_url or f"file://{folder}/artifacts", environment)
     try:
         await fleet.prepare()
-        looking = asyncio.create_task(fleet.keep_looking())
-        try:
+        async with fleet.balanced():
             yield fleet
-        finally:
-            looking.cancel()
-            await asyncio.wait({looking})
     finally:
         fleet.close()
 
@@ -397,6 +402,17 @@ class Caller:
         """Ask for features under an Idempotency-Key."""
         body = {"dataset_id": dataset_id, "feature_description": sentence, "quality_threshold": "low"}
         return await self.ask("POST", EXTRACT, json=body, headers={"Idempotency-Key": key, **headers})
+
+    async def submit(self, dataset_id: str, count: int, name: str = "job") -> list[str]:
+        """Have so many different requests accepted, some at once; gives their extractions."""
+
+        async def one(number: int) -> str:
+            sentence = f"Average clicks for each user, and number {number}"
+            async with places:
+                return extraction_of(await self.extract(dataset_id, f"{name}-{number}", sentence, **ASYNC))
+
+        places = asyncio.Semaphore(8)
+        return list(await asyncio.gather(*(one(number) for number in range(count))))
 
     async def ended(self, extraction_id: str, pause: float = 0.5) -> dict[str, Any]:
         """Ask until the extraction has ended."""

@@ -25,14 +25,21 @@ from service.resources import computing, jobs
 
 async def reach(stage: str) -> None:
     """Stay here for ever, if this is the moment; or sleep once, as a paused machine does."""
-    reached = Path(os.environ["REACHED"])
-    if stage != os.environ["STAGE"] or (os.environ.get("ONCE") and reached.exists()):
+    if not _is_here(stage):
         return
-    reached.touch()
     if os.environ.get("ONCE"):
         os.kill(os.getpid(), signal.SIGSTOP)
         return
     await asyncio.Event().wait()
+
+
+def _is_here(stage: str) -> bool:
+    """Whether this is the moment; tells it."""
+    reached = Path(os.environ["REACHED"])
+    if stage != os.environ["STAGE"] or (os.environ.get("ONCE") and reached.exists()):
+        return False
+    reached.touch()
+    return True
 
 
 class StagedQueue(ProcrastinateQueue):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
-from observability.source import alerts, dashboards, recording
+from observability.source import alerts, dashboards, recording, telemetry_document
 from observability.source.slo import Objectives
 
 Render = Callable[[Objectives], Mapping[str, str]]
@@ -25,5 +25,6 @@ class Renderer(Struct, frozen=True):
 RENDERERS: tuple[Renderer, ...] = (
     Renderer("dashboards", dashboards.render, ("observability/grafana/dashboards/*.json",)),
     Renderer("recording rules", recording.render, ("observability/prometheus/rules/*.yml",)),
+    Renderer("telemetry document", telemetry_document.render, ("docs/telemetry.md",)),
     Renderer("alerts", alerts.render, ("observability/alerts/*.rules.yml",)),
 )

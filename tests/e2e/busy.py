@@ -25,7 +25,7 @@ from service.store.artifacts import open_artifacts
 from service.store.backup_record import BackupRecord, note_backup
 from service.telemetry import catalog
 from tests.e2e.outage_stand import REDIS, redis_server
-from tests.model_scenarios import GOOD, SCENARIOS, SECRET, Turn, failing
+from tests.model_scenarios import GOOD, SCENARIOS, SECRET, Turn, calling, failing, feature
 from tests.model_server import ModelServer
 from tests.receiver import Receiver
 from tests.support import Answer, Client, LiveService
@@ -34,6 +34,16 @@ PRIMARY = "openai-chat:gpt-4o-mini"
 """Its price is known."""
 FALLBACK = "openai:reserve"
 PATIENCE = 120.0
+PLANNED = {
+    "grain": "entity",
+    "entity": "user_id",
+    "features": [feature("rows", {"kind": "count"})],
+    "steps": ["Count."],
+}
+LOOKUPS = (
+    Turn(calling({"names": ["price"]}, tool="describe_columns")),
+    Turn(calling({"plan": PLANNED}, tool="try_plan")),
+)
 BUDGET_TOKENS = 2_000
 ROWS = "user_id,price,event\n" + "".join(
     f"u{row % 40:03d},{row * 7 % 97}.5,{('click', 'view', 'buy')[row % 3]}\n" for row in range(400)
@@ -160,7 +170,9 @@ class Busy:
         self._provider.assign("reserve", [GOOD])
         faulty = SCENARIOS["faulty-then-good"][0]
         callback = {"callback_url": self._receiver.url()}
-        answer = self._extract("extract after a retry", "Clicks per user", [failing(500), faulty, GOOD], **callback)
+        answer = self._extract(
+            "extract after a retry", "Clicks per user", [failing(500), *LOOKUPS, faulty, GOOD], **callback
+        )
         self._extract("the same from the cache", "Clicks per user")
         self._extract("of the highest quality", "Prices per user", quality_threshold="high")
         self._extract("from the fallback", "Mean price per user", [failing(401)])
@@ -181,7 +193,7 @@ class Busy:
     def _deferred(self) -> None:
         """Jobs: one whose model hangs at first, so that others wait behind it and it is tried again."""
         client, deferred = self._service.client, {"headers": {"Prefer": "respond-async"}}
-        self._provider.assign("reserve", [failing(503), GOOD])
+        self._provider.assign("reserve", [*[failing(503)] * 3, GOOD])
         first = self._extract("deferred", "Views per user", [Turn(delivery="hang"), GOOD], **deferred)
         self._seen.retried = first.data["extraction_id"]
         until(lambda: self._series("active_extractions"), lambda active: active > 0)

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PYDANTIC_AI_NO_BANNER := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test eval check format lock clean
+.PHONY: help demo serve test eval bench-api check format lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -24,6 +24,11 @@ eval: $(VENV)/.dev  ## measure a planner on the cases of evals/ and write its ta
 
 MODEL ?= builtin:planner
 
+bench-api: $(VENV)/.bench  ## measure what a request costs against a plain design of the same job: make bench-api ROUNDS=5
+	$(BIN)/python -m loadtest.benchmarks.api --rounds $(ROUNDS) --write loadtest/benchmarks/api/RESULTS.md
+
+ROUNDS ?= 5
+
 check: $(VENV)/.dev  ## lint, formatting, types, import layers, generated documents
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -37,6 +42,7 @@ format: $(VENV)/.dev  ## write the formatting that `check` wants
 lock: $(VENV)/.bootstrap  ## resolve the locks again from pyproject.toml
 	$(BIN)/uv pip compile -q $(LOCK_FLAGS) $(EXTRAS) pyproject.toml -o requirements/runtime.lock
 	$(BIN)/uv pip compile -q $(LOCK_FLAGS) $(EXTRAS) --group dev -c requirements/runtime.lock pyproject.toml -o requirements/dev.lock
+	$(BIN)/uv pip compile -q $(LOCK_FLAGS) $(EXTRAS) --group bench -c requirements/runtime.lock pyproject.toml -o requirements/bench.lock
 	$(BIN)/uv pip compile -q $(LOCK_FLAGS) requirements/bootstrap.in -o requirements/bootstrap.lock
 
 LOCK_FLAGS := --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11
@@ -64,3 +70,7 @@ $(VENV)/.dev: $(VENV)/.bootstrap requirements/dev.lock pyproject.toml
 	$(INSTALL) --require-hashes -r requirements/dev.lock
 	$(INSTALL_SELF)
 	@touch $@ $(VENV)/.runtime
+
+$(VENV)/.bench: $(VENV)/.dev requirements/bench.lock
+	$(INSTALL) --require-hashes -r requirements/bench.lock
+	@touch $@

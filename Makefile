@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 export PYDANTIC_AI_NO_BANNER := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test eval bench-api check format lock clean
+.PHONY: help demo serve test eval observability bench-api check format lock clean
 
 help:  ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 demo: $(VENV)/.runtime  ## run the main job end to end: a sentence and a dataset in, features and their telemetry out
 	@$(BIN)/feature-agent demo
@@ -29,11 +29,15 @@ bench-api: $(VENV)/.bench  ## measure what a request costs against a plain desig
 
 ROUNDS ?= 5
 
+observability: $(VENV)/.dev  ## render what is generated in observability/ from slo.yaml and the telemetry catalog
+	$(BIN)/python -m observability.source
+
 check: $(VENV)/.dev  ## lint, formatting, types, import layers, generated documents
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
+	$(BIN)/python -m observability.source --check
 
 format: $(VENV)/.dev  ## write the formatting that `check` wants
 	$(BIN)/ruff check --fix .
@@ -43,6 +47,7 @@ lock: $(VENV)/.bootstrap  ## resolve the locks again from pyproject.toml
 	$(BIN)/uv pip compile -q $(LOCK_FLAGS) $(EXTRAS) pyproject.toml -o requirements/runtime.lock
 	$(BIN)/uv pip compile -q $(LOCK_FLAGS) $(EXTRAS) --group dev -c requirements/runtime.lock pyproject.toml -o requirements/dev.lock
 	$(BIN)/uv pip compile -q $(LOCK_FLAGS) $(EXTRAS) --group bench -c requirements/runtime.lock pyproject.toml -o requirements/bench.lock
+	$(BIN)/uv pip compile -q $(LOCK_FLAGS) --group load -c requirements/dev.lock -o requirements/load.lock
 	$(BIN)/uv pip compile -q $(LOCK_FLAGS) requirements/bootstrap.in -o requirements/bootstrap.lock
 
 LOCK_FLAGS := --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11

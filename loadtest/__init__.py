@@ -1,1 +1,1 @@
-"""Load tests: what the service bears, and what it costs."""
+"""Load on the service: the Locust file of its main job, and benchmarks."""

@@ -11,6 +11,7 @@ from litestar.types import ASGIApp
 
 from service import __version__
 from service.api.application import create_api
+from service.api.elsewhere import Elsewhere
 from service.api.services import ApiConfig, ApiServices, HealthCheck
 from service.resources.runtime import Runtime, open_runtime
 from service.settings import Settings, load_settings
@@ -40,12 +41,16 @@ def build_app(runtime: Runtime) -> Litestar:
         upload=runtime.upload,
         accept=runtime.accept,
         repeat=runtime.jobs.repeat,
+        queue=runtime.jobs.queue,
+        callbacks=runtime.webhooks.policy,
+        webhook_secrets=runtime.webhooks.secrets.of,
         notices=runtime.notices,
         authenticator=runtime.storage.authenticator,
         limiter=runtime.limiter,
         observer=telemetry.observer,
         clock=runtime.storage.clock,
         lifecycle=runtime.lifecycle,
+        elsewhere=Elsewhere(settings.trace_url, settings.logs_url, settings.dashboard_url),
         health_checks=[HealthCheck(name, ping, name == "database") for name, ping in runtime.pings().items()],
         metrics=cast("ASGIApp", metrics_app(telemetry.metrics.registry)) if settings.prometheus_enabled else None,
         lifespan=[life],

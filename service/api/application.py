@@ -25,7 +25,7 @@ from service.api.extraction_routes import (
     list_extractions,
 )
 from service.api.failures import observe_failures
-from service.api.headers import EXPOSED, READ, finish
+from service.api.headers import EXPOSED, READ, finishing
 from service.api.health_routes import get_health, get_liveness, get_readiness
 from service.api.hosts import AllowedHosts
 from service.api.limits import RateLimit
@@ -33,7 +33,8 @@ from service.api.problems import answer_problem
 from service.api.rendering import StructResponse
 from service.api.services import ApiConfig, ApiServices
 from service.api.table_routes import download_features
-from service.api.views import BASE
+from service.api.webhook_routes import get_webhook_secrets, list_webhook_deliveries
+from service.features.links import BASE
 
 PUBLIC_ROUTES = (get_health, get_liveness, get_readiness, list_problem_types, get_problem_type)
 PROTECTED_ROUTES = (
@@ -49,6 +50,8 @@ PROTECTED_ROUTES = (
     delete_extraction,
     download_features,
     list_extractions,
+    list_webhook_deliveries,
+    get_webhook_secrets,
 )
 
 
@@ -69,7 +72,7 @@ def create_api(services: ApiServices, config: ApiConfig) -> Litestar:
         exception_handlers={Exception: answer_problem},
         after_exception=[observe_failures(services.observer)],
         before_request=refuse_unknown_parameters,
-        before_send=[finish],
+        before_send=[finishing(services.lifecycle)],
         cors_config=_cross_origin(config),
         lifespan=[*services.lifespan],
         logging_config=None,

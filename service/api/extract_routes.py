@@ -31,11 +31,11 @@ from service.api.progress import answered_or_sent_away, status_of
 from service.api.schemas import MINIMUM_DESCRIPTION, ExtractionBody
 from service.api.services import ApiServices, Config, Services
 from service.api.views import extraction_path, has_ended
+from service.features.callbacks import CallbackRefused
 from service.features.context import CURRENT
 from service.features.errors import InvalidRequest
 from service.features.extract import IdempotencyClaim
 from service.features.model import Extraction, FieldError
-from service.features.ports import Clock
 
 SHORTEST_RETRY_SECONDS = 1
 LONGEST_RETRY_SECONDS = 30
@@ -89,7 +89,7 @@ async def extract_features(
     wanted, patient = data.to_request(fresh=wants_fresh(cache_control)), not preferences.seconds
     if claim is None and (repeated := await services.repeat(request.user.id, wanted)) is not None:
         _note_id(repeated)
-        answer = final_answer(repeated, request.scope["path"])
+        answer = final_answer(repeated, request.scope["path"], services.links(repeated))
         return respond(answer, replayed=False, more=preferences.applied(unfinished=False))
     errand = None if claim is None else (request.user.id, claim.key)
     with nullcontext() if patient else door.inside(errand):
@@ -102,7 +102,7 @@ async def extract_features(
     applied = preferences.applied(unfinished=not has_ended(extraction))
     if not has_ended(extraction):
         return await _unfinished(services, extraction, applied | replayed_header(replayed=accepted.replayed))
-    answer = own = final_answer(extraction, request.scope["path"])
+    answer = own = final_answer(extraction, request.scope["path"], services.links(extraction))
     if claim is not None:
         answer = await keep(services, extraction, claim, own)
     return respond(answer, replayed=accepted.replayed or answer != own, more=applied)
@@ -128,17 +128,22 @@ async def _require_sensible(
     services: ApiServices, owner: str, body: ExtractionBody, claim: IdempotencyClaim | None
 ) -> None:
     """Raises InvalidRequest for what no schema can say, unless the request was taken in before: a day may be over."""
-    faults = _faults(body, services.clock)
+    faults = _faults(body, services)
     if faults and not (claim is not None and await is_known(services, owner, claim)):
         raise InvalidRequest("The request's body is invalid.", errors=faults)
 
 
-def _faults(body: ExtractionBody, clock: Clock) -> list[FieldError]:
+def _faults(body: ExtractionBody, services: ApiServices) -> list[FieldError]:
     errors: list[FieldError] = []
     if len(body.feature_description.strip()) < MINIMUM_DESCRIPTION:
         errors.append(FieldError("feature_description", "must have at least 5 characters that are not space"))
     if "\0" in body.feature_description:
         errors.append(FieldError("feature_description", "must not contain the null character"))
-    if body.completion_date is not None and body.completion_date < clock.now().date():
+    if body.completion_date is not None and body.completion_date < services.clock.now().date():
         errors.append(FieldError("completion_date", "must not be in the past (UTC)"))
+    if body.callback_url is not None:
+        try:
+            services.callbacks.target(body.callback_url)
+        except CallbackRefused as refused:
+            errors.append(FieldError("callback_url", str(refused)))
     return errors

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from litestar.types import Message, Scope
+from collections.abc import Iterable
+
+from litestar.types import BeforeMessageSendHookHandler, Message, Scope
 
 from service.api.limits import STANDING
-from service.api.services import Standing
+from service.api.services import Lifecycle, Standing
 
 READ = (
     "Authorization",
@@ -46,15 +48,29 @@ def header(scope: Scope, name: bytes) -> str | None:
     return None
 
 
+_CLOSE = (b"connection", b"close")
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
 _NO_STORE = (b"cache-control", b"no-store")
 
 
-async def finish(message: Message, scope: Scope) -> None:
-    """Litestar's `before_send`: security fields, `no-store` unless the route says otherwise, the rate limit."""
-    if message["type"] != "http.response.start":
-        return
-    headers = [*message.get("headers", ()), _NOSNIFF]
+def finishing(lifecycle: Lifecycle) -> BeforeMessageSendHookHandler:
+    """Litestar's `before_send` for a process in that stage of its life.
+
+    Once it is to stop, each answer is the last on its connection: the client opens the next one to another process,
+    instead of finding this one closed under a request that it has just sent.
+    """
+
+    async def finish(message: Message, scope: Scope) -> None:
+        if message["type"] == "http.response.start":
+            headers = _finished(message.get("headers", ()), scope)
+            message["headers"] = [*headers, _CLOSE] if lifecycle.draining else headers
+
+    return finish
+
+
+def _finished(given: Iterable[tuple[bytes, bytes]], scope: Scope) -> list[tuple[bytes, bytes]]:
+    """With security fields, `no-store` unless the route says otherwise, and the rate limit."""
+    headers = [*given, _NOSNIFF]
     if not any([name == b"cache-control" for name, _ in headers]):  # noqa: C419 -- a list is faster than a generator here
         headers.append(_NO_STORE)
     standing: Standing | None = scope["state"].get(STANDING)
@@ -64,4 +80,4 @@ async def finish(message: Message, scope: Scope) -> None:
             (b"ratelimit-remaining", b"%d" % max(0, standing.remaining)),
             (b"ratelimit-reset", b"%d" % max(0, standing.reset_seconds)),
         )
-    message["headers"] = headers
+    return headers

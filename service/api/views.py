@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from service.api.elsewhere import Links
 from service.api.extraction_schemas import (
     ExtractionLinks,
     ExtractionSummary,
@@ -19,19 +20,8 @@ from service.api.extraction_schemas import (
 )
 from service.api.problems import Fault
 from service.api.schemas import ColumnView, DatasetLinks, DatasetSummary, DatasetView, OptionsBody
+from service.features.links import BASE, dataset_path, deliveries_path, extraction_path
 from service.features.model import Dataset, Extraction, ExtractionState
-
-BASE = "/api/v1"
-
-
-def dataset_path(dataset_id: str) -> str:
-    """Where a dataset is found."""
-    return f"{BASE}/datasets/{dataset_id}"
-
-
-def extraction_path(extraction_id: str) -> str:
-    """Where an extraction is found."""
-    return f"{BASE}/extraction/{extraction_id}"
 
 
 def dataset_view(dataset: Dataset) -> DatasetView:
@@ -63,7 +53,7 @@ def dataset_summary(dataset: Dataset) -> DatasetSummary:
     )
 
 
-def extraction_view(extraction: Extraction) -> ExtractionView:
+def extraction_view(extraction: Extraction, elsewhere: Links) -> ExtractionView:
     """The whole of an extraction."""
     request, result = extraction.request, extraction.result
     return ExtractionView(
@@ -74,6 +64,7 @@ def extraction_view(extraction: Extraction) -> ExtractionView:
         feature_description=request.feature_description,
         quality_threshold=request.quality_threshold,
         completion_date=request.completion_date,
+        callback_url=request.callback_url,
         options=msgspec.convert(request.options, OptionsBody, from_attributes=True),
         created_at=extraction.created_at,
         started_at=extraction.started_at,
@@ -93,12 +84,12 @@ def extraction_view(extraction: Extraction) -> ExtractionView:
         time=result.time if result else None,
         sql=result.sql if result else None,
         failure=_failure(extraction),
-        links=_extraction_links(extraction),
+        links=_extraction_links(extraction, elsewhere),
         trace_id=extraction.trace_id,
     )
 
 
-def extraction_summary(extraction: Extraction) -> ExtractionSummary:
+def extraction_summary(extraction: Extraction, elsewhere: Links) -> ExtractionSummary:
     """An extraction in a list."""
     return ExtractionSummary(
         extraction_id=extraction.id,
@@ -110,7 +101,7 @@ def extraction_summary(extraction: Extraction) -> ExtractionSummary:
         created_at=extraction.created_at,
         finished_at=extraction.finished_at,
         error_message=_error_message(extraction),
-        links=_extraction_links(extraction),
+        links=_extraction_links(extraction, elsewhere),
     )
 
 
@@ -166,7 +157,7 @@ def _dataset_links(dataset_id: str) -> DatasetLinks:
     return DatasetLinks(self=dataset_path(dataset_id), extractions=f"{BASE}/extractions?dataset_id={dataset_id}")
 
 
-def _extraction_links(extraction: Extraction) -> ExtractionLinks:
+def _extraction_links(extraction: Extraction, elsewhere: Links) -> ExtractionLinks:
     path = extraction_path(extraction.id)
     return ExtractionLinks(
         self=path,
@@ -174,4 +165,6 @@ def _extraction_links(extraction: Extraction) -> ExtractionLinks:
         events=f"{path}/events",
         dataset=dataset_path(extraction.request.dataset_id),
         features=f"{path}/features" if extraction.status == "completed" else None,
+        deliveries=deliveries_path(extraction.id) if extraction.request.callback_url is not None else None,
+        **elsewhere._asdict(),
     )

@@ -9,14 +9,16 @@ from typing import TypeVar
 import click
 
 from service import __version__
+from service.commands.environment import settings_or_refuse
 from service.commands.failures import CommandFailed, InputRefused
-from service.commands.running import print_json, settings_or_refuse
+from service.commands.running import print_json
 from service.features.errors import FeatureAgentError
 from service.features.ports import Artifacts
 from service.resources.storage import Storage, open_storage
 from service.settings import Settings
 from service.store.artifacts import open_artifacts
 from service.store.backup import BackupFailed, BackupRefused, Manifest, back_up
+from service.store.backup_record import BackupRecord, note_backup
 from service.store.embedded import EmbeddedUnavailable
 
 T = TypeVar("T")
@@ -35,7 +37,10 @@ def backup(url: str, *, as_json: bool) -> None:
 
     async def work(storage: Storage) -> Manifest:
         now = storage.clock.now()
-        return await back_up(storage.database, storage.artifacts, target, release=__version__, now=now)
+        manifest = await back_up(storage.database, storage.artifacts, target, release=__version__, now=now)
+        if not manifest.missing:
+            await note_backup(storage.artifacts, BackupRecord(manifest.created_at, manifest.release))
+        return manifest
 
     manifest = with_unmigrated(work)
     tell("Backed up", manifest, as_json=as_json)

@@ -6,14 +6,18 @@ from typing import Literal
 
 from msgspec import Struct
 
+from service.features.delivery import AttemptOutcome
 from service.features.model import RejectionReason, Stage, Status, Threshold
 
 
 class ExtractionStarted(Struct, frozen=True):
-    """An extraction began to run."""
+    """An attempt at an extraction began to run."""
 
     extraction_id: str
     threshold: Threshold
+    waited: float | None = None
+    """Seconds since it was accepted, on its first attempt; None on later ones."""
+    attempt: int = 1
 
 
 class ExtractionFinished(Struct, frozen=True):
@@ -117,7 +121,9 @@ class BudgetWarned(Struct, frozen=True):
 class OutputRetried(Struct, frozen=True):
     """A model's answer was sent back to it."""
 
-    reason: Literal["schema", "unknown_column", "type_mismatch", "leakage", "cost", "name", "grain", "other"]
+    reason: Literal[
+        "schema", "unknown_tool", "unknown_column", "type_mismatch", "leakage", "cost", "name", "grain", "other"
+    ]  # fmt: skip
 
 
 class FeatureAssessed(Struct, frozen=True):
@@ -146,6 +152,22 @@ class QueueMeasured(Struct, frozen=True):
     running: int
     oldest_seconds: float
     """How long the oldest job that could run has waited; 0 without one."""
+    workers: int
+    """Workers that live, two for each working process: one a lane."""
+
+
+class WebhookAttempted(Struct, frozen=True):
+    """A webhook was tried, and what is written of it."""
+
+    delivery_id: str
+    extraction_id: str
+    url: str
+    outcome: Literal["delivered", "retried", "failed"]
+    """What became of the delivery: `retried` is tried again later, `failed` is given up."""
+    reason: AttemptOutcome
+    """What became of the try."""
+    seconds: float
+    status_code: int | None = None
 
 
 class RateLimitDecided(Struct, frozen=True):
@@ -163,5 +185,6 @@ class AuthenticationFailed(Struct, frozen=True):
 Event = (
     ExtractionStarted | ExtractionFinished | ExtractionRepeated | StageFinished | ModelCalled | ModelRetried
     | ModelFellBack | BreakerChanged | PlanningAdmitted | PlanningLoad | CacheLooked | BudgetChecked | BudgetWarned
-    | OutputRetried | FeatureAssessed | JobAttempted | QueueMeasured | RateLimitDecided | AuthenticationFailed
+    | OutputRetried | FeatureAssessed | JobAttempted | QueueMeasured | WebhookAttempted
+    | RateLimitDecided | AuthenticationFailed
 )  # fmt: skip

@@ -10,6 +10,7 @@ from typing import Generic, Protocol, TypeVar
 
 from msgspec import Struct, field
 
+from service.features.delivery import Deliveries, Delivery
 from service.features.events import Event
 from service.features.identity import ApiKey
 from service.features.model import (
@@ -415,10 +416,14 @@ class IdempotencyKeys(Protocol):
 
 
 class JobQueue(Protocol):
-    """Makes extractions run, here or in another process."""
+    """Makes extractions run and webhooks go out, here or in another process."""
 
     async def enqueue(self, work: UnitOfWork, extraction: Extraction, *, delay: float = 0.0) -> None:
         """Have the extraction run, `delay` seconds from now at the earliest; part of the unit of work's transaction."""
+        ...
+
+    async def enqueue_delivery(self, work: UnitOfWork, delivery: Delivery, *, delay: float = 0.0) -> None:
+        """Have the webhook sent, `delay` seconds from now at the earliest; likewise."""
         ...
 
 
@@ -457,6 +462,10 @@ class Upkeep(Protocol):
 
     def alone(self) -> AbstractAsyncContextManager[bool]:
         """True for one process at a time, while the block runs; False at once for all others."""
+        ...
+
+    async def now(self) -> datetime:
+        """The instant by the database's clock, which all processes share."""
         ...
 
     async def forget_extractions(self, before: datetime, *, limit: int) -> Forgotten:
@@ -503,6 +512,11 @@ class UnitOfWork(Protocol):
     @property
     def extractions(self) -> Extractions:
         """The extractions, in this transaction."""
+        ...
+
+    @property
+    def deliveries(self) -> Deliveries:
+        """The webhooks, in this transaction."""
         ...
 
     @property

@@ -7,7 +7,7 @@ in between leaves behind is a file without a row, which the sweep finds.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from msgspec import Struct
 
@@ -33,20 +33,19 @@ class Removed(Struct, frozen=True):
 class Retention:
     """Deletes ended extractions with their feature tables after `days`, and idempotency keys after theirs."""
 
-    def __init__(self, *, upkeep: Upkeep, artifacts: Artifacts, clock: Clock, days: int) -> None:
+    def __init__(self, *, upkeep: Upkeep, artifacts: Artifacts, days: int) -> None:
         """With 0 days all extractions are kept."""
         self._upkeep = upkeep
         self._artifacts = artifacts
-        self._clock = clock
         self._days = days
 
-    async def __call__(self) -> Removed:
+    async def __call__(self, now: datetime) -> Removed:
         """Delete what is over its time. Raises DependencyUnavailable; what is left then goes the next time."""
-        keys = await self._upkeep.forget_idempotency_keys(self._clock.now())
-        return Removed(extractions=await self._extractions() if self._days else 0, idempotency_keys=keys)
+        keys = await self._upkeep.forget_idempotency_keys(now)
+        return Removed(extractions=await self._extractions(now) if self._days else 0, idempotency_keys=keys)
 
-    async def _extractions(self) -> int:
-        before = self._clock.now() - timedelta(days=self._days)
+    async def _extractions(self, now: datetime) -> int:
+        before = now - timedelta(days=self._days)
         count = 0
         while True:
             forgotten = await self._upkeep.forget_extractions(before, limit=BATCH)
@@ -63,14 +62,13 @@ class Sweep:
     It takes the artifact store for its database's own: two databases never share an ARTIFACTS_URL.
     """
 
-    def __init__(self, *, upkeep: Upkeep, artifacts: Artifacts, clock: Clock) -> None:
+    def __init__(self, *, upkeep: Upkeep, artifacts: Artifacts) -> None:
         self._upkeep = upkeep
         self._artifacts = artifacts
-        self._clock = clock
 
-    async def __call__(self) -> Removed:
+    async def __call__(self, now: datetime) -> Removed:
         """Remove what is older than an hour and belongs to nothing. Raises DependencyUnavailable."""
-        before = self._clock.now() - YOUNG
+        before = now - YOUNG
         count = await self._artifacts.tidy(before)
         for prefix in SWEPT:
             async for page in self._artifacts.pages(prefix):
@@ -86,19 +84,25 @@ class Sweep:
 
 
 class Housekeeping:
-    """Both, in one process at a time; to be called about every hour by each worker."""
+    """Both, in one process at a time; to be called about every hour by each worker.
+
+    Nothing is old unless both clocks say so, this process's and the database's: one machine whose clock runs ahead
+    would otherwise delete for all what is new.
+    """
 
     def __init__(self, *, upkeep: Upkeep, artifacts: Artifacts, clock: Clock, days: int) -> None:
         """`days` is how long ended extractions are kept; 0 keeps them all."""
         self._upkeep = upkeep
-        self._retention = Retention(upkeep=upkeep, artifacts=artifacts, clock=clock, days=days)
-        self._sweep = Sweep(upkeep=upkeep, artifacts=artifacts, clock=clock)
+        self._clock = clock
+        self._retention = Retention(upkeep=upkeep, artifacts=artifacts, days=days)
+        self._sweep = Sweep(upkeep=upkeep, artifacts=artifacts)
 
     async def __call__(self) -> Removed | None:
         """Clean up; None when another process does just now. Raises DependencyUnavailable."""
         async with self._upkeep.alone() as alone:
             if not alone:
                 return None
-            old = await self._retention()
-            orphaned = await self._sweep()
+            now = min(self._clock.now(), await self._upkeep.now())
+            old = await self._retention(now)
+            orphaned = await self._sweep(now)
         return Removed(old.extractions, old.idempotency_keys, orphaned.artifacts)

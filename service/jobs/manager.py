@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, LiteralString
 
 import structlog
@@ -18,6 +18,8 @@ from service.jobs.statements import BEAT, DELETE_OWN, END_OWN, FETCH, PUT_OWN_BA
 
 PATIENCE_SECONDS = 5.0
 """A statement takes milliseconds; one that takes longer waits for a database that does not answer."""
+AGAIN_SECONDS = 2
+"""Before a job that the database's absence broke off is tried again."""
 LISTEN_PAUSE_SECONDS = 1.0
 """Between two tries to listen; meanwhile the workers poll."""
 
@@ -107,8 +109,11 @@ class FencedManager(JobManager):
         queue: str | None = None,  # noqa: ARG002 -- likewise
         lock: str | None = None,  # noqa: ARG002 -- likewise
     ) -> None:
-        """Put a job back that is still its worker's, to be run no sooner than `retry_at`."""
-        await self._let_go(job, PUT_OWN_BACK, {"retry_at": retry_at or datetime.now(UTC)})
+        """Put a job back that is still its worker's: for now, or for a little later if it has a time to come back.
+
+        When that is, the database's clock says: this machine's may be wrong, and by that the job is due nowhere else.
+        """
+        await self._let_go(job, PUT_OWN_BACK, {"delay": 0.0 if retry_at is None else AGAIN_SECONDS})
 
     async def list_jobs_to_abort_async(self, queue: str | None = None) -> Iterable[int]:  # noqa: ARG002 -- Procrastinate's signature
         """None: an extraction's own row says whether it is still wanted."""

@@ -11,6 +11,7 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from service.features.errors import DependencyUnavailable
 from service.features.events import QueueMeasured
 from service.features.ports import Observer
+from service.jobs.rescue import DEAD_SECONDS
 from service.jobs.statements import MEASURE
 from service.store.failures import database_errors
 from service.store.unit_of_work import SqlStore
@@ -42,9 +43,9 @@ class QueueMonitor:
         """Look at the queue and tell the observer. Raises DependencyUnavailable."""
         with suppress_instrumentation(), database_errors():  # a trace each time would say nothing
             async with self._store.begin() as work:
-                found = await work.connection.exec_driver_sql(MEASURE)
-        queued, scheduled, running, oldest = found.one()
-        measured = QueueMeasured(queued, scheduled, running, max(oldest, 0.0))
+                found = await work.connection.exec_driver_sql(MEASURE, {"dead_seconds": DEAD_SECONDS})
+        queued, scheduled, running, oldest, workers = found.one()
+        measured = QueueMeasured(queued, scheduled, running, max(oldest, 0.0), workers)
         self._observer.record(measured)
         return measured
 

@@ -14,7 +14,7 @@ from procrastinate.exceptions import ConnectorException
 from service.features.events import JobAttempted
 from service.features.ports import Observer
 from service.jobs.manager import PATIENCE_SECONDS, FencedManager
-from service.jobs.statements import CLEAN, DOING, PRUNE, RESCUE, STRANDED
+from service.jobs.statements import CLEAN, DOING, PRUNE, RESCUE, STRANDED, STRANDED_DELIVERIES, TASK
 
 DEAD_SECONDS = 8.0
 """A worker that has been silent for so long, four heartbeats, is dead."""
@@ -69,16 +69,20 @@ class Rescuer:
         rows = await self._ask(RESCUE, dead_seconds=self._dead_seconds, lost=await self._never_got())
         for row in rows:
             if row["crashed"]:
-                self._observer.record(JobAttempted(row["extraction_id"], "crashed"))
-            _LOGGER.warning("a job that its worker left is put back", extraction_id=row["extraction_id"])
+                self._observer.record(JobAttempted(row["subject"], "crashed"))
+            subject = "extraction_id" if row["task"] == TASK else "delivery_id"
+            _LOGGER.warning("a job that its worker left is put back", **{subject: row["subject"]})
         return len(rows)
 
     async def pick_up_stranded(self) -> int:
         """Enqueue what waits or runs without a job, and give how many there were. Raises ConnectorException."""
         rows = await self._ask(STRANDED, stranded_seconds=self._stranded_seconds)
         for row in rows:
-            _LOGGER.warning("an extraction without a job gets one", extraction_id=row["extraction_id"])
-        return len(rows)
+            _LOGGER.warning("an extraction without a job gets one", extraction_id=row["subject"])
+        webhooks = await self._ask(STRANDED_DELIVERIES, stranded_seconds=self._stranded_seconds)
+        for row in webhooks:
+            _LOGGER.warning("a webhook without a job gets one", delivery_id=row["subject"])
+        return len(rows) + len(webhooks)
 
     async def tidy(self) -> None:
         """Delete what is left of dead workers and of jobs that came to nothing. Raises ConnectorException."""

@@ -1,6 +1,6 @@
 """What is said to the tables of the pinned Procrastinate beyond what it says itself.
 
-A job's `lock` and `queueing_lock` are the id of its extraction: of one extraction at most one job runs, at most one
+A job's `lock` and `queueing_lock` are the id of its extraction or webhook: of one at most one job runs, at most one
 waits. A job that is put back is deleted and made anew in one statement, because one may wait in its place already, and
 because only a new job wakes the workers.
 """
@@ -8,6 +8,9 @@ because only a new job wakes the workers.
 from __future__ import annotations
 
 TASK = "extract_features"
+DELIVERY_TASK = "deliver_webhook"
+DELIVERY_QUEUE = "webhooks"
+"""A queue of their own: webhooks never wait behind extractions, nor those behind them."""
 MOST_AHEAD = 10_000
 """Beyond so many of one principal's extractions, one more makes no difference."""
 
@@ -67,7 +70,9 @@ DELETE_OWN = f"DELETE FROM procrastinate_jobs WHERE {_OWN}"  # noqa: S608 -- lik
 END_OWN = f"UPDATE procrastinate_jobs SET status = %(status)s, attempts = attempts + 1 WHERE {_OWN}"  # noqa: S608 -- likewise
 PUT_OWN_BACK = (
     f"WITH gone AS (DELETE FROM procrastinate_jobs WHERE {_OWN} RETURNING *)"  # noqa: S608 -- likewise
-    + _PUT_BACK.format(due="%(retry_at)s")
+    + _PUT_BACK.format(
+        due="CASE WHEN %(delay)s::float8 > 0 THEN clock_timestamp() + make_interval(secs => %(delay)s::float8) END"
+    )
 )
 
 BEAT = """
@@ -94,7 +99,7 @@ WITH dead AS (
 ), back AS ("""  # noqa: S608 -- likewise
     + _PUT_BACK.format(due="NULL")
     + """)
-SELECT gone.lock AS extraction_id, coalesce(extractions.status = 'processing', false) AS crashed
+SELECT gone.lock AS subject, gone.task_name AS task, coalesce(extractions.status = 'processing', false) AS crashed
 FROM gone LEFT JOIN extractions ON extractions.id = gone.lock
 """
 )
@@ -115,9 +120,45 @@ FROM (
     FOR UPDATE SKIP LOCKED
 ) AS found
 {_UNLESS_WAITING}
-RETURNING lock AS extraction_id
+RETURNING lock AS subject
 """  # noqa: S608 -- likewise
 """One snapshot sees rows and jobs together, and both change together, so whatever has no job in it is stranded."""
+
+ENQUEUE_DELIVERY = f"""
+WITH ahead AS (
+    SELECT count(*) AS jobs FROM (
+        SELECT FROM webhook_deliveries
+        WHERE owner = %(owner)s AND state = 'pending' AND (created_at, id) < (%(created_at)s, %(id)s::text)
+        LIMIT {MOST_AHEAD}
+    ) AS counted
+)
+INSERT INTO procrastinate_jobs (queue_name, task_name, priority, lock, queueing_lock, args, scheduled_at)
+SELECT '{DELIVERY_QUEUE}', '{DELIVERY_TASK}',
+    greatest({_HEAD.format(queue=f"'{DELIVERY_QUEUE}'")} - ahead.jobs, -2147483648),
+    %(id)s::text, %(id)s::text, %(args)s::jsonb,
+    CASE WHEN %(delay)s::float8 > 0 THEN clock_timestamp() + make_interval(secs => %(delay)s::float8) END
+FROM ahead
+{_UNLESS_WAITING}
+"""  # noqa: S608 -- likewise
+"""Fair as extractions are: a receiver that never answers keeps its own owner's webhooks waiting."""
+
+STRANDED_DELIVERIES = f"""
+INSERT INTO procrastinate_jobs (queue_name, task_name, priority, lock, queueing_lock, args, scheduled_at)
+SELECT '{DELIVERY_QUEUE}', '{DELIVERY_TASK}', {_HEAD.format(queue=f"'{DELIVERY_QUEUE}'")}, id, id,
+    jsonb_build_object('delivery_id', id), next_attempt_at
+FROM (
+    SELECT id, next_attempt_at FROM webhook_deliveries
+    WHERE state = 'pending' AND created_at < clock_timestamp() - make_interval(secs => %(stranded_seconds)s::float8)
+      AND NOT EXISTS (
+        SELECT FROM procrastinate_jobs AS job
+        WHERE job.lock = webhook_deliveries.id AND job.status IN ('todo', 'doing')
+      )
+    ORDER BY created_at LIMIT 1000
+    FOR UPDATE SKIP LOCKED
+) AS found
+{_UNLESS_WAITING}
+RETURNING lock AS subject
+"""  # noqa: S608 -- likewise
 
 PRUNE = """
 DELETE FROM procrastinate_workers
@@ -132,10 +173,10 @@ WHERE status NOT IN ('todo', 'doing') AND NOT EXISTS (
 )
 """
 
-MEASURE = """
+MEASURE = f"""
 WITH live AS (
     SELECT id, status, scheduled_at, status = 'todo' AND coalesce(scheduled_at, '-infinity') <= clock_timestamp() AS due
-    FROM procrastinate_jobs WHERE status IN ('todo', 'doing')
+    FROM procrastinate_jobs WHERE status IN ('todo', 'doing') AND task_name = '{TASK}'
 ), first AS (
     SELECT min(id) FILTER (WHERE due AND scheduled_at IS NULL) AS id,
         min(scheduled_at) FILTER (WHERE due) AS scheduled_at,
@@ -146,7 +187,10 @@ WITH live AS (
 )
 SELECT queued, scheduled, running, coalesce(extract(epoch FROM clock_timestamp() - least(first.scheduled_at, (
         SELECT min(event.at) FROM procrastinate_events AS event WHERE event.job_id = first.id
-    ))), 0)::float8 AS oldest_seconds
+    ))), 0)::float8 AS oldest_seconds, (
+        SELECT count(*) FROM procrastinate_workers
+        WHERE last_heartbeat >= clock_timestamp() - make_interval(secs => %(dead_seconds)s::float8)
+    ) AS workers
 FROM first
-"""
-"""Jobs by state, and since when the first of those that could run waits."""
+"""  # noqa: S608 -- likewise
+"""Extractions' jobs by state, since when the first of those that could run waits, and how many workers live."""

@@ -14,11 +14,14 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol, cast
 
 from limits.aio.storage import MemoryStorage
 from msgspec import Struct
 from msgspec.structs import replace
+from opentelemetry import trace
+from opentelemetry.trace import Span, SpanKind, Tracer
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError
 
@@ -61,6 +64,8 @@ A counter lives for two minutes: one as the present, one as the minute before. S
 minute it is, and Redis' own clock decides. Answers how many requests pass, and the counters as they were before.
 """
 
+_ATTRIBUTES = {"db.system.name": "redis", "db.operation.name": "EVALSHA"}
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -99,6 +104,7 @@ def open_limiter(
     *,
     patience_seconds: float = PATIENCE_SECONDS,
     timer: Callable[[], float] = time.monotonic,
+    tracer: Tracer | None = None,
 ) -> RateLimiter:
     """The limiter for `per_minute` requests (0: no limit), counted in Redis when there is a pool, else in the process.
 
@@ -112,7 +118,7 @@ def open_limiter(
     if pool is None:
         return own
     redis = redis_for_limits(patience_seconds=patience_seconds, timer=timer)
-    return Fallback(RedisWindow(per_minute, pool), own, redis)
+    return Fallback(RedisWindow(per_minute, pool), own, redis, tracer)
 
 
 class Unlimited:
@@ -194,16 +200,26 @@ class Fallback:
     Rate limits protect the service; they must not be what takes it down.
     """
 
-    def __init__(self, shared: SharedWindow, own: RateLimiter, redis: Dispensable) -> None:
+    def __init__(
+        self, shared: SharedWindow, own: RateLimiter, redis: Dispensable, tracer: Tracer | None = None
+    ) -> None:
         self._shared = shared
         self._own = own
         self._redis = redis
+        self._tracer = tracer
         self._gathering = Gathering(self._hits)
 
     async def hit(self, principal_id: str) -> Standing:
         """Count one request of the principal; raises nothing for want of Redis."""
-        standing = await self._gathering.ask(principal_id)
+        with self._traced():
+            standing = await self._gathering.ask(principal_id)
         return replace(await self._own.hit(principal_id), degraded=True) if standing is None else standing
+
+    def _traced(self) -> AbstractContextManager[Span | None]:
+        """A span for whoever asks, if its trace is kept: the call itself is made for many at once."""
+        if self._tracer is None or not trace.get_current_span().is_recording():
+            return nullcontext()
+        return self._tracer.start_as_current_span("EVALSHA", kind=SpanKind.CLIENT, attributes=_ATTRIBUTES)
 
     async def _hits(self, principal_ids: Sequence[str]) -> Sequence[Standing | None]:
         """The decisions, or None for each when Redis is away."""

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.features.errors import DependencyUnavailable
 from service.features.model import Extraction, ExtractionState, Lane
+from service.store.deliveries import SqlDeliveries
 from service.store.extractions import SqlExtractions
 from service.store.failures import OUTAGE_RETRY_SECONDS, database_errors
 from service.store.idempotency import SqlIdempotencyKeys
@@ -34,6 +35,7 @@ class SqlUnitOfWork:
         """For work that must commit together with the rows, such as a job for them."""
         self._datasets = SqlDatasets(connection)
         self._extractions = SqlExtractions(connection)
+        self._deliveries = SqlDeliveries(connection)
         self._keys = SqlKeys(connection)
         self._idempotency = SqlIdempotencyKeys(connection)
 
@@ -46,6 +48,11 @@ class SqlUnitOfWork:
     def extractions(self) -> SqlExtractions:
         """The extractions, in this transaction."""
         return self._extractions
+
+    @property
+    def deliveries(self) -> SqlDeliveries:
+        """The webhooks, in this transaction."""
+        return self._deliveries
 
     @property
     def keys(self) -> SqlKeys:

@@ -44,6 +44,15 @@ class SqlUpkeep:
                 finally:
                     await _unlock(connection)
 
+    async def now(self) -> datetime:
+        """The instant by the database's clock, which all processes share."""
+        with database_errors():
+            async with self._engine.connect() as connection:
+                found = await connection.scalar(select(func.clock_timestamp()))
+        if not isinstance(found, datetime):
+            raise TypeError(type(found).__name__)
+        return found
+
     async def forget_extractions(self, before: datetime, *, limit: int) -> Forgotten:
         """Delete at most `limit` extractions that ended before that instant, oldest first."""
         old = (

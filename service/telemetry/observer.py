@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ import structlog
 from opentelemetry import trace
 from opentelemetry.trace import StatusCode, TracerProvider
 
+from service.features.callbacks import shown
 from service.features.errors import FeatureAgentError
 from service.features.events import (
     AuthenticationFailed,
@@ -34,23 +35,13 @@ from service.features.events import (
     QueueMeasured,
     RateLimitDecided,
     StageFinished,
+    WebhookAttempted,
 )
 from service.features.model import Stage
-from service.telemetry.catalog import BREAKER_STATES
+from service.telemetry.catalog import BREAKER_STATES, error_codes
 from service.telemetry.metrics import Metrics, exemplar_of
 
-_OWN_FAULTS = frozenset({"internal", "dependency", "timeout", "model"})
-"""Categories of errors for which the service answers; the others the client can mend."""
-
-
-def _codes_of_the_client(root: type[FeatureAgentError]) -> Iterator[str]:
-    if root.category not in _OWN_FAULTS:
-        yield root.code
-    for child in root.__subclasses__():
-        yield from _codes_of_the_client(child)
-
-
-_REJECTIONS = frozenset(_codes_of_the_client(FeatureAgentError))
+_REJECTIONS = frozenset(error_codes(own=False))
 
 
 class TelemetryObserver:
@@ -79,6 +70,7 @@ class TelemetryObserver:
             FeatureAssessed: self._feature_assessed,
             JobAttempted: self._job_attempted,
             QueueMeasured: self._queue_measured,
+            WebhookAttempted: self._webhook_attempted,
             RateLimitDecided: self._rate_limit_decided,
             AuthenticationFailed: self._authentication_failed,
         }
@@ -110,6 +102,9 @@ class TelemetryObserver:
     def _extraction_started(self, event: ExtractionStarted) -> None:
         self._active.add(event.extraction_id)
         self._metrics.gauge("active_extractions").child().set(len(self._active))
+        if event.waited is not None:
+            self._time("extraction_start_delay_seconds", seconds=event.waited)
+        self._logger.info("extraction started", extraction_id=event.extraction_id, attempt=event.attempt)
 
     def _extraction_finished(self, event: ExtractionFinished) -> None:
         self._active.discard(event.extraction_id)
@@ -117,6 +112,10 @@ class TelemetryObserver:
         rejected = event.status == "failed" and event.failure_code in _REJECTIONS
         status = "rejected" if rejected else event.status
         self._metrics.counter("feature_extractions_total").child(status, event.threshold).inc()
+        if status == "failed":
+            self._metrics.counter("extraction_dead_letters_total").child(
+                event.failure_code or FeatureAgentError.code
+            ).inc()
         self._time("feature_extraction_duration_seconds", event.threshold, seconds=event.seconds)
         fields: dict[str, Any] = {"failure_code": event.failure_code} if event.failure_code else {}
         self._logger.log(
@@ -215,6 +214,23 @@ class TelemetryObserver:
         jobs.child("scheduled").set(event.scheduled)
         jobs.child("running").set(event.running)
         self._metrics.gauge("extraction_queue_oldest_seconds").child().set(event.oldest_seconds)
+        self._metrics.gauge("extraction_workers").child().set(event.workers)
+
+    def _webhook_attempted(self, event: WebhookAttempted) -> None:
+        self._metrics.counter("webhook_deliveries_total").child(event.outcome).inc()
+        self._time("webhook_delivery_duration_seconds", seconds=event.seconds)
+        fields: dict[str, Any] = {} if event.status_code is None else {"http_status": event.status_code}
+        self._logger.log(
+            logging.INFO if event.outcome == "delivered" else logging.WARNING,
+            "webhook tried",
+            delivery_id=event.delivery_id,
+            extraction_id=event.extraction_id,
+            address=shown(event.url),
+            outcome=event.outcome,
+            reason=event.reason,
+            duration_ms=round(event.seconds * 1000, 3),
+            **fields,
+        )
 
     def _rate_limit_decided(self, event: RateLimitDecided) -> None:
         self._metrics.counter("rate_limit_decisions_total").child(event.decision).inc()

@@ -1,19 +1,23 @@
-"""What a process tells of itself: the event loop's lag, its dependencies, its database pool."""
+"""What a process tells of itself: the event loop's lag, garbage, memory, dependencies, the database pool."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Literal, Self, TypeVar
 
 import structlog
 
+from service.telemetry.garbage import GarbageWatch
+from service.telemetry.memory import memory_limit_bytes
 from service.telemetry.metrics import Metrics
 
 Check = Callable[[], Awaitable[object]]
 """Raises, or gives False, when the dependency is away."""
+Measure = Callable[[], Awaitable[float]]
+"""Gives a gauge's value; may raise when that cannot be told now."""
 PoolConnections = Callable[[], Mapping[Literal["in_use", "idle"], int]]
 
 Name = TypeVar("Name", bound=str)
@@ -26,7 +30,8 @@ class RuntimeMonitor:
 
     `checks` are the dependencies that are configured, by their names in the catalog. Each is asked every
     `refresh_seconds` and has `check_seconds` to answer. The lag is measured every `lag_seconds`; twice a second gives
-    a 5 min window 600 measurements for some microseconds of work each.
+    a 5 min window 600 measurements for some microseconds of work each. `seldom` are gauges by name that change by the
+    day; each is measured every `seldom_seconds`, and keeps its value while that fails.
     """
 
     def __init__(
@@ -35,15 +40,21 @@ class RuntimeMonitor:
         *,
         checks: Mapping[Name, Check],
         pool: PoolConnections | None = None,
+        seldom: Mapping[str, Measure] = MappingProxyType({}),
         refresh_seconds: float = 10.0,
         check_seconds: float = 2.0,
         lag_seconds: float = 0.5,
+        seldom_seconds: float = 30.0,
     ) -> None:
+        self._garbage = GarbageWatch(metrics)
         self._lag = metrics.histogram("event_loop_lag_seconds").child()
         self._up = metrics.gauge("dependency_up")
         self._connections = metrics.gauge("db_pool_connections")
         self._checks: dict[str, Check] = {**checks}
         self._pool = pool
+        self._seldom = {metrics.gauge(name).child(): measure for name, measure in seldom.items()}
+        self._seldom_seconds = seldom_seconds
+        metrics.gauge("memory_limit_bytes").child().set(memory_limit_bytes())
         self._refresh_seconds = refresh_seconds
         self._check_seconds = check_seconds
         self._lag_seconds = lag_seconds
@@ -51,9 +62,11 @@ class RuntimeMonitor:
         self._tasks: tuple[asyncio.Task[None], ...] = ()
 
     async def __aenter__(self) -> Self:
+        self._garbage.start()
         self._tasks = (
             asyncio.create_task(self._measure_lag(), name="event-loop-lag"),
             asyncio.create_task(self._keep_fresh(), name="runtime-metrics"),
+            asyncio.create_task(self._keep_measuring_seldom(), name="seldom-metrics"),
         )
         return self
 
@@ -65,6 +78,7 @@ class RuntimeMonitor:
         for task in self._tasks:
             with suppress(asyncio.CancelledError):
                 await task
+        self._garbage.stop()
 
     async def refresh(self) -> Mapping[str, bool]:
         """Ask every dependency and the pool now, and tell which dependencies are up. Never raises."""
@@ -99,9 +113,17 @@ class RuntimeMonitor:
             await self.refresh()
             await asyncio.sleep(self._refresh_seconds)
 
+    async def _keep_measuring_seldom(self) -> None:
+        while True:
+            for gauge, measure in self._seldom.items():
+                with suppress(Exception):
+                    gauge.set(await measure())
+            await asyncio.sleep(self._seldom_seconds)
+
     async def _measure_lag(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + self._lag_seconds
             await asyncio.sleep(self._lag_seconds)
             self._lag.observe(max(0.0, loop.time() - due))
+            self._garbage.tell()

@@ -20,6 +20,7 @@ from litestar.types import Receive, Scope, Send
 
 from service.api.application import create_api
 from service.api.services import ApiConfig, ApiServices, HealthCheck
+from service.features.callbacks import CallbackPolicy
 from service.features.context import CURRENT, RequestContext
 from service.features.datasets import UploadDataset
 from service.features.extract import AcceptExtraction, Pipeline
@@ -32,6 +33,7 @@ from service.security.keys import generate
 from service.security.limits import open_limiter
 from service.security.tokens import TokenIssuer
 from service.settings import Settings
+from service.webhooks.signing import WebhookSecrets
 from tests.api.doubles import (
     NOW,
     FixedClock,
@@ -115,6 +117,9 @@ class World:
                 new_id=new_id,
                 **parts,
             ),
+            queue=self.queue,
+            callbacks=CallbackPolicy(),
+            webhook_secrets=WebhookSecrets(["a deployment's secret of thirty-two bytes"]).of,
             accept=AcceptExtraction(queue=self.queue, new_id=new_id, planner=self.planner, **parts),
             repeat=RepeatExtraction(
                 artifacts=self.artifacts,

@@ -293,7 +293,7 @@ def test_operator_sees_and_ends_extractions(operator: Callable[..., tuple[int, A
     assert (listed["owner"], listed["dataset_id"], listed["status"]) == (OWNER, "plain", "queued")
     extraction_id = listed["extraction_id"]
     assert operator("list", "--status", "failed", "--json") == (0, [])
-    assert operator("show", extraction_id, "--json") == (0, listed)
+    assert operator("show", extraction_id, "--json") == (0, {**listed, "webhooks": {}})
     assert OWNER in operator("list")[1]
     assert extraction_id in operator("show", extraction_id)[1]
     assert operator("show", "nothing")[0] == 2

@@ -26,6 +26,7 @@ from service.store import backup as module
 from service.store import restore as restoring
 from service.store.artifacts import FolderArtifacts, open_artifacts
 from service.store.backup import BackupFailed, BackupRefused, Manifest, back_up
+from service.store.backup_record import last_backup_at
 from service.store.database import Database
 from service.store.embedded import embedded_programs, start_embedded
 from service.store.programs import ProgramFailed, ProgramsMissing, connection_environment, find_programs, run
@@ -475,11 +476,14 @@ def test_command_line(guarded: str, tmp_path: Path) -> None:
     there = here | {"DATABASE_URL": guarded.replace("/postgres?", "/other?"), "DATA_DIR": str(tmp_path / "there")}
     (tmp_path / "sales.csv").write_text("customer,price\na,1\nb,2\n")
     assert call("datasets", "add", str(tmp_path / "sales.csv"), **here).returncode == 0
+    assert asyncio.run(last_backup_at(open_artifacts(str(tmp_path / "here" / "artifacts")))) == 0.0
     target = (tmp_path / "backup").as_uri()
     made = call("backup", target, "--json", **here)
     assert (made.returncode, made.stderr) == (0, "")
     facts = json.loads(made.stdout)
     assert (facts["rows"]["datasets"], facts["artifacts"]) == (1, 1)
+    made_at = datetime.fromisoformat(facts["created_at"]).timestamp()
+    assert asyncio.run(last_backup_at(open_artifacts(str(tmp_path / "here" / "artifacts")))) == made_at
     assert (tmp_path / "backup").stat().st_mode & 0o777 == 0o700
     again = call("backup", target, **here)
     assert (again.returncode, again.stdout) == (2, "")

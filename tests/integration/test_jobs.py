@@ -20,6 +20,7 @@ from sqlalchemy import make_url
 
 from service.features import run as run_module
 from service.features.errors import DependencyUnavailable, ModelUnavailable
+from service.jobs import manager as manager_module
 from service.jobs import worker as worker_module
 from service.jobs.monitor import QueueMonitor
 from service.store.embedded import start_embedded
@@ -252,7 +253,7 @@ async def test_absent_store_brings_the_job_back(room: Room) -> None:
         return await room.run()(given)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(worker_module, "AGAIN_SECONDS", 0)
+        patch.setattr(manager_module, "AGAIN_SECONDS", 0)
         async with room.worker(run):
             await room.until(extraction_id, "completed")
             await room.empty()
@@ -264,6 +265,8 @@ async def test_queue_is_measured(room: Room) -> None:
     """Jobs are counted by state, and the age is that of the oldest one that could run."""
     monitor = QueueMonitor(room.database.store, room.recorder)
     assert (await monitor.measure()).oldest_seconds == 0.0
+    await room.sql("INSERT INTO procrastinate_workers (last_heartbeat) VALUES (now()), (now() - interval '100 s')")
+    assert (await monitor.measure()).workers == 1
     await room.accept(delay=3600.0)
     measured = await monitor.measure()
     assert (measured.queued, measured.scheduled, measured.running, measured.oldest_seconds) == (0, 1, 0, 0.0)

@@ -22,7 +22,7 @@ from service.agents.breaker import BreakerPolicy, CircuitOpen, open_breaker
 from service.agents.builtin.model import BuiltinPlanner
 from service.agents.fallback import FallbackPlanner
 from service.agents.planner import TOOL_CALLS, AgentPlanner
-from service.agents.retrying import ASKED_WAIT_MOST_SECONDS, WAIT_JITTER_SECONDS, Patience
+from service.agents.retrying import ASKED_WAIT_MOST_SECONDS, FAIR_SECONDS, WAIT_JITTER_SECONDS, Patience
 from service.agents.run import PlanningRun
 from service.features.deadline import deadline
 from service.features.errors import DeadlineExceeded, ModelOutputInvalid, ModelTimeout, ModelUnavailable
@@ -316,6 +316,15 @@ async def test_cut_off_by_the_callers_deadline(recorder: Recorder, breaker: Coun
     assert [word for word, _ in breaker.told] == ["failed"]
 
 
+async def test_an_attempt_without_time_blames_no_model(recorder: Recorder, breaker: CountingBreaker) -> None:
+    """What was cut off after less time than any model needs, as after a long wait for a place, is no failure of its."""
+    async with openai_stub([Reply(hang=True)]) as stub:
+        with deadline(FAIR_SECONDS / 2), pytest.raises(ModelTimeout):
+            await propose(AgentPlanner(stub_model(stub.url), name=NAME, observer=recorder, breaker=breaker))
+    assert breaker.told == [("released", None)]
+    assert [call.status for call in recorder.calls] == ["timeout"]
+
+
 async def test_cancelled_attempt(recorder: Recorder, traced: Traced, breaker: CountingBreaker) -> None:
     """A caller that goes away says nothing of the model: the permit is given back, no metric moves."""
     async with openai_stub([Reply(hang=True)]) as stub:
@@ -508,9 +517,19 @@ async def test_tools_without_end(recorder: Recorder) -> None:
 
 
 async def test_unknown_tool(recorder: Recorder) -> None:
-    """A tool that does not exist is told to the model, which may then answer."""
+    """A tool that does not exist is told to the model, which may then answer; it counts by a reason of its own."""
     async with openai_stub([Reply(tool="drop_table", arguments={}), GOOD_REPLY]) as stub:
         assert (await propose(AgentPlanner(stub_model(stub.url), name=NAME, observer=recorder))).plan.features
+    assert recorder.retries == ["unknown_tool"]
+
+
+async def test_unknown_tools_without_end(recorder: Recorder) -> None:
+    """A model that calls nothing else is given up, and the error says what was wrong."""
+    async with openai_stub([Reply(tool="drop_table", arguments={})]) as stub:
+        with pytest.raises(ModelOutputInvalid) as raised:
+            await propose(AgentPlanner(stub_model(stub.url), name=NAME, observer=recorder))
+    assert [error.message for error in raised.value.errors] == ["The answer called a tool that does not exist."]
+    assert recorder.retries == ["unknown_tool"] * len(stub.requests)
 
 
 async def test_fallback_to_another_model(recorder: Recorder, traced: Traced) -> None:

@@ -216,15 +216,16 @@ async def test_housekeeping_cleans_up(database: Database, artifacts: Artifacts, 
     assert found == ["features/kept/1.parquet", "datasets/d.parquet"]
 
 
-async def test_results_outlive_their_dataset(database: Database, artifacts: Artifacts) -> None:
+async def test_results_outlive_their_dataset(database: Database, artifacts: Artifacts, folder: Path) -> None:
     """Deleting a dataset leaves what was extracted from it readable, row and table, also by housekeeping."""
-    clock = HeldClock(datetime.now(UTC) + timedelta(days=1))
+    clock = HeldClock(datetime.now(UTC))
     done = completed("features/a/1.parquet", id="a", finished_at=clock.at)
     async with database.store.begin() as work:
         await work.datasets.add(replace(dataset("ada"), artifact_key="datasets/d.parquet"))
         await work.extractions.add(done)
     for key in ("features/a/1.parquet", "datasets/d.parquet"):
         await put(artifacts, key)
+        os.utime(folder / key, ((clock.at - timedelta(days=1)).timestamp(),) * 2)
     async with database.store.begin() as work:
         await work.datasets.delete("ada", "sales")
     assert await Housekeeping(upkeep=database.upkeep, artifacts=artifacts, clock=clock, days=30)() == Removed(0, 0, 1)

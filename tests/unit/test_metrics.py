@@ -3,8 +3,10 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -21,6 +23,7 @@ from service.features import events
 from service.features.model import Stage
 from service.telemetry import catalog
 from service.telemetry.logs import Logs, configure_logging
+from service.telemetry.memory import memory_limit_bytes
 from service.telemetry.metrics import Metrics, exemplar_of
 from service.telemetry.observer import TelemetryObserver
 from service.telemetry.runtime import RuntimeMonitor
@@ -219,6 +222,14 @@ class TestTelemetryObserver:
         assert (line["message"], line["level"], line["extraction_id"]) == ("extraction finished", "info", "x1")
         assert line["duration_ms"] == 3000.0
 
+    def test_the_wait_for_the_start(self, registry: CollectorRegistry, observer: TelemetryObserver) -> None:
+        """A first attempt observes how long its extraction waited, with 30 s as a bound; a later attempt nothing."""
+        observer.record(events.ExtractionStarted("x1", "high", waited=30.0))
+        observer.record(events.ExtractionStarted("x2", "high", waited=30.1))
+        observer.record(events.ExtractionStarted("x2", "high"))
+        assert value(registry, "extraction_start_delay_seconds_bucket", {"le": "30.0"}) == 1
+        assert value(registry, "extraction_start_delay_seconds_count") == 2
+
     @pytest.mark.parametrize(
         ("code", "status", "level"),
         [
@@ -242,6 +253,9 @@ class TestTelemetryObserver:
         observer.record(events.ExtractionFinished("x", "low", "failed", 0.1, failure_code=code))
         labels = {"status": status, "quality_threshold": "low"}
         assert value(registry, "feature_extractions_total", labels) == 1
+        given_up = {"compute_failed": code, "model_unavailable": code, "never_heard_of": "other"}.get(code)
+        letters = value(registry, "extraction_dead_letters_total", {"code": given_up or "internal_error"})
+        assert letters == (1 if given_up else 0)
         assert (lines(stream)[-1]["level"], lines(stream)[-1]["failure_code"]) == (level, code)
 
     def test_the_gauge_survives_lost_and_repeated_events(
@@ -403,3 +417,47 @@ class TestRuntimeMonitor:
         quick = value(registry, "event_loop_lag_seconds_bucket", {"le": "0.025"}) or 0
         assert observed > quick
         assert len(asyncio.all_tasks()) == 1
+
+    async def test_seldom_gauges_keep_their_value_while_they_cannot_be_told(
+        self, registry: CollectorRegistry, metrics: Metrics
+    ) -> None:
+        """A gauge that is measured seldom keeps its last value while its measure fails."""
+        answers = iter([None, 17.0, None])
+        asked = asyncio.Event()
+
+        async def measure() -> float:
+            answer = next(answers, None)
+            asked.set()
+            if answer is None:
+                raise OSError("away")
+            return answer
+
+        name = "backup_last_success_timestamp_seconds"
+        async with RuntimeMonitor(metrics, checks={}, seldom={name: measure}, seldom_seconds=0.01):
+            for _ in range(4):
+                asked.clear()
+                await asked.wait()
+        assert value(registry, name) == 17.0
+        assert value(registry, "memory_limit_bytes") == memory_limit_bytes()
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "limit"),
+    [
+        ("0::/pod/c\n", {"pod/c/memory.max": "1000\n", "pod/memory.max": "max\n", "memory.max": "900\n"}, 900),
+        ("4:memory:/a/b\n3:cpu:/a\n", {"memory/memory.limit_in_bytes": "800\n"}, 800),
+        ("0::/\n", {"memory.max": "max\n"}, None),
+        ("", {}, None),
+    ],
+)
+def test_memory_limit_is_the_least_around_the_process(
+    tmp_path: Path, groups: str, files: dict[str, str], limit: int | None
+) -> None:
+    """Limits of the process's control group and those around it count, of either version; else the machine's memory."""
+    (tmp_path / "cgroup").write_text(groups)
+    for name, text in files.items():
+        (tmp_path / "mount" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mount" / name).write_text(text)
+    found = memory_limit_bytes(proc=tmp_path / "cgroup", mount=tmp_path / "mount")
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert found == (machine if limit is None else limit)

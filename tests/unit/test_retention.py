@@ -34,6 +34,7 @@ class Rows:
         self.others: set[str] = set()
         self.keys = 3
         self.taken = False
+        self.clock = NOW + DAY
         self.batches: list[int] = []
         self.asked: list[int] = []
 
@@ -41,6 +42,10 @@ class Rows:
     async def alone(self) -> AsyncIterator[bool]:
         """True unless somebody else is at it."""
         yield not self.taken
+
+    async def now(self) -> datetime:
+        """The database's clock."""
+        return self.clock
 
     async def forget_extractions(self, before: datetime, *, limit: int) -> Forgotten:
         """Oldest first."""
@@ -52,7 +57,7 @@ class Rows:
 
     async def forget_idempotency_keys(self, now: datetime) -> int:
         """All of them."""
-        assert now == NOW
+        assert now == min(NOW, self.clock)
         keys, self.keys = self.keys, 0
         return keys
 
@@ -153,6 +158,21 @@ async def test_rows_go_before_files(rows: Rows, artifacts: Artifacts, folder: Pa
     assert (rows.ended, files(folder)) == ({}, {"features/a/1.parquet"})
     assert await housekeeping(rows, artifacts)() == Removed(0, 0, 1)
     assert files(folder) == set()
+
+
+async def test_clock_that_runs_ahead_deletes_nothing(rows: Rows, artifacts: Artifacts, folder: Path) -> None:
+    """What is old by this process's clock alone, or by the database's alone, is kept."""
+    rows.ended = {"features/a/1.parquet": NOW - 31 * DAY}
+    rows.others = {"features/a/1.parquet"}
+    rows.clock = NOW - 2 * DAY
+    store(folder, "features/a/1.parquet", "uploads/orphan", age=timedelta(hours=2))
+    kept = {"features/a/1.parquet", "uploads/orphan"}
+    assert await housekeeping(rows, artifacts)() == Removed(0, 3, 0)
+    assert files(folder) == kept
+    rows.clock = NOW + 99 * DAY
+    rows.ended = {"features/a/1.parquet": NOW - 29 * DAY}
+    assert await housekeeping(rows, artifacts)() == Removed(0, 0, 1)
+    assert files(folder) == kept - {"uploads/orphan"}
 
 
 async def test_one_process_at_a_time(rows: Rows, artifacts: Artifacts, folder: Path) -> None:

@@ -142,6 +142,7 @@ def _open(limits: Limits, folder: Path, readable: Sequence[Path]) -> duckdb.Duck
     )
     files = sorted({str(spelling) for path in readable for spelling in (path, path.resolve())})
     connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET enable_progress_bar = false")  # else DuckDB may draw it among the log's lines
     connection.execute("SET allowed_paths = ?", [files])
     connection.execute("SET allowed_directories = ?", [[str(folder)]])
     connection.execute("SET enable_external_access = false")

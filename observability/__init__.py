@@ -1,0 +1,1 @@
+"""The monitoring bundle: objectives, rules, alerts and dashboards, and what renders them."""

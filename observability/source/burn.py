@@ -1,0 +1,74 @@
+"""Multi-window, multi-burn-rate alerts: one a pair of windows, and one for a budget that is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from observability.source.links import links
+from observability.source.rule_files import Alerting, Group
+from observability.source.slo import BurnAlert, Objectives, Slo
+
+INTERVAL = "30s"
+SPENT = "ErrorBudgetSpent"
+
+
+def groups(objectives: Objectives) -> Sequence[Group]:
+    """A group for each objective, and one for spent budgets."""
+    interval = objectives.scale.pending(INTERVAL)
+    burning = [
+        Group(f"burn-{slo.name}", interval, [_burn(slo, pair, objectives) for pair in objectives.burn_alerts])
+        for slo in objectives.slos
+    ]
+    return [*burning, Group("budgets", interval, list(_spent(objectives)))]
+
+
+def _burn(slo: Slo, pair: BurnAlert, objectives: Objectives) -> Alerting:
+    own, limit = f'slo="{slo.name}"', f"{pair.factor * slo.budget:.6g}"
+    expr = (
+        f"slo:sli_error:ratio_rate{pair.long}{{{own}}} > {limit}"
+        f" and slo:sli_error:ratio_rate{pair.short}{{{own}}} > {limit}"
+        f" and slo:errors:rate{pair.long}{{{own}}} * <{pair.long}> >= {objectives.traffic_floor}"
+    )
+    return Alerting(
+        slo.alert,
+        objectives.scale.query(expr),
+        objectives.scale.pending(pair.pending),
+        {
+            "severity": pair.severity,
+            "service": objectives.service,
+            "slo": slo.name,
+            "long": pair.long,
+            "short": pair.short,
+        },
+        {
+            "summary": f"The error budget of {slo.name} burns {pair.factor:g} times as fast as it may.",
+            "description": (
+                f"{{{{ $value | humanizePercentage }}}} of events were bad over {pair.long}, and as many over the last "
+                f"{pair.short}; {slo.objective:g} % have to be good. Good: {slo.good}"
+            ),
+            **links(objectives, slo.alert, slo.dashboard, since=_context(pair)),
+        },
+    )
+
+
+def _context(pair: BurnAlert) -> str:
+    """Twice the long window, and some."""
+    return {"1h": "3h", "6h": "12h", "1d": "2d", "3d": "6d"}[pair.long]
+
+
+def _spent(objectives: Objectives) -> Iterator[Alerting]:
+    expr = (
+        "slo:error_budget_remaining:ratio <= 0"
+        f" and slo:errors:rate{objectives.window} * <{objectives.window}> >= {objectives.traffic_floor}"
+    )
+    yield Alerting(
+        SPENT,
+        objectives.scale.query(expr),
+        objectives.scale.pending("15m"),
+        {"severity": "warning"},
+        {
+            "summary": "The error budget of an objective is spent.",
+            "description": "{{ $labels.slo }} has {{ $value | humanizePercentage }} of its budget left.",
+            **links(objectives, SPENT, "feature-agent-slo", since=objectives.window),
+        },
+    )

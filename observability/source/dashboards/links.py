@@ -1,0 +1,61 @@
+"""Where a panel leads: traces, log lines and other boards, with the panel's own time range."""
+
+from __future__ import annotations
+
+import json
+import re
+from urllib.parse import quote
+
+from observability.source.dashboards.names import JAEGER, LOKI, PROMETHEUS, SERVICE
+
+Link = dict[str, object]
+"""A data link as Grafana's field configuration has it."""
+
+
+def _explore(uid: str, kind: str, query: dict[str, object]) -> str:
+    """An address of Explore; Grafana's `${…}` stay as they are, to be filled in when the link is clicked."""
+    pane = {
+        "datasource": uid,
+        "queries": [{"refId": "A", "datasource": {"type": kind, "uid": uid}, **query}],
+        "range": {"from": "${__from}", "to": "${__to}"},
+    }
+    panes = quote(json.dumps({"p": pane}, separators=(",", ":")), safe="")
+    panes = re.sub(r"%24%7B([A-Za-z0-9_.]+)%7D", r"${\1}", panes)
+    return f"/explore?schemaVersion=1&orgId=1&panes={panes}"
+
+
+def logs(title: str, pipeline: str = "") -> Link:
+    """Log lines of the service; `pipeline` is LogQL after the stream selector."""
+    expression = f'{{service="{SERVICE}"}} {pipeline}'.strip()
+    return {"title": title, "url": _explore(LOKI, "loki", {"expr": expression}), "targetBlank": True}
+
+
+def traces(title: str, *, operation: str | None = None, tags: str | None = None, slower: str | None = None) -> Link:
+    """A search for traces of the service: of one operation, with tags (logfmt), or lasting longer."""
+    wanted = {"operation": operation, "tags": tags, "minDuration": slower}
+    query: dict[str, object] = {"queryType": "search", "service": SERVICE, "limit": 20}
+    query |= {name: value for name, value in wanted.items() if value is not None}
+    return {"title": title, "url": _explore(JAEGER, "jaeger", query), "targetBlank": True}
+
+
+def metrics(title: str, expression: str) -> Link:
+    """An expression in Explore."""
+    return {"title": title, "url": _explore(PROMETHEUS, "prometheus", {"expr": expression}), "targetBlank": True}
+
+
+def board(title: str, uid: str, *, variables: str = "") -> Link:
+    """Another board, with the time range and, as `var-name=value`, the variables given."""
+    address = f"/d/{uid}?${{__url_time_range}}&${{datasource:queryparam}}"
+    return {"title": title, "url": f"{address}&{variables}" if variables else address, "targetBlank": False}
+
+
+FAILURES = (
+    traces("Traces with errors", tags="error=true"),
+    logs("Log lines of failures", "| level=~`error|warning`"),
+)
+"""For panels that count what went wrong."""
+SLOW = (
+    traces("Slow traces", slower="2500ms"),
+    logs("Log lines of slow requests", "| json | duration_ms > 2500"),
+)
+"""For panels of durations."""

@@ -1,0 +1,238 @@
+"""Panels as this bundle wants them: each has a title, a description, a unit, a legend, and words for "no data"."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from grafana_foundation_sdk.builders import bargauge, common, heatmap, stat, statetimeline, table, timeseries
+from grafana_foundation_sdk.models import common as look
+from grafana_foundation_sdk.models import dashboard as model
+from grafana_foundation_sdk.models import heatmap as heat
+from grafana_foundation_sdk.models import prometheus, units
+
+from observability.source.dashboards.links import Link
+
+REFERENCES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+IDLE = "Nothing happened in this time range"
+"""What a panel says that has no series while the service is idle."""
+DATASOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
+
+Steps = Mapping[float, str]
+"""Thresholds: from this value on, that colour."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """One target of a panel."""
+
+    expression: str
+    legend: str = "__auto"
+    exemplars: bool = False
+
+
+def percentiles(at: Callable[[float], str], *quantiles: float, of: str = "") -> list[Query]:
+    """The expression at each quantile, named p50, p95 …; the highest brings the exemplars of them all."""
+    return [Query(at(q), f"p{q * 100:.0f} {of}".strip(), exemplars=q == max(quantiles)) for q in quantiles]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What panels differ in beside their queries; sizes are in Grafana's grid of 24 columns."""
+
+    unit: str = units.NoUnit
+    width: int = 8
+    height: int = 8
+    thresholds: Steps | None = None
+    base: str = "green"
+    """The colour below all thresholds."""
+    links: Sequence[Link] = ()
+    empty: str = IDLE
+    colours: Mapping[str, str] | None = None
+    """Fixed colours of the series whose name matches the expression."""
+    stacked: bool = False
+    least: float | None = 0
+    most: float | None = None
+    decimals: int | None = None
+    words: Mapping[str, tuple[str, str]] | None = None
+    """What single values mean, and their colours."""
+
+
+def lines(title: str, description: str, queries: Sequence[Query], shown: Look) -> model.Panel:
+    """Values over time, with a legend that tells the last and the highest."""
+    builder = timeseries.Panel().line_width(1).fill_opacity(25 if shown.stacked else 8)
+    builder.show_points(look.VisibilityMode.NEVER).span_nulls(False).axis_soft_min(0)
+    builder.tooltip(common.VizTooltipOptions().mode(look.TooltipDisplayMode.MULTI).sort(look.SortOrder.DESCENDING))
+    legend = common.VizLegendOptions().show_legend(True).display_mode(look.LegendDisplayMode.TABLE)
+    builder.legend(legend.placement(look.LegendPlacement.BOTTOM).calcs(["lastNotNull", "max"]))
+    if shown.stacked:
+        builder.stacking(common.StackingConfig().mode(look.StackingMode.NORMAL).group("A"))
+    if shown.thresholds:
+        builder.thresholds_style(common.GraphThresholdsStyleConfig().mode(look.GraphThresholdsStyleMode.DASHED))
+    return _finished(builder.build(), title, description, _targets(queries), shown)
+
+
+def number(title: str, description: str, queries: Sequence[Query], shown: Look) -> model.Panel:
+    """The last value of each series, with its course behind it."""
+    builder = stat.Panel().graph_mode(look.BigValueGraphMode.AREA).color_mode(look.BigValueColorMode.VALUE)
+    builder.reduce_options(_last()).text_mode(_text_mode(queries)).wide_layout(False)
+    return _finished(builder.build(), title, description, _targets(queries), shown)
+
+
+def bars(title: str, description: str, queries: Sequence[Query], shown: Look) -> model.Panel:
+    """The value of each series now, as bars below each other."""
+    builder = bargauge.Panel().orientation(look.VizOrientation.HORIZONTAL).reduce_options(_last())
+    builder.display_mode(look.BarGaugeDisplayMode.BASIC).value_mode(look.BarGaugeValueMode.TEXT)
+    builder.name_placement(look.BarGaugeNamePlacement.LEFT).show_unfilled(True)
+    return _finished(builder.build(), title, description, _targets(queries, instant=True), shown)
+
+
+def states(title: str, description: str, queries: Sequence[Query], shown: Look) -> model.Panel:
+    """Which of a few states each series was in, over time."""
+    builder = statetimeline.Panel().show_value(look.VisibilityMode.NEVER).merge_values(True).row_height(0.8)
+    legend = common.VizLegendOptions().show_legend(True).display_mode(look.LegendDisplayMode.LIST)
+    builder.legend(legend.placement(look.LegendPlacement.BOTTOM).calcs([])).fill_opacity(80)
+    return _finished(builder.build(), title, description, _targets(queries), shown)
+
+
+def spread(title: str, description: str, query: Query, shown: Look) -> model.Panel:
+    """How the observations of a histogram are spread, over time."""
+    builder = heatmap.Panel().calculate(False).show_legend().cell_gap(1)
+    builder.y_axis(heatmap.YAxisConfig().unit(shown.unit).axis_placement(look.AxisPlacement.LEFT))
+    scheme = heatmap.HeatmapColorOptions().mode(heat.HeatmapColorMode.SCHEME).scheme("Oranges").steps(64)
+    builder.color(scheme.fill("dark-orange").scale(heat.HeatmapColorScale.EXPONENTIAL).exponent(0.5))
+    builder.tooltip(heatmap.HeatmapTooltip().mode(look.TooltipDisplayMode.SINGLE).y_histogram(True))
+    builder.filter_values(heatmap.FilterValueRange().le(1e-9)).exemplars_color("rgba(255,0,255,0.8)")
+    target = _target(query, "A")
+    target.format_val = prometheus.PromQueryFormat.HEATMAP
+    return _finished(builder.build(), title, description, [target], shown)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: a query for its values, or a label of them."""
+
+    name: str
+    query: str = ""
+    label: str = ""
+    unit: str = ""
+    links: Sequence[Link] = ()
+    thresholds: Steps | None = None
+
+
+def rows(title: str, description: str, columns: Sequence[Column], shown: Look) -> model.Panel:
+    """A table with a row for each set of labels; columns that are not named are left out."""
+    queried = [column for column in columns if column.query]
+    targets = [_target(Query(column.query), REFERENCES[at], instant=True) for at, column in enumerate(queried)]
+    for target in targets:
+        target.format_val = prometheus.PromQueryFormat.TABLE
+    sources = {column.name: f"Value #{REFERENCES[at]}" for at, column in enumerate(queried)}
+    if len(queried) == 1:
+        sources = {queried[0].name: "Value"}
+    fields = {sources.get(column.name, column.label): column for column in columns}
+    panel = table.Panel().show_header(True).build()
+    panel = _finished(panel, title, description, targets, shown)
+    panel.transformations = [
+        model.DataTransformerConfig(id_val="merge", options={}),
+        model.DataTransformerConfig(
+            id_val="organize",
+            options={
+                "includeByName": dict.fromkeys(fields, True),
+                "indexByName": {field: at for at, field in enumerate(fields)},
+                "renameByName": {field: column.name for field, column in fields.items()},
+            },
+        ),
+    ]
+    _configured(panel).overrides = [_column(column) for column in columns]
+    return panel
+
+
+def _column(column: Column) -> model.DashboardFieldConfigSourceOverrides:
+    settings: dict[str, object] = {}
+    if column.unit:
+        settings["unit"] = column.unit
+    if column.links:
+        settings["links"] = list(column.links)
+    if column.thresholds:
+        settings["thresholds"] = _thresholds(column.thresholds, "green")
+        settings["custom.cellOptions"] = {"type": "color-text"}
+    return _override("byName", column.name, settings)
+
+
+def _override(matcher: str, of: str, settings: Mapping[str, object]) -> model.DashboardFieldConfigSourceOverrides:
+    return model.DashboardFieldConfigSourceOverrides(
+        matcher=model.MatcherConfig(id_val=matcher, options=of),
+        properties=[model.DynamicConfigValue(id_val=name, value=value) for name, value in settings.items()],
+    )
+
+
+def _target(query: Query, reference: str, *, instant: bool = False) -> prometheus.Dataquery:
+    return prometheus.Dataquery(
+        expr=query.expression,
+        legend_format=query.legend,
+        ref_id=reference,
+        exemplar=query.exemplars,
+        instant=instant,
+        range_val=not instant,
+        editor_mode=prometheus.QueryEditorMode.CODE,
+        datasource=look.DataSourceRef(type_val="prometheus", uid="${datasource}"),
+    )
+
+
+def _targets(queries: Sequence[Query], *, instant: bool = False) -> list[prometheus.Dataquery]:
+    return [_target(query, REFERENCES[at], instant=instant) for at, query in enumerate(queries)]
+
+
+def _last() -> common.ReduceDataOptions:
+    return common.ReduceDataOptions().calcs(["lastNotNull"]).values(False)
+
+
+def _text_mode(queries: Sequence[Query]) -> look.BigValueTextMode:
+    """One unnamed series needs no name beside its value."""
+    alone = len(queries) == 1 and queries[0].legend == "__auto"
+    return look.BigValueTextMode.VALUE if alone else look.BigValueTextMode.VALUE_AND_NAME
+
+
+def _thresholds(steps: Steps, base: str) -> model.ThresholdsConfig:
+    found = [model.Threshold(value=value, color=colour) for value, colour in sorted(steps.items())]
+    return model.ThresholdsConfig(
+        mode=model.ThresholdsMode.ABSOLUTE, steps=[model.Threshold(value=None, color=base), *found]
+    )
+
+
+def _finished(
+    panel: model.Panel, title: str, description: str, targets: Sequence[prometheus.Dataquery], shown: Look
+) -> model.Panel:
+    panel.title, panel.description, panel.datasource = title, description, DATASOURCE
+    panel.targets = list(targets)
+    panel.grid_pos = model.GridPos(w=shown.width, h=shown.height)
+    config = _configured(panel)
+    defaults = config.defaults
+    defaults.unit, defaults.no_value = shown.unit, shown.empty
+    defaults.min_val, defaults.max_val, defaults.decimals = shown.least, shown.most, shown.decimals
+    defaults.links = list(shown.links) or None  # type: ignore[assignment] -- the SDK has links of boards here
+    if shown.thresholds is not None:
+        defaults.thresholds = _thresholds(shown.thresholds, shown.base)
+    if shown.words:
+        defaults.mappings = [_words(shown.words)]
+    if panel.type_val in {"stat", "bargauge", "state-timeline"}:
+        by = "thresholds" if shown.thresholds is not None or shown.words else "palette-classic"
+        defaults.color = model.FieldColor(mode=model.FieldColorModeId(by))
+    config.overrides = [
+        _override("byRegexp", pattern, {"color": {"mode": "fixed", "fixedColor": colour}})
+        for pattern, colour in (shown.colours or {}).items()
+    ]
+    return panel
+
+
+def _configured(panel: model.Panel) -> model.FieldConfigSource:
+    panel.field_config = panel.field_config or model.FieldConfigSource(defaults=model.FieldConfig())
+    return panel.field_config
+
+
+def _words(words: Mapping[str, tuple[str, str]]) -> model.ValueMap:
+    options = {
+        value: model.ValueMappingResult(text=text, color=colour, index=at)
+        for at, (value, (text, colour)) in enumerate(words.items())
+    }
+    return model.ValueMap(options=options)

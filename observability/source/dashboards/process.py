@@ -1,0 +1,58 @@
+"""Panels about the service's processes that several boards show."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.models import dashboard as model
+from grafana_foundation_sdk.models import units
+
+from observability.source.dashboards import links
+from observability.source.dashboards.names import SATURATION
+from observability.source.dashboards.panels import Look, Query, lines, percentiles
+from observability.source.dashboards.promql import OWN_JOBS, process, quantile, rate, series, total
+
+DETAIL = links.board("Saturation", SATURATION)
+
+
+def cpu(width: int) -> model.Panel:
+    """CPU of each process."""
+    return lines(
+        "CPU",
+        "Cores that each process uses. Python computes on one core at a time; the engine's threads come on top.",
+        [Query(rate("process_cpu_seconds_total", OWN_JOBS), "{{job}} {{instance}}")],
+        Look(units.Short, width, 7, thresholds={1: "orange"}, links=[DETAIL]),
+    )
+
+
+def memory(width: int) -> model.Panel:
+    """Resident memory of each process."""
+    return lines(
+        "Memory",
+        "Resident memory of each process, and the least that any of them may use before it is killed. A line that only "
+        "climbs is a leak.",
+        [
+            Query(process("process_resident_memory_bytes"), "{{job}} {{instance}}"),
+            Query(f"min({series('memory_limit_bytes')})", "limit"),
+        ],
+        Look(units.BytesIEC, width, 7, colours={"limit": "red"}, links=[DETAIL]),
+    )
+
+
+def event_loop(width: int) -> model.Panel:
+    """Lag of the event loop."""
+    return lines(
+        "Event loop lag",
+        "How much later than asked the event loop woke a sleeping task: every request of the process waits that long. "
+        "Above 0.1 s something computes where it must not.",
+        percentiles(lambda q: quantile(q, "event_loop_lag_seconds", by=("job",)), 0.5, 0.99, of="{{job}}"),
+        Look(units.Seconds, width, 7, thresholds={0.1: "orange"}, links=[DETAIL]),
+    )
+
+
+def pool(width: int) -> model.Panel:
+    """Connections of the database pools."""
+    return lines(
+        "Database connections",
+        "Connections of the processes' pools by state. All in use and none idle for long: requests wait, then get 503.",
+        [Query(total(series("db_pool_connections"), "state"), "{{state}}")],
+        Look(units.Short, width, 7, stacked=True, links=[DETAIL]),
+    )

@@ -1,0 +1,29 @@
+"""Which renderers there are: one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from msgspec import Struct
+
+from observability.source import alerts, dashboards, recording
+from observability.source.slo import Objectives
+
+Render = Callable[[Objectives], Mapping[str, str]]
+"""Gives the text of each generated file by its path from the repository's root."""
+
+
+class Renderer(Struct, frozen=True):
+    """One kind of generated files."""
+
+    name: str
+    render: Render
+    owns: tuple[str, ...]
+    """Globs from the repository's root; a file there that is not rendered any more is drift too."""
+
+
+RENDERERS: tuple[Renderer, ...] = (
+    Renderer("dashboards", dashboards.render, ("observability/grafana/dashboards/*.json",)),
+    Renderer("recording rules", recording.render, ("observability/prometheus/rules/*.yml",)),
+    Renderer("alerts", alerts.render, ("observability/alerts/*.rules.yml",)),
+)

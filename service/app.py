@@ -43,6 +43,7 @@ def build_app(runtime: Runtime) -> Litestar:
         queue=runtime.jobs.queue,
         callbacks=runtime.webhooks.policy,
         webhook_secrets=runtime.webhooks.secrets.of,
+        repeat=runtime.jobs.repeat,
         notices=runtime.notices,
         authenticator=runtime.storage.authenticator,
         limiter=runtime.limiter,

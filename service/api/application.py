@@ -30,6 +30,7 @@ from service.api.health_routes import get_health, get_liveness, get_readiness
 from service.api.hosts import AllowedHosts
 from service.api.limits import RateLimit
 from service.api.problems import answer_problem
+from service.api.rendering import StructResponse
 from service.api.services import ApiConfig, ApiServices
 from service.api.table_routes import download_features
 from service.api.webhook_routes import get_webhook_secrets, list_webhook_deliveries
@@ -77,6 +78,7 @@ def create_api(services: ApiServices, config: ApiConfig) -> Litestar:
         logging_config=None,
         openapi_config=openapi_config(config.version, config.api_key_header) if config.docs_enabled else None,
         request_class=ApiRequest,
+        response_class=StructResponse,
         request_max_body_size=MAX_JSON_BYTES,
     )
 
@@ -89,7 +91,7 @@ def _protected(services: ApiServices, config: ApiConfig) -> Router:
     """
 
     def authenticated(app: ASGIApp) -> ASGIApp:
-        return Authentication(app, services.authenticator, config.api_key_header)
+        return Authentication(services.authenticator, config.api_key_header)(app)
 
     def limited(app: ASGIApp) -> ASGIApp:
         return RateLimit(services.limiter, services.observer)(app)

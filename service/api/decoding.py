@@ -113,9 +113,9 @@ async def refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
 
     Raises InvalidRequest: a misspelt filter must not silently select everything.
     """
-    query = request.query_params
-    if not query:
+    if not request.scope["query_string"]:
         return
+    query = request.query_params
     handler = request.route_handler
     known = {
         definition.kwarg_definition.name or name

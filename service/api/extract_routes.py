@@ -87,6 +87,10 @@ async def extract_features(
     claim = claim_of(request, idempotency_key, data)
     await _require_sensible(services, request.user.id, data, claim)
     wanted, patient = data.to_request(fresh=wants_fresh(cache_control)), not preferences.seconds
+    if claim is None and (repeated := await services.repeat(request.user.id, wanted)) is not None:
+        _note_id(repeated)
+        answer = final_answer(repeated, request.scope["path"], services.links(repeated))
+        return respond(answer, replayed=False, more=preferences.applied(unfinished=False))
     errand = None if claim is None else (request.user.id, claim.key)
     with nullcontext() if patient else door.inside(errand):
         accepted = await services.accept(request.user.id, wanted, patient=patient, claim=claim)
@@ -94,6 +98,7 @@ async def extract_features(
         if accepted.answer is not None:
             return respond(accepted.answer, replayed=True, more=preferences.applied(unfinished=False))
         extraction = await answered_or_sent_away(services, request, accepted.extraction, preferences.seconds)
+    services.repeat.keep(accepted, extraction)
     applied = preferences.applied(unfinished=not has_ended(extraction))
     if not has_ended(extraction):
         return await _unfinished(services, extraction, applied | replayed_header(replayed=accepted.replayed))

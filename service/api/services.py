@@ -20,6 +20,7 @@ from service.features.extract import AcceptExtraction
 from service.features.identity import Principal
 from service.features.model import Extraction
 from service.features.ports import Artifacts, Clock, Engine, JobQueue, Notices, Observer, Store
+from service.features.repeat import RepeatExtraction
 
 Dependency = Literal["database", "redis", "ai_model"]
 DEPENDENCIES: tuple[Dependency, ...] = ("database", "redis", "ai_model")
@@ -108,6 +109,7 @@ class ApiServices:
     upload: UploadDataset
     accept: AcceptExtraction
     queue: JobQueue
+    repeat: RepeatExtraction
     notices: Notices
     authenticator: Authenticator
     limiter: RateLimiter

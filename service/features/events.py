@@ -30,6 +30,13 @@ class ExtractionFinished(Struct, frozen=True):
     failure_code: str | None = None
 
 
+class ExtractionRepeated(Struct, frozen=True):
+    """An extraction was completed as it began, with the result of an equal one."""
+
+    extraction_id: str
+    threshold: Threshold
+
+
 class StageFinished(Struct, frozen=True):
     """One stage of an extraction ended well."""
 
@@ -91,7 +98,7 @@ class CacheLooked(Struct, frozen=True):
     "bypassed" means that the client wanted a fresh answer, "joined" that an equal request's answer was shared.
     """
 
-    cache: Literal["plan"]
+    cache: Literal["plan", "result"]
     level: Literal["memory", "redis"]
     result: Literal["hit", "miss", "bypassed", "joined"]
 
@@ -176,7 +183,8 @@ class AuthenticationFailed(Struct, frozen=True):
 
 
 Event = (
-    ExtractionStarted | ExtractionFinished | StageFinished | ModelCalled | ModelRetried | ModelFellBack
-    | BreakerChanged | PlanningAdmitted | PlanningLoad | CacheLooked | BudgetChecked | BudgetWarned | OutputRetried
-    | FeatureAssessed | JobAttempted | QueueMeasured | WebhookAttempted | RateLimitDecided | AuthenticationFailed
+    ExtractionStarted | ExtractionFinished | ExtractionRepeated | StageFinished | ModelCalled | ModelRetried
+    | ModelFellBack | BreakerChanged | PlanningAdmitted | PlanningLoad | CacheLooked | BudgetChecked | BudgetWarned
+    | OutputRetried | FeatureAssessed | JobAttempted | QueueMeasured | WebhookAttempted | RateLimitDecided
+    | AuthenticationFailed
 )  # fmt: skip

@@ -243,6 +243,13 @@ class Artifacts(Protocol):
         """Store a local file under the key, atomically."""
         ...
 
+    async def copy(self, source: str, target: str) -> None:
+        """Store the artifact under another key as well, atomically, and without reading it where that can be.
+
+        The copy is as young as any artifact that is written now. Raises FileNotFoundError when there is no such source.
+        """
+        ...
+
     def local(self, key: str) -> AbstractAsyncContextManager[Path]:
         """The artifact as a local file (the stored one itself when it is local), read only.
 
@@ -534,6 +541,14 @@ class Store(Protocol):
         """How far an extraction has come now, outside of any unit of work and at the least cost.
 
         Raises ExtractionNotFound.
+        """
+        ...
+
+    async def add_repeated(self, extraction: Extraction, dataset_key: str) -> bool:
+        """Store an extraction that is completed as it begins, in a transaction of its own.
+
+        False, and nothing stored, when its dataset is gone or not the one of that artifact any more. What it raises may
+        leave the row stored.
         """
         ...
 

@@ -9,6 +9,7 @@ from opentelemetry.trace import NoOpTracerProvider
 from service.features.delivery import WebhookSender
 from service.features.extract import AcceptExtraction, Pipeline
 from service.features.ports import Engine, Planner
+from service.features.repeat import RepeatExtraction
 from service.features.retention import Housekeeping
 from service.features.run import RunExtraction
 from service.features.webhooks import DeliverWebhook
@@ -26,6 +27,7 @@ class Jobs:
 
     accept: AcceptExtraction
     queue: ProcrastinateQueue
+    repeat: RepeatExtraction
     monitor: QueueMonitor
     worker: JobWorker | None
     housekeeper: Housekeeper | None
@@ -37,9 +39,10 @@ def open_jobs(
     """The queue on the given stores; with a worker when this process is `working`. Connects to nothing yet."""
     queue = ProcrastinateQueue(telemetry.tracing.provider)
     accept = AcceptExtraction(store=storage.store, queue=queue, planner=planner, clock=storage.clock, new_id=new_id)
+    repeat = _repeat(storage, telemetry)
     monitor = QueueMonitor(storage.database.store, telemetry.observer)
     if not working:
-        return Jobs(accept, queue, monitor, None, None)
+        return Jobs(accept, queue, repeat, monitor, None, None)
     pipeline = Pipeline(store=storage.store, planner=planner, engine=engine, observer=telemetry.observer)
     run = RunExtraction(
         pipeline,
@@ -53,7 +56,21 @@ def open_jobs(
     deliver = DeliverWebhook(
         store=storage.store, queue=queue, sender=sender, observer=telemetry.observer, clock=storage.clock
     )
-    return Jobs(accept, queue, monitor, _worker(run, deliver, storage, telemetry), _housekeeper(storage))
+    return Jobs(accept, queue, repeat, monitor, _worker(run, deliver, storage, telemetry), _housekeeper(storage))
+
+
+def _repeat(storage: Storage, telemetry: Telemetry) -> RepeatExtraction:
+    """Results are served again for as long as plans: a new plan is then due anyhow."""
+    settings = storage.settings
+    return RepeatExtraction(
+        store=storage.store,
+        artifacts=storage.artifacts,
+        observer=telemetry.observer,
+        clock=storage.clock,
+        new_id=new_id,
+        entries=settings.plan_cache_entries,
+        seconds=settings.plan_cache_seconds,
+    )
 
 
 def _housekeeper(storage: Storage) -> Housekeeper:

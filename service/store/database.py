@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from service.store.failures import database_errors
 from service.store.notices import PostgresNotices
+from service.store.repeats import RepeatedExtractions
 from service.store.schema import current_revision, upgrade
 from service.store.states import StateReads
 from service.store.unit_of_work import SqlStore
@@ -48,7 +49,8 @@ class Database:
         self._engine = engine
         tracer = None if tracer_provider is None else tracer_provider.get_tracer("service.store")
         self._states = StateReads(self._lasting_connection, tracer)
-        self._store = SqlStore(engine, self._states)
+        self._repeats = RepeatedExtractions(self._lasting_connection, tracer)
+        self._store = SqlStore(engine, self._states, self._repeats)
         self._upkeep = SqlUpkeep(engine)
 
     @property
@@ -109,6 +111,7 @@ class Database:
     async def close(self) -> None:
         """Close all connections."""
         await self._states.close()
+        await self._repeats.close()
         await self._engine.dispose()
 
     async def _lasting_connection(self) -> psycopg.AsyncConnection[Any]:

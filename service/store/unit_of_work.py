@@ -11,11 +11,12 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.features.errors import DependencyUnavailable
-from service.features.model import ExtractionState, Lane
+from service.features.model import Extraction, ExtractionState, Lane
 from service.store.deliveries import SqlDeliveries
 from service.store.extractions import SqlExtractions
 from service.store.failures import OUTAGE_RETRY_SECONDS, database_errors
 from service.store.idempotency import SqlIdempotencyKeys
+from service.store.repeats import RepeatedExtractions
 from service.store.repositories import SqlDatasets, SqlKeys
 from service.store.states import StateReads
 
@@ -67,14 +68,19 @@ class SqlUnitOfWork:
 class SqlStore:
     """Units of work on one engine; implements `ports.Store`."""
 
-    def __init__(self, engine: AsyncEngine, states: StateReads) -> None:
+    def __init__(self, engine: AsyncEngine, states: StateReads, repeats: RepeatedExtractions) -> None:
         self._engine = engine
         self._states = states
+        self._repeats = repeats
         self._usual: dict[Lane, tuple[float, float | None]] = {}
 
     async def state_of(self, owner: str, extraction_id: str) -> ExtractionState:
         """How far an extraction has come now. Raises ExtractionNotFound."""
         return await self._states.get(owner, extraction_id)
+
+    async def add_repeated(self, extraction: Extraction, dataset_key: str) -> bool:
+        """Store an extraction that is completed as it begins; False when its dataset is another."""
+        return await self._repeats.add(extraction, dataset_key)
 
     async def usual_seconds(self, lane: Lane) -> float | None:
         """Median run time of the lane's last completed extractions, as it was `ESTIMATE_SECONDS` ago at most."""

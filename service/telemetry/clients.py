@@ -39,7 +39,8 @@ def http_watcher(provider: TracerProvider) -> WatchHttp:
     """What gives an HTTP client a span for each request, which carries the trace on; `provider` makes children only."""
 
     def watch(client: httpx2.AsyncClient) -> None:
-        HTTPX2ClientInstrumentor.instrument_client(client, provider, NoOpMeterProvider())
+        watched: Any = client  # its package types name httpx, whose client this one replaces
+        HTTPX2ClientInstrumentor.instrument_client(watched, provider, NoOpMeterProvider())
 
     return watch
 

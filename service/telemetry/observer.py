@@ -22,6 +22,7 @@ from service.features.events import (
     CacheLooked,
     Event,
     ExtractionFinished,
+    ExtractionRepeated,
     ExtractionStarted,
     FeatureAssessed,
     JobAttempted,
@@ -54,6 +55,7 @@ class TelemetryObserver:
         self._recorders: dict[type[Any], Callable[[Any], None]] = {
             ExtractionStarted: self._extraction_started,
             ExtractionFinished: self._extraction_finished,
+            ExtractionRepeated: self._extraction_repeated,
             StageFinished: self._stage_finished,
             ModelCalled: self._model_called,
             ModelRetried: self._model_retried,
@@ -125,6 +127,10 @@ class TelemetryObserver:
             duration_ms=round(event.seconds * 1000, 3),
             **fields,
         )
+
+    def _extraction_repeated(self, event: ExtractionRepeated) -> None:
+        """It ran for no time, so it says nothing of how long runs take; its request's line tells of it."""
+        self._metrics.counter("feature_extractions_total").child("completed", event.threshold).inc()
 
     def _stage_finished(self, event: StageFinished) -> None:
         self._logger.debug(

@@ -79,6 +79,15 @@ class MemoryStore:
             row = await work.extractions.get(owner, extraction_id)
         return ExtractionState(**{name: getattr(row, name) for name in ExtractionState.__struct_fields__})
 
+    async def add_repeated(self, extraction: Extraction, dataset_key: str) -> bool:
+        """Add, if the dataset is still that one."""
+        async with self.begin() as work:
+            dataset = work.datasets.rows.get((extraction.owner, extraction.request.dataset_id))
+            if dataset is None or dataset.artifact_key != dataset_key:
+                return False
+            await work.extractions.add(extraction)
+        return True
+
     async def usual_seconds(self, lane: Lane) -> float | None:
         """The median."""
         async with self.begin() as work:

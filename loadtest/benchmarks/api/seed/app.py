@@ -162,7 +162,7 @@ async def health() -> dict[str, str]:
 async def upload(request: Request, dataset_id: str, owner: Principal, db: Session) -> Envelope:
     """Keep a CSV and look at its columns."""
     path = files / f"{uuid.uuid4().hex}.csv"
-    with path.open("wb") as file:  # noqa: ASYNC230 -- as first written
+    with path.open("wb") as file:
         async for chunk in request.stream():
             file.write(chunk)
     row_count, columns = await run_in_threadpool(_summary, path)

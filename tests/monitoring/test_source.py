@@ -33,7 +33,7 @@ def copy(tmp_path: Path) -> Path:
 
 
 def test_drift_is_told_file_by_file_and_mended(copy: Path) -> None:
-    """A file that was changed, one that is missing and one that nothing renders are each told, and rendering mends all."""
+    """A file that was changed, one that is missing and one that nothing renders are told; rendering mends all."""
     files = rendered()
     (copy / RULE_FILE).write_text("groups: []\n")
     (copy / "observability/alerts/jobs.rules.yml").unlink()

@@ -41,6 +41,7 @@ up:  ## run the service with everything around it in containers, and print where
 
 down:  ## stop what `make up` started; its data stay (make down ARGS=--volumes throws them away)
 	@$(PYTHON) -m observability.stack down $(ARGS)
+
 bench-api: $(VENV)/.bench  ## measure what a request costs against a plain design of the same job: make bench-api BENCH_ROUNDS=5
 	$(BIN)/python -m loadtest.benchmarks.api --rounds $(BENCH_ROUNDS) --write loadtest/benchmarks/api/RESULTS.md
 

@@ -39,6 +39,8 @@ class Scene:
     """Another principal, who asks too much."""
     model: ModelServer
     worker: subprocess.Popen[bytes]
+    callback: str
+    """Where a webhook is received."""
     queue_was_seen: Callable[[], object]
     """Returns once Prometheus knows of the jobs that wait."""
 
@@ -58,7 +60,8 @@ def _work(scene: Scene) -> None:
     scene.model.assign(PRIMARY, SCENARIOS["good"])
     for threshold in ("low", "medium", "high", "medium"):
         _insist(scene, "Mean price of every user", quality_threshold=threshold)
-    identity = _insist(scene, "How often does each user come?", quality_threshold="low").data["extraction_id"]
+    wanted = {"quality_threshold": "low", "callback_url": scene.callback}
+    identity = _insist(scene, "How often does each user come?", **wanted).data["extraction_id"]
     for path in ("", "/status", "/features"):
         assert scene.client.get(f"/api/v1/extraction/{identity}{path}").status == 200
     body = {"dataset_id": DATASET, "feature_description": "Mean price of every user", "quality_threshold": "low"}

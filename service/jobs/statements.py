@@ -7,8 +7,6 @@ because only a new job wakes the workers.
 
 from __future__ import annotations
 
-from service.features.run import MOST_CRASHES
-
 TASK = "extract_features"
 DELIVERY_TASK = "deliver_webhook"
 DELIVERY_QUEUE = "webhooks"
@@ -44,10 +42,10 @@ FROM ahead
 """  # noqa: S608 -- constants of this module; values are parameters
 """Start-time fair queueing: a principal's n-th waiting extraction comes n places after the one that is next now."""
 
-_SUSPECT = f"""coalesce((
-        SELECT extractions.crashes + (extractions.status = 'processing')::int >= {MOST_CRASHES - 1}
-        FROM extractions WHERE extractions.id = {{job}}.lock
-    ), false)"""  # noqa: S608 -- likewise
+_SUSPECT = """coalesce((
+        SELECT extractions.crashes + (extractions.status = 'processing')::int >= %(crashes)s
+        FROM extractions WHERE extractions.id = {job}.lock
+    ), false)"""
 """Whether one more dead worker would be the job's last. (As EXISTS, PostgreSQL may read the whole table for it.)"""
 
 FETCH = f"""

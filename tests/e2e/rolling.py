@@ -57,6 +57,8 @@ class Load:
     def note(self, answer: httpx2.Response) -> None:
         """Count an answer."""
         status = str(answer.status_code)
+        if answer.status_code >= 400:
+            status += f" {answer.json()['error_code']}"
         self.statuses[status] = self.statuses.get(status, 0) + 1
         self.closing += answer.headers.get("Connection") == "close"
 

@@ -42,7 +42,7 @@ def traces(share: float) -> dict[str, str]:
 def ours(
     name: str, title: str, *, without: tuple[str, ...] = (), share: float = 0.1, workloads: str = "status", **more: str
 ) -> Variant:
-    """This service, with parts taken out and settings changed."""
+    """The service itself, with parts taken out and settings changed."""
     command = ("-m", f"{PACKAGE}.ours", *without, "--", "serve")
     return Variant(
         name, title, "ours", command, {**traces(share), **more}, "/health/ready", frozenset(workloads.split())

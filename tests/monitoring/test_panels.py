@@ -99,7 +99,7 @@ def _queued(address: str) -> bool:
 def _complete(address: str, began: float) -> bool:
     """Whether what comes last is there: a rule on the traffic fires. Everything else is left to the tests."""
     with closing(Prometheus(address, time.time(), began)) as now:
-        return bool(now.instant('ALERTS{alertstate="firing",slo="api-availability"}'))
+        return bool(now.instant('ALERTS{alertstate="firing",slo="extraction-success"}'))
 
 
 def _environment(database_url: str, redis_url: str, model_url: str, traces_url: str, folder: Path) -> dict[str, str]:
@@ -137,7 +137,7 @@ def _command(arguments: list[str], environment: dict[str, str], folder: Path) ->
 
 def _locust(client: Client) -> list[str]:
     file = str(ROOT / "loadtest/locustfile.py")
-    users = ("--headless", "--users", "2", "--spawn-rate", "2", "--run-time", "10m", "--only-summary")
+    users = ("--headless", "--users", "1", "--run-time", "10m", "--only-summary")
     return [sys.executable, "-m", "locust", "-f", file, "--host", client.url, *users]
 
 
@@ -162,6 +162,7 @@ HAPPENED = (
     "model_unpriced_requests_total",
     "agent_output_retries_total",
     'feature_extractions_total{status="completed"}',
+    'feature_extractions_total{status="failed"}',
     'job_attempts_total{outcome="completed"}',
     'webhook_deliveries_total{outcome="delivered"}',
     'locust_requests_total{outcome="success"}',

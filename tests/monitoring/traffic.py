@@ -26,6 +26,8 @@ MOST_BURSTS = 10
 """On a slow machine a burst is spread over more than the minute that the limit counts."""
 MOST_TRIES = 8
 PAUSE_SECONDS = 0.3
+FAILURES = 10
+"""Requests that fail for the service's own fault: enough for the rules, which ignore fewer than five."""
 LATER = 12
 """Requests that come in while the worker stands still."""
 
@@ -108,8 +110,8 @@ def _bad_model(scene: Scene) -> None:
     scene.model.assign(FALLBACK, SCENARIOS["good"])
     _insist(scene, "Mean price of every user, again")
     scene.model.assign(FALLBACK, SCENARIOS["hang"])
-    with ThreadPoolExecutor(6) as pool:
-        sentences = [f"Mean price of every user, in trouble {number}" for number in range(6)]
+    with ThreadPoolExecutor(FAILURES) as pool:
+        sentences = [f"Mean price of every user, in trouble {number}" for number in range(FAILURES)]
         statuses = set(pool.map(lambda sentence: scene.client.extract(DATASET, sentence).status, sentences))
     assert statuses <= {202, 503, 504}, statuses
 

@@ -229,7 +229,8 @@ def garbage() -> model.Panel:
         ],
         Look(
             units.OpsPerSecond,
-            height=7,
+            6,
+            7,
             links=[links.metrics("Objects collected", "python_gc_objects_collected_total")],
         ),
     )

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PYDANTIC_AI_NO_BANNER := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test eval up down observability faults soak rolling check format lock clean
+.PHONY: help demo serve test eval up down observability faults soak rolling bench-api check format lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -42,6 +42,11 @@ up:  ## run the service with everything around it in containers, and print where
 down:  ## stop what `make up` started; its data stay (make down ARGS=--volumes throws them away)
 	@$(PYTHON) -m observability.stack down $(ARGS)
 
+bench-api: $(VENV)/.bench  ## measure what a request costs against a plain design of the same job: make bench-api BENCH_ROUNDS=5
+	$(BIN)/python -m loadtest.benchmarks.api --rounds $(BENCH_ROUNDS) --write loadtest/benchmarks/api/RESULTS.md
+
+BENCH_ROUNDS ?= 5
+
 observability: $(VENV)/.dev  ## render what is generated in observability/ from slo.yaml and the telemetry catalog
 	$(BIN)/python -m observability.source
 
@@ -59,6 +64,7 @@ format: $(VENV)/.dev  ## write the formatting that `check` wants
 lock: $(VENV)/.bootstrap  ## resolve the locks again from pyproject.toml
 	$(BIN)/uv pip compile -q $(LOCK_FLAGS) $(EXTRAS) pyproject.toml -o requirements/runtime.lock
 	$(BIN)/uv pip compile -q $(LOCK_FLAGS) $(EXTRAS) --group dev -c requirements/runtime.lock pyproject.toml -o requirements/dev.lock
+	$(BIN)/uv pip compile -q $(LOCK_FLAGS) $(EXTRAS) --group bench -c requirements/runtime.lock pyproject.toml -o requirements/bench.lock
 	$(BIN)/uv pip compile -q $(LOCK_FLAGS) --group load -c requirements/dev.lock -o requirements/load.lock
 	$(BIN)/uv pip compile -q $(LOCK_FLAGS) requirements/bootstrap.in -o requirements/bootstrap.lock
 
@@ -87,3 +93,7 @@ $(VENV)/.dev: $(VENV)/.bootstrap requirements/dev.lock pyproject.toml
 	$(INSTALL) --require-hashes -r requirements/dev.lock
 	$(INSTALL_SELF)
 	@touch $@ $(VENV)/.runtime
+
+$(VENV)/.bench: $(VENV)/.dev requirements/bench.lock
+	$(INSTALL) --require-hashes -r requirements/bench.lock
+	@touch $@

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 
-from litestar.types import BeforeMessageSendHookHandler, HTTPResponseStartEvent, Message, Scope
+from litestar.types import BeforeMessageSendHookHandler, Message, Scope
 
 from service.api.limits import STANDING
 from service.api.services import Lifecycle, Standing
@@ -48,9 +48,9 @@ def header(scope: Scope, name: bytes) -> str | None:
     return None
 
 
+_CLOSE = (b"connection", b"close")
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
 _NO_STORE = (b"cache-control", b"no-store")
-_CLOSE = (b"connection", b"close")
 
 
 def finishing(lifecycle: Lifecycle) -> BeforeMessageSendHookHandler:
@@ -61,23 +61,23 @@ def finishing(lifecycle: Lifecycle) -> BeforeMessageSendHookHandler:
     """
 
     async def finish(message: Message, scope: Scope) -> None:
-        if message["type"] != "http.response.start":
-            return
-        headers = [*message.get("headers", ()), *_finishing(message, scope)]
-        if lifecycle.draining:
-            headers.append(_CLOSE)
-        message["headers"] = headers
+        if message["type"] == "http.response.start":
+            headers = _finished(message.get("headers", ()), scope)
+            message["headers"] = [*headers, _CLOSE] if lifecycle.draining else headers
 
     return finish
 
 
-def _finishing(message: HTTPResponseStartEvent, scope: Scope) -> Iterator[tuple[bytes, bytes]]:
-    """Security fields, `no-store` unless the route says otherwise, the rate limit."""
-    yield _NOSNIFF
-    if not any([name == b"cache-control" for name, _ in message.get("headers", ())]):  # noqa: C419 -- a list is faster than a generator here
-        yield _NO_STORE
+def _finished(given: Iterable[tuple[bytes, bytes]], scope: Scope) -> list[tuple[bytes, bytes]]:
+    """With security fields, `no-store` unless the route says otherwise, and the rate limit."""
+    headers = [*given, _NOSNIFF]
+    if not any([name == b"cache-control" for name, _ in headers]):  # noqa: C419 -- a list is faster than a generator here
+        headers.append(_NO_STORE)
     standing: Standing | None = scope["state"].get(STANDING)
     if standing is not None and standing.limit > 0:
-        yield b"ratelimit-limit", b"%d" % standing.limit
-        yield b"ratelimit-remaining", b"%d" % max(0, standing.remaining)
-        yield b"ratelimit-reset", b"%d" % max(0, standing.reset_seconds)
+        headers += (
+            (b"ratelimit-limit", b"%d" % standing.limit),
+            (b"ratelimit-remaining", b"%d" % max(0, standing.remaining)),
+            (b"ratelimit-reset", b"%d" % max(0, standing.reset_seconds)),
+        )
+    return headers

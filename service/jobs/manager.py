@@ -53,7 +53,7 @@ class FencedManager(JobManager):
                     queues=list(queues or ()),
                     worker_id=worker_id,
                     workers=[*self.workers, worker_id],
-                    suspicious=MOST_CRASHES - 1,
+                    crashes=MOST_CRASHES - 1,
                 )
                 job = Job.from_row(rows[0]) if rows else None
         except (ConnectorException, TimeoutError) as fault:

@@ -43,7 +43,7 @@ FROM ahead
 """Start-time fair queueing: a principal's n-th waiting extraction comes n places after the one that is next now."""
 
 _SUSPECT = """coalesce((
-        SELECT extractions.crashes + (extractions.status = 'processing')::int >= %(suspicious)s::int
+        SELECT extractions.crashes + (extractions.status = 'processing')::int >= %(crashes)s
         FROM extractions WHERE extractions.id = {job}.lock
     ), false)"""
 """Whether one more dead worker would be the job's last. (As EXISTS, PostgreSQL may read the whole table for it.)"""

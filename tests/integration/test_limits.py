@@ -393,7 +393,7 @@ async def test_a_deaf_redis_client_is_left_behind(caplog: pytest.LogCaptureFixtu
 
 
 async def test_a_caller_that_goes_away_takes_nobody_along(caplog: pytest.LogCaptureFixture) -> None:
-    """Of requests that Redis is asked for together, a cancelled one changes nothing for the others, and is no outage."""
+    """Of requests asked for together, a cancelled one changes nothing for the others, and is no outage."""
     asked, released = asyncio.Event(), asyncio.Event()
 
     class Slow:

@@ -174,6 +174,16 @@ def _overlap(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return across and a["y"] < b["y"] + b["h"] and b["y"] < a["y"] + a["h"]
 
 
+def full_rows(board: Board) -> Iterator[str]:
+    """Panels fill each line of the grid from left to right: no gap where one looks for a panel."""
+    lines: dict[int, list[dict[str, Any]]] = {}
+    for panel in panels(board):
+        lines.setdefault(panel["gridPos"]["y"], []).append(panel)
+    for line in lines.values():
+        if sum(panel["gridPos"]["w"] for panel in line) != 24 or len({panel["gridPos"]["h"] for panel in line}) != 1:
+            yield f"the line of {line[0]['title']} has a gap"
+
+
 def closed_to_editing(board: Board) -> Iterator[str]:
     """uneditable-dashboard, and what a provisioned classic dashboard is."""
     if board["editable"]:
@@ -210,6 +220,7 @@ RULES: tuple[Rule, ...] = (
     sound_queries,
     defined_variables,
     places,
+    full_rows,
     closed_to_editing,
     leading_on,
 )

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 import yaml
 
-from observability.source.dashboards import names
+from observability.source.dashboards import alerted, names
 from observability.source.slo import load_objectives
 from service.telemetry.catalog import METRICS
 from tests.monitoring.boards import ROOT, boards, filled, panels, queries
@@ -244,6 +244,20 @@ def test_alerts_lead_to_boards() -> None:
                 board = BOARDS[parts.path.rpartition("/d/")[2].partition("/")[0]]
                 panel = parse_qs(parts.query).get("viewPanel", ["panel-0"])[0].removeprefix("panel-")
                 assert panel == "0" or int(panel) in {one["id"] for one in panels(board)}, url
+
+
+def test_alerts_lead_to_their_panels() -> None:
+    """Every alert of the table is shipped, and leads to the panel that the table names."""
+    led: dict[str, set[str]] = {}
+    for file in rule_files():
+        for group in yaml.safe_load(file.read_text())["groups"]:
+            for rule in (rule for rule in group["rules"] if "alert" in rule):
+                parts = urlsplit(re.sub(r"\{\{.*?\}\}", "x", rule["annotations"]["dashboard_url"]))
+                ids = {f"panel-{one['id']}": one["title"] for one in panels(BOARDS[parts.path.rpartition("/")[2]])}
+                [panel] = parse_qs(parts.query).get("viewPanel", [""])
+                led.setdefault(rule["alert"], set()).add(ids.get(panel, ""))
+    assert led.keys() >= alerted.PANELS.keys()
+    assert all(led[alert] == {title} for alert, title in alerted.PANELS.items())
 
 
 def test_jobs_are_those_that_are_scraped() -> None:

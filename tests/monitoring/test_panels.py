@@ -5,6 +5,7 @@ And the proof that this would be seen otherwise: with any one name of any query 
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -37,6 +38,7 @@ from tests.monitoring.stand import (
     shipped,
     until,
 )
+from tests.receiver import Receiver
 from tests.support import Client
 
 SETTLE_SECONDS = 11.0
@@ -79,7 +81,9 @@ def watched(new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFa
         stack.enter_context(process(_locust(load), folder / "locust.log", _of_locust(load, ports["locust"])))
         until(lambda: answers(f"http://{targets['locust'][0]}/metrics"), "Locust")
         analyst = Client(listening["address"], (folder / "data/development.key").read_text().strip())
-        traffic.play(traffic.Scene(analyst, crowd, model, worker, lambda: until(lambda: _queued(address), "a queue")))
+        receiver = stack.enter_context(Receiver())
+        seen = functools.partial(until, lambda: _queued(address), "a queue")
+        traffic.play(traffic.Scene(analyst, crowd, model, worker, receiver.url(), seen))
         until(lambda: _complete(address, began), "rules on the last scrapes")
         time.sleep(SETTLE_SECONDS)
         with closing(Prometheus(address, time.time(), began)) as found:
@@ -95,7 +99,7 @@ def _queued(address: str) -> bool:
 def _complete(address: str, began: float) -> bool:
     """Whether what comes last is there: a rule on the traffic fires. Everything else is left to the tests."""
     with closing(Prometheus(address, time.time(), began)) as now:
-        return bool(now.instant('ALERTS{alertstate="firing",slo="api-availability"}'))
+        return bool(now.instant('ALERTS{alertstate="firing",slo="extraction-success"}'))
 
 
 def _environment(database_url: str, redis_url: str, model_url: str, traces_url: str, folder: Path) -> dict[str, str]:
@@ -114,6 +118,7 @@ def _environment(database_url: str, redis_url: str, model_url: str, traces_url: 
         "MODEL_TIMEOUT_SECONDS": "10",
         "SYNC_WAIT_SECONDS": "90",
         "RATE_LIMIT_PER_MINUTE": str(traffic.RATE_LIMIT),
+        "WEBHOOK_ALLOW_PRIVATE": "true",
         "BUDGET_TOKENS_PER_DAY": "1000000",
         "JAEGER_ENABLED": "true",
         "JAEGER_ENDPOINT": traces_url,
@@ -132,7 +137,7 @@ def _command(arguments: list[str], environment: dict[str, str], folder: Path) ->
 
 def _locust(client: Client) -> list[str]:
     file = str(ROOT / "loadtest/locustfile.py")
-    users = ("--headless", "--users", "2", "--spawn-rate", "2", "--run-time", "10m", "--only-summary")
+    users = ("--headless", "--users", "1", "--run-time", "10m", "--only-summary")
     return [sys.executable, "-m", "locust", "-f", file, "--host", client.url, *users]
 
 
@@ -157,7 +162,9 @@ HAPPENED = (
     "model_unpriced_requests_total",
     "agent_output_retries_total",
     'feature_extractions_total{status="completed"}',
+    'feature_extractions_total{status="failed"}',
     'job_attempts_total{outcome="completed"}',
+    'webhook_deliveries_total{outcome="delivered"}',
     'locust_requests_total{outcome="success"}',
 )
 

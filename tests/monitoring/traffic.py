@@ -26,6 +26,8 @@ MOST_BURSTS = 10
 """On a slow machine a burst is spread over more than the minute that the limit counts."""
 MOST_TRIES = 8
 PAUSE_SECONDS = 0.3
+FAILURES = 10
+"""Requests that fail for the service's own fault: enough for the rules, which ignore fewer than five."""
 LATER = 12
 """Requests that come in while the worker stands still."""
 
@@ -39,6 +41,8 @@ class Scene:
     """Another principal, who asks too much."""
     model: ModelServer
     worker: subprocess.Popen[bytes]
+    callback: str
+    """Where a webhook is received."""
     queue_was_seen: Callable[[], object]
     """Returns once Prometheus knows of the jobs that wait."""
 
@@ -58,7 +62,8 @@ def _work(scene: Scene) -> None:
     scene.model.assign(PRIMARY, SCENARIOS["good"])
     for threshold in ("low", "medium", "high", "medium"):
         _insist(scene, "Mean price of every user", quality_threshold=threshold)
-    identity = _insist(scene, "How often does each user come?", quality_threshold="low").data["extraction_id"]
+    wanted = {"quality_threshold": "low", "callback_url": scene.callback}
+    identity = _insist(scene, "How often does each user come?", **wanted).data["extraction_id"]
     for path in ("", "/status", "/features"):
         assert scene.client.get(f"/api/v1/extraction/{identity}{path}").status == 200
     body = {"dataset_id": DATASET, "feature_description": "Mean price of every user", "quality_threshold": "low"}
@@ -105,8 +110,8 @@ def _bad_model(scene: Scene) -> None:
     scene.model.assign(FALLBACK, SCENARIOS["good"])
     _insist(scene, "Mean price of every user, again")
     scene.model.assign(FALLBACK, SCENARIOS["hang"])
-    with ThreadPoolExecutor(6) as pool:
-        sentences = [f"Mean price of every user, in trouble {number}" for number in range(6)]
+    with ThreadPoolExecutor(FAILURES) as pool:
+        sentences = [f"Mean price of every user, in trouble {number}" for number in range(FAILURES)]
         statuses = set(pool.map(lambda sentence: scene.client.extract(DATASET, sentence).status, sentences))
     assert statuses <= {202, 503, 504}, statuses
 

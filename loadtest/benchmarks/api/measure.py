@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -38,6 +38,7 @@ class Running:
     process: ServerProcess
     caller: Caller
     workloads: dict[str, Workload]
+    metrics_url: str
 
     def measure(self, name: str, seconds: float) -> Sample:
         """Saturate the server with one workload."""
@@ -111,14 +112,12 @@ def _sample(load: Load, used: float) -> Sample:
 
 
 @contextmanager
-def running(
-    variant: Variant, stage: Stage, core: int, wrap: Callable[[list[str]], list[str]] = list
-) -> Iterator[Running]:
+def running(variant: Variant, stage: Stage, core: int) -> Iterator[Running]:
     """The variant, started on its core and signed in to."""
     port, metrics_port = free_port(), free_port()
     environment = environment_of(variant, stage, port, metrics_port)
     log = stage.folder / f"{variant.name}-{port}.log"
-    command = wrap([*variant.command])
+    command = variant.command
     with ServerProcess(command, environment, port=port, health=variant.health, core=core, log=log) as process:
         caller = sign_in(variant, port, stage.folder, stage.folder / f"data-{port}")
-        yield Running(variant, process, caller, workloads_of(caller))
+        yield Running(variant, process, caller, workloads_of(caller), f"http://127.0.0.1:{metrics_port}/metrics")

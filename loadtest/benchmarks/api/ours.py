@@ -1,4 +1,4 @@
-"""This service with parts taken out: `python -m loadtest.benchmarks.api.ours PART … -- serve`.
+"""The service with parts taken out: `python -m loadtest.benchmarks.api.ours PART … -- serve`.
 
 The command that runs is the product's own; a part is replaced before it starts. What a part costs is what the service
 costs with it less what it costs without.

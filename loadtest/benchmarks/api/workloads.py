@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPConnection
-from itertools import count
+from itertools import count, cycle
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,6 +20,8 @@ from service.demo.sample import write_event_log
 
 ROWS = 2_000
 CALL_SECONDS = 60.0
+EXTRACTIONS = 20
+"""Status reads go over so many, in turn."""
 SENTENCE = "Count each user's events and average the price they saw"
 
 
@@ -41,7 +43,7 @@ class Caller:
     port: int
     token: str
     upload: bytes
-    extraction: str = ""
+    extractions: list[str]
 
     def call(self, method: str, path: str, body: bytes = b"", kind: str = "application/json") -> Any:
         """The JSON answer. Raises RuntimeError for any that is no success."""
@@ -72,11 +74,11 @@ class Caller:
 
 
 def sign_in(variant: Variant, port: int, folder: Path, data: Path) -> Caller:
-    """A caller with an access token, its dataset uploaded and its first extraction done."""
+    """A caller with an access token, its dataset uploaded and its first extractions done."""
     log = folder / "events.csv"
     if not log.exists():
         write_event_log(log, rows=ROWS)
-    caller = Caller(port, "", log.read_bytes())
+    caller = Caller(port, "", log.read_bytes(), [])
     if variant.family == "plain":
         return caller
     if variant.family == "ours":
@@ -85,11 +87,12 @@ def sign_in(variant: Variant, port: int, folder: Path, data: Path) -> Caller:
     else:
         caller.token = _seed_token()
     if variant.family == "plugins":
-        caller.extraction = "benchmark"
+        caller.extractions = ["benchmark"]
         return caller
     caller.call("POST", "/api/v1/datasets?dataset_id=events", caller.upload, "text/csv")
-    answer = caller.call("POST", "/api/v1/extract-features", _extraction(SENTENCE))
-    caller.extraction = answer["data"]["extraction_id"]
+    for _ in range(EXTRACTIONS):
+        answer = caller.call("POST", "/api/v1/extract-features", _extraction(SENTENCE))
+        caller.extractions.append(answer["data"]["extraction_id"])
     return caller
 
 
@@ -106,7 +109,8 @@ def _extraction(sentence: str) -> bytes:
 def workloads_of(caller: Caller) -> dict[str, Workload]:
     """All workloads by name."""
     numbers = count()
-    status = caller.raw("GET", f"/api/v1/extraction/{caller.extraction}/status")
+    paths = [f"/api/v1/extraction/{extraction}/status" for extraction in caller.extractions or ["x"]]
+    status = cycle([caller.raw("GET", path) for path in paths])
     again = caller.raw("POST", "/api/v1/extract-features", _extraction(SENTENCE))
 
     def anew() -> bytes:
@@ -117,7 +121,7 @@ def workloads_of(caller: Caller) -> dict[str, Workload]:
         return caller.raw("POST", f"/api/v1/datasets?dataset_id={uuid4().hex}", caller.upload, "text/csv")
 
     kinds = (
-        Workload("status", "status read", lambda: status, HTTPStatus.OK, 16),
+        Workload("status", "status read", lambda: next(status), HTTPStatus.OK, 16),
         Workload("cached", "repeated extraction", lambda: again, HTTPStatus.OK, 8),
         Workload("uncached", "new extraction", anew, HTTPStatus.OK, 4),
         Workload("upload", "upload", upload, HTTPStatus.CREATED, 2),

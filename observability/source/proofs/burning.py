@@ -14,8 +14,8 @@ MINUTES = {"1h": (6, 12), "6h": (20, 30), "1d": (70, 80), "3d": (190, 220)}
 """By the long window: how long the budget burns, and when the alert has cleared. Each is over before the next pair's
 alert has been pending long enough, so that exactly one alert fires."""
 PENDING = {"1h": "2m", "6h": "15m", "1d": "60m", "3d": "180m"}
-HEALTHY = 360
-"""Minutes of history before an outage, the long window of the second page."""
+HEALTHY = 240
+"""Minutes of history before an outage."""
 _LABELS = {
     "api-availability": (
         'api_requests_total{job="feature-agent",method="GET",endpoint="/api/v1/datasets",status="200"}',

@@ -68,8 +68,9 @@ def play(fault: Fault) -> Outcome:
 
 
 def _inflicted(fault: Fault, system: Stand, watch: Watch, receiver: Receiver) -> Outcome:
+    watch.await_targets(len(system.targets))
+    settled = time.monotonic()
     time.sleep(fault.warm_up)
-    before = tuple(sorted({notice.alert for notice in receiver.notices} - ALWAYS)) if fault.warm_up else ()
     begun = time.monotonic()
     firing: list[Notice | None] = []
     with fault.do(system, watch):
@@ -91,7 +92,7 @@ def _inflicted(fault: Fault, system: Stand, watch: Watch, receiver: Receiver) ->
         )
         for each, notice, over, page in zip(fault.expect, firing, cleared, pages, strict=True)
     ]
-    return Outcome(fault.name, fault.does, tuple(seen), *_others(fault, receiver, before))
+    return Outcome(fault.name, fault.does, tuple(seen), *_others(fault, receiver, settled))
 
 
 def _all(
@@ -111,9 +112,10 @@ def _told(receiver: Receiver, each: Expect, status: str, since: float) -> Notice
     return notice if notice is not None and notice.receiver == each.receiver else None
 
 
-def _others(fault: Fault, receiver: Receiver, before: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _others(fault: Fault, receiver: Receiver, settled: float) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Pages that should not have come since the stand was watched, and whatever else came."""
     expected = {each.alert for each in fault.expect}
-    pages = {notice.alert for notice in receiver.notices if notice.receiver == "pager"}
-    wrong = pages - expected - fault.may_page
-    others = {notice.alert for notice in receiver.notices} - expected - ALWAYS - wrong
-    return tuple(sorted({*wrong, *(f"{name} before the fault" for name in before)})), tuple(sorted(others))
+    notices = [notice for notice in receiver.notices if notice.at > settled and notice.status == "firing"]
+    wrong = {notice.alert for notice in notices if notice.receiver == "pager"} - expected - fault.may_page
+    others = {notice.alert for notice in notices} - expected - ALWAYS - wrong
+    return tuple(sorted(wrong)), tuple(sorted(others))

@@ -24,8 +24,8 @@ from observability.source.durations import Scale
 from observability.source.slo import Objectives, load_objectives
 
 ROOT = Path(__file__).parents[3]
-FAST = Scale(divisor=240, shortest_range=8, shortest_pending=4, shortest_interval=1, least_threshold=10)
-"""30 days in three hours. Windows hold four scrapes at least; what the service does by itself keeps its pace."""
+FAST = Scale(divisor=240, shortest_range=10, shortest_pending=6, shortest_interval=1, least_threshold=10)
+"""30 days in three hours. Windows hold five scrapes at least; what the service does by itself keeps its pace."""
 SCRAPE_SECONDS = 2
 START_SECONDS = 60.0
 PROGRAMS = ("prometheus", "prometheus-alertmanager", "redis-server")
@@ -145,6 +145,14 @@ class Watch:
             except OSError:
                 time.sleep(0.1)
         raise RuntimeError(f"{url} did not answer")
+
+    def await_targets(self, count: int) -> None:
+        """Wait until so many targets are scraped. Raises RuntimeError."""
+        limit = time.monotonic() + START_SECONDS
+        while len(self.query("up == 1")) < count:
+            if time.monotonic() > limit:
+                raise RuntimeError("not every target is scraped")
+            time.sleep(0.2)
 
     def reload(self) -> None:
         """Have Prometheus read its files again."""

@@ -40,10 +40,10 @@ def build_app(runtime: Runtime) -> Litestar:
         engine=runtime.engine,
         upload=runtime.upload,
         accept=runtime.accept,
-        repeat=runtime.jobs.repeat,
         queue=runtime.jobs.queue,
         callbacks=runtime.webhooks.policy,
         webhook_secrets=runtime.webhooks.secrets.of,
+        repeat=runtime.jobs.repeat,
         notices=runtime.notices,
         authenticator=runtime.storage.authenticator,
         limiter=runtime.limiter,
@@ -66,7 +66,7 @@ def build_app(runtime: Runtime) -> Litestar:
     )
     app = create_api(services, config)
     telemetry.metrics.expect_routes(
-        (method, route.path_format) for route in app.routes for method in getattr(route, "methods", ("GET",))
+        (method, route.path_format) for route in app.routes for method in getattr(route, "methods", None) or ("GET",)
     )
     observed = HttpObserver(
         cast("Application", app.asgi_handler),

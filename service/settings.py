@@ -131,7 +131,7 @@ class Settings(BaseSettings):
     """Days that ended extractions and their tables are kept; 0 keeps them."""
     webhook_secret: SecretStr | None = None
     """What each principal's signing secret is derived from, at least 32 bytes; several with commas between, newest
-    first, while one replaces another. None makes one and keeps it in `data_dir`; production delivers none then."""
+    first, while one replaces another. None makes one in `data_dir` in development; elsewhere none are sent then."""
     webhook_allow_private: bool = False
     """Whether webhooks may go to loopback and private networks."""
     webhook_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 15.0

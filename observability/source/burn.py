@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 
 from observability.source.links import links
 from observability.source.rule_files import Alerting, Group
@@ -12,14 +12,14 @@ INTERVAL = "30s"
 SPENT = "ErrorBudgetSpent"
 
 
-def groups(objectives: Objectives) -> Sequence[Group]:
-    """A group for each objective, and one for spent budgets."""
-    interval = objectives.scale.pending(INTERVAL)
-    burning = [
-        Group(f"burn-{slo.name}", interval, [_burn(slo, pair, objectives) for pair in objectives.burn_alerts])
-        for slo in objectives.slos
-    ]
-    return [*burning, Group("budgets", interval, list(_spent(objectives)))]
+def groups(objectives: Objectives) -> Mapping[str, Sequence[Group]]:
+    """A file for each objective, by its name."""
+    return {f"slo-{slo.name}": [_group(slo, objectives)] for slo in objectives.slos}
+
+
+def _group(slo: Slo, objectives: Objectives) -> Group:
+    burning = [_burn(slo, pair, objectives) for pair in objectives.burn_alerts]
+    return Group(f"budget-{slo.name}", objectives.scale.interval(INTERVAL), [*burning, _spent(slo, objectives)])
 
 
 def _burn(slo: Slo, pair: BurnAlert, objectives: Objectives) -> Alerting:
@@ -36,6 +36,7 @@ def _burn(slo: Slo, pair: BurnAlert, objectives: Objectives) -> Alerting:
         {
             "severity": pair.severity,
             "service": objectives.service,
+            "alertgroup": f"budget-{slo.name}",
             "slo": slo.name,
             "long": pair.long,
             "short": pair.short,
@@ -56,19 +57,20 @@ def _context(pair: BurnAlert) -> str:
     return {"1h": "3h", "6h": "12h", "1d": "2d", "3d": "6d"}[pair.long]
 
 
-def _spent(objectives: Objectives) -> Iterator[Alerting]:
+def _spent(slo: Slo, objectives: Objectives) -> Alerting:
+    own, window = f'slo="{slo.name}"', objectives.window
     expr = (
-        "slo:error_budget_remaining:ratio <= 0"
-        f" and slo:errors:rate{objectives.window} * <{objectives.window}> >= {objectives.traffic_floor}"
+        f"slo:error_budget_remaining:ratio{{{own}}} <= 0"
+        f" and slo:errors:rate{window}{{{own}}} * <{window}> >= {objectives.traffic_floor}"
     )
-    yield Alerting(
+    return Alerting(
         SPENT,
         objectives.scale.query(expr),
         objectives.scale.pending("15m"),
-        {"severity": "warning"},
+        {"severity": "warning", "service": objectives.service, "alertgroup": f"budget-{slo.name}", "slo": slo.name},
         {
             "summary": "The error budget of an objective is spent.",
-            "description": "{{ $labels.slo }} has {{ $value | humanizePercentage }} of its budget left.",
+            "description": f"{slo.name} has {{{{ $value | humanizePercentage }}}} of its budget left.",
             **links(objectives, SPENT, "feature-agent-slo", since=objectives.window),
         },
     )

@@ -38,6 +38,10 @@ class Scale(Struct, frozen=True):
     """Seconds; a rate needs a few scrapes."""
     shortest_pending: float = 0.0
     """Seconds that a condition must hold at least, where it must hold at all."""
+    shortest_interval: float = 0.0
+    """Seconds between two evaluations at least."""
+    least_threshold: float = 0.0
+    """Seconds that a query compares with at least: what the service itself takes is not scaled."""
 
     def range(self, duration: str) -> str:
         """A window to look back on."""
@@ -47,9 +51,13 @@ class Scale(Struct, frozen=True):
         """How long a condition has to hold."""
         return written(max(seconds_of(duration) / self.divisor, self.shortest_pending))
 
+    def interval(self, duration: str) -> str:
+        """How often a group of rules is evaluated."""
+        return written(max(seconds_of(duration) / self.divisor, self.shortest_interval))
+
     def seconds(self, duration: str) -> str:
         """A duration that a query compares with, in seconds."""
-        return f"{seconds_of(duration) / self.divisor:.6g}"
+        return f"{max(seconds_of(duration) / self.divisor, self.least_threshold):.6g}"
 
     def query(self, query: str) -> str:
         """PromQL whose ranges, offsets and `<5m>` (a number of seconds) are scaled."""

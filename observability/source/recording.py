@@ -19,12 +19,15 @@ SUMMED_FROM_SECONDS = 86_400.0
 
 
 def render(objectives: Objectives) -> Mapping[str, str]:
-    """The file of recording rules: a group for each objective."""
-    groups = [
-        Group(f"slo-{slo.name}", objectives.scale.pending(INTERVAL), list(_rules(slo, objectives)))
+    """A file of recording rules for each objective."""
+    return {
+        f"observability/prometheus/rules/slo-{slo.name}.yml": rule_file([_group(slo, objectives)])
         for slo in objectives.slos
-    ]
-    return {"observability/prometheus/rules/slo.yml": rule_file(groups)}
+    }
+
+
+def _group(slo: Slo, objectives: Objectives) -> Group:
+    return Group(f"slo-{slo.name}", objectives.scale.interval(INTERVAL), list(_rules(slo, objectives)))
 
 
 def _rules(slo: Slo, objectives: Objectives) -> Iterator[Recording]:
@@ -53,7 +56,7 @@ def _events(kind: str, slo: Slo, objectives: Objectives, window: str) -> str:
         return _bad(slo, objectives.selector, window) if kind == "errors" else _all(slo, objectives.selector, window)
     # What a window lacks, such as right after the start, counts as no events rather than as more of the same.
     sums = f'sum_over_time(slo:{kind}:rate{BASE}{{slo="{slo.name}"}}[{window}])'
-    return f"{sums} * <{INTERVAL}> / <{window}>"
+    return f"{sums} * {seconds_of(objectives.scale.interval(INTERVAL)):g} / <{window}>"
 
 
 def _all(slo: Slo, selector: str, window: str) -> str:

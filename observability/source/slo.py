@@ -71,6 +71,7 @@ class Objectives(Struct, frozen=True, forbid_unknown_fields=True):
     links: Links
     burn_alerts: tuple[BurnAlert, ...]
     traffic_floor: int
+    spend_usd_per_hour: float
     slos: tuple[Slo, ...]
     scale: Scale = Scale()
 

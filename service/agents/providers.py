@@ -135,9 +135,9 @@ def _foreign_provider(name: str, client: httpx2.AsyncClient) -> Provider[Any]:
     """A provider that reads its own key, with our client for its answers if it takes one."""
     if name.startswith("gateway/"):
         return infer_provider(name)
-    kind: Callable[..., Provider[Any]] = infer_provider_class(name)
-    takes = inspect.signature(kind).parameters
-    return kind(http_client=client) if "http_client" in takes else kind()
+    kind = infer_provider_class(name)
+    arguments: dict[str, Any] = {"http_client": client} if "http_client" in inspect.signature(kind).parameters else {}
+    return kind(**arguments)
 
 
 def _package(provider: str, error: ImportError) -> str:

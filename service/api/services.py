@@ -108,8 +108,8 @@ class ApiServices:
     engine: Engine
     upload: UploadDataset
     accept: AcceptExtraction
-    repeat: RepeatExtraction
     queue: JobQueue
+    repeat: RepeatExtraction
     notices: Notices
     authenticator: Authenticator
     limiter: RateLimiter

@@ -185,6 +185,6 @@ class AuthenticationFailed(Struct, frozen=True):
 Event = (
     ExtractionStarted | ExtractionFinished | ExtractionRepeated | StageFinished | ModelCalled | ModelRetried
     | ModelFellBack | BreakerChanged | PlanningAdmitted | PlanningLoad | CacheLooked | BudgetChecked | BudgetWarned
-    | OutputRetried | FeatureAssessed | JobAttempted | QueueMeasured | WebhookAttempted
-    | RateLimitDecided | AuthenticationFailed
+    | OutputRetried | FeatureAssessed | JobAttempted | QueueMeasured | WebhookAttempted | RateLimitDecided
+    | AuthenticationFailed
 )  # fmt: skip

@@ -42,19 +42,32 @@ FROM ahead
 """  # noqa: S608 -- constants of this module; values are parameters
 """Start-time fair queueing: a principal's n-th waiting extraction comes n places after the one that is next now."""
 
-FETCH = """
+_SUSPECT = """coalesce((
+        SELECT extractions.crashes + (extractions.status = 'processing')::int >= %(crashes)s
+        FROM extractions WHERE extractions.id = {job}.lock
+    ), false)"""
+"""Whether one more dead worker would be the job's last. (As EXISTS, PostgreSQL may read the whole table for it.)"""
+
+FETCH = f"""
 WITH next AS (
     SELECT job.id FROM procrastinate_jobs AS job
     WHERE job.status = 'todo' AND job.queue_name = ANY(%(queues)s::text[])
       AND (job.scheduled_at IS NULL OR job.scheduled_at <= clock_timestamp())
       AND NOT EXISTS (SELECT FROM procrastinate_jobs AS other WHERE other.lock = job.lock AND other.status = 'doing')
+      AND (NOT EXISTS (
+        SELECT FROM procrastinate_jobs AS own
+        WHERE own.status = 'doing' AND own.worker_id = ANY(%(workers)s::bigint[]) AND {_SUSPECT.format(job="own")}
+      ) OR NOT {_SUSPECT.format(job="job")})
     ORDER BY job.priority DESC, job.id LIMIT 1
     FOR UPDATE OF job SKIP LOCKED
 )
 UPDATE procrastinate_jobs AS job SET status = 'doing', worker_id = %(worker_id)s FROM next WHERE job.id = next.id
 RETURNING job.*
-"""
-"""Procrastinate's own also looks for other waiting jobs of the same lock, of which there are none here, and without an
+"""  # noqa: S608 -- likewise
+"""Of jobs that may be what kills workers, a process has one at a time: else those that were beside the guilty one when
+a worker died would go on to be beside it, and fail with it.
+
+Procrastinate's own also looks for other waiting jobs of the same lock, of which there are none here, and without an
 index: with 10 000 waiting and no fresh statistics it took more than five seconds, and this takes milliseconds."""
 
 _PUT_BACK = f"""

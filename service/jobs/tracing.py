@@ -31,6 +31,8 @@ PREVIOUS = "previous"
 """Key of the attempt that enqueued this one."""
 OUTCOME = "feature_agent.job.outcome"
 _SYSTEM = "procrastinate"
+_OPERATIONS = {SpanKind.PRODUCER: ("enqueue", "send"), SpanKind.CONSUMER: ("run", "process")}
+"""The queue's name for what is done, and the conventions'."""
 _PROPAGATOR = TraceContextTextMapPropagator()
 
 
@@ -61,7 +63,7 @@ class JobSpans:
     def enqueuing(self, subject_id: str, queue: str) -> Generator[dict[str, str]]:
         """Surround an enqueuing, as part of the caller's trace; gives what the job carries of it."""
         before = _carried(PREVIOUS) if _RUNNING.get() == (self._task, subject_id) else {}
-        with self._span(SpanKind.PRODUCER, subject_id, queue, "enqueue", "send"):
+        with self._span(SpanKind.PRODUCER, subject_id, queue):
             yield _carried(TRACEPARENT) | before
 
     @contextmanager
@@ -72,7 +74,7 @@ class JobSpans:
         try:
             with (
                 nullcontext() if carried.traceparent is None else span_id(_attempt_id(carried, carried.put_back)),
-                self._span(SpanKind.CONSUMER, subject_id, queue, "run", "process", around, _links(carried)) as span,
+                self._span(SpanKind.CONSUMER, subject_id, queue, context=around, links=_links(carried)) as span,
             ):
                 yield span
         finally:
@@ -84,11 +86,11 @@ class JobSpans:
         kind: SpanKind,
         subject_id: str,
         queue: str,
-        operation: str,
-        operation_type: str,
+        *,
         context: Context | None = None,
         links: Sequence[Link] = (),
     ) -> Generator[Span]:
+        operation, operation_type = _OPERATIONS[kind]
         with self._tracer.start_as_current_span(
             f"job {self._task}",
             context,

@@ -26,15 +26,21 @@ class Jobs:
     """The use cases around the queue."""
 
     accept: AcceptExtraction
-    repeat: RepeatExtraction
     queue: ProcrastinateQueue
+    repeat: RepeatExtraction
     monitor: QueueMonitor
     worker: JobWorker | None
     housekeeper: Housekeeper | None
 
 
 def open_jobs(
-    storage: Storage, telemetry: Telemetry, *, planner: Planner, engine: Engine, sender: WebhookSender, working: bool
+    storage: Storage,
+    telemetry: Telemetry,
+    *,
+    planner: Planner,
+    engine: Engine,
+    sender: WebhookSender | None,
+    working: bool,
 ) -> Jobs:
     """The queue on the given stores; with a worker when this process is `working`. Connects to nothing yet."""
     queue = ProcrastinateQueue(telemetry.tracing.provider)
@@ -42,7 +48,7 @@ def open_jobs(
     repeat = _repeat(storage, telemetry)
     monitor = QueueMonitor(storage.database.store, telemetry.observer)
     if not working:
-        return Jobs(accept, repeat, queue, monitor, None, None)
+        return Jobs(accept, queue, repeat, monitor, None, None)
     pipeline = Pipeline(store=storage.store, planner=planner, engine=engine, observer=telemetry.observer)
     run = RunExtraction(
         pipeline,
@@ -53,10 +59,18 @@ def open_jobs(
         clock=storage.clock,
         seconds=storage.settings.extraction_timeout_seconds,
     )
-    deliver = DeliverWebhook(
+    deliver = _deliver(storage, telemetry, queue, sender)
+    return Jobs(accept, queue, repeat, monitor, _worker(run, deliver, storage, telemetry), _housekeeper(storage))
+
+
+def _deliver(
+    storage: Storage, telemetry: Telemetry, queue: ProcrastinateQueue, sender: WebhookSender | None
+) -> DeliverWebhook | None:
+    if sender is None:
+        return None
+    return DeliverWebhook(
         store=storage.store, queue=queue, sender=sender, observer=telemetry.observer, clock=storage.clock
     )
-    return Jobs(accept, repeat, queue, monitor, _worker(run, deliver, storage, telemetry), _housekeeper(storage))
 
 
 def _repeat(storage: Storage, telemetry: Telemetry) -> RepeatExtraction:
@@ -88,7 +102,7 @@ def open_queue() -> ProcrastinateQueue:
     return ProcrastinateQueue(NoOpTracerProvider())
 
 
-def _worker(run: RunExtraction, deliver: DeliverWebhook, storage: Storage, telemetry: Telemetry) -> JobWorker:
+def _worker(run: RunExtraction, deliver: DeliverWebhook | None, storage: Storage, telemetry: Telemetry) -> JobWorker:
     return JobWorker(
         run,
         deliver=deliver,

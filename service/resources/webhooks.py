@@ -20,7 +20,8 @@ class Webhooks:
 
     policy: CallbackPolicy
     secrets: WebhookSecrets
-    sender: HttpSender
+    sender: HttpSender | None
+    """None without a secret: whoever has one sends what waits."""
 
 
 def open_webhooks(storage: Storage, telemetry: Telemetry) -> Webhooks:
@@ -33,6 +34,8 @@ def open_webhooks(storage: Storage, telemetry: Telemetry) -> Webhooks:
         allow_private=settings.webhook_allow_private,
     )
     derived = WebhookSecrets(secrets)
+    if not secrets:
+        return Webhooks(policy, derived, None)
     sender = HttpSender(
         secrets=derived,
         policy=policy,
@@ -44,9 +47,9 @@ def open_webhooks(storage: Storage, telemetry: Telemetry) -> Webhooks:
 
 
 def _secrets(settings: Settings) -> tuple[str, ...]:
-    """The deployment's; outside production one is made on the first call, as the secret of tokens is."""
+    """The deployment's; in development one is made, which pods with folders of their own would not share."""
     if given := settings.webhook_secrets():
         return given
-    if settings.environment == "production":
-        return ()
-    return (secret_kept_in(settings.data_dir / "webhook.secret"),)
+    if settings.environment in {"development", "test"}:
+        return (secret_kept_in(settings.data_dir / "webhook.secret"),)
+    return ()

@@ -16,27 +16,46 @@ _MESSAGING = (
 )
 _JOB = (*_MESSAGING, "extraction.id")
 _DELIVERY = (*_MESSAGING, "feature_agent.webhook.id")
-_SERVER = ("server.address", "server.port")
+_SERVED = (
+    "http.request.method",
+    "http.route",
+    "http.response.status_code",
+    "error.type",
+    "url.scheme",
+    "url.path",
+    "network.protocol.version",
+    "client.address",
+    "client.port",
+    "server.address",
+    "server.port",
+    "user_agent.original",
+)
+_AGENT = (
+    "gen_ai.operation.name",
+    "gen_ai.agent.name",
+    "gen_ai.agent.call.id",
+    "gen_ai.conversation.id",
+    "gen_ai.tool.definitions",
+    "logfire.json_schema",
+    "logfire.msg",
+)
+_DATABASE = ("db.system.name", "db.operation.name", "db.query.text", "db.namespace", "db.collection.name")
+_REDIS = ("db.redis.args_length", "db.redis.pipeline_length", "server.address", "server.port", "network.transport")
+_ENGINE = ("db.system.name", "db.operation.name", "error.type")
 
 SPANS: tuple[Span, ...] = (
     Span(
         "{method} {endpoint}",
         "SERVER",
-        "One HTTP request, from its first byte to the last of its answer; only the method where no route matched.",
-        (
-            "http.request.method",
-            "http.route",
-            "http.response.status_code",
-            "error.type",
-            "url.scheme",
-            "url.path",
-            "network.protocol.version",
-            "client.address",
-            "client.port",
-            "server.address",
-            "server.port",
-            "user_agent.original",
-        ),
+        "One HTTP request, from its first byte to the last of its answer.",
+        _SERVED,
+        "opentelemetry-instrumentation-asgi",
+    ),
+    Span(
+        "{method}",
+        "SERVER",
+        "Likewise, for a path without a route.",
+        _SERVED,
         "opentelemetry-instrumentation-asgi",
     ),
     Span("job extract_features", "PRODUCER", "An extraction is put into the queue.", _JOB),
@@ -76,6 +95,98 @@ SPANS: tuple[Span, ...] = (
             "feature_agent.attempt",
             "error.type",
         ),
+    ),
+    Span(
+        "invoke_agent planner",
+        "INTERNAL",
+        "One run of the agent, with all its requests; messages without their content.",
+        (
+            *_AGENT,
+            "agent_name",
+            "model_name",
+            "gen_ai.aggregated_usage.input_tokens",
+            "gen_ai.aggregated_usage.output_tokens",
+            "gen_ai.aggregated_usage.cache_read.input_tokens",
+            "gen_ai.aggregated_usage.details.reasoning_tokens",
+            "pydantic_ai.all_messages",
+            "pydantic_ai.new_message_index",
+        ),
+        "pydantic-ai",
+    ),
+    Span(
+        "chat {model}",
+        "CLIENT",
+        "One request to the model as the agent sees it; repeated attempts are beneath it.",
+        (
+            *_AGENT,
+            "gen_ai.provider.name",
+            "gen_ai.system",
+            "gen_ai.request.model",
+            "gen_ai.request.max_tokens",
+            "gen_ai.request.temperature",
+            "gen_ai.response.id",
+            "gen_ai.response.model",
+            "gen_ai.response.finish_reasons",
+            "gen_ai.input.messages",
+            "gen_ai.output.messages",
+            "gen_ai.usage.input_tokens",
+            "gen_ai.usage.output_tokens",
+            "gen_ai.usage.cache_read.input_tokens",
+            "gen_ai.usage.details.reasoning_tokens",
+            "operation.cost",
+            "server.address",
+            "server.port",
+        ),
+        "pydantic-ai",
+    ),
+    Span(
+        "execute_tool {tool}",
+        "INTERNAL",
+        "The agent looks something up for the model.",
+        (*_AGENT, "gen_ai.tool.name", "gen_ai.tool.call.id", "gen_ai.tool.type"),
+        "pydantic-ai",
+    ),
+    *(
+        Span(f"engine.{operation}", "INTERNAL", words, (*_ENGINE, *more))
+        for operation, words, more in (
+            ("ingest", "An upload is read, typed and profiled.", ()),
+            ("rehearse", "A plan is tried on a sample.", ("feature_agent.features",)),
+            ("compute", "A plan is computed.", ("feature_agent.features", "feature_agent.rows")),
+            ("export", "A feature table is written in another format.", ()),
+        )
+    ),
+    Span(
+        "{statement} {database}",
+        "CLIENT",
+        "One statement, without its parameters.",
+        (*_DATABASE, "net.transport", "server.address", "server.port", "db.user"),
+        "opentelemetry-instrumentation-sqlalchemy",
+    ),
+    Span("SELECT extractions", "CLIENT", "The status of an extraction is read, for many callers at once.", _DATABASE),
+    Span("EVALSHA", "CLIENT", "A request is counted in Redis, for many callers at once.", _DATABASE),
+    Span(
+        "{commands}",
+        "CLIENT",
+        "Commands to Redis, without their arguments.",
+        (*_DATABASE, *_REDIS),
+        "opentelemetry-instrumentation-redis",
+    ),
+    Span(
+        "POST",
+        "CLIENT",
+        "One HTTP request to a model's provider.",
+        (
+            "http.request.method",
+            "http.response.status_code",
+            "error.type",
+            "url.full",
+            "server.address",
+            "server.port",
+            "network.peer.address",
+            "network.peer.port",
+            "network.protocol.version",
+        ),
+        "opentelemetry-instrumentation-httpx",
     ),
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 from opentelemetry import trace
@@ -39,7 +39,8 @@ def http_watcher(provider: TracerProvider) -> WatchHttp:
     """What gives an HTTP client a span for each request, which carries the trace on; `provider` makes children only."""
 
     def watch(client: httpx2.AsyncClient) -> None:
-        HTTPX2ClientInstrumentor.instrument_client(client, provider, NoOpMeterProvider())
+        # Its annotations know the clients of httpx alone.
+        HTTPX2ClientInstrumentor.instrument_client(cast("Any", client), provider, NoOpMeterProvider())
 
     return watch
 

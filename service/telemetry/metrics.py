@@ -98,6 +98,8 @@ class Metrics:
     ) -> None:
         disable_created_metrics()
         self.registry = registry
+        self.outlive_the_process = cells is not None
+        """What was counted is there after a kill."""
         self._sets: dict[DynamicSet, set[str]] = {"endpoints": set(), "models": set(models)}
         self._counters: dict[str, Family[CounterSeries]] = {}
         self._gauges: dict[str, Family[GaugeSeries]] = {}

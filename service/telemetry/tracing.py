@@ -197,9 +197,8 @@ def open_tracing(
     resource = _resource(service_name, version, environment)
     if not enabled:
         return Tracing(TracerProvider(sampler=ALWAYS_OFF, resource=resource, shutdown_on_exit=False), ())
-    provider = TracerProvider(
-        resource=resource, id_generator=SpanIds(), shutdown_on_exit=False
-    )  # at exit the SDK would wait half a minute
+    # At exit the SDK would wait half a minute.
+    provider = TracerProvider(resource=resource, id_generator=SpanIds(), shutdown_on_exit=False)
     chosen = _standard_exporters(endpoint) if exporters is None else exporters
     processors = [CountedBatchProcessor(exporter, on_dropped) for exporter in chosen]
     for processor in processors:

@@ -17,6 +17,7 @@ from prometheus_client import REGISTRY
 from pydantic_ai import RunContext, Tool
 from pydantic_ai.exceptions import ModelAuthenticationError, ModelServerError
 
+from service.agents import retrying
 from service.agents.bounded import MAX_ANSWER_BYTES
 from service.agents.breaker import BreakerPolicy, CircuitOpen, open_breaker
 from service.agents.builtin.model import BuiltinPlanner
@@ -41,6 +42,9 @@ class CountingBreaker:
         self.state = "closed"
         self.retry_after: float | None = None
         self.told: list[tuple[str, float | None]] = []
+
+    async def look(self) -> None:
+        """See nothing new."""
 
     async def admit(self) -> CountingBreaker:
         """Pass; it is its own permit."""
@@ -316,13 +320,38 @@ async def test_cut_off_by_the_callers_deadline(recorder: Recorder, breaker: Coun
     assert [word for word, _ in breaker.told] == ["failed"]
 
 
-async def test_an_attempt_without_time_blames_no_model(recorder: Recorder, breaker: CountingBreaker) -> None:
+async def test_health_and_door_know_what_another_process_found_out(recorder: Recorder) -> None:
+    """A process that calls no model sees an open circuit when its health is asked, and refuses from then on."""
+
+    class OpenElsewhere(CountingBreaker):
+        async def look(self) -> None:
+            """Another process has opened the circuit."""
+            self.state, self.retry_after = "open", 9.0
+
+    planner = AgentPlanner(BuiltinPlanner(), name=NAME, observer=recorder, breaker=OpenElsewhere())
+    await planner.require_capacity(request("clicks"))
+    with pytest.raises(ModelUnavailable) as unhealthy:
+        await planner.ping()
+    with pytest.raises(ModelUnavailable) as refused:
+        await planner.require_capacity(request("clicks"))
+    assert (unhealthy.value.retry_after, refused.value.retry_after) == (9.0, 9.0)
+
+
+@pytest.mark.parametrize(
+    ("error", "given", "told"),
+    [
+        (TimeoutError(), FAIR_SECONDS / 2, "released"),
+        (TimeoutError(), FAIR_SECONDS, "failed"),
+        (ModelServerError("m", "x"), FAIR_SECONDS / 2, "failed"),
+    ],
+    ids=["hurried", "fair", "answered"],
+)
+async def test_an_attempt_without_time_blames_no_model(
+    error: Exception, given: float, told: str, breaker: CountingBreaker
+) -> None:
     """What was cut off after less time than any model needs, as after a long wait for a place, is no failure of its."""
-    async with openai_stub([Reply(hang=True)]) as stub:
-        with deadline(FAIR_SECONDS / 2), pytest.raises(ModelTimeout):
-            await propose(AgentPlanner(stub_model(stub.url), name=NAME, observer=recorder, breaker=breaker))
-    assert breaker.told == [("released", None)]
-    assert [call.status for call in recorder.calls] == ["timeout"]
+    await retrying._settle(breaker, error, given)
+    assert breaker.told == [(told, None)]
 
 
 async def test_cancelled_attempt(recorder: Recorder, traced: Traced, breaker: CountingBreaker) -> None:

@@ -99,16 +99,32 @@ def _other_boards() -> dashboard.DashboardLink:
     return link.as_dropdown(True).include_vars(True).keep_time(True).icon("external link").target_blank(False)
 
 
+def panel_ids(board: Board) -> dict[str, int]:
+    """The id of each panel by its title, which is the panel's own on its board."""
+    return {str(one.title): one.id_val or 0 for one in _numbered(board.rows)}
+
+
+def _numbered(rows: Sequence[Row]) -> Iterator[model.Panel]:
+    """Panels in reading order with their ids; each row's heading takes one too."""
+    at = 0
+    for row in rows:
+        at += 1
+        for panel in row.panels:
+            at += 1
+            panel.id_val = at
+            yield panel
+
+
 def _laid_out(rows: Sequence[Row]) -> Iterator[model.Panel | model.RowPanel]:
     """Rows below each other; a collapsed row keeps its panels inside."""
-    identity, top = 1, 0
+    top = 0
+    list(_numbered(rows))
     for row in rows:
-        heading = model.RowPanel(id_val=identity, title=row.title, collapsed=row.collapsed, panels=[])
+        heading = model.RowPanel(
+            id_val=(row.panels[0].id_val or 0) - 1, title=row.title, collapsed=row.collapsed, panels=[]
+        )
         heading.grid_pos = model.GridPos(x=0, y=top, w=COLUMNS, h=ROW_HEIGHT)
         bottom = _place(row.panels, top + ROW_HEIGHT)
-        for offset, panel in enumerate(row.panels, 1):
-            panel.id_val = identity + offset
-        identity += len(row.panels) + 1
         yield heading
         if row.collapsed:
             heading.panels = list(row.panels)

@@ -22,6 +22,7 @@ FAILED = (
     links.traces("Traces with errors", tags="error=true"),
 )
 ONE_TRACE = (links.traces("Traces of extractions", operation="job extract_features"),)
+WEBHOOKS = (links.logs("Log lines of webhooks", "|~ `(?i)webhook`"), *ONE_TRACE)
 
 
 def board() -> Board:
@@ -36,6 +37,7 @@ def board() -> Board:
             Row("Quality", [scores(), quality(), rejections()]),
             Row("Queue", [waiting(8), oldest(8), running()]),
             Row("Jobs and planning", [workers(), attempts(), given_up(), planning(), admissions()]),
+            Row("Webhooks", [deliveries(), delivery_time()]),
         ],
     )
 
@@ -234,4 +236,30 @@ def admissions() -> model.Panel:
             colours={"admitted": "green", "refused|expired": "red"},
             links=[links.board("Models", MODEL), *links.FAILURES],
         ),
+    )
+
+
+def deliveries() -> model.Panel:
+    """What became of webhooks."""
+    return lines(
+        "Webhooks",
+        "Tries to deliver a webhook a second: delivered, to be tried again later, failed for good.",
+        [Query(total(rate("webhook_deliveries_total"), "outcome"), "{{outcome}}")],
+        Look(
+            units.OpsPerSecond,
+            12,
+            stacked=True,
+            colours={"delivered": "green", "retried": "orange", "failed": "red"},
+            links=WEBHOOKS,
+        ),
+    )
+
+
+def delivery_time() -> model.Panel:
+    """How long receivers take."""
+    return lines(
+        "Time to deliver a webhook",
+        "How long one try took, whatever became of it: the receiver's time, for the most part.",
+        percentiles(lambda q: quantile(q, "webhook_delivery_duration_seconds"), 0.5, 0.95),
+        Look(units.Seconds, 12, thresholds={15: "red"}, links=WEBHOOKS),
     )

@@ -130,7 +130,7 @@ def restarts() -> model.Panel:
         "Restarts",
         "Restarts of containers within the last hour of each moment.",
         [Query(f"sum by (pod, container) (increase({restarted}[1h]))", "{{pod}} {{container}}")],
-        Look(units.Short, thresholds={1: "orange"}, links=LOGS, empty=ELSEWHERE),
+        Look(units.Short, 12, thresholds={1: "orange"}, links=LOGS, empty=ELSEWHERE),
     )
 
 
@@ -141,5 +141,5 @@ def kills() -> model.Panel:
         "Killed for memory",
         "Containers whose last end was the kernel's, for want of memory (1). None is how it should be.",
         [Query(f"max by (pod, container) ({last})", "{{pod}} {{container}}")],
-        Look(units.Short, thresholds={1: "red"}, links=LOGS, empty="None, or not in Kubernetes"),
+        Look(units.Short, 12, thresholds={1: "red"}, links=LOGS, empty="None, or not in Kubernetes"),
     )

@@ -31,9 +31,11 @@ class Query:
     exemplars: bool = False
 
 
-def percentiles(at: Callable[[float], str], *quantiles: float, of: str = "") -> list[Query]:
-    """The expression at each quantile, named p50, p95 …; the highest brings the exemplars of them all."""
-    return [Query(at(q), f"p{q * 100:.0f} {of}".strip(), exemplars=q == max(quantiles)) for q in quantiles]
+def percentiles(at: Callable[[float], str], *quantiles: float, of: str = "", exemplars: bool = True) -> list[Query]:
+    """The expression at each quantile, named p50, p95 …; the highest brings the exemplars, if there are any."""
+    return [
+        Query(at(q), f"p{q * 100:.0f} {of}".strip(), exemplars=exemplars and q == max(quantiles)) for q in quantiles
+    ]
 
 
 @dataclass(frozen=True)

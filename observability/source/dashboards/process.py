@@ -43,7 +43,9 @@ def event_loop(width: int) -> model.Panel:
         "Event loop lag",
         "How much later than asked the event loop woke a sleeping task: every request of the process waits that long. "
         "Above 0.1 s something computes where it must not.",
-        percentiles(lambda q: quantile(q, "event_loop_lag_seconds", by=("job",)), 0.5, 0.99, of="{{job}}"),
+        percentiles(
+            lambda q: quantile(q, "event_loop_lag_seconds", by=("job",)), 0.5, 0.99, of="{{job}}", exemplars=False
+        ),
         Look(units.Seconds, width, 7, thresholds={0.1: "orange"}, links=[DETAIL]),
     )
 

@@ -11,7 +11,7 @@ from observability.source.dashboards.kubernetes import cluster
 from observability.source.dashboards.names import EXTRACTIONS, MODEL, SATURATION
 from observability.source.dashboards.panels import Look, Query, lines, number, states
 from observability.source.dashboards.process import cpu, event_loop, memory, pool
-from observability.source.dashboards.promql import process, rate, series, share, total
+from observability.source.dashboards.promql import process, quantile, rate, series, share, total
 
 NO_EXPORTER = "No {} is scraped: see observability/prometheus/prometheus.yml"
 UP = {"0": ("down", "red"), "1": ("up", "green")}
@@ -35,7 +35,7 @@ def board() -> Board:
             Row("Dependencies", [answering(), ups()]),
             Row("PostgreSQL", [pool(8), pool_use(), connections(), transactions(), deadlocks(), size(), backup()]),
             Row("Redis", [redis_memory(), redis_commands(), redis_hits(), redis_trouble()]),
-            Row("Processes", [cpu(8), memory(8), event_loop(8), running(), garbage(), files()]),
+            Row("Processes", [cpu(8), memory(8), event_loop(8), running(), pauses(), garbage(), files()]),
             Row("Kubernetes (needs kube-state-metrics and cAdvisor)", cluster(), collapsed=True),
         ],
     )
@@ -202,7 +202,17 @@ def running() -> model.Panel:
             Query(series("active_extractions"), "extractions {{job}} {{instance}}"),
             Query(series("api_requests_in_flight"), "requests {{job}} {{instance}}"),
         ],
-        Look(units.Short, height=7, links=[links.board("Extractions", EXTRACTIONS)]),
+        Look(units.Short, 6, 7, links=[links.board("Extractions", EXTRACTIONS)]),
+    )
+
+
+def pauses() -> model.Panel:
+    """How long the garbage collector stops everything."""
+    return lines(
+        "Garbage collector's pauses, p99",
+        "99 of 100 pauses of the collector were shorter, by generation. Nothing else runs in a process meanwhile.",
+        [Query(quantile(0.99, "gc_pause_seconds", by=("generation",)), "generation {{generation}}", exemplars=True)],
+        Look(units.Seconds, 6, 7, thresholds={0.1: "orange"}, links=[links.traces("Slow traces", slower="2500ms")]),
     )
 
 
@@ -219,7 +229,8 @@ def garbage() -> model.Panel:
         ],
         Look(
             units.OpsPerSecond,
-            height=7,
+            6,
+            7,
             links=[links.metrics("Objects collected", "python_gc_objects_collected_total")],
         ),
     )
@@ -232,5 +243,5 @@ def files() -> model.Panel:
         "Open files",
         "Share of the files and connections that each process may hold open. At 1 it accepts no more.",
         [Query(f"{opened} / {limit}", "{{job}} {{instance}}")],
-        Look(units.PercentUnit, height=7, thresholds={0.8: "orange", 0.95: "red"}, links=[links.logs("Log lines")]),
+        Look(units.PercentUnit, 6, 7, thresholds={0.8: "orange", 0.95: "red"}, links=[links.logs("Log lines")]),
     )

@@ -193,19 +193,16 @@ def spans() -> model.Panel:
     """Spans that Jaeger took and stored."""
     return lines(
         "Spans in Jaeger",
-        "Spans a second that Jaeger accepted, refused, stored after sampling, and failed to store.",
+        "Spans a second that Jaeger accepted, refused, and stored after sampling.",
         [
-            Query(f"sum(rate(otelcol_receiver_accepted_spans_total{RATE}))", "accepted"),
-            Query(f"sum(rate(otelcol_receiver_refused_spans_total{RATE}))", "refused"),
-            Query(
-                f'sum(rate(otelcol_exporter_sent_spans_total{{exporter="jaeger_storage_exporter"}}{RATE}))', "stored"
-            ),
-            Query(f"sum(rate(otelcol_exporter_send_failed_spans_total{RATE}))", "not stored"),
+            Query(f"sum(rate(otelcol_receiver_accepted_spans{RATE}))", "accepted"),
+            Query(f"sum(rate(otelcol_receiver_refused_spans{RATE}))", "refused"),
+            Query(f'sum(rate(otelcol_exporter_sent_spans{{exporter="jaeger_storage_exporter"}}{RATE}))', "stored"),
         ],
         Look(
             units.OpsPerSecond,
             6,
-            colours={"refused": "orange", "not stored": "red"},
+            colours={"refused": "red"},
             links=SPANS,
             empty=NOT_SCRAPED.format("Jaeger"),
         ),
@@ -219,7 +216,7 @@ def sampled() -> model.Panel:
         "Traces a second that Jaeger kept and threw away. Traces with errors, slow ones and extractions are all kept.",
         [
             Query(
-                f"sum by (sampled) (rate(otelcol_processor_tail_sampling_global_count_traces_sampled_total{RATE}))",
+                f"sum by (sampled) (rate(otelcol_processor_tail_sampling_global_count_traces_sampled{RATE}))",
                 "kept: {{sampled}}",
             )
         ],
@@ -229,7 +226,7 @@ def sampled() -> model.Panel:
 
 def evicted() -> model.Panel:
     """Traces that were thrown away undecided."""
-    early = "otelcol_processor_tail_sampling_sampling_trace_dropped_too_early_total"
+    early = "otelcol_processor_tail_sampling_sampling_trace_dropped_too_early"
     return lines(
         "Traces decided too early",
         "Traces a second that had to leave memory before their decision: num_traces is too small for this load.",

@@ -1,0 +1,81 @@
+"""The edge: is it there, who knocks, how quick is its loop."""
+
+from __future__ import annotations
+
+from observability.source.causes.cause import Cause
+
+CAUSES = (
+    Cause(
+        alert="ApiDown",
+        group="api",
+        query='absent(up{job="feature-agent"} == 1)',
+        pending="1m",
+        severity="critical",
+        slo="api-availability",
+        summary="No API process answers Prometheus.",
+        description="Every target of job feature-agent is down, or there is none.",
+        dashboard="feature-agent-overview",
+    ),
+    Cause(
+        alert="ApiTargetsDown",
+        group="api-targets",
+        query='count(up{job="feature-agent"} == 1) / count(up{job="feature-agent"}) < 0.5',
+        pending="2m",
+        severity="critical",
+        slo="api-availability",
+        summary="Most API processes do not answer Prometheus.",
+        description="Only {{ $value | humanizePercentage }} of the targets of job feature-agent are up.",
+        dashboard="feature-agent-overview",
+    ),
+    Cause(
+        alert="AuthenticationFailureSurge",
+        group="authentication",
+        query='sum by (reason) (rate(auth_failures_total{@own,reason=~"invalid|expired|revoked"}[5m])) > 1',
+        pending="5m",
+        summary="Many requests come with credentials that are refused.",
+        description="{{ $value | humanize }} requests a second are refused: {{ $labels.reason }} credentials.",
+        dashboard="feature-agent-overview",
+    ),
+    Cause(
+        alert="RateLimiterDegraded",
+        group="rate-limiter",
+        query='sum(rate(rate_limit_decisions_total{@own,decision="degraded"}[5m])) > 0',
+        pending="5m",
+        summary="The rate limiter lets everything pass because its store is away.",
+        description="{{ $value | humanize }} requests a second pass without being counted.",
+        dashboard="feature-agent-overview",
+    ),
+    Cause(
+        alert="EventLoopLag",
+        group="event-loop",
+        query=(
+            "histogram_quantile(0.99, sum by (job, instance, le)"
+            " (rate(event_loop_lag_seconds_bucket{@own}[5m]))) > 0.25"
+        ),
+        pending="5m",
+        slo="api-latency-read",
+        summary="The event loop of a process is late.",
+        description="{{ $labels.instance }} wakes up {{ $value | humanizeDuration }} late at the 99th percentile.",
+        dashboard="feature-agent-saturation",
+    ),
+    Cause(
+        alert="CertificateExpiring",
+        group="certificate",
+        query="min by (instance) (probe_ssl_earliest_cert_expiry) - time() < <14d>",
+        pending="1h",
+        summary="A TLS certificate expires soon and was not renewed.",
+        description="The certificate of {{ $labels.instance }} expires in {{ $value | humanizeDuration }}.",
+        dashboard="feature-agent-overview",
+    ),
+    Cause(
+        alert="CertificateExpiring",
+        group="certificate",
+        query="min by (instance) (probe_ssl_earliest_cert_expiry) - time() < <3d>",
+        pending="10m",
+        severity="critical",
+        slo="api-availability",
+        summary="A TLS certificate expires within days: clients will refuse the service.",
+        description="The certificate of {{ $labels.instance }} expires in {{ $value | humanizeDuration }}.",
+        dashboard="feature-agent-overview",
+    ),
+)

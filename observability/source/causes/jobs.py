@@ -1,0 +1,85 @@
+"""Extractions: do they start, do they end, do they end badly."""
+
+from __future__ import annotations
+
+from observability.source.causes.cause import Cause
+
+CAUSES = (
+    Cause(
+        alert="OldestJobTooOld",
+        group="queue",
+        query="max(extraction_queue_oldest_seconds{@own}) > <5m>",
+        pending="2m",
+        severity="critical",
+        slo="extraction-freshness",
+        summary="Accepted extractions wait too long for a worker.",
+        description="The oldest extraction that could run has waited {{ $value | humanizeDuration }}.",
+        dashboard="feature-agent-extractions",
+    ),
+    Cause(
+        alert="NoLiveWorker",
+        group="workers",
+        query="max(extraction_workers{@own}) == 0",
+        pending="1m",
+        severity="critical",
+        slo="extraction-freshness",
+        summary="No worker lives: nothing that is accepted is run.",
+        description="No worker has sent a heartbeat for 8 s or more.",
+        dashboard="feature-agent-extractions",
+    ),
+    Cause(
+        alert="QueueGrowing",
+        group="queue",
+        query=(
+            'max(extraction_queue_jobs{@own,state="queued"}) > 100'
+            ' and max(deriv(extraction_queue_jobs{@own,state="queued"}[10m])) > 0'
+        ),
+        pending="10m",
+        slo="extraction-freshness",
+        summary="More extractions come in than the workers run.",
+        description="{{ $value }} extractions wait, and there are more all the time.",
+        dashboard="feature-agent-extractions",
+    ),
+    Cause(
+        alert="DeadLetters",
+        group="dead-letters",
+        query="sum by (code) (increase(extraction_dead_letters_total{@own}[15m])) > 0",
+        pending="1m",
+        slo="extraction-success",
+        summary="Extractions were given up for the service's own fault.",
+        description="{{ $value | humanize }} extractions ended with {{ $labels.code }} within 15 minutes.",
+        dashboard="feature-agent-extractions",
+    ),
+    Cause(
+        alert="PoisonJob",
+        group="dead-letters",
+        query='sum(increase(extraction_dead_letters_total{@own,code="worker_lost"}[1h])) > 0',
+        pending="0s",
+        slo="extraction-success",
+        summary="An extraction ended every worker that ran it, and is not tried again.",
+        description="{{ $value | humanize }} extractions within an hour crashed their workers three times.",
+        dashboard="feature-agent-extractions",
+    ),
+    Cause(
+        alert="WorkersCrashing",
+        group="workers",
+        query='sum(rate(job_attempts_total{@own,outcome="crashed"}[15m])) > 0.003',
+        pending="1m",
+        slo="extraction-success",
+        summary="Workers die, or lose the database, in the middle of extractions.",
+        description="{{ $value | humanize }} attempts a second ended with their worker.",
+        dashboard="feature-agent-extractions",
+    ),
+    Cause(
+        alert="BackupTooOld",
+        group="backup",
+        query="time() - max(backup_last_success_timestamp_seconds{@own}) > <26h>",
+        pending="10m",
+        summary="There is no backup of the last day.",
+        description=(
+            "The last complete backup was made {{ $value | humanizeDuration }} ago (tens of thousands of days: never)."
+        ),
+        dashboard="feature-agent-saturation",
+        since="2d",
+    ),
+)

@@ -1,0 +1,1 @@
+"""Proofs of every alert, rendered as unit tests for promtool."""

@@ -1,0 +1,94 @@
+"""Proofs of `causes/jobs.py`."""
+
+from __future__ import annotations
+
+from observability.source.proofs.proof import Expected, Proof
+
+_OLDEST = 'extraction_queue_oldest_seconds{job="feature-agent",instance="%s"}'
+_QUEUED = 'extraction_queue_jobs{job="feature-agent",state="queued"}'
+_DEAD = 'extraction_dead_letters_total{job="feature-agent-worker",code="%s"}'
+_WORKERS = 'extraction_workers{job="%s"}'
+_CRASHED = 'job_attempts_total{job="feature-agent-worker",outcome="crashed"}'
+_BACKUP = 'backup_last_success_timestamp_seconds{job="feature-agent"}'
+
+PROOFS = (
+    Proof(
+        alert="OldestJobTooOld",
+        fires={_OLDEST % "a": "0+60x10 0x20", _OLDEST % "b": "0x30"},
+        pending="6m",
+        at="8m",
+        expect=(Expected(severity="critical", description="The oldest extraction that could run has waited 8m 0s."),),
+        clear="11m",
+        below={_OLDEST % "a": "300x30", _OLDEST % "b": "0x30"},
+    ),
+    Proof(
+        alert="NoLiveWorker",
+        fires={_WORKERS % "feature-agent": "4x4 0x5 4x20"},
+        pending="5m",
+        at="7m",
+        expect=(Expected(severity="critical", description="No worker has sent a heartbeat for 8 s or more."),),
+        clear="11m",
+        below={_WORKERS % "feature-agent": "1x30"},
+    ),
+    Proof(
+        alert="QueueGrowing",
+        fires={_QUEUED: "0+20x30 0x20"},
+        pending="14m",
+        at="18m",
+        expect=(Expected(description="360 extractions wait, and there are more all the time."),),
+        clear="32m",
+        below={_QUEUED: "400-5x50"},
+    ),
+    Proof(
+        alert="QueueGrowing",
+        what="up to the limit",
+        fires={_QUEUED: "95+1x18 0x30"},
+        pending="15m",
+        at="17m",
+        expect=(Expected(description="112 extractions wait, and there are more all the time."),),
+        clear="25m",
+        below={_QUEUED: "80+1x20 100x30"},
+    ),
+    Proof(
+        alert="DeadLetters",
+        fires={_DEAD % "model_timeout": "0x3 2x40", _DEAD % "compute_failed": "7x43"},
+        at="6m",
+        expect=(
+            Expected(
+                labels={"code": "model_timeout"},
+                description="2 extractions ended with model_timeout within 15 minutes.",
+            ),
+        ),
+        clear="22m",
+        below={_DEAD % "model_timeout": "2x43", _DEAD % "compute_failed": "7x43"},
+    ),
+    Proof(
+        alert="PoisonJob",
+        fires={_DEAD % "worker_lost": "0x3 1x90"},
+        at="6m",
+        expect=(Expected(description="1 extractions within an hour crashed their workers three times."),),
+        clear="70m",
+        below={_DEAD % "worker_lost": "1x90", _DEAD % "model_timeout": "0+1x90"},
+    ),
+    Proof(
+        alert="WorkersCrashing",
+        fires={_CRASHED: "0+1x20 20+0x40"},
+        at="18m",
+        expect=(Expected(description="16.67m attempts a second ended with their worker."),),
+        clear="40m",
+        below={_CRASHED: "0x9 1x9 2x9 3x30"},
+    ),
+    Proof(
+        alert="BackupTooOld",
+        fires={_BACKUP: "0x1600 95000x40"},
+        pending="1569m",
+        at="1580m",
+        expect=(
+            Expected(
+                description=("The last complete backup was made 1d 2h 20m 0s ago (tens of thousands of days: never).")
+            ),
+        ),
+        clear="1620m",
+        below={_BACKUP: "1200x1600 95000x40"},
+    ),
+)

@@ -1,0 +1,103 @@
+"""`python -m tests.monitoring.gameday [FAULT …]`: inflict faults, and write what was told of them as a table."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+from tests.monitoring.gameday.fault import Fault
+from tests.monitoring.gameday.faults import FAULTS
+from tests.monitoring.gameday.memory import can_squeeze
+from tests.monitoring.gameday.play import Outcome, play
+from tests.monitoring.gameday.watch import FAST, ROOT, missing_programs
+
+LOG = logging.getLogger(__name__)
+TABLE = ROOT / "docs/measurements/gameday.md"
+SHORT = ("api-stopped", "redis-killed", "bad-tokens")
+_INTRODUCTION = """# Game day
+
+Faults inflicted on real processes (API, worker, PostgreSQL, Redis, a model provider) under real traffic, watched by a
+real Prometheus with the shipped rules and a real Alertmanager with the shipped routes and inhibitions, whose receivers
+are webhooks. `make gameday` plays it and writes this page.
+
+Time is divided by {divisor:g} in the rules (30 days are three hours; a window is at least {range:g} s long, a
+condition holds for at least {pending:g} s), not in the service: heartbeats, health checks every 10 s and
+measurements of the queue every 5 s keep their pace. *Detected* counts from the fault to the notification, *cleared* from its mending (a process that was
+stopped has started again) to the notification that it is over; bounds are in brackets. "Right" means that every alert
+named came and went within them at the receiver named, that its runbook link led to its runbook, and that no page came
+but those which users' pain justifies too. Last played {date}.
+
+| fault | alert → receiver | detected | cleared | also told | verdict |
+|---|---|---|---|---|---|
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status 0 when every alert came and went as it has to, and no wrong page came."""
+    parser = argparse.ArgumentParser(prog="python -m tests.monitoring.gameday", description=__doc__)
+    parser.add_argument("faults", nargs="*", help="names; none for all", metavar="FAULT")
+    parser.add_argument("--short", action="store_true", help=f"only {', '.join(SHORT)}")
+    parser.add_argument("--at-once", type=int, default=1, help="faults played at the same time, each on its own stand")
+    parser.add_argument("--write", action="store_true", help=f"write {TABLE.relative_to(ROOT)}")
+    options = parser.parse_args(arguments)
+    if missing := missing_programs():
+        sys.stderr.write(f"a game day needs {', '.join(missing)}: not installed, nothing was played\n")
+        return 0 if options.short else 2
+    chosen = _chosen(SHORT if options.short else tuple(options.faults))
+    with ThreadPoolExecutor(options.at_once) as pool:
+        outcomes = list(pool.map(_played, chosen))
+    if options.write:
+        TABLE.parent.mkdir(parents=True, exist_ok=True)
+        date = datetime.now(UTC).date().isoformat()
+        introduction = _INTRODUCTION.format(
+            divisor=FAST.divisor, range=FAST.shortest_range, pending=FAST.shortest_pending, date=date
+        )
+        TABLE.write_text(introduction + "".join(map(_row, outcomes)))
+    wrong = [outcome.fault for outcome in outcomes if not outcome.right]
+    sys.stdout.write(
+        f"{len(outcomes)} faults, {len(wrong)} not as they have to be{': ' if wrong else ''}{', '.join(wrong)}\n"
+    )
+    return 1 if wrong else 0
+
+
+def _chosen(names: Sequence[str]) -> list[Fault]:
+    unknown = set(names) - {fault.name for fault in FAULTS}
+    if unknown:
+        raise SystemExit(f"no such fault: {', '.join(sorted(unknown))}")
+    playable = [fault for fault in FAULTS if not fault.needs_root or can_squeeze()]
+    return [fault for fault in playable if not names or fault.name in names]
+
+
+def _played(fault: Fault) -> Outcome:
+    started = time.monotonic()
+    try:
+        outcome = play(fault)
+    except Exception as error:
+        LOG.exception("%s could not be played", fault.name)
+        outcome = Outcome(fault.name, fault.does, (), (f"not played: {error!r}",), ())
+    sys.stdout.write(f"{time.monotonic() - started:5.0f} s {_row(outcome)}")
+    sys.stdout.flush()
+    return outcome
+
+
+def _row(outcome: Outcome) -> str:
+    alerts = "<br>".join(f"{seen.alert} → {seen.receiver}" for seen in outcome.seen)
+    detected = "<br>".join(_time(seen.detected, seen.within) for seen in outcome.seen)
+    cleared = "<br>".join(_time(seen.cleared, seen.clears) for seen in outcome.seen)
+    links = "" if all(seen.runbook for seen in outcome.seen) else " (runbook missing)"
+    verdict = "right" if outcome.right else f"**wrong**{links} {', '.join(outcome.wrong_pages)}".rstrip()
+    also = ", ".join(outcome.also) or "nothing"
+    return f"| {outcome.does} | {alerts} | {detected} | {cleared} | {also} | {verdict} |\n"
+
+
+def _time(seconds: float | None, bound: float) -> str:
+    return f"{'never' if seconds is None else f'{seconds:.0f} s'} ({bound:.0f})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

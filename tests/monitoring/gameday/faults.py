@@ -1,0 +1,400 @@
+"""The faults of a game day."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import psycopg
+
+from tests.monitoring.gameday.fault import Do, Expect, Fault
+from tests.monitoring.gameday.memory import squeezed
+from tests.monitoring.gameday.stand import Stand
+from tests.monitoring.gameday.watch import Watch, free_port
+
+AVAILABILITY, READ, EXTRACT = "ApiAvailabilityBudgetBurn", "ApiLatencyReadBudgetBurn", "ApiLatencyExtractBudgetBurn"
+SUCCESS, FRESHNESS = "ExtractionSuccessBudgetBurn", "ExtractionFreshnessBudgetBurn"
+LAST_RESORT = {"MODEL_LAST_RESORT": "builtin"}
+PAGER = "pager"
+COLLECTOR_PORT = free_port()
+
+
+@contextmanager
+def api_stopped(stand: Stand, _watch: Watch) -> Iterator[None]:
+    """Nobody serves the API."""
+    stand.api.stop()
+    yield
+    stand.api.start()
+
+
+@contextmanager
+def postgres_killed(stand: Stand, _watch: Watch) -> Iterator[None]:
+    """The database crashes, and recovers from its log."""
+    stand.postgres.crash()
+    yield
+    stand.postgres.start()
+
+
+@contextmanager
+def redis_killed(stand: Stand, _watch: Watch) -> Iterator[None]:
+    """Redis is away."""
+    stand.redis.kill()
+    yield
+    stand.redis.start()
+
+
+def model(scenario: str) -> Do:
+    """The model behaves as the scenario says."""
+
+    @contextmanager
+    def behave(stand: Stand, _watch: Watch) -> Iterator[None]:
+        stand.model_behaves(scenario)
+        yield
+        stand.model_behaves("good")
+
+    return behave
+
+
+@contextmanager
+def worker_killed(stand: Stand, _watch: Watch) -> Iterator[None]:
+    """The only worker dies."""
+    stand.worker.kill()
+    yield
+    stand.worker.start()
+
+
+@contextmanager
+def poison(stand: Stand, _watch: Watch) -> Iterator[None]:
+    """An extraction kills each worker that runs it; something starts them again."""
+    over = threading.Event()
+
+    def keep_alive() -> None:
+        while not over.wait(0.1):
+            if stand.worker.process is not None and stand.worker.process.poll() is not None:
+                stand.worker.start()
+
+    keeper = threading.Thread(target=keep_alive, daemon=True)
+    keeper.start()
+    body = {"dataset_id": "poison", "feature_description": "Average price for each user", "quality_threshold": "low"}
+    stand.users.client.post_json("/api/v1/extract-features", body, Prefer="respond-async")
+    yield
+    over.set()
+    keeper.join()
+
+
+def rate(kind: str, a_second: float) -> Do:
+    """So many users of a kind."""
+
+    @contextmanager
+    def come(stand: Stand, _watch: Watch) -> Iterator[None]:
+        before, stand.users.rates[kind] = stand.users.rates[kind], a_second
+        yield
+        stand.users.rates[kind] = before
+
+    return come
+
+
+@contextmanager
+def flood(stand: Stand, watch: Watch) -> Iterator[None]:
+    """More extractions come than the slow model lets one worker run; then the model is quick again."""
+    stand.model_behaves("slow")
+    with rate("flood", 12)(stand, watch):
+        yield
+    stand.model_behaves("good")
+    with psycopg.connect(stand.postgres.url.replace("+psycopg", ""), autocommit=True) as connection:
+        # An operator cancels the flood.
+        connection.execute(
+            "UPDATE extractions SET status = 'cancelled', finished_at = now(), progress = 100 WHERE status = 'queued'"
+        )
+
+
+@contextmanager
+def stuttering(stand: Stand, _watch: Watch) -> Iterator[None]:
+    """The API process gets no CPU for most of each second, as under a tight limit."""
+    over = threading.Event()
+
+    def stutter() -> None:
+        while not over.is_set():
+            stand.api.signal(signal.SIGSTOP)
+            time.sleep(0.7)
+            stand.api.signal(signal.SIGCONT)
+            time.sleep(0.3)
+
+    thread = threading.Thread(target=stutter, daemon=True)
+    thread.start()
+    yield
+    over.set()
+    thread.join()
+
+
+@contextmanager
+def locked(stand: Stand, _watch: Watch) -> Iterator[None]:
+    """Somebody holds a table that every reader needs."""
+    with psycopg.connect(stand.postgres.url.replace("+psycopg", "")) as connection:
+        connection.execute("LOCK TABLE datasets IN ACCESS EXCLUSIVE MODE")
+        yield
+
+
+@contextmanager
+def unbacked(stand: Stand, _watch: Watch) -> Iterator[None]:
+    """There never was a backup; then an operator makes one."""
+    yield
+    stand.command("backup", str(stand.folder / "backup"))
+
+
+@contextmanager
+def fewer_hits(stand: Stand, _watch: Watch) -> Iterator[None]:
+    """Requests that were alike are all different."""
+    stand.users.repeat = False
+    yield
+    stand.users.repeat = True
+    stand.users.rates["extract"] = 6.0
+
+
+@contextmanager
+def alike(stand: Stand, watch: Watch) -> Iterator[None]:
+    """Half a minute of equal requests first."""
+    stand.users.repeat = True
+    time.sleep(40)
+    with fewer_hits(stand, watch):
+        yield
+
+
+@contextmanager
+def broken_rule(_stand: Stand, watch: Watch) -> Iterator[None]:
+    """A rule that cannot be evaluated is deployed, and taken back."""
+    file = watch.folder / "observability/alerts/broken.rules.yml"
+    expr = 'label_replace(up, "job", "same", "", "") * on (job) group_left up'
+    file.write_text(f"groups: [{{name: broken, interval: 1s, rules: [{{record: broken, expr: '{expr}'}}]}}]\n")
+    watch.reload()
+    yield
+    file.unlink()
+    watch.reload()
+
+
+class _Collector(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the name is the base class's
+        """Say nothing."""
+
+
+@contextmanager
+def collector_down(_stand: Stand, _watch: Watch) -> Iterator[None]:
+    """Nothing listens where traces go; then a collector does."""
+    yield
+    server = ThreadingHTTPServer(("127.0.0.1", COLLECTOR_PORT), _Collector)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+
+@contextmanager
+def budget_burnt(stand: Stand, _watch: Watch) -> Iterator[None]:
+    """The model fails and nothing stands in; later so much goes well that the budget is in credit again."""
+    stand.model_behaves("status-500")
+    yield
+    stand.model_behaves("good")
+    stand.users.rates["extract"] = 0.0
+    for _ in range(6000):
+        with contextlib.suppress(OSError):
+            stand.users.client.get("/api/docs")
+
+
+FAULTS: tuple[Fault, ...] = (
+    Fault(
+        name="api-stopped",
+        does="the only API process is stopped",
+        do=api_stopped,
+        expect=(Expect(alert="ApiDown", receiver=PAGER),),
+        may_page=frozenset({AVAILABILITY, FRESHNESS}),
+    ),
+    Fault(
+        name="postgres-killed",
+        does="PostgreSQL is killed (SIGQUIT)",
+        do=postgres_killed,
+        expect=(Expect(alert="PostgresDown", receiver=PAGER),),
+        may_page=frozenset({AVAILABILITY, READ, EXTRACT, SUCCESS, FRESHNESS}),
+    ),
+    Fault(
+        name="redis-killed",
+        does="Redis is killed",
+        do=redis_killed,
+        expect=(Expect(alert="RedisDown"), Expect(alert="RateLimiterDegraded")),
+    ),
+    Fault(
+        name="model-500",
+        does="the model answers 500 to everything; the built-in planner stands in",
+        do=model("status-500"),
+        expect=(Expect(alert="ModelBreakerOpen"),),
+        environment=LAST_RESORT,
+    ),
+    Fault(
+        name="model-flaky",
+        does="the model answers 500 to a third of the requests",
+        do=model("flaky"),
+        expect=(Expect(alert="ModelErrors"),),
+        environment=LAST_RESORT,
+        rates={"extract": 3},
+    ),
+    Fault(
+        name="model-429",
+        does="the model's provider answers 429 to a third of the requests",
+        do=model("throttled"),
+        expect=(Expect(alert="ModelRateLimited"),),
+        environment=LAST_RESORT,
+        rates={"extract": 3},
+    ),
+    Fault(
+        name="model-hang",
+        does="the model accepts requests and never answers; the built-in planner stands in",
+        do=model("hang"),
+        expect=(Expect(alert="ModelFallback"),),
+        environment=LAST_RESORT | {"MODEL_TIMEOUT_SECONDS": "8"},
+        rates={"extract": 2},
+        may_page=frozenset({FRESHNESS}),
+    ),
+    Fault(
+        name="model-slow",
+        does="the model takes 12 s for each answer",
+        do=model("slow"),
+        expect=(Expect(alert="ModelSlow"),),
+        environment={"WORKER_CONCURRENCY": "48", "MODEL_CONCURRENCY": "48"},
+        rates={"extract": 2},
+        may_page=frozenset({FRESHNESS}),
+    ),
+    Fault(
+        name="model-faulty-plans",
+        does="the model proposes plans with an unknown column",
+        do=model("unknown-column"),
+        expect=(Expect(alert="PlanRetries"),),
+        environment=LAST_RESORT,
+        rates={"extract": 2},
+    ),
+    Fault(
+        name="no-place-for-planning",
+        does="one place for planning, and a model that takes 12 s",
+        do=model("slow"),
+        expect=(Expect(alert="PlanningRefused"), Expect(alert=SUCCESS, receiver=PAGER)),
+        environment={"MODEL_CONCURRENCY": "1", "MODEL_QUEUE": "0"},
+        rates={"extract": 2},
+        may_page=frozenset({AVAILABILITY}),
+    ),
+    Fault(
+        name="worker-killed",
+        does="the only worker is killed",
+        do=worker_killed,
+        expect=(Expect(alert="NoLiveWorker", receiver=PAGER),),
+        may_page=frozenset({FRESHNESS, "OldestJobTooOld"}),
+    ),
+    Fault(
+        name="poison-job",
+        does="one extraction kills every worker that runs it",
+        do=poison,
+        expect=(
+            Expect(alert="WorkersCrashing", within=120),
+            Expect(alert="PoisonJob", within=240),
+            Expect(alert="DeadLetters", within=240),
+        ),
+        may_page=frozenset({"NoLiveWorker", "OldestJobTooOld", FRESHNESS}),
+        rates={"extract": 0.2},
+    ),
+    Fault(
+        name="bad-tokens",
+        does="20 requests a second come with invalid keys",
+        do=rate("stranger", 20),
+        expect=(Expect(alert="AuthenticationFailureSurge"),),
+    ),
+    Fault(
+        name="queue-flood",
+        does="12 extractions a second are asked for, one worker runs one at a time in 12 s",
+        do=flood,
+        expect=(Expect(alert="OldestJobTooOld", receiver=PAGER), Expect(alert="QueueGrowing")),
+        environment={"WORKER_CONCURRENCY": "1"},
+        rates={"extract": 0.2},
+        may_page=frozenset({FRESHNESS}),
+    ),
+    Fault(
+        name="memory-pressure",
+        does="the API's control group allows 4 % more memory than it uses",
+        do=squeezed,
+        expect=(Expect(alert="MemoryNearLimit"),),
+        may_page=frozenset({"ApiDown"}),
+        needs_root=True,
+    ),
+    Fault(
+        name="cpu-starved",
+        does="the API process gets no CPU for 0.7 s of each second",
+        do=stuttering,
+        expect=(Expect(alert=READ, receiver=PAGER), Expect(alert="EventLoopLag")),
+        may_page=frozenset({"ApiDown", AVAILABILITY, "PostgresDown"}),
+    ),
+    Fault(
+        name="pool-exhausted",
+        does="a migration holds the lock on a table that all readers need; the pool has two connections",
+        do=locked,
+        expect=(Expect(alert="DatabasePoolExhausted"), Expect(alert=AVAILABILITY, receiver=PAGER)),
+        environment={"DATABASE_POOL_SIZE": "1", "DATABASE_MAX_OVERFLOW": "1", "DATABASE_POOL_TIMEOUT": "1"},
+        rates={"extract": 0.0},
+        may_page=frozenset({READ, EXTRACT, "PostgresDown", SUCCESS, FRESHNESS}),
+    ),
+    Fault(
+        name="collector-down",
+        does="nothing listens at the address for traces",
+        do=collector_down,
+        expect=(Expect(alert="SpansDropped"),),
+        environment={
+            "JAEGER_ENABLED": "true",
+            "JAEGER_ENDPOINT": f"http://127.0.0.1:{COLLECTOR_PORT}",
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "1",
+            "OTEL_BSP_SCHEDULE_DELAY": "500",
+        },
+        warm_up=0.0,
+    ),
+    Fault(
+        name="budget-of-a-principal",
+        does="a principal uses up its tokens of the day",
+        do=rate("extract", 2),
+        expect=(Expect(alert="PrincipalBudgetSpent", receiver="owners"),),
+        environment={"BUDGET_TOKENS_PER_DAY": "200"},
+        rates={"extract": 0.0},
+    ),
+    Fault(
+        name="error-budget-spent",
+        does="the model fails without a stand-in until the month's error budget is gone",
+        do=budget_burnt,
+        expect=(
+            Expect(alert="ErrorBudgetSpent", receiver="tickets", labels={"slo": "api-availability"}, clears=600),
+            Expect(alert=SUCCESS, receiver=PAGER),
+        ),
+        may_page=frozenset({AVAILABILITY}),
+    ),
+    Fault(
+        name="backup-missing",
+        does="no backup was ever made",
+        do=unbacked,
+        expect=(Expect(alert="BackupTooOld"),),
+        warm_up=0.0,
+    ),
+    Fault(
+        name="cache-collapse",
+        does="requests that were alike and cached become all different",
+        do=alike,
+        expect=(Expect(alert="PlanCacheCollapse", within=150),),
+        environment={"PLAN_CACHE_SECONDS": "3600"},
+        rates={"extract": 3},
+    ),
+    Fault(
+        name="broken-rule",
+        does="a rule is deployed that cannot be evaluated",
+        do=broken_rule,
+        expect=(Expect(alert="RuleEvaluationFailures"),),
+    ),
+)

@@ -1,0 +1,121 @@
+"""One fault, from a healthy stand to a healthy stand, and what was told meanwhile."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from msgspec import Struct
+
+from tests.monitoring.gameday.fault import Expect, Fault
+from tests.monitoring.gameday.receiver import Notice, Receiver
+from tests.monitoring.gameday.stand import Stand, stand
+from tests.monitoring.gameday.watch import Watch
+
+ALWAYS = {"Watchdog", "BackupTooOld"}
+"""A stand has no backup yet, and says so."""
+
+
+class Seen(Struct, frozen=True):
+    """One expected alert, and when it came and went."""
+
+    alert: str
+    receiver: str
+    severity: str
+    detected: float | None
+    within: float
+    cleared: float | None
+    clears: float
+    runbook: bool
+    """Whether its link leads to its runbook."""
+
+    @property
+    def right(self) -> bool:
+        """Whether all of it was as it has to be."""
+        return self.detected is not None and self.cleared is not None and self.runbook
+
+
+class Outcome(Struct, frozen=True):
+    """What became of one fault."""
+
+    fault: str
+    does: str
+    seen: tuple[Seen, ...]
+    wrong_pages: tuple[str, ...]
+    also: tuple[str, ...]
+    """Other alerts that came along."""
+
+    @property
+    def right(self) -> bool:
+        """Whether everything that was expected came, and no other page."""
+        return all(seen.right for seen in self.seen) and not self.wrong_pages
+
+
+def play(fault: Fault) -> Outcome:
+    """Inflict one fault on a stand of its own."""
+    receiver = Receiver()
+    with (
+        tempfile.TemporaryDirectory(prefix="gameday-") as folder,
+        receiver.running(),
+        stand(Path(folder), fault.environment) as system,
+    ):
+        watch = Watch(Path(folder), system.targets, receiver.url)
+        system.users.rates.update(fault.rates)
+        with watch.running(), system.users.busy():
+            return _inflicted(fault, system, watch, receiver)
+
+
+def _inflicted(fault: Fault, system: Stand, watch: Watch, receiver: Receiver) -> Outcome:
+    watch.await_targets(len(system.targets))
+    settled = time.monotonic()
+    time.sleep(fault.warm_up)
+    begun = time.monotonic()
+    firing: list[Notice | None] = []
+    with fault.do(system, watch):
+        firing = _all(fault.expect, lambda each: _told(receiver, each, "firing", begun), begun, "within")
+        mended = time.monotonic()
+        pages = [notice and watch.page(notice.annotations["runbook_url"]) for notice in firing]
+    mended = max(mended, begun)
+    cleared = _all(fault.expect, lambda each: _told(receiver, each, "resolved", begun), mended, "clears")
+    seen = [
+        Seen(
+            each.alert,
+            notice.receiver if notice else each.receiver,
+            notice.labels["severity"] if notice else "?",
+            round(notice.at - begun, 1) if notice else None,
+            each.within,
+            round(max(over.at - mended, 0.0), 1) if over else None,
+            each.clears,
+            bool(page) and str(page).startswith(f"# {each.alert}\n"),
+        )
+        for each, notice, over, page in zip(fault.expect, firing, cleared, pages, strict=True)
+    ]
+    return Outcome(fault.name, fault.does, tuple(seen), *_others(fault, receiver, settled))
+
+
+def _all(
+    expected: Sequence[Expect], look: Callable[[Expect], Notice | None], since: float, bound: str
+) -> list[Notice | None]:
+    """What was told of each, as soon as it is known of all, or their time is up."""
+    while True:
+        found = [look(each) for each in expected]
+        late = [time.monotonic() - since > float(getattr(each, bound)) for each in expected]
+        if all(notice or over for notice, over in zip(found, late, strict=True)):
+            return found
+        time.sleep(0.2)
+
+
+def _told(receiver: Receiver, each: Expect, status: str, since: float) -> Notice | None:
+    notice = receiver.first(each.alert, status, since=since if each.alert not in ALWAYS else 0.0, **each.labels)
+    return notice if notice is not None and notice.receiver == each.receiver else None
+
+
+def _others(fault: Fault, receiver: Receiver, settled: float) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Pages that should not have come since the stand was watched, and whatever else came."""
+    expected = {each.alert for each in fault.expect}
+    notices = [notice for notice in receiver.notices if notice.at > settled and notice.status == "firing"]
+    wrong = {notice.alert for notice in notices if notice.receiver == "pager"} - expected - fault.may_page
+    others = {notice.alert for notice in notices} - expected - ALWAYS - wrong
+    return tuple(sorted(wrong)), tuple(sorted(others))

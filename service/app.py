@@ -66,7 +66,7 @@ def build_app(runtime: Runtime) -> Litestar:
     )
     app = create_api(services, config)
     telemetry.metrics.expect_routes(
-        (method, route.path_format) for route in app.routes for method in getattr(route, "methods", ("GET",))
+        (method, route.path_format) for route in app.routes for method in getattr(route, "methods", None) or ("GET",)
     )
     observed = HttpObserver(
         cast("Application", app.asgi_handler),

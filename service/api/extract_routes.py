@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 from litestar import Response, post
@@ -29,7 +30,7 @@ from service.api.preferences import read_preferences
 from service.api.problems import PROTECTED, documented
 from service.api.progress import answered_or_sent_away, status_of
 from service.api.schemas import MINIMUM_DESCRIPTION, ExtractionBody
-from service.api.services import ApiServices, Config, Services
+from service.api.services import ApiConfig, ApiServices
 from service.api.views import extraction_path, has_ended
 from service.features.callbacks import CallbackRefused
 from service.features.context import CURRENT
@@ -40,6 +41,15 @@ from service.features.model import Extraction, FieldError
 SHORTEST_RETRY_SECONDS = 1
 LONGEST_RETRY_SECONDS = 30
 """Bounds of the Retry-After of a 202."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """All that the route works with, as one dependency: the framework finds several in a task each."""
+
+    services: ApiServices
+    config: ApiConfig
+    door: Door
 
 
 @post(
@@ -68,9 +78,7 @@ LONGEST_RETRY_SECONDS = 30
 )  # fmt: skip
 async def extract_features(
     request: ApiRequest,
-    services: Services,
-    config: Config,
-    door: NamedDependency[SkipValidation[Door]],
+    desk: NamedDependency[SkipValidation[Desk]],
     *,
     data: JSONBody[ExtractionBody],
     cache_control: CacheControl = None,
@@ -83,6 +91,7 @@ async def extract_features(
     on when the connection is lost, and when the service restarts. With an `Idempotency-Key`, sending the request again
     is safe: it makes no second extraction and gets the same answer, that of a failed extraction too.
     """
+    services, config, door = desk.services, desk.config, desk.door
     preferences = read_preferences(request.headers.getall("prefer", []), config.sync_wait_seconds)
     claim = claim_of(request, idempotency_key, data)
     await _require_sensible(services, request.user.id, data, claim)

@@ -172,6 +172,7 @@ class JobWorker:
         started = time.monotonic()
         if await self._manager.beat():
             self._beaten_at = started
+            self._rescuer.note_beat(started)
 
     async def _job(self, context: JobContext, extraction_id: str, **carried: str) -> None:
         """One job; what it raises brings it back: the database is away, or the process stops at a wrong moment."""

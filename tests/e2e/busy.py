@@ -44,7 +44,7 @@ LOOKUPS = (
     Turn(calling({"names": ["price"]}, tool="describe_columns")),
     Turn(calling({"plan": PLANNED}, tool="try_plan")),
 )
-BUDGET_TOKENS = 2_000
+BUDGET_TOKENS = 3_000
 ROWS = "user_id,price,event\n" + "".join(
     f"u{row % 40:03d},{row * 7 % 97}.5,{('click', 'view', 'buy')[row % 3]}\n" for row in range(400)
 )
@@ -140,6 +140,8 @@ class Busy:
         def get(path: str) -> Callable[[], Answer]:
             return lambda: client.get(path)
 
+        for quiet in ("/metrics", "/health", "/health/live", "/health/ready"):
+            client.get(quiet)
         upload = "/api/v1/datasets"
         self._call("upload", "POST", upload, lambda: client.upload("clicks", ROWS.encode()))
         self._call("upload again", "POST", upload, lambda: client.upload("clicks", ROWS.encode()))
@@ -191,14 +193,16 @@ class Busy:
         until(lambda: len(self._receiver.had), lambda had: had > 0)
 
     def _deferred(self) -> None:
-        """Jobs: one whose model hangs at first, so that others wait behind it and it is tried again."""
+        """Jobs: one whose model asks for patience, so that others wait behind it, and one that is tried again."""
         client, deferred = self._service.client, {"headers": {"Prefer": "respond-async"}}
+        patience = failing(429, code="rate_limit_exceeded", retry_after="7")
         self._provider.assign("reserve", [*[failing(503)] * 3, GOOD])
-        first = self._extract("deferred", "Views per user", [Turn(delivery="hang"), GOOD], **deferred)
-        self._seen.retried = first.data["extraction_id"]
+        self._extract("deferred", "Views per user", [patience, GOOD, failing(400), GOOD], **deferred)
         until(lambda: self._series("active_extractions"), lambda active: active > 0)
-        self._call("deferred too", "POST", "/api/v1/extract-features", lambda: self._late("Buys per user"))
-        self._call("and one more", "POST", "/api/v1/extract-features", lambda: self._late("Clicks by user"))
+        path = "/api/v1/extract-features"
+        again = self._call("tried again", "POST", path, lambda: self._late("Buys per user"))
+        self._seen.retried = again.data["extraction_id"]
+        self._call("and one more", "POST", path, lambda: self._late("Clicks by user"))
         for call in self._seen.calls[-3:]:
             path = f"/api/v1/extraction/{call.answer.data['extraction_id']}"
             until(lambda path=path: client.get(f"{path}/status").data["status"], lambda status: status == "completed")
@@ -247,7 +251,7 @@ def afternoon(make_settings: Callable[..., Settings], folder: Path) -> Generator
             fallback_model=FALLBACK,
             openai_api_key=SECRET,
             openai_base_url=provider.url,
-            model_timeout_seconds=8,
+            model_timeout_seconds=100,
             worker_concurrency=1,
             rate_limit_per_minute=10_000,
             budget_tokens_per_day=BUDGET_TOKENS,

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.fleet import ASYNC, RECOVERY_SECONDS, Audit, Caller, Fleet, Pod, extraction_of, open_fleet
+from tests.e2e.processes import leave_in_order_when_asked
 from tests.e2e.servers import REDIS, postgres_process, redis_process
 
 APIS = 2
@@ -248,6 +249,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    leave_in_order_when_asked()
     plan = Plan(options.jobs, options.kill_every, options.clients, options.seed)
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         report = asyncio.run(soak(Path(folder), plan))

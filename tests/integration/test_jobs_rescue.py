@@ -78,6 +78,24 @@ async def test_suspects_are_kept_apart(room: Room) -> None:
     assert last.lock == suspects[2]
 
 
+async def test_who_was_silent_calls_nobody_dead(room: Room) -> None:
+    """A process whose own heartbeats were lost waits until all others have been heard again, and judges as before."""
+    now = 100.0
+    async with managing(room) as manager:
+        rescuer = Rescuer(manager, room.recorder, timer=lambda: now)
+        assert not rescuer.may_judge()
+        rescuer.note_beat(100.0)
+        assert rescuer.may_judge()
+        now = 108.1
+        assert not rescuer.may_judge()
+        for beat in (109.0, 111.0, 113.0, 115.0):
+            now = beat
+            rescuer.note_beat(beat)
+            assert not rescuer.may_judge()
+        now = 117.0
+        assert rescuer.may_judge()
+
+
 async def test_job_whose_worker_row_is_gone_is_put_back(room: Room) -> None:
     """Deleting a dead worker does not lose its job."""
     extraction_id = await room.accept()

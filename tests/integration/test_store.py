@@ -677,7 +677,8 @@ async def test_a_state_is_read_over_a_connection_that_was_cut(
     async with database.store.begin() as work:
         await work.connection.execute(
             text(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND query LIKE :it"
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE pid <> pg_backend_pid() AND query LIKE :it"
             ),
             {"it": "SELECT id, owner, status, progress%"},
         )

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
@@ -36,7 +37,10 @@ def main() -> int:
     variants = [variant for variant in VARIANTS if wanted is None or variant.name in wanted]
     results = Results()
     with Stage(CLIENT_CORE) as stage, ExitStack() as servers:
-        started = [_start(variant, stage, servers, results) for variant in variants]
+        with ThreadPoolExecutor(options.together) as starting:
+            started = list(
+                starting.map(lambda variant: _start(variant, stage, servers, results, options.together), variants)
+            )
         for number in range(options.rounds):
             _round(started, results, options.seconds, options.workloads.split(","))
             _say(f"round {number + 1} of {options.rounds} done")
@@ -54,13 +58,17 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=3.0, help="for one measurement")
     parser.add_argument("--only", default="", help=f"of {','.join(variant.name for variant in VARIANTS)}")
     parser.add_argument("--workloads", default=",".join(WORKLOADS))
+    parser.add_argument(
+        "--together", type=int, default=1, help="servers started at once; their start is not measured then"
+    )
     parser.add_argument("--write", type=Path, help="the report's file")
     return parser.parse_args()
 
 
-def _start(variant: Variant, stage: Stage, servers: ExitStack, results: Results) -> Running:
+def _start(variant: Variant, stage: Stage, servers: ExitStack, results: Results, together: int) -> Running:
     server = servers.enter_context(running(variant, stage, SERVER_CORE))
-    results.ready[variant.name] = server.process.ready_seconds
+    if together == 1:
+        results.ready[variant.name] = server.process.ready_seconds
     _say(f"{variant.name} is ready after {server.process.ready_seconds:.1f} s")
     return server
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from statistics import median
 
 from loadtest.benchmarks.api.measure import Sample
@@ -70,7 +70,7 @@ class Results:
 def render(results: Results, command: str, rounds: int, seconds: float) -> str:
     """The whole report."""
     machine = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
-    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    versions = ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
     setting = (
         f"`{command}`: {rounds} rounds of {seconds:g} s, interleaved; medians. One server process pinned to a core, "
         f"client, PostgreSQL, Redis, model and collector on the other; CPU is the server process' own.\n\n"
@@ -84,6 +84,13 @@ def render(results: Results, command: str, rounds: int, seconds: float) -> str:
         "## Targets\n\n" + _table(("target", "measured", ""), _targets(results)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "(not installed)"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

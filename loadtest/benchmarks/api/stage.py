@@ -34,8 +34,9 @@ class Stage:
         self.sinks_port = 0
 
     def __enter__(self) -> Self:
-        os.sched_setaffinity(0, {self._core})  # whatever is started from here inherits it
         with ExitStack() as undo:
+            undo.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0))
+            os.sched_setaffinity(0, {self._core})  # whatever is started from here inherits it
             self.folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
             self._postgres = start_embedded(self.folder / "postgresql")
             undo.callback(self._postgres.stop)

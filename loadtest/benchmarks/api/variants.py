@@ -71,6 +71,15 @@ VARIANTS: tuple[Variant, ...] = (
     ours("no-auth", "ours, 10 %, without authentication", without=("authentication",)),
     ours("no-limit", "ours, 10 %, without rate limit", RATE_LIMIT_PER_MINUTE="0"),
     ours("own-limit", "ours, 10 %, rate limit without Redis", REDIS_URL=""),
+    Variant(
+        "granian",
+        "ours, 10 %, on granian instead of uvicorn",
+        "ours",
+        ("-m", "granian", "--interface", "asgi", "--factory", "--no-access-log", "service.app:create_app"),
+        traces(0.1),
+        "/health/ready",
+        _STATUS,
+    ),
     Variant("plugins", "Litestar with its own plugins", "plugins", ("-m", f"{PACKAGE}.plugins"), {}, workloads=_STATUS),
     seed("seed", "seed design"),
     seed("seed-10", "seed design, 10 % traces", workloads="status cached", **traces(0.1)),
@@ -84,6 +93,7 @@ def environment_of(variant: Variant, stage: Stage, port: int, metrics_port: int)
     database = stage.new_database()
     shared = {
         "PORT": str(port),
+        "GRANIAN_PORT": str(port),
         "OTEL_EXPORTER_OTLP_ENDPOINT": stage.collector_url,
         "OPENAI_BASE_URL": stage.model_url,
         "OPENAI_API_KEY": "none",

@@ -280,10 +280,10 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         name="no-place-for-planning",
-        does="one place for planning, and a model that takes 12 s",
+        does="two places for planning, and a model that takes 12 s",
         do=model("slow"),
         expect=(Expect(alert="PlanningRefused"), Expect(alert=SUCCESS, receiver=PAGER)),
-        environment={"MODEL_CONCURRENCY": "1", "MODEL_QUEUE": "0"},
+        environment={"MODEL_CONCURRENCY": "2", "MODEL_QUEUE": "2"},
         rates={"extract": 2},
         may_page=frozenset({AVAILABILITY}),
     ),
@@ -333,7 +333,8 @@ FAULTS: tuple[Fault, ...] = (
         name="cpu-starved",
         does="the API process gets no CPU for 0.7 s of each second",
         do=stuttering,
-        expect=(Expect(alert=READ, receiver=PAGER), Expect(alert="EventLoopLag")),
+        expect=(Expect(alert=READ, receiver=PAGER, within=180), Expect(alert="EventLoopLag")),
+        rates={"read": 10},
         may_page=frozenset({"ApiDown", AVAILABILITY, "PostgresDown"}),
     ),
     Fault(

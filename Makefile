@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PYDANTIC_AI_NO_BANNER := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test eval observability gameday gameday-short check format lock clean
+.PHONY: help demo serve test eval up down observability gameday gameday-short faults soak rolling bench-api check format lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -23,6 +23,29 @@ eval: $(VENV)/.dev  ## measure a planner on the cases of evals/ and write its ta
 	$(BIN)/python -m evals --model "$(MODEL)"
 
 MODEL ?= builtin:planner
+
+faults: $(VENV)/.dev  ## the fault tests in their long form: the database restarted in the middle of 200 jobs
+	FAULT_JOBS=200 $(BIN)/python -m pytest -q -rP tests/e2e/test_kill.py tests/e2e/test_faults.py tests/e2e/test_drill.py tests/e2e/test_pods.py
+
+soak: $(VENV)/.dev  ## run 1000 extractions over 2 APIs and 3 workers while one is killed every 5 s: make soak JOBS=1000
+	$(BIN)/python -m tests.e2e.soak --jobs $(JOBS) --out docs/measurements/soak.json
+
+rolling: $(VENV)/.dev  ## replace every process under load, three times over, and count the requests that fail
+	$(BIN)/python -m tests.e2e.rolling --rounds $(ROUNDS) --out docs/measurements/rolling.json
+
+JOBS ?= 1000
+ROUNDS ?= 3
+
+up:  ## run the service with everything around it in containers, and print where it is (needs Docker)
+	@$(PYTHON) -m observability.stack up
+
+down:  ## stop what `make up` started; its data stay (make down ARGS=--volumes throws them away)
+	@$(PYTHON) -m observability.stack down $(ARGS)
+
+bench-api: $(VENV)/.bench  ## measure what a request costs against a plain design of the same job: make bench-api BENCH_ROUNDS=5
+	$(BIN)/python -m loadtest.benchmarks.api --rounds $(BENCH_ROUNDS) --write loadtest/benchmarks/api/RESULTS.md
+
+BENCH_ROUNDS ?= 5
 
 observability: $(VENV)/.dev  ## render what is generated in observability/ from slo.yaml and the telemetry catalog
 	$(BIN)/python -m observability.source
@@ -49,6 +72,8 @@ format: $(VENV)/.dev  ## write the formatting that `check` wants
 lock: $(VENV)/.bootstrap  ## resolve the locks again from pyproject.toml
 	$(BIN)/uv pip compile -q $(LOCK_FLAGS) $(EXTRAS) pyproject.toml -o requirements/runtime.lock
 	$(BIN)/uv pip compile -q $(LOCK_FLAGS) $(EXTRAS) --group dev -c requirements/runtime.lock pyproject.toml -o requirements/dev.lock
+	$(BIN)/uv pip compile -q $(LOCK_FLAGS) $(EXTRAS) --group bench -c requirements/runtime.lock pyproject.toml -o requirements/bench.lock
+	$(BIN)/uv pip compile -q $(LOCK_FLAGS) --group load -c requirements/dev.lock -o requirements/load.lock
 	$(BIN)/uv pip compile -q $(LOCK_FLAGS) requirements/bootstrap.in -o requirements/bootstrap.lock
 
 LOCK_FLAGS := --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11
@@ -76,3 +101,7 @@ $(VENV)/.dev: $(VENV)/.bootstrap requirements/dev.lock pyproject.toml
 	$(INSTALL) --require-hashes -r requirements/dev.lock
 	$(INSTALL_SELF)
 	@touch $@ $(VENV)/.runtime
+
+$(VENV)/.bench: $(VENV)/.dev requirements/bench.lock
+	$(INSTALL) --require-hashes -r requirements/bench.lock
+	@touch $@

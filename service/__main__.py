@@ -18,6 +18,7 @@ COMMANDS = {
     "doctor": ("service.commands.doctor:doctor", "Check every dependency and setting, and say how to mend what fails."),
     "datasets": ("service.commands.datasets:datasets", "Add, list and show datasets."),
     "jobs": ("service.commands.jobs:jobs", "List, show, retry and cancel extractions of all principals."),
+    "webhooks": ("service.commands.webhooks:webhooks", "List, show and retry webhooks of all principals."),
     "backup": ("service.commands.backup:backup", "Back up the database and all its files."),
     "restore": ("service.commands.restore:restore", "Bring a backup back."),
     "keys": ("service.commands.keys:keys", "Create, list and revoke API keys."),

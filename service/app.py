@@ -11,6 +11,7 @@ from litestar.types import ASGIApp
 
 from service import __version__
 from service.api.application import create_api
+from service.api.elsewhere import Elsewhere
 from service.api.services import ApiConfig, ApiServices, HealthCheck
 from service.resources.runtime import Runtime, open_runtime
 from service.settings import Settings, load_settings
@@ -39,12 +40,17 @@ def build_app(runtime: Runtime) -> Litestar:
         engine=runtime.engine,
         upload=runtime.upload,
         accept=runtime.accept,
+        queue=runtime.jobs.queue,
+        callbacks=runtime.webhooks.policy,
+        webhook_secrets=runtime.webhooks.secrets.of,
+        repeat=runtime.jobs.repeat,
         notices=runtime.notices,
         authenticator=runtime.storage.authenticator,
         limiter=runtime.limiter,
         observer=telemetry.observer,
         clock=runtime.storage.clock,
         lifecycle=runtime.lifecycle,
+        elsewhere=Elsewhere(settings.trace_url, settings.logs_url, settings.dashboard_url),
         health_checks=[HealthCheck(name, ping, name == "database") for name, ping in runtime.pings().items()],
         metrics=cast("ASGIApp", metrics_app(telemetry.metrics.registry)) if settings.prometheus_enabled else None,
         lifespan=[life],
@@ -60,7 +66,7 @@ def build_app(runtime: Runtime) -> Litestar:
     )
     app = create_api(services, config)
     telemetry.metrics.expect_routes(
-        (method, route.path_format) for route in app.routes for method in getattr(route, "methods", ("GET",))
+        (method, route.path_format) for route in app.routes for method in getattr(route, "methods", None) or ("GET",)
     )
     observed = HttpObserver(
         cast("Application", app.asgi_handler),

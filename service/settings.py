@@ -17,6 +17,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 MINIMUM_JWT_SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 """RFC 7518 §3.2: an HMAC key is at least as long as the hash."""
 
+MINIMUM_WEBHOOK_SECRET_BYTES = 32
+
 BUILTIN_MODEL = "builtin:planner"
 """The planner that needs no key and no network."""
 MIB = 2**20
@@ -44,7 +46,8 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: Port = 8000
     """0 takes a free port."""
-    workers: Annotated[int, Field(ge=1)] = 1
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes that serve the API, kept by one more when there are several."""
     allowed_hosts: Names = ("localhost", "127.0.0.1", "[::1]")
     cors_origins: Names = ()
 
@@ -102,6 +105,14 @@ class Settings(BaseSettings):
     """Whether a caller's `traceparent` is continued; only right behind a gateway that removes strangers' ones."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
+    access_log_sample: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of successful, quick requests that get an access line; errors and slow ones always do."""
+    trace_url: str | None = None
+    """Template of the address of an extraction's trace, with `{trace_id}`: `http://localhost:16686/trace/{trace_id}`."""
+    logs_url: str | None = None
+    """Likewise of its log lines, with `{trace_id}`, `{extraction_id}`, and `{from}` and `{to}` in milliseconds."""
+    dashboard_url: str | None = None
+    """Likewise of the dashboard at that time."""
 
     jwt_secret: SecretStr | None = None
     """None makes one and keeps it in `data_dir` (not in production)."""
@@ -115,9 +126,16 @@ class Settings(BaseSettings):
     engine_url: str = "duckdb://"
     """`duckdb://?memory_mib=1024&threads=2&scratch_mib=20480&timeout_seconds=600&concurrency=4`, each part optional."""
     extraction_timeout_seconds: Annotated[float, Field(gt=0)] = 900.0
-    """For one extraction altogether, from its request to its published features."""
+    """For one run of an extraction, from its claim by a worker to its features; its completion date bounds it too."""
     retention_days: Annotated[int, Field(ge=0)] = 30
     """Days that ended extractions and their tables are kept; 0 keeps them."""
+    webhook_secret: SecretStr | None = None
+    """What each principal's signing secret is derived from, at least 32 bytes; several with commas between, newest
+    first, while one replaces another. None makes one in `data_dir` in development; elsewhere none are sent then."""
+    webhook_allow_private: bool = False
+    """Whether webhooks may go to loopback and private networks."""
+    webhook_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 15.0
+    """For one try to deliver a webhook altogether."""
     sync_wait_seconds: Annotated[float, Field(gt=0, le=300)] = 25.0
     worker_in_api: bool = True
     """Whether `serve` runs extractions as well; otherwise `feature-agent worker` does, in processes of its own."""
@@ -145,11 +163,21 @@ class Settings(BaseSettings):
 
     def _general_faults(self) -> list[str]:
         faults: list[str] = []
-        if self.workers > 1:
-            faults.append("WORKERS must be 1: a process serves one registry of metrics; run more processes or pods")
+        if self.workers > 1 and self.rate_limit_per_minute and self.redis_url is None:
+            faults.append(
+                "WORKERS above 1 needs REDIS_URL, or RATE_LIMIT_PER_MINUTE=0: each would count requests for itself"
+            )
         least = MINIMUM_JWT_SECRET_BYTES[self.jwt_algorithm]
         if self.jwt_secret and len(self.jwt_secret.get_secret_value().encode()) < least:
             faults.append(f"JWT_SECRET has fewer than the {least} bytes that {self.jwt_algorithm} needs")
+        if any(len(secret.encode()) < MINIMUM_WEBHOOK_SECRET_BYTES for secret in self.webhook_secrets()):
+            faults.append(f"WEBHOOK_SECRET has a secret of fewer than {MINIMUM_WEBHOOK_SECRET_BYTES} bytes")
+        templates = {"TRACE_URL": self.trace_url, "LOGS_URL": self.logs_url, "DASHBOARD_URL": self.dashboard_url}
+        faults += [
+            f"{name} must begin with http:// or https://"
+            for name, template in templates.items()
+            if template is not None and not template.startswith(("http://", "https://"))
+        ]
         try:
             self.engine_options()
         except ValueError as error:
@@ -177,6 +205,11 @@ class Settings(BaseSettings):
         last_resort = BUILTIN_MODEL if self.model_last_resort == "builtin" else None
         named = (self.primary_model, self.fallback_model, last_resort)
         return tuple(dict.fromkeys(name for name in named if name))
+
+    def webhook_secrets(self) -> tuple[str, ...]:
+        """The deployment's secrets for webhooks, newest first; none when none is set."""
+        given = self.webhook_secret.get_secret_value() if self.webhook_secret else ""
+        return tuple(secret.strip() for secret in given.split(",") if secret.strip())
 
     def engine_options(self) -> dict[str, int]:
         """Limits of the engine.

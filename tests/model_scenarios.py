@@ -19,8 +19,9 @@ CELL = "cell-canary-81b2f6"
 WORDS = f"provider-canary-5d20c4 says: key {SECRET} was refused while reading {CELL}"
 """A provider's error text at its worst: it quotes the key and the prompt."""
 
-Delivery = Literal["whole", "cut", "reset", "hang", "drip"]
-"""How an answer arrives: whole; half of it and then an orderly close; a TCP reset before it; never; byte by byte."""
+Delivery = Literal["whole", "cut", "cut-stream", "reset", "hang", "drip"]
+"""How an answer arrives: whole; half of it and then an orderly close, of a length or of chunks that never end;
+a TCP reset before it; never; byte by byte."""
 
 DRIP_SECONDS = 0.05
 """Between two bytes."""
@@ -148,6 +149,7 @@ SCENARIOS: dict[str, Sequence[Turn]] = {
     "reset-once": (Turn(delivery="reset"), GOOD),
     "cut": (Turn(delivery="cut"),),
     "cut-once": (Turn(delivery="cut"), GOOD),
+    "cut-stream": (Turn(delivery="cut-stream"),),
     "html": (Turn(body=_HTML, headers={"content-type": "text/html"}),),
     "html-as-json": (Turn(body=_HTML),),
     "empty": (Turn(body=b""),),

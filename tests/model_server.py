@@ -98,6 +98,9 @@ class Provider:
         elif turn.delivery == "cut":
             writer.write(answer[: len(answer) - _length(answer) // 2])
             await writer.drain()
+        elif turn.delivery == "cut-stream":
+            writer.write(_chunked(answer)[: -_length(answer) // 2])
+            await writer.drain()
         elif turn.delivery == "drip":
             await _drip(answer, writer)
         else:
@@ -137,6 +140,15 @@ def _http(status: int, headers: Mapping[str, str], content: bytes) -> bytes:
 
 def _length(answer: bytes) -> int:
     return len(answer) - answer.index(b"\r\n\r\n") - 4
+
+
+def _chunked(answer: bytes) -> bytes:
+    """The same answer with its body in chunks of 64 bytes, and no length announced."""
+    head, body = answer[: -_length(answer)], answer[-_length(answer) :]
+    lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(b"content-length")]
+    chunks = [body[start : start + 64] for start in range(0, len(body), 64)]
+    encoded = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks)
+    return b"\r\n".join([lines[0], b"transfer-encoding: chunked", *lines[1:]]) + encoded + b"0\r\n\r\n"
 
 
 def _rendered(turn: Turn, asked: Asked) -> bytes:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
-from observability.source import alertmanager, alerts, recording
+from observability.source import alertmanager, alerts, recording, telemetry_document
+from observability.source.dashboards.all_boards import render as dashboards
 from observability.source.proofs import render as proofs
 from observability.source.slo import Objectives
 
@@ -24,7 +25,9 @@ class Renderer(Struct, frozen=True):
 
 
 RENDERERS: tuple[Renderer, ...] = (
+    Renderer("dashboards", dashboards, ("observability/grafana/dashboards/*.json",)),
     Renderer("recording rules", recording.render, ("observability/prometheus/rules/*.yml",)),
+    Renderer("telemetry document", telemetry_document.render, ("docs/telemetry.md",)),
     Renderer("alerts", alerts.render, ("observability/alerts/*.rules.yml",)),
     Renderer("local routes", alertmanager.render, ("observability/alerts/alertmanager.local.yml",)),
     Renderer("proofs of alerts", proofs.render, ("observability/alerts/tests/*.test.yml",)),

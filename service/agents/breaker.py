@@ -8,8 +8,9 @@ waiting call through as soon as the time is over, just when a recovering provide
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
-from redis.asyncio import BlockingConnectionPool
+from redis.asyncio import BlockingConnectionPool, Redis
 
 from service.agents.breaker_local import Breaker, CircuitOpen, LocalBreaker, Permit, Timer
 from service.agents.breaker_machine import BreakerPolicy, BreakerState
@@ -30,8 +31,14 @@ def open_breaker(
     policy: BreakerPolicy = DEFAULT_POLICY,
     patience_seconds: float = PATIENCE_SECONDS,
     timer: Timer = time.monotonic,
+    watch: Callable[[Redis], object] = lambda _: None,
 ) -> Breaker:
-    """The breaker of that model, shared through Redis when there is a pool, which stays the caller's to close."""
+    """The breaker of that model, shared through Redis when there is a pool, which stays the caller's to close.
+
+    `watch` is handed the client that it makes.
+    """
     if pool is None:
         return LocalBreaker(model, observer=observer, policy=policy, timer=timer)
-    return SharedBreaker(model, pool, observer=observer, policy=policy, patience_seconds=patience_seconds, timer=timer)
+    return SharedBreaker(
+        model, pool, observer=observer, policy=policy, patience_seconds=patience_seconds, timer=timer, watch=watch
+    )

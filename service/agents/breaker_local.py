@@ -62,6 +62,10 @@ class Breaker(Protocol):
         """Seconds until the next probe may go, as this process last saw it; None when closed. Touches nothing."""
         ...
 
+    async def look(self) -> None:
+        """See how the circuit stands without asking to pass: another process may have opened or closed it."""
+        ...
+
     async def admit(self) -> Permit:
         """Let a call pass. Raises CircuitOpen."""
         ...
@@ -171,6 +175,9 @@ class LocalBreaker:
     def retry_after(self) -> float | None:
         """Seconds until the next probe may go; None when closed."""
         return self._sight.retry_after
+
+    async def look(self) -> None:
+        """Nobody else changes this circuit, so there is nothing new to see."""
 
     async def admit(self) -> Permit:
         """Let a call pass. Raises CircuitOpen."""

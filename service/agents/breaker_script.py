@@ -92,6 +92,10 @@ local function counted()
   redis.call('PEXPIRE', KEYS[1], keep)
 end
 
+if what == 'look' then
+  circuit.state = circuit.state or 'closed'
+  return answer('')
+end
 if not circuit.state then become('closed', term .. CLOSED, 0, 0) end
 if what == 'admit' then return admit() end
 if circuit.term == term and not (circuit.state == 'half_open' and now >= due) then
@@ -99,7 +103,8 @@ if circuit.term == term and not (circuit.state == 'half_open' and now >= due) th
 end
 return answer('')
 """
-"""Arguments: what happens (`admit` or an outcome), the call or its term, the obeyed Retry-After, then `figures`.
+"""Arguments: what happens (`look`, which changes nothing, `admit`, or an outcome), the call or its term, the obeyed
+Retry-After, then `figures`.
 
 Answers the state's number in STATES, the microseconds until the next probe may go, the time, and the granted term,
 which is empty when the call may not pass.

@@ -58,7 +58,12 @@ class FallbackPlanner:
         await self._resources.aclose()
 
     async def ping(self) -> None:
-        """Raises ModelUnavailable while the first model's circuit is not closed; calls nothing, costs nothing."""
+        """Raises ModelUnavailable while the first model is left alone; the others' circuits are looked at as well.
+
+        No model is asked, so it costs nothing.
+        """
+        for other in self._planners[1:]:
+            await other.look()
         await self._planners[0].ping()
 
     async def require_capacity(self, request: PlanRequest) -> None:

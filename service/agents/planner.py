@@ -100,13 +100,18 @@ class AgentPlanner:
         await self._resources.aclose()
 
     async def ping(self) -> None:
-        """Raises ModelUnavailable while the model is left alone; calls nothing, costs nothing.
+        """Raises ModelUnavailable while the model is left alone; asks Redis at most, never the model.
 
         Once a probe may go, the model counts as there again: without traffic nobody would find out that it is.
         """
+        await self.look()
         wait = self._breaker.retry_after
         if self._breaker.state != "closed" and wait:
             raise ModelUnavailable(f"The model {self._name} failed lately.", retry_after=wait)
+
+    async def look(self) -> None:
+        """Learn what other processes found out about the model: one without traffic of its own sees nothing else."""
+        await self._breaker.look()
 
     async def require_capacity(self, request: PlanRequest) -> None:  # noqa: ARG002 - the protocol's signature
         """Raises ModelUnavailable while the model is left alone for a time that this process knows."""

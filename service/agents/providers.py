@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -31,6 +32,8 @@ EXTRAS = frozenset({"openai", "anthropic", "google"})
 
 _NAMED_EXTRA = re.compile(r"pydantic-ai-slim\[([a-z0-9-]+)\]")
 """How pydantic-ai's own message names the extra that a provider needs (`azure:` needs `openai`)."""
+_NAMED_VARIABLE = re.compile(r"[Ss]et the `([A-Z][A-Z0-9_]{2,63})` environment variable")
+"""How it names the variable that holds a provider's key or address."""
 
 
 class ModelConfigurationError(ValueError):
@@ -75,13 +78,14 @@ def build_model(
     temperature: float = 0.0,
     max_tokens: int = 8_192,
     timeout: float = 60.0,
+    watch: Callable[[httpx2.AsyncClient], object] = lambda _: None,
 ) -> Model:
     """Build `builtin:planner` or any `provider:model` of pydantic-ai.
 
     `keys` maps the names of settings (`OPENAI_API_KEY` …) to secrets; `setting` is the one that named the model;
     `timeout` is in seconds, for one request. The SDKs do not retry: retrying is the service's. Entered as an async
-    context, once, the model keeps its connections open. Raises ModelConfigurationError for an unknown name, a missing
-    package extra or a missing key.
+    context, once, the model keeps its connections open. `watch` is handed its HTTP client. Raises
+    ModelConfigurationError for an unknown name, a missing package extra or a missing key.
     """
     if name == BUILTIN_NAME:
         return BuiltinPlanner()
@@ -89,6 +93,7 @@ def build_model(
     if not model_name:
         raise ModelConfigurationError(_unknown(name, setting))
     client = bounded_client()
+    watch(client)
 
     def provider(provider_name: str) -> Provider[Any]:
         return _provider(provider_name, keys, openai_base_url, client)
@@ -104,7 +109,9 @@ def build_model(
     except Exception as error:  # pydantic-ai's UserError, or an SDK's own, such as for missing credentials
         raise ModelConfigurationError(_refused(name, provider_name, setting, keys, error)) from error
     _take_schemas_as_they_are(model, provider_name)
-    settings = ModelSettings(temperature=temperature, max_tokens=max_tokens, timeout=timeout, max_retries=0)
+    settings = ModelSettings(max_tokens=max_tokens, timeout=timeout, max_retries=0)
+    if _takes_temperature(model.profile):
+        settings["temperature"] = temperature
     return _Configured(model, settings, client)
 
 
@@ -113,7 +120,7 @@ def _provider(
 ) -> Provider[Any]:
     setting = KEY_SETTINGS.get(name)
     if setting is None:
-        return infer_provider(name)
+        return _foreign_provider(name, client)
     arguments: dict[str, Any] = {"http_client": client}
     if keys.get(setting):
         arguments["api_key"] = keys[setting]
@@ -122,6 +129,15 @@ def _provider(
         # Local servers (Ollama, vLLM) take any key, and the SDK insists on one.
         arguments.setdefault("api_key", "none")
     return infer_provider_class(name)(**arguments)
+
+
+def _foreign_provider(name: str, client: httpx2.AsyncClient) -> Provider[Any]:
+    """A provider that reads its own key, with our client for its answers if it takes one."""
+    if name.startswith("gateway/"):
+        return infer_provider(name)
+    kind = infer_provider_class(name)
+    arguments: dict[str, Any] = {"http_client": client} if "http_client" in inspect.signature(kind).parameters else {}
+    return kind(**arguments)
 
 
 def _package(provider: str, error: ImportError) -> str:
@@ -134,7 +150,7 @@ def _package(provider: str, error: ImportError) -> str:
 def _unknown(name: str, setting: str) -> str:
     return (
         f"There is no model provider for {setting}={name!r}: set {setting} to {BUILTIN_NAME!r} or to `provider:model`, "
-        "such as 'openai:gpt-5', 'anthropic:claude-sonnet-4-5' or 'openai-chat:llama3' with OPENAI_BASE_URL."
+        "such as 'openai:gpt-5', 'anthropic:claude-sonnet-5-5' or 'openai-chat:llama3' with OPENAI_BASE_URL."
     )
 
 
@@ -149,11 +165,22 @@ def _take_schemas_as_they_are(model: Model, provider: str) -> None:
         model.profile = profile
 
 
+def _takes_temperature(profile: Mapping[str, Any]) -> bool:
+    """Models that reason refuse one; pydantic-ai would leave it out as well, with a warning for every request."""
+    if profile.get("anthropic_disallows_sampling_settings"):
+        return False
+    rests = profile.get("openai_supports_reasoning_effort_none") and not profile.get("thinking_enabled_by_default")
+    return bool(rests) or not profile.get("openai_supports_reasoning")
+
+
 def _refused(name: str, provider: str, setting: str, keys: Mapping[str, str], error: Exception) -> str:
     """A missing key is by far the commonest reason; the library's own first sentence says what else it was."""
     key = KEY_SETTINGS.get(provider)
     if key is not None and not keys.get(key):
-        return f"{setting}={name!r} needs a key: run `export {key}=…`, or set {setting}={BUILTIN_NAME}."
+        server = ", set OPENAI_BASE_URL if the model is on a server of your own" if key == "OPENAI_API_KEY" else ""
+        return f"{setting}={name!r} needs a key: run `export {key}=…`{server}, or set {setting}={BUILTIN_NAME}."
     if isinstance(error, UserError):
+        if (named := _NAMED_VARIABLE.search(error.message)) is not None:
+            return f"{setting}={name!r} needs {named[1]}: run `export {named[1]}=…`, or set {setting}={BUILTIN_NAME}."
         return f"{setting}={name!r} cannot be used: {error.message.split('. ')[0].rstrip('.')}."
     return f"{setting}={name!r} cannot be used: {type(error).__name__}."

@@ -12,6 +12,7 @@ from pydantic_ai.models import ModelRequestContext
 from pydantic_ai.output import OutputContext
 from pydantic_core import ValidationError
 
+from service.agents.calls import UNKNOWN
 from service.agents.failures import MAX_FAULTS
 from service.agents.fence import encodable, fence, within
 from service.agents.output import Answer, schema_faults
@@ -21,6 +22,7 @@ from service.features.model import FeaturePlan
 from service.features.plan import Fault, validate
 
 NO_CALL = Fault("schema", "", "The answer called neither tool.")
+NO_SUCH_TOOL = Fault("unknown_tool", "", "The answer called a tool that does not exist.")
 MAX_FAULT_CHARACTERS = 16_000
 """Of all faults that are sent back at once."""
 CUT_OFF = {
@@ -31,7 +33,7 @@ CUT_OFF = {
 
 
 class Rejections(AbstractCapability[PlanningRun]):
-    """Notes the answers that never reach the output validator: undecodable ones, plain text and cut-off ones."""
+    """Notes the answers that never reach the output validator: undecodable, plain text, unknown tools, cut off."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -53,7 +55,7 @@ class Rejections(AbstractCapability[PlanningRun]):
     async def after_model_request(
         self, ctx: RunContext[PlanningRun], *, request_context: ModelRequestContext, response: ModelResponse
     ) -> ModelResponse:
-        """An answer without a tool call is rejected by pydantic-ai; it counts like any other.
+        """pydantic-ai rejects an answer without a tool call, or with calls of unknown tools alone; these count as well.
 
         Raises ModelOutputInvalid for an answer that was cut off.
         """
@@ -62,6 +64,8 @@ class Rejections(AbstractCapability[PlanningRun]):
             raise ModelOutputInvalid(f"The model {self._name} {CUT_OFF[response.finish_reason]}.")
         if not response.tool_calls:
             ctx.deps.reject((NO_CALL,))
+        elif all(call.tool_name == UNKNOWN for call in response.tool_calls):
+            ctx.deps.reject((NO_SUCH_TOOL,))
         return response
 
 

@@ -12,7 +12,7 @@ from collections.abc import Coroutine, Generator
 from contextlib import contextmanager
 from typing import Any
 
-from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, StatusCode, Tracer
 from pydantic_ai.messages import ModelMessage, ModelResponse
 from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.models.wrapper import WrapperModel
@@ -36,6 +36,9 @@ WAIT_JITTER_SECONDS = 0.25
 ASKED_WAIT_MOST_SECONDS = 10.0
 """A provider's Retry-After beyond it is not waited for: the next model, or the client, is better asked meanwhile."""
 
+FAIR_SECONDS = 1.0
+"""A model that did not answer within less says nothing of its health: the time was spent elsewhere, as in a queue."""
+
 set_on_retry_hooks(())
 
 
@@ -46,6 +49,8 @@ class Patience:
         self._breaker = breaker
         self.reason: RetryReason | None = None
         """Why the last attempt is repeated."""
+        self.previous: SpanContext | None = None
+        """The span of the last attempt."""
         self.longest = 0.0
         """Seconds that the backoff after the present attempt takes at most."""
 
@@ -107,32 +112,34 @@ class RetryingModel(WrapperModel):
         ):
             patience.longest = attempt.next_wait + WAIT_JITTER_SECONDS
             with attempt:
-                return await self._attempt(attempt.num, patience.reason, *request)
+                return await self._attempt(attempt.num, patience, *request)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    async def _attempt(self, number: int, repeated: RetryReason | None, *request: Any) -> ModelResponse:
-        permit = await self._breaker.admit()
-        if repeated is not None:
-            self._observer.record(ModelRetried(self._name, repeated))
+    async def _attempt(self, number: int, patience: Patience, *request: Any) -> ModelResponse:
+        permit, given = await self._breaker.admit(), remaining()
+        if patience.reason is not None:
+            self._observer.record(ModelRetried(self._name, patience.reason))
         try:
-            with self._span(number):
+            with self._span(number, patience):
                 response = await self.wrapped.request(*request)
         except BaseException as error:
-            await _undisturbed(_settle(permit, error))
+            await _undisturbed(_settle(permit, error, given))
             raise
         await _undisturbed(permit.succeeded())
         return response
 
     @contextmanager
-    def _span(self, number: int) -> Generator[None]:
+    def _span(self, number: int, patience: Patience) -> Generator[None]:
         attributes = {"gen_ai.request.model": self.wrapped.model_name, "feature_agent.attempt": number}
         with self._tracer.start_as_current_span(
             "model.attempt",
             kind=SpanKind.CLIENT,
             attributes=attributes,
+            links=() if patience.previous is None else (Link(patience.previous),),
             record_exception=False,
             set_status_on_exception=False,
         ) as span:
+            patience.previous = span.get_span_context()
             try:
                 yield
             except BaseException as error:
@@ -150,9 +157,11 @@ def _mark(span: Span, error: BaseException) -> None:
         span.set_attribute("http.response.status_code", trouble.status_code)
 
 
-async def _settle(permit: Permit, error: BaseException) -> None:
+async def _settle(permit: Permit, error: BaseException, given: float) -> None:
+    """`given` are the seconds that there were for the attempt."""
     trouble = trouble_of(error)
-    await (permit.failed(trouble.retry_after) if trouble.counts else permit.released())
+    hurried = given < FAIR_SECONDS and trouble.outcome == "timeout" and trouble.status_code is None
+    await (permit.failed(trouble.retry_after) if trouble.counts and not hurried else permit.released())
 
 
 async def _undisturbed(settling: Coroutine[Any, Any, None]) -> None:

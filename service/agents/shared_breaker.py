@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any, cast
 from urllib.parse import quote
 from uuid import uuid4
@@ -50,11 +51,14 @@ class SharedBreaker:
         policy: BreakerPolicy,
         patience_seconds: float,
         timer: Timer,
+        watch: Callable[[Redis], object] = lambda _: None,
     ) -> None:
+        client = Redis(connection_pool=pool)
+        watch(client)
         self._policy = policy
         self._key = KEY_PREFIX + quote(model, safe="")  # safe also from braces, which choose a cluster's node
         self._figures = figures(policy)
-        self._script = cast("Callable[..., Awaitable[Any]]", Redis(connection_pool=pool).register_script(SCRIPT))
+        self._script = cast("Callable[..., Awaitable[Any]]", client.register_script(SCRIPT))
         self._redis = Dispensable(
             "Redis",
             faults=(RedisError,),
@@ -78,6 +82,11 @@ class SharedBreaker:
     def retry_after(self) -> float | None:
         """Seconds until the next probe may go, as this process last saw it; None when closed."""
         return self._sight.retry_after
+
+    async def look(self) -> None:
+        """See how the circuit stands in Redis; while that is away, this process knows no more than it did."""
+        with suppress(Away):
+            self._heard(await self._redis.ask(lambda: self._run("look", "")))
 
     async def admit(self) -> Permit:
         """Let a call pass. Raises CircuitOpen."""

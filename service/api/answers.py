@@ -9,9 +9,11 @@ import msgspec
 from litestar import Response
 
 from service.api.decoding import ApiRequest
+from service.api.elsewhere import Links
 from service.api.errors import ExtractionCancelled
 from service.api.extraction_schemas import ExtractionAnswer
 from service.api.problems import PROBLEM_JSON, Problem, problem_of, problem_of_failure
+from service.api.schemas import ExtractionBody
 from service.api.services import ApiServices
 from service.api.views import extraction_path, extraction_view
 from service.features.errors import InvalidRequest
@@ -24,7 +26,7 @@ REPLAYED = "Idempotency-Replayed"
 CONTENT_TYPE = "content-type"
 
 
-def claim_of(request: ApiRequest, key: str | None, body: msgspec.Struct) -> IdempotencyClaim | None:
+def claim_of(request: ApiRequest, key: str | None, body: ExtractionBody) -> IdempotencyClaim | None:
     """What the key is used for: spacing and order of the JSON do not matter, nor does how long the client waits.
 
     Raises InvalidRequest when the key comes twice.
@@ -36,13 +38,13 @@ def claim_of(request: ApiRequest, key: str | None, body: msgspec.Struct) -> Idem
             "The request's headers are invalid.", errors=[FieldError(IDEMPOTENCY_KEY, "is given twice")]
         )
     route = f"{request.method} {request.scope['path']}\n"
-    return IdempotencyClaim(key, hashlib.sha256(route.encode() + msgspec.json.encode(body)).digest())
+    return IdempotencyClaim(key, hashlib.sha256(route.encode() + body.canonical()).digest())
 
 
-def final_answer(extraction: Extraction, path: str) -> StoredAnswer:
+def final_answer(extraction: Extraction, path: str, elsewhere: Links) -> StoredAnswer:
     """The answer of a request to `path` for an extraction that has ended: itself, or the problem that it ended with."""
     if extraction.status == "completed":
-        body = ExtractionAnswer.of(extraction_view(extraction))
+        body = ExtractionAnswer.of(extraction_view(extraction, elsewhere))
         headers = {CONTENT_TYPE: "application/json", "location": extraction_path(extraction.id)}
         return StoredAnswer(200, headers, msgspec.json.encode(body))
     problem = _problem(extraction, path)

@@ -17,7 +17,7 @@ from service.api.decoding import MAX_JSON_BYTES, ApiRequest, refuse_unknown_para
 from service.api.documentation import get_asset, get_problem_type, list_problem_types, openapi_config
 from service.api.door import Door
 from service.api.event_routes import stream_events
-from service.api.extract_routes import extract_features
+from service.api.extract_routes import Desk, extract_features
 from service.api.extraction_routes import (
     delete_extraction,
     get_extraction,
@@ -30,9 +30,11 @@ from service.api.health_routes import get_health, get_liveness, get_readiness
 from service.api.hosts import AllowedHosts
 from service.api.limits import RateLimit
 from service.api.problems import answer_problem
+from service.api.rendering import StructResponse
 from service.api.services import ApiConfig, ApiServices
 from service.api.table_routes import download_features
-from service.api.views import BASE
+from service.api.webhook_routes import get_webhook_secrets, list_webhook_deliveries
+from service.features.links import BASE
 
 PUBLIC_ROUTES = (get_health, get_liveness, get_readiness, list_problem_types, get_problem_type)
 PROTECTED_ROUTES = (
@@ -48,6 +50,8 @@ PROTECTED_ROUTES = (
     delete_extraction,
     download_features,
     list_extractions,
+    list_webhook_deliveries,
+    get_webhook_secrets,
 )
 
 
@@ -56,13 +60,13 @@ def create_api(services: ApiServices, config: ApiConfig) -> Litestar:
 
     Wrap it in the HTTP observer: that sets the correlation context which answers and problem documents quote.
     """
-    door = Door(config.waiting_clients, services.observer)
+    desk = Desk(services, config, Door(config.waiting_clients, services.observer))
     return Litestar(
         route_handlers=[_protected(services, config), *_public(services, config)],
         dependencies={
             "services": Provide(lambda: services, sync_to_thread=False),
             "config": Provide(lambda: config, sync_to_thread=False),
-            "door": Provide(lambda: door, sync_to_thread=False),
+            "desk": Provide(lambda: desk, sync_to_thread=False),
         },
         middleware=[AllowedHosts(config.allowed_hosts)],
         exception_handlers={Exception: answer_problem},
@@ -74,6 +78,7 @@ def create_api(services: ApiServices, config: ApiConfig) -> Litestar:
         logging_config=None,
         openapi_config=openapi_config(config.version, config.api_key_header) if config.docs_enabled else None,
         request_class=ApiRequest,
+        response_class=StructResponse,
         request_max_body_size=MAX_JSON_BYTES,
     )
 
@@ -86,7 +91,7 @@ def _protected(services: ApiServices, config: ApiConfig) -> Router:
     """
 
     def authenticated(app: ASGIApp) -> ASGIApp:
-        return Authentication(app, services.authenticator, config.api_key_header)
+        return Authentication(services.authenticator, config.api_key_header)(app)
 
     def limited(app: ASGIApp) -> ASGIApp:
         return RateLimit(services.limiter, services.observer)(app)

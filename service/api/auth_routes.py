@@ -25,7 +25,7 @@ async def create_token(request: ApiRequest, services: Services, config: Config) 
 
     A token cannot be exchanged for another: that takes the key.
     """
-    credential = credential_of(request, config.api_key_header)
+    credential = credential_of(request.scope, config.api_key_header)
     token, principal = await services.authenticator.exchange(credential)
     scope = " ".join(sorted(principal.scopes))
     return TokenAnswer.of(TokenView(token, "Bearer", config.token_lifetime_seconds, scope))

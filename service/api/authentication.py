@@ -2,43 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any
+from litestar.enums import HttpMethod, ScopeType
+from litestar.middleware import ASGIMiddleware
+from litestar.types import ASGIApp, Receive, Scope, Send
 
-from litestar.connection import ASGIConnection
-from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
-from litestar.types import ASGIApp
-
+from service.api.headers import header
 from service.api.services import Authenticator
 from service.features.context import CURRENT
 from service.features.errors import NotAuthenticated
 
 
-def credential_of(connection: ASGIConnection[Any, Any, Any, Any], api_key_header: str) -> str | None:
+def credential_of(scope: Scope, api_key_header: str) -> str | None:
     """The bearer token or API key that the request carries; None without one.
 
     `Authorization` wins over the API key header. Raises NotAuthenticated for a scheme other than Bearer.
     """
-    authorization = connection.headers.get("authorization")
+    authorization = header(scope, b"authorization")
     if authorization is None:
-        return connection.headers.get(api_key_header)
+        return header(scope, api_key_header.lower().encode("latin-1"))
     scheme, _, credential = authorization.partition(" ")
     if scheme.lower() != "bearer" or not credential.strip():
         raise NotAuthenticated("Use `Authorization: Bearer` with an access token or an API key.", reason="invalid")
     return credential.strip()
 
 
-class Authentication(AbstractAuthenticationMiddleware):
+class Authentication(ASGIMiddleware):
     """Sets `request.user` to the principal, and its id on the correlation context."""
 
-    def __init__(self, app: ASGIApp, authenticator: Authenticator, api_key_header: str) -> None:
-        super().__init__(app)
+    scopes = (ScopeType.HTTP,)
+
+    def __init__(self, authenticator: Authenticator, api_key_header: str) -> None:
         self._authenticator = authenticator
         self._api_key_header = api_key_header
 
-    async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
-        """Raises NotAuthenticated, and DependencyUnavailable when keys cannot be looked up."""
-        credential = credential_of(connection, self._api_key_header)
-        principal = await self._authenticator.authenticate(credential)
-        if context := CURRENT.get():
-            context.user_id = principal.id
-        return AuthenticationResult(user=principal, auth=None)
+    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+        """Pass the request on. Raises NotAuthenticated, and DependencyUnavailable when keys cannot be looked up."""
+        if scope["type"] == ScopeType.HTTP and scope["method"] != HttpMethod.OPTIONS:
+            principal = await self._authenticator.authenticate(credential_of(scope, self._api_key_header))
+            scope["user"], scope["auth"] = principal, None
+            if context := CURRENT.get():
+                context.user_id = principal.id
+        await next_app(scope, receive, send)

@@ -33,6 +33,7 @@ lineage and quality.
   draft-ietf-httpapi-ratelimit-headers-06; a 429 also says `Retry-After`.
 * **Waiting**: a request for features waits some seconds for them. What takes longer is answered 202 and found at
   `Location`; ask for its status, or follow its events. Nothing that was accepted is lost.
+* **Webhooks**: with a `callback_url` the end is told there, signed as standardwebhooks.com describes.
 * **Sending again**: with an `Idempotency-Key`, a request that is repeated gets the answer of the first.
 * **Errors**: problem details (RFC 9457); a GET on a problem's `type` explains it.
 * **Every answer** carries `X-Request-ID`, `X-Trace-ID` and `X-Process-Time`.
@@ -136,6 +137,7 @@ def openapi_config(version: str, api_key_header: str) -> OpenAPIConfig:
             Tag(name="auth", description="Access tokens."),
             Tag(name="datasets", description="Tables to extract features from."),
             Tag(name="extractions", description="Features, asked for in a sentence."),
+            Tag(name="webhooks", description="The end of an extraction, told to a `callback_url`."),
             Tag(name="health", description="For probes and people."),
         ],
         components=Components(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 from litestar import Response, post
@@ -29,17 +30,26 @@ from service.api.preferences import read_preferences
 from service.api.problems import PROTECTED, documented
 from service.api.progress import answered_or_sent_away, status_of
 from service.api.schemas import MINIMUM_DESCRIPTION, ExtractionBody
-from service.api.services import ApiServices, Config, Services
+from service.api.services import ApiConfig, ApiServices
 from service.api.views import extraction_path, has_ended
+from service.features.callbacks import CallbackRefused
 from service.features.context import CURRENT
 from service.features.errors import InvalidRequest
 from service.features.extract import IdempotencyClaim
 from service.features.model import Extraction, FieldError
-from service.features.ports import Clock
 
 SHORTEST_RETRY_SECONDS = 1
 LONGEST_RETRY_SECONDS = 30
 """Bounds of the Retry-After of a 202."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """All that the route works with, as one dependency: the framework finds several in a task each."""
+
+    services: ApiServices
+    config: ApiConfig
+    door: Door
 
 
 @post(
@@ -68,9 +78,7 @@ LONGEST_RETRY_SECONDS = 30
 )  # fmt: skip
 async def extract_features(
     request: ApiRequest,
-    services: Services,
-    config: Config,
-    door: NamedDependency[SkipValidation[Door]],
+    desk: NamedDependency[SkipValidation[Desk]],
     *,
     data: JSONBody[ExtractionBody],
     cache_control: CacheControl = None,
@@ -83,10 +91,15 @@ async def extract_features(
     on when the connection is lost, and when the service restarts. With an `Idempotency-Key`, sending the request again
     is safe: it makes no second extraction and gets the same answer, that of a failed extraction too.
     """
+    services, config, door = desk.services, desk.config, desk.door
     preferences = read_preferences(request.headers.getall("prefer", []), config.sync_wait_seconds)
     claim = claim_of(request, idempotency_key, data)
     await _require_sensible(services, request.user.id, data, claim)
     wanted, patient = data.to_request(fresh=wants_fresh(cache_control)), not preferences.seconds
+    if claim is None and (repeated := await services.repeat(request.user.id, wanted)) is not None:
+        _note_id(repeated)
+        answer = final_answer(repeated, request.scope["path"], services.links(repeated))
+        return respond(answer, replayed=False, more=preferences.applied(unfinished=False))
     errand = None if claim is None else (request.user.id, claim.key)
     with nullcontext() if patient else door.inside(errand):
         accepted = await services.accept(request.user.id, wanted, patient=patient, claim=claim)
@@ -94,10 +107,11 @@ async def extract_features(
         if accepted.answer is not None:
             return respond(accepted.answer, replayed=True, more=preferences.applied(unfinished=False))
         extraction = await answered_or_sent_away(services, request, accepted.extraction, preferences.seconds)
+    services.repeat.keep(accepted, extraction)
     applied = preferences.applied(unfinished=not has_ended(extraction))
     if not has_ended(extraction):
         return await _unfinished(services, extraction, applied | replayed_header(replayed=accepted.replayed))
-    answer = own = final_answer(extraction, request.scope["path"])
+    answer = own = final_answer(extraction, request.scope["path"], services.links(extraction))
     if claim is not None:
         answer = await keep(services, extraction, claim, own)
     return respond(answer, replayed=accepted.replayed or answer != own, more=applied)
@@ -123,17 +137,22 @@ async def _require_sensible(
     services: ApiServices, owner: str, body: ExtractionBody, claim: IdempotencyClaim | None
 ) -> None:
     """Raises InvalidRequest for what no schema can say, unless the request was taken in before: a day may be over."""
-    faults = _faults(body, services.clock)
+    faults = _faults(body, services)
     if faults and not (claim is not None and await is_known(services, owner, claim)):
         raise InvalidRequest("The request's body is invalid.", errors=faults)
 
 
-def _faults(body: ExtractionBody, clock: Clock) -> list[FieldError]:
+def _faults(body: ExtractionBody, services: ApiServices) -> list[FieldError]:
     errors: list[FieldError] = []
     if len(body.feature_description.strip()) < MINIMUM_DESCRIPTION:
         errors.append(FieldError("feature_description", "must have at least 5 characters that are not space"))
     if "\0" in body.feature_description:
         errors.append(FieldError("feature_description", "must not contain the null character"))
-    if body.completion_date is not None and body.completion_date < clock.now().date():
+    if body.completion_date is not None and body.completion_date < services.clock.now().date():
         errors.append(FieldError("completion_date", "must not be in the past (UTC)"))
+    if body.callback_url is not None:
+        try:
+            services.callbacks.target(body.callback_url)
+        except CallbackRefused as refused:
+            errors.append(FieldError("callback_url", str(refused)))
     return errors

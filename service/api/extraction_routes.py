@@ -16,6 +16,7 @@ from service.api.problems import PROTECTED, documented
 from service.api.progress import status_of, until_ended
 from service.api.services import ApiServices, Services
 from service.api.views import extraction_summary, extraction_view, has_ended
+from service.features.cancel import cancel
 from service.features.errors import ExtractionEnded
 from service.features.events import ExtractionFinished
 from service.features.model import Extraction, Status
@@ -37,7 +38,7 @@ async def get_extraction(request: ApiRequest, services: Services, extraction_id:
     """The request, the features with their lineage, the rejected ones with the reason, the model and the quality."""
     async with services.store.begin() as work:
         extraction = await work.extractions.get(request.user.id, extraction_id)
-    return ExtractionAnswer.of(extraction_view(extraction))
+    return ExtractionAnswer.of(extraction_view(extraction, services.links(extraction)))
 
 
 @get(
@@ -53,9 +54,8 @@ async def get_extraction_status(
     request: ApiRequest, services: Services, extraction_id: ExtractionIdPath
 ) -> StatusAnswer:
     """Cheap to ask often."""
-    async with services.store.begin() as work:
-        extraction = await work.extractions.get(request.user.id, extraction_id)
-    return StatusAnswer.of(await status_of(services, extraction))
+    state = await services.store.state_of(request.user.id, extraction_id)
+    return StatusAnswer.of(await status_of(services, state))
 
 
 @delete(
@@ -89,7 +89,7 @@ async def _cancel(services: ApiServices, owner: str, extraction_id: str) -> Extr
     """The extraction as it is soon after it was asked to end. Raises ExtractionNotFound, ExtractionEnded."""
     now = services.clock.now()
     async with services.store.begin() as work:
-        extraction = await work.extractions.cancel(owner, extraction_id, now)
+        extraction = await cancel(work, services.queue, owner, extraction_id, now)
     if not has_ended(extraction):
         return await until_ended(services, extraction, CANCEL_SECONDS)
     threshold, seconds = extraction.request.quality_threshold, (now - (extraction.started_at or now)).total_seconds()
@@ -127,5 +127,5 @@ async def list_extractions(
         page = await work.extractions.list(
             request.user.id, limit=limit, cursor=cursor, status=status, dataset_id=dataset_id
         )
-    items = tuple(extraction_summary(extraction) for extraction in page.items)
+    items = tuple(extraction_summary(extraction, services.links(extraction)) for extraction in page.items)
     return ExtractionListAnswer.of(ExtractionPage(items, page.next_cursor))

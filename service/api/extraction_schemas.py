@@ -83,6 +83,10 @@ class ExtractionLinks(Struct, frozen=True):
     events: str
     dataset: str
     features: Annotated[str | None, Meta(description="The feature table; null until the extraction is completed.")]
+    deliveries: Annotated[str | None, Meta(description="Its webhooks; null without a `callback_url`.")]
+    trace: Annotated[str | None, Meta(description="Its trace; null where the service has no address for traces.")]
+    logs: Annotated[str | None, Meta(description="Its log lines; null likewise.")]
+    dashboard: Annotated[str | None, Meta(description="The service's dashboard at that time; null likewise.")]
 
 
 class FailureView(Struct, frozen=True):
@@ -105,6 +109,7 @@ class ExtractionView(Struct, frozen=True):
     feature_description: str
     quality_threshold: Threshold
     completion_date: date | None
+    callback_url: str | None
     options: OptionsBody
     created_at: datetime
     started_at: datetime | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from litestar.connection import ASGIConnection
@@ -11,13 +11,16 @@ from litestar.handlers import BaseRouteHandler
 from service.features.errors import NotAuthorized
 from service.features.identity import Principal, Scope
 
-Guard = Callable[[ASGIConnection[Any, Any, Any, Any], BaseRouteHandler], None]
+Guard = Callable[[ASGIConnection[Any, Any, Any, Any], BaseRouteHandler], Awaitable[None]]
 
 
 def requires(scope: Scope) -> Guard:
-    """A guard that raises NotAuthorized unless the principal holds the scope."""
+    """A guard that raises NotAuthorized unless the principal holds the scope.
 
-    def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    It awaits nothing; the framework runs guards that are plain functions in a thread, at fifty times the price.
+    """
+
+    async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         principal: Principal = connection.user
         if not principal.allows(scope):
             raise NotAuthorized(f"This needs the scope {scope}.")

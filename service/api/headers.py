@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from litestar.datastructures import MutableScopeHeaders
+from collections.abc import Iterable
+
 from litestar.types import BeforeMessageSendHookHandler, Message, Scope
 
 from service.api.limits import STANDING
@@ -36,6 +37,22 @@ EXPOSED = (
 """What a page of an allowed origin may read, beside the few fields that it always may."""
 
 
+def header(scope: Scope, name: bytes) -> str | None:
+    """The first header field of that name, which is in lower case; None without one.
+
+    The framework's mapping of all fields is made anew by each layer that asks for one.
+    """
+    for key, value in scope["headers"]:
+        if key == name:
+            return value.decode("latin-1")
+    return None
+
+
+_CLOSE = (b"connection", b"close")
+_NOSNIFF = (b"x-content-type-options", b"nosniff")
+_NO_STORE = (b"cache-control", b"no-store")
+
+
 def finishing(lifecycle: Lifecycle) -> BeforeMessageSendHookHandler:
     """Litestar's `before_send` for a process in that stage of its life.
 
@@ -44,23 +61,23 @@ def finishing(lifecycle: Lifecycle) -> BeforeMessageSendHookHandler:
     """
 
     async def finish(message: Message, scope: Scope) -> None:
-        if message["type"] != "http.response.start":
-            return
-        headers = MutableScopeHeaders.from_message(message)
-        if lifecycle.draining:
-            headers["Connection"] = "close"
-        _finish(headers, scope)
+        if message["type"] == "http.response.start":
+            headers = _finished(message.get("headers", ()), scope)
+            message["headers"] = [*headers, _CLOSE] if lifecycle.draining else headers
 
     return finish
 
 
-def _finish(headers: MutableScopeHeaders, scope: Scope) -> None:
-    """Security fields, `no-store` unless the route says otherwise, the rate limit."""
-    headers["X-Content-Type-Options"] = "nosniff"
-    if "Cache-Control" not in headers:
-        headers["Cache-Control"] = "no-store"
+def _finished(given: Iterable[tuple[bytes, bytes]], scope: Scope) -> list[tuple[bytes, bytes]]:
+    """With security fields, `no-store` unless the route says otherwise, and the rate limit."""
+    headers = [*given, _NOSNIFF]
+    if not any([name == b"cache-control" for name, _ in headers]):  # noqa: C419 -- a list is faster than a generator here
+        headers.append(_NO_STORE)
     standing: Standing | None = scope["state"].get(STANDING)
     if standing is not None and standing.limit > 0:
-        headers["RateLimit-Limit"] = str(standing.limit)
-        headers["RateLimit-Remaining"] = str(max(0, standing.remaining))
-        headers["RateLimit-Reset"] = str(max(0, standing.reset_seconds))
+        headers += (
+            (b"ratelimit-limit", b"%d" % standing.limit),
+            (b"ratelimit-remaining", b"%d" % max(0, standing.remaining)),
+            (b"ratelimit-reset", b"%d" % max(0, standing.reset_seconds)),
+        )
+    return headers

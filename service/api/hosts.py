@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from litestar.datastructures import Headers
 from litestar.enums import ScopeType
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from service.api.errors import HostNotAllowed
+from service.api.headers import header
 
 
 class AllowedHosts(ASGIMiddleware):
@@ -23,7 +23,7 @@ class AllowedHosts(ASGIMiddleware):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         """Pass the request on. Raises HostNotAllowed."""
-        if not self._any and not self.allows(Headers.from_scope(scope).get("host", "")):
+        if not self._any and not self.allows(header(scope, b"host") or ""):
             raise HostNotAllowed("This service does not answer for the host that the request names.")
         await next_app(scope, receive, send)
 

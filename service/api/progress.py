@@ -11,18 +11,15 @@ from service.api.extraction_schemas import StatusView
 from service.api.services import ApiServices
 from service.api.views import has_ended, status_view
 from service.features.errors import DependencyUnavailable
-from service.features.model import Extraction
+from service.features.model import Extraction, ExtractionState
 
 LOOK_SECONDS = 1.0
 """A change that no notice told of is seen after so long."""
 
 
-async def status_of(services: ApiServices, extraction: Extraction) -> StatusView:
+async def status_of(services: ApiServices, extraction: Extraction | ExtractionState) -> StatusView:
     """How far it has come, with an estimate from what others of its lane took."""
-    usual = None
-    if not has_ended(extraction):
-        async with services.store.begin() as work:
-            usual = await work.extractions.usual_seconds(extraction.lane)
+    usual = None if has_ended(extraction) else await services.store.usual_seconds(extraction.lane)
     return status_view(extraction, services.clock.now(), usual)
 
 

@@ -26,10 +26,13 @@ from service.api.schemas import (
     ReadinessView,
     TokenAnswer,
 )
+from service.api.webhook_schemas import DeliveriesAnswer, SecretsAnswer
+from service.features.delivery import EVENTS, WebhookEvent
 
 ROOTS: tuple[type[Struct], ...] = (
     DatasetAnswer,
     DatasetListAnswer,
+    DeliveriesAnswer,
     ExtractionAnswer,
     ExtractionBody,
     ExtractionListAnswer,
@@ -37,8 +40,10 @@ ROOTS: tuple[type[Struct], ...] = (
     LivenessView,
     Problem,
     ReadinessView,
+    SecretsAnswer,
     StatusAnswer,
     TokenAnswer,
+    WebhookEvent,
 )
 """Every struct that a route reads or answers; what they hold follows."""
 
@@ -62,11 +67,41 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     completed = copy.deepcopy(document)
     _, components = msgspec.json.schema_components(ROOTS, ref_template="#/components/schemas/{name}")
     completed["components"]["schemas"] = components
+    completed["webhooks"] = {event: {"post": _webhook(event)} for event in EVENTS.values()}
     for path in completed["paths"].values():
         for operation in path.values():
             for parameter in operation.get("parameters", ()):
                 parameter["schema"] = _without_null(parameter["schema"])
     return completed
+
+
+def _webhook(event: str) -> dict[str, Any]:
+    """What a receiver is sent, and what it is to answer."""
+    described = {
+        "webhook-id": "The same in each try to tell the same end.",
+        "webhook-timestamp": "When this try was made, in seconds since 1970.",
+        "webhook-signature": "`v1,` and base64 of HMAC-SHA256 of `id.timestamp.body`; with old secrets too.",
+    }
+    parameters = [
+        {"name": name, "in": "header", "required": True, "description": told, "schema": {"type": "string"}}
+        for name, told in described.items()
+    ]
+    return {
+        "operationId": event.replace(".", "_"),
+        "tags": ["webhooks"],
+        "summary": f"An extraction is {event.partition('.')[2]}",
+        "description": "Sent to the `callback_url` that the extraction was asked for with (standardwebhooks.com).",
+        "parameters": parameters,
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/WebhookEvent"}}},
+        },
+        "responses": {
+            "2XX": {"description": "It has arrived."},
+            "410": {"description": "It is not to be sent again."},
+            "default": {"description": "It is sent again later, for three days."},
+        },
+    }
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:

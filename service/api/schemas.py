@@ -6,7 +6,9 @@ import time
 from datetime import date, datetime
 from typing import Annotated, Generic, Literal, Self, TypeVar
 
+import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import asdict
 
 from service.features.context import CURRENT
 from service.features.model import ExtractionOptions, ExtractionRequest, LogicalType, MediaType, Threshold
@@ -68,6 +70,26 @@ class ExtractionBody(Struct, frozen=True, forbid_unknown_fields=True):
         | None
     ) = None
     options: OptionsBody = OptionsBody()
+    callback_url: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=2048,
+                description=(
+                    "Where the end of the extraction is told, as a webhook signed as standardwebhooks.com describes; "
+                    "`GET /webhooks/secrets` gives what to verify it with."
+                ),
+                examples=["https://example.org/hooks/features"],
+            ),
+        ]
+        | None
+    ) = None
+
+    def canonical(self) -> bytes:
+        """The same bytes for equal requests, whichever release takes them in: a new member is left out while unset."""
+        given = {name: value for name, value in asdict(self).items() if name != "callback_url" or value is not None}
+        return msgspec.json.encode(given)
 
     def to_request(self, *, fresh: bool) -> ExtractionRequest:
         """The request in the domain's words; `fresh` asks for a plan that no cache gave."""
@@ -79,6 +101,7 @@ class ExtractionBody(Struct, frozen=True, forbid_unknown_fields=True):
             completion_date=self.completion_date,
             options=ExtractionOptions(options.max_features, options.entity, options.time, options.target),
             fresh=fresh,
+            callback_url=self.callback_url,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from litestar import Litestar
@@ -13,10 +13,14 @@ from litestar.params import SkipValidation
 from litestar.types import ASGIApp
 from msgspec import Struct
 
+from service.api.elsewhere import Elsewhere, Links
+from service.features.callbacks import CallbackPolicy
 from service.features.datasets import UploadDataset
 from service.features.extract import AcceptExtraction
 from service.features.identity import Principal
-from service.features.ports import Artifacts, Clock, Engine, Notices, Observer, Store
+from service.features.model import Extraction
+from service.features.ports import Artifacts, Clock, Engine, JobQueue, Notices, Observer, Store
+from service.features.repeat import RepeatExtraction
 
 Dependency = Literal["database", "redis", "ai_model"]
 DEPENDENCIES: tuple[Dependency, ...] = ("database", "redis", "ai_model")
@@ -104,18 +108,29 @@ class ApiServices:
     engine: Engine
     upload: UploadDataset
     accept: AcceptExtraction
+    queue: JobQueue
+    repeat: RepeatExtraction
     notices: Notices
     authenticator: Authenticator
     limiter: RateLimiter
     observer: Observer
     clock: Clock
     lifecycle: Lifecycle
+    callbacks: CallbackPolicy
+    """Which addresses a `callback_url` may name."""
+    webhook_secrets: Callable[[str], Sequence[str]]
+    """A principal's secrets for verifying webhooks, newest first."""
+    elsewhere: Elsewhere = field(default_factory=Elsewhere)
     health_checks: Sequence[HealthCheck] = ()
     """Dependencies that are not named here are answered as "disabled"."""
     metrics: ASGIApp | None = None
     """Served at /metrics; None answers 404 there."""
     lifespan: Sequence[Callable[[Litestar], AbstractAsyncContextManager[None]]] = ()
     """Entered in order on start-up and left in reverse, after the last answer."""
+
+    def links(self, extraction: Extraction) -> Links:
+        """Where else the extraction can be looked at."""
+        return self.elsewhere.links(extraction, self.clock.now())
 
 
 @dataclass(frozen=True, kw_only=True)

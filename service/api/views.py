@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from service.api.elsewhere import Links
 from service.api.extraction_schemas import (
     ExtractionLinks,
     ExtractionSummary,
@@ -19,19 +20,8 @@ from service.api.extraction_schemas import (
 )
 from service.api.problems import Fault
 from service.api.schemas import ColumnView, DatasetLinks, DatasetSummary, DatasetView, OptionsBody
-from service.features.model import Dataset, Extraction
-
-BASE = "/api/v1"
-
-
-def dataset_path(dataset_id: str) -> str:
-    """Where a dataset is found."""
-    return f"{BASE}/datasets/{dataset_id}"
-
-
-def extraction_path(extraction_id: str) -> str:
-    """Where an extraction is found."""
-    return f"{BASE}/extraction/{extraction_id}"
+from service.features.links import BASE, dataset_path, deliveries_path, extraction_path
+from service.features.model import Dataset, Extraction, ExtractionState
 
 
 def dataset_view(dataset: Dataset) -> DatasetView:
@@ -63,7 +53,7 @@ def dataset_summary(dataset: Dataset) -> DatasetSummary:
     )
 
 
-def extraction_view(extraction: Extraction) -> ExtractionView:
+def extraction_view(extraction: Extraction, elsewhere: Links) -> ExtractionView:
     """The whole of an extraction."""
     request, result = extraction.request, extraction.result
     return ExtractionView(
@@ -74,6 +64,7 @@ def extraction_view(extraction: Extraction) -> ExtractionView:
         feature_description=request.feature_description,
         quality_threshold=request.quality_threshold,
         completion_date=request.completion_date,
+        callback_url=request.callback_url,
         options=msgspec.convert(request.options, OptionsBody, from_attributes=True),
         created_at=extraction.created_at,
         started_at=extraction.started_at,
@@ -93,12 +84,12 @@ def extraction_view(extraction: Extraction) -> ExtractionView:
         time=result.time if result else None,
         sql=result.sql if result else None,
         failure=_failure(extraction),
-        links=_extraction_links(extraction),
+        links=_extraction_links(extraction, elsewhere),
         trace_id=extraction.trace_id,
     )
 
 
-def extraction_summary(extraction: Extraction) -> ExtractionSummary:
+def extraction_summary(extraction: Extraction, elsewhere: Links) -> ExtractionSummary:
     """An extraction in a list."""
     return ExtractionSummary(
         extraction_id=extraction.id,
@@ -110,11 +101,11 @@ def extraction_summary(extraction: Extraction) -> ExtractionSummary:
         created_at=extraction.created_at,
         finished_at=extraction.finished_at,
         error_message=_error_message(extraction),
-        links=_extraction_links(extraction),
+        links=_extraction_links(extraction, elsewhere),
     )
 
 
-def status_view(extraction: Extraction, now: datetime, usual: float | None) -> StatusView:
+def status_view(extraction: Extraction | ExtractionState, now: datetime, usual: float | None) -> StatusView:
     """How far an extraction has come at the instant `now`; `usual` is the seconds that others like it took."""
     return StatusView(
         extraction_id=extraction.id,
@@ -126,12 +117,14 @@ def status_view(extraction: Extraction, now: datetime, usual: float | None) -> S
     )
 
 
-def has_ended(extraction: Extraction) -> bool:
+def has_ended(extraction: Extraction | ExtractionState) -> bool:
     """Whether it is in a status that no extraction leaves by itself."""
     return extraction.status not in {"queued", "processing"}
 
 
-def _estimated_completion(extraction: Extraction, now: datetime, usual: float | None) -> datetime | None:
+def _estimated_completion(
+    extraction: Extraction | ExtractionState, now: datetime, usual: float | None
+) -> datetime | None:
     """As long after its start as others took; for one that takes longer, and without others, linear in the progress.
 
     A waiting one is taken to start now.
@@ -146,7 +139,7 @@ def _estimated_completion(extraction: Extraction, now: datetime, usual: float | 
     return now + (now - started) * (100 - extraction.progress) / extraction.progress
 
 
-def _error_message(extraction: Extraction) -> str | None:
+def _error_message(extraction: Extraction | ExtractionState) -> str | None:
     if extraction.failure is None:
         return None
     again = "" if has_ended(extraction) else "The last run failed and will be tried again: "
@@ -164,7 +157,7 @@ def _dataset_links(dataset_id: str) -> DatasetLinks:
     return DatasetLinks(self=dataset_path(dataset_id), extractions=f"{BASE}/extractions?dataset_id={dataset_id}")
 
 
-def _extraction_links(extraction: Extraction) -> ExtractionLinks:
+def _extraction_links(extraction: Extraction, elsewhere: Links) -> ExtractionLinks:
     path = extraction_path(extraction.id)
     return ExtractionLinks(
         self=path,
@@ -172,4 +165,6 @@ def _extraction_links(extraction: Extraction) -> ExtractionLinks:
         events=f"{path}/events",
         dataset=dataset_path(extraction.request.dataset_id),
         features=f"{path}/features" if extraction.status == "completed" else None,
+        deliveries=deliveries_path(extraction.id) if extraction.request.callback_url is not None else None,
+        **elsewhere._asdict(),
     )

@@ -9,8 +9,9 @@ from typing import TypeVar
 import click
 
 from service import __version__
+from service.commands.environment import settings_or_refuse
 from service.commands.failures import CommandFailed, InputRefused
-from service.commands.running import print_json, settings_or_refuse
+from service.commands.running import print_json
 from service.features.errors import FeatureAgentError
 from service.features.ports import Artifacts
 from service.resources.storage import Storage, open_storage

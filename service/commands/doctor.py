@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from service.agents.providers import ModelConfigurationError
-from service.commands.running import print_json, settings_or_refuse
+from service.commands.environment import settings_or_refuse
+from service.commands.running import print_json
 from service.features.errors import FeatureAgentError
 from service.resources.computing import open_engine
 from service.resources.planning import open_models

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import cast, get_args
 
 import click
@@ -10,6 +11,8 @@ from rich.table import Table
 
 from service.commands.failures import InputRefused
 from service.commands.running import moment, print_json, with_storage
+from service.features.cancel import cancel as cancel_extraction
+from service.features.delivery import Delivery, DeliveryState
 from service.features.model import Extraction, Status
 from service.features.ports import UnitOfWork
 from service.resources.jobs import open_queue
@@ -48,13 +51,15 @@ def list_jobs(status: str | None, limit: int, *, as_json: bool) -> None:
 @click.argument("extraction_id", metavar="ID")
 @json_option
 def show(extraction_id: str, *, as_json: bool) -> None:
-    """Show what became of an extraction."""
+    """Show what became of an extraction, and of its webhooks."""
 
-    async def work(storage: Storage) -> Extraction:
+    async def work(storage: Storage) -> tuple[Extraction, tuple[Delivery, ...]]:
         async with storage.store.begin() as unit:
-            return await _found(unit, extraction_id)
+            extraction = await _found(unit, extraction_id)
+            return extraction, await unit.deliveries.of_extraction(extraction_id)
 
-    _tell(with_storage(work), as_json=as_json)
+    extraction, deliveries = with_storage(work)
+    _tell(extraction, as_json=as_json, webhooks={delivery.id: delivery.state for delivery in deliveries})
 
 
 @jobs.command()
@@ -82,7 +87,7 @@ def cancel(extraction_id: str, *, as_json: bool) -> None:
     async def work(storage: Storage) -> Extraction:
         async with storage.store.begin() as unit:
             owner = (await _found(unit, extraction_id)).owner
-            return await unit.extractions.cancel(owner, extraction_id, storage.clock.now())
+            return await cancel_extraction(unit, open_queue(), owner, extraction_id, storage.clock.now())
 
     _tell(with_storage(work), as_json=as_json)
 
@@ -132,8 +137,10 @@ def _cells(extraction: Extraction) -> tuple[str, ...]:
     )
 
 
-def _tell(extraction: Extraction, *, as_json: bool) -> None:
+def _tell(extraction: Extraction, *, as_json: bool, webhooks: Mapping[str, DeliveryState] | None = None) -> None:
     summary = _summary(extraction)
+    if webhooks is not None:
+        summary["webhooks"] = webhooks
     if as_json:
         print_json(summary)
         return

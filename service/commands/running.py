@@ -1,4 +1,4 @@
-"""What the commands share: reading the settings, opening the stores for one piece of work, printing for machines."""
+"""What the commands share: opening the stores for one piece of work, printing for machines."""
 
 from __future__ import annotations
 
@@ -10,21 +10,14 @@ from typing import TypeVar
 import click
 import msgspec
 
+from service.commands.environment import settings_or_refuse
 from service.commands.failures import CommandFailed, InputRefused
 from service.features.errors import DependencyUnavailable, FeatureAgentError, InvalidRequest
 from service.resources.storage import Storage, open_storage
-from service.settings import Settings, SettingsError, load_settings
+from service.settings import Settings
 from service.store.embedded import EmbeddedUnavailable
 
 T = TypeVar("T")
-
-
-def settings_or_refuse(**overrides: object) -> Settings:
-    """The settings; bad ones end the command with exit status 2."""
-    try:
-        return load_settings(**overrides)
-    except SettingsError as error:
-        raise InputRefused(str(error)) from None
 
 
 def with_storage(work: Callable[[Storage], Awaitable[T]]) -> T:

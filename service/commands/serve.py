@@ -2,114 +2,79 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import shutil
 import signal
 import socket
-import sys
-from itertools import count
+from importlib import import_module
+from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
+import msgspec
 import structlog
-import uvicorn
 
-from service import __version__
-from service.agents.providers import ModelConfigurationError
-from service.app import build_app
-from service.commands.failures import CommandFailed, InputRefused
-from service.commands.running import settings_or_refuse
-from service.resources.runtime import Runtime, open_runtime
+from service.commands.environment import settings_or_refuse
+from service.commands.failures import CommandFailed
+from service.commands.supervisor import Assignment, Supervisor
+from service.resources.telemetry import open_logs, shared_registry
 from service.settings import Settings
-from service.store.embedded import EmbeddedUnavailable
+from service.telemetry.exposition import MetricsPortUnavailable, MetricsServer
+from service.telemetry.workers import shared_folder
 
-GRACE_SECONDS = 30
-"""Time that open requests have to end, once no new ones are taken."""
-IDLE_SECONDS = 75
-"""For which a connection is kept between two requests: longer than balancers and clients keep theirs (60 s or less),
-since a server that closes first may do so under a request that is on its way."""
-TICK_SECONDS = 0.1
-
-SWITCH_SECONDS = 0.0005
-"""How long a thread may hold the interpreter while others want it (Python's own: 5 ms). Plans are compiled in threads;
-each time the event loop wakes up it waits for all of them in turn, and so does every request."""
-
-
-class Server(uvicorn.Server):
-    """uvicorn's server, that says where it listens and lets readiness fall as soon as it is asked to stop."""
-
-    def __init__(self, config: uvicorn.Config, runtime: Runtime) -> None:
-        super().__init__(config)
-        self._runtime = runtime
-        self._patient = True
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then announce the address."""
-        await super().startup(sockets)
-        if self.started and sockets:
-            _announce(self._runtime, _address(self._runtime.settings, sockets[0]))
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Go on until every balancer has seen that readiness fell, then take nothing more, and end what is open."""
-        loop = asyncio.get_running_loop()
-        last = loop.time() + (self._runtime.settings.seconds_to_drain() if self._patient else 0.0)
-        for tick in count():
-            if self.force_exit or loop.time() >= last:
-                break
-            await self.on_tick(tick)
-            await asyncio.sleep(TICK_SECONDS)
-        await super().shutdown(sockets)
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Asked to stop: new traffic belongs elsewhere from now on. Somebody at a terminal is not kept waiting.
-
-        uvicorn would raise the signal again once it has stopped, and a clean stop would look like a kill.
-        """
-        self._patient = sig != signal.SIGINT
-        self._runtime.drain()
-        super().handle_exit(sig, frame)
-        self._captured_signals.clear()
+END_SECONDS = 40.0
+"""For a worker to end what it is doing and close everything, beside its jobs' own time."""
+BACKLOG = 2048
+"""Connections that may wait to be accepted; uvicorn's own default."""
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Log JSON, whatever LOG_FORMAT says, and print nothing else.")
-def serve(*, as_json: bool) -> int:
+@click.option("--assignment", hidden=True, help="What a supervisor tells its worker.")
+def serve(*, as_json: bool, assignment: str | None) -> int:
     """Run the API. In development the first start makes an API key, shows it once, and keeps it in DATA_DIR."""
     settings = settings_or_refuse(**({"log_format": "json"} if as_json else {}))
     signal.signal(signal.SIGTERM, _leave)
-    sys.setswitchinterval(SWITCH_SECONDS)
+    if assignment is not None:
+        return int(_serving().serve_among(settings, msgspec.json.decode(assignment, type=Assignment)))
     listener = _bind("PORT", settings.host, settings.port)
+    if settings.workers > 1:
+        return _supervise(settings, listener, ("--json",) if as_json else ())
+    return int(_serving().serve_alone(settings, listener))
+
+
+def _serving() -> Any:
+    """The module with the framework and everything behind it, which a supervisor never needs."""
+    return import_module("service.commands.serving")
+
+
+def _supervise(settings: Settings, listener: socket.socket, arguments: tuple[str, ...]) -> int:
+    """Keep WORKERS processes, and answer the metrics port for all of them."""
+    listener.listen(BACKLOG)
+    folder = shared_folder()
+    with contextlib.ExitStack() as cleanup:
+        cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
+        cleanup.callback(open_logs(settings).close)
+        if settings.prometheus_enabled:
+            metrics = _serve_metrics(settings, folder)
+            cleanup.callback(metrics.close)
+            address = f"http://{settings.host}:{metrics.port}/metrics"
+            structlog.get_logger("service.serve").info("keeping workers", metrics=address)
+        grace = settings.seconds_to_drain() + settings.worker_grace_seconds + END_SECONDS
+        return Supervisor(settings.workers, listener, folder, arguments, grace_seconds=grace).run()
+
+
+def _serve_metrics(settings: Settings, folder: Path) -> MetricsServer:
     try:
-        runtime = open_runtime(settings)
-    except (ModelConfigurationError, ValueError) as error:
-        raise InputRefused(str(error)) from None
-    except (EmbeddedUnavailable, OSError) as error:
+        return MetricsServer(shared_registry(settings, folder), host=settings.host, port=settings.prometheus_port)
+    except MetricsPortUnavailable as error:
         raise CommandFailed(str(error)) from None
-    return _run(runtime, listener)
 
 
 def _leave(_signal: int, _frame: FrameType | None) -> NoReturn:
     """Asked to stop before the server listens to signals: leave in order, so that the embedded database stops too."""
     raise SystemExit(0)
-
-
-def _run(runtime: Runtime, listener: socket.socket) -> int:
-    config = uvicorn.Config(
-        build_app(runtime),
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        lifespan="on",
-        timeout_graceful_shutdown=GRACE_SECONDS,
-        timeout_keep_alive=IDLE_SECONDS,
-    )
-    server = Server(config, runtime)
-    with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(server.serve([listener]))
-    if not server.started:
-        raise CommandFailed("the service did not start; its last log lines say why, and `feature-agent doctor` may too")
-    return 0
 
 
 def _bind(setting: str, host: str, port: int) -> socket.socket:
@@ -122,23 +87,3 @@ def _bind(setting: str, host: str, port: int) -> socket.socket:
         listener.close()
         raise CommandFailed(f"{setting}: cannot listen on {host}:{port}: {error.strerror}") from None
     return listener
-
-
-def _address(settings: Settings, listener: socket.socket) -> str:
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"http://{host}:{listener.getsockname()[1]}"
-
-
-def _announce(runtime: Runtime, address: str) -> None:
-    """One log line for machines; a few words for a person at a terminal, who alone is shown a new key."""
-    key_file = str(runtime.storage.development_key_path) if runtime.development_key else None
-    structlog.get_logger("service.serve").info("listening", address=address, key_file=key_file)
-    if not sys.stderr.isatty():
-        return
-    click.echo(f"\nfeature-agent {__version__}\n  API   {address}/api/v1   docs  {address}/api/docs", err=True)
-    if runtime.metrics_address:
-        click.echo(f"  metrics  {runtime.metrics_address}", err=True)
-    if key_file:
-        click.echo(f"  key   in {key_file}", err=True)
-    if runtime.new_development_key:
-        click.echo(f"  key   {runtime.development_key}   (shown this once)", err=True)

@@ -13,8 +13,8 @@ import structlog
 
 from service import __version__
 from service.agents.providers import ModelConfigurationError
+from service.commands.environment import settings_or_refuse
 from service.commands.failures import CommandFailed, InputRefused
-from service.commands.running import settings_or_refuse
 from service.features.errors import FeatureAgentError
 from service.resources.runtime import Runtime
 from service.store.embedded import EmbeddedUnavailable

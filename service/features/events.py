@@ -6,6 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from service.features.delivery import AttemptOutcome
 from service.features.model import RejectionReason, Stage, Status, Threshold
 
 
@@ -14,9 +15,9 @@ class ExtractionStarted(Struct, frozen=True):
 
     extraction_id: str
     threshold: Threshold
-    attempt: int = 1
     waited: float | None = None
     """Seconds since it was accepted, on its first attempt; None on later ones."""
+    attempt: int = 1
 
 
 class ExtractionFinished(Struct, frozen=True):
@@ -27,6 +28,13 @@ class ExtractionFinished(Struct, frozen=True):
     status: Status
     seconds: float
     failure_code: str | None = None
+
+
+class ExtractionRepeated(Struct, frozen=True):
+    """An extraction was completed as it began, with the result of an equal one."""
+
+    extraction_id: str
+    threshold: Threshold
 
 
 class StageFinished(Struct, frozen=True):
@@ -90,7 +98,7 @@ class CacheLooked(Struct, frozen=True):
     "bypassed" means that the client wanted a fresh answer, "joined" that an equal request's answer was shared.
     """
 
-    cache: Literal["plan"]
+    cache: Literal["plan", "result"]
     level: Literal["memory", "redis"]
     result: Literal["hit", "miss", "bypassed", "joined"]
 
@@ -113,7 +121,9 @@ class BudgetWarned(Struct, frozen=True):
 class OutputRetried(Struct, frozen=True):
     """A model's answer was sent back to it."""
 
-    reason: Literal["schema", "unknown_column", "type_mismatch", "leakage", "cost", "name", "grain", "other"]
+    reason: Literal[
+        "schema", "unknown_tool", "unknown_column", "type_mismatch", "leakage", "cost", "name", "grain", "other"
+    ]  # fmt: skip
 
 
 class FeatureAssessed(Struct, frozen=True):
@@ -146,6 +156,20 @@ class QueueMeasured(Struct, frozen=True):
     """Workers that live, two for each working process: one a lane."""
 
 
+class WebhookAttempted(Struct, frozen=True):
+    """A webhook was tried, and what is written of it."""
+
+    delivery_id: str
+    extraction_id: str
+    url: str
+    outcome: Literal["delivered", "retried", "failed"]
+    """What became of the delivery: `retried` is tried again later, `failed` is given up."""
+    reason: AttemptOutcome
+    """What became of the try."""
+    seconds: float
+    status_code: int | None = None
+
+
 class RateLimitDecided(Struct, frozen=True):
     """The rate limiter answered; "degraded" means that it let the request pass because its store is away."""
 
@@ -159,7 +183,8 @@ class AuthenticationFailed(Struct, frozen=True):
 
 
 Event = (
-    ExtractionStarted | ExtractionFinished | StageFinished | ModelCalled | ModelRetried | ModelFellBack
-    | BreakerChanged | PlanningAdmitted | PlanningLoad | CacheLooked | BudgetChecked | BudgetWarned | OutputRetried
-    | FeatureAssessed | JobAttempted | QueueMeasured | RateLimitDecided | AuthenticationFailed
+    ExtractionStarted | ExtractionFinished | ExtractionRepeated | StageFinished | ModelCalled | ModelRetried
+    | ModelFellBack | BreakerChanged | PlanningAdmitted | PlanningLoad | CacheLooked | BudgetChecked | BudgetWarned
+    | OutputRetried | FeatureAssessed | JobAttempted | QueueMeasured | WebhookAttempted | RateLimitDecided
+    | AuthenticationFailed
 )  # fmt: skip

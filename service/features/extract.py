@@ -67,6 +67,8 @@ class Accepted(Struct, frozen=True):
     replayed: bool = False
     answer: StoredAnswer | None = None
     """What was answered under the key, if it has been."""
+    dataset_key: str = ""
+    """The artifact of the dataset that it was accepted for; empty for one that is replayed."""
 
 
 class AcceptExtraction:
@@ -104,7 +106,7 @@ class AcceptExtraction:
                 await self._planner.require_capacity(_to_plan(request, dataset))
             await work.extractions.add(extraction)
             await self._queue.enqueue(work, extraction)
-        return Accepted(extraction)
+        return Accepted(extraction, dataset_key=dataset.artifact_key)
 
     def _new(self, owner: str, request: ExtractionRequest, *, patient: bool) -> Extraction:
         context = CURRENT.get()

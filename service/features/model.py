@@ -296,3 +296,17 @@ class Extraction(Struct, frozen=True):
     """Runs that failed in a way that may pass, and were tried again."""
     version: int = 0
     """Grows with every change of the row; the id of a server-sent event."""
+
+
+class ExtractionState(Struct, frozen=True):
+    """How far an extraction has come: what of it clients ask for again and again."""
+
+    id: str
+    owner: str
+    status: Status
+    progress: int
+    stage: Stage | None
+    lane: Lane
+    started_at: datetime | None
+    finished_at: datetime | None
+    failure: Failure | None

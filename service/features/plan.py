@@ -29,7 +29,9 @@ from service.features.operations.registry import (
 )
 from service.features.operations.types import AnyOperation, Predicate
 
-Reason = Literal["schema", "unknown_column", "type_mismatch", "leakage", "cost", "name", "grain", "other"]
+Reason = Literal[
+    "schema", "unknown_tool", "unknown_column", "type_mismatch", "leakage", "cost", "name", "grain", "other"
+]
 
 _WORD = re.compile(r"[^\W_]{3,}")
 MANY_COLUMNS = 200

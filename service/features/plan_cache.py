@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Literal
@@ -19,6 +18,7 @@ from service.features.model import ModelUsage
 from service.features.plan import validate
 from service.features.plan_key import plan_key
 from service.features.ports import KeptPlan, Observer, Planner, PlanRequest, Proposal, SharedPlans
+from service.features.recent import Recent
 
 OUT_OF_TIME = (DeadlineExceeded, ModelTimeout, PlanningBusy)
 """What becomes of a planning that had too little time; a request with more of it may yet succeed."""
@@ -61,7 +61,7 @@ class CachedPlanner:
         self._seconds = seconds
         self._models = tuple(models)
         self._versions = tuple(versions)
-        self._memory = RecentPlans(entries, timer)
+        self._memory: Recent[Proposal] = Recent(entries, timer)
         self._flights: dict[str, _Flight] = {}
 
     async def require_capacity(self, request: PlanRequest) -> None:
@@ -160,34 +160,6 @@ class CachedPlanner:
 
     def _tell(self, level: Literal["memory", "redis"], result: Literal["hit", "miss", "bypassed", "joined"]) -> None:
         self._observer.record(CacheLooked("plan", level, result))
-
-
-class RecentPlans:
-    """At most `entries` plans, each for its time; the one that was used longest ago makes room."""
-
-    def __init__(self, entries: int, timer: Callable[[], float]) -> None:
-        """`timer` gives monotonic seconds. Raises ValueError for no entry at all."""
-        if entries < 1:
-            raise ValueError("A plan cache needs at least one entry.")
-        self._entries = entries
-        self._timer = timer
-        self._plans: OrderedDict[str, tuple[float, Proposal]] = OrderedDict()
-
-    def get(self, key: str) -> Proposal | None:
-        """The plan under the key, if its time is not over."""
-        expires, proposal = self._plans.get(key, (-math.inf, None))
-        if self._timer() >= expires:
-            self._plans.pop(key, None)
-            return None
-        self._plans.move_to_end(key)
-        return proposal
-
-    def put(self, key: str, proposal: Proposal, seconds: float) -> None:
-        """Keep the plan for so long, in place of an earlier one."""
-        self._plans[key] = (self._timer() + seconds, proposal)
-        self._plans.move_to_end(key)
-        if len(self._plans) > self._entries:
-            self._plans.popitem(last=False)
 
 
 class _Flight:

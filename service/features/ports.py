@@ -10,12 +10,14 @@ from typing import Generic, Protocol, TypeVar
 
 from msgspec import Struct, field
 
+from service.features.delivery import Deliveries, Delivery
 from service.features.events import Event
 from service.features.identity import ApiKey
 from service.features.model import (
     Dataset,
     Extraction,
     ExtractionOptions,
+    ExtractionState,
     FeatureEvidence,
     FeaturePlan,
     FeatureType,
@@ -241,6 +243,13 @@ class Artifacts(Protocol):
         """Store a local file under the key, atomically."""
         ...
 
+    async def copy(self, source: str, target: str) -> None:
+        """Store the artifact under another key as well, atomically, and without reading it where that can be.
+
+        The copy is as young as any artifact that is written now. Raises FileNotFoundError when there is no such source.
+        """
+        ...
+
     def local(self, key: str) -> AbstractAsyncContextManager[Path]:
         """The artifact as a local file (the stored one itself when it is local), read only.
 
@@ -407,10 +416,14 @@ class IdempotencyKeys(Protocol):
 
 
 class JobQueue(Protocol):
-    """Makes extractions run, here or in another process."""
+    """Makes extractions run and webhooks go out, here or in another process."""
 
     async def enqueue(self, work: UnitOfWork, extraction: Extraction, *, delay: float = 0.0) -> None:
         """Have the extraction run, `delay` seconds from now at the earliest; part of the unit of work's transaction."""
+        ...
+
+    async def enqueue_delivery(self, work: UnitOfWork, delivery: Delivery, *, delay: float = 0.0) -> None:
+        """Have the webhook sent, `delay` seconds from now at the earliest; likewise."""
         ...
 
 
@@ -502,6 +515,11 @@ class UnitOfWork(Protocol):
         ...
 
     @property
+    def deliveries(self) -> Deliveries:
+        """The webhooks, in this transaction."""
+        ...
+
+    @property
     def keys(self) -> Keys:
         """The API keys, in this transaction."""
         ...
@@ -517,6 +535,25 @@ class Store(Protocol):
 
     def begin(self) -> AbstractAsyncContextManager[UnitOfWork]:
         """Open a unit of work."""
+        ...
+
+    async def state_of(self, owner: str, extraction_id: str) -> ExtractionState:
+        """How far an extraction has come now, outside of any unit of work and at the least cost.
+
+        Raises ExtractionNotFound.
+        """
+        ...
+
+    async def add_repeated(self, extraction: Extraction, dataset_key: str) -> bool:
+        """Store an extraction that is completed as it begins, in a transaction of its own.
+
+        False, and nothing stored, when its dataset is gone or not the one of that artifact any more. What it raises may
+        leave the row stored.
+        """
+        ...
+
+    async def usual_seconds(self, lane: Lane) -> float | None:
+        """`Extractions.usual_seconds`, as it was some seconds ago at most."""
         ...
 
     async def ping(self) -> None:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from typing import Literal, TypeVar
+from typing import Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -22,10 +21,10 @@ from service.features.errors import DeadlineExceeded, DependencyUnavailable, Fea
 from service.features.events import ExtractionFinished, ExtractionStarted
 from service.features.extract import Pipeline, artifact_key
 from service.features.model import Extraction, ExtractionResult, Failure, Stage
+from service.features.persistence import stored
 from service.features.ports import Artifacts, AttemptSuperseded, Clock, JobQueue, Observer, Store, UnitOfWork
 from service.features.tasks import stop, to_its_end
-
-T = TypeVar("T")
+from service.features.webhooks import announce
 
 PROGRESS: dict[Stage, tuple[int, int]] = {"profile": (2, 5), "plan": (5, 40), "compute": (40, 85), "assess": (85, 99)}
 """Percent shown at the beginning and the end of each stage."""
@@ -36,9 +35,6 @@ FIRST_RETRY_SECONDS = 2.0
 LONGEST_RETRY_SECONDS = 300.0
 WATCH_SECONDS = 0.5
 """How often a run stores its progress and looks whether it is still wanted: a cancelled one ends soon after."""
-STORE_PATIENCE_SECONDS = 20.0
-"""How long an end is kept in hand while the database is away, such as for a restart."""
-STORE_PAUSE_SECONDS = 1.0
 GRACE_SECONDS = 1.0
 """Beyond the deadline, for the step that runs to say by itself what it was that did not end."""
 
@@ -193,7 +189,7 @@ class RunExtraction:
             await self._queue.enqueue(work, queued, delay=delay)
             return True
 
-        if error.retryable and await self._stored(try_again):
+        if error.retryable and await stored(self._store, try_again):
             await self._discard(claimed)
             return "retried"
         return await self._end(claimed, "failed", failure=error.failure())
@@ -211,7 +207,7 @@ class RunExtraction:
             await work.extractions.save(queued)
             await self._queue.enqueue(work, queued)
 
-        await self._stored(give_back)
+        await stored(self._store, give_back)
         await self._discard(claimed)
         return "handed_back"
 
@@ -227,27 +223,20 @@ class RunExtraction:
         ended = replace(
             claimed, status=status, finished_at=now, result=result, failure=failure, stage=None, progress=100
         )
+
+        async def write(work: UnitOfWork) -> None:
+            await work.extractions.save(ended)
+            await announce(work, self._queue, ended)
+
         try:
-            await self._stored(lambda work: work.extractions.save(ended))
+            await stored(self._store, write)
         except AttemptSuperseded:
-            if not await self._stored(lambda work: _is_stored(work, ended)):
+            if not await stored(self._store, lambda work: _is_stored(work, ended)):
                 raise
         if status != "completed":
             await self._discard(claimed)
         self._observer.record(_finished(ended, now))
         return status
-
-    async def _stored(self, write: Callable[[UnitOfWork], Awaitable[T]]) -> T:
-        """Write in one transaction, again and again while the database is away; fenced, so that twice is once."""
-        last = asyncio.get_running_loop().time() + STORE_PATIENCE_SECONDS
-        while True:
-            try:
-                async with self._store.begin() as work:
-                    return await write(work)
-            except DependencyUnavailable:
-                if asyncio.get_running_loop().time() > last:
-                    raise
-            await asyncio.sleep(STORE_PAUSE_SECONDS)
 
     async def _discard(self, claimed: Extraction) -> None:
         """Remove what this attempt may have published: nothing refers to it. The sweep gets what is missed here."""
@@ -285,12 +274,12 @@ def _queued_again(claimed: Extraction, *, retries: int, failure: Failure | None)
 def _pause(retries: int, asked: float | None) -> float:
     """Seconds before the next try: doubling, with a random part, and no sooner than the failure asks."""
     own = min(FIRST_RETRY_SECONDS * 2**retries, LONGEST_RETRY_SECONDS)
-    return max(own, asked or 0.0) * random.uniform(1.0, 1.25)  # noqa: S311 -- spreads tries out, hides nothing
+    return max(own, asked or 0.0) + own * random.uniform(0.0, 0.25)  # noqa: S311 -- spreads tries out, hides nothing
 
 
 def _started(claimed: Extraction, now: datetime) -> ExtractionStarted:
     waited = max((now - claimed.created_at).total_seconds(), 0.0) if claimed.attempt == 1 else None
-    return ExtractionStarted(claimed.id, claimed.request.quality_threshold, claimed.attempt, waited)
+    return ExtractionStarted(claimed.id, claimed.request.quality_threshold, waited, claimed.attempt)
 
 
 def _finished(ended: Extraction, now: datetime) -> ExtractionFinished:

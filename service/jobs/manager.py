@@ -14,11 +14,12 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager, NotificationCallback
 
+from service.features.run import MOST_CRASHES
 from service.jobs.statements import BEAT, DELETE_OWN, END_OWN, FETCH, PUT_OWN_BACK
 
 PATIENCE_SECONDS = 5.0
 """A statement takes milliseconds; one that takes longer waits for a database that does not answer."""
-AGAIN_SECONDS = 2.0
+AGAIN_SECONDS = 2
 """Before a job that the database's absence broke off is tried again."""
 LISTEN_PAUSE_SECONDS = 1.0
 """Between two tries to listen; meanwhile the workers poll."""
@@ -48,7 +49,11 @@ class FencedManager(JobManager):
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 rows = await self.connector.execute_query_all_async(
-                    FETCH, queues=list(queues or ()), worker_id=worker_id
+                    FETCH,
+                    queues=list(queues or ()),
+                    worker_id=worker_id,
+                    workers=[*self.workers, worker_id],
+                    crashes=MOST_CRASHES - 1,
                 )
                 job = Job.from_row(rows[0]) if rows else None
         except (ConnectorException, TimeoutError) as fault:
@@ -113,7 +118,7 @@ class FencedManager(JobManager):
 
         When that is, the database's clock says: this machine's may be wrong, and by that the job is due nowhere else.
         """
-        await self._let_go(job, PUT_OWN_BACK, {"delay": 0.0 if retry_at is None else AGAIN_SECONDS})
+        await self._let_go(job, PUT_OWN_BACK, {"delay": 0 if retry_at is None else AGAIN_SECONDS})
 
     async def list_jobs_to_abort_async(self, queue: str | None = None) -> Iterable[int]:  # noqa: ARG002 -- Procrastinate's signature
         """None: an extraction's own row says whether it is still wanted."""

@@ -6,30 +6,31 @@ import json
 
 from opentelemetry.trace import TracerProvider
 
+from service.features.delivery import Delivery
 from service.features.model import Extraction
 from service.features.ports import UnitOfWork
-from service.jobs.statements import ENQUEUE
-from service.jobs.tracing import JobSpans
+from service.jobs.statements import DELIVERY_QUEUE, ENQUEUE, ENQUEUE_DELIVERY
+from service.jobs.tracing import JobSpans, delivery_spans
 from service.store.failures import database_errors
 from service.store.unit_of_work import SqlUnitOfWork
 
 
 class ProcrastinateQueue:
-    """Implements `ports.JobQueue` with a queue for each lane.
+    """Implements `ports.JobQueue` with a queue for each lane and one for webhooks.
 
-    A principal's extractions take turns with those of others, however many it asks for at once. A job carries the
-    extraction's id and the trace context, nothing else.
+    A principal's extractions take turns with those of others, however many it asks for at once. A job carries an id
+    and the trace context, nothing else.
     """
 
     def __init__(self, tracer_provider: TracerProvider) -> None:
         self._spans = JobSpans(tracer_provider)
+        self._delivery_spans = delivery_spans(tracer_provider)
 
     async def enqueue(self, work: UnitOfWork, extraction: Extraction, *, delay: float = 0.0) -> None:
         """Have the extraction run, `delay` seconds from now at the earliest; a job of it that waits already will do."""
-        if not isinstance(work, SqlUnitOfWork):
-            raise TypeError(type(work).__name__)
+        connection = _ours(work).connection
         with self._spans.enqueuing(extraction.id, extraction.lane) as carried, database_errors():
-            await work.connection.exec_driver_sql(
+            await connection.exec_driver_sql(
                 ENQUEUE,
                 {
                     "id": extraction.id,
@@ -40,3 +41,24 @@ class ProcrastinateQueue:
                     "delay": delay,
                 },
             )
+
+    async def enqueue_delivery(self, work: UnitOfWork, delivery: Delivery, *, delay: float = 0.0) -> None:
+        """Have the webhook sent, `delay` seconds from now at the earliest; a job of it that waits already will do."""
+        connection = _ours(work).connection
+        with self._delivery_spans.enqueuing(delivery.id, DELIVERY_QUEUE) as carried, database_errors():
+            await connection.exec_driver_sql(
+                ENQUEUE_DELIVERY,
+                {
+                    "id": delivery.id,
+                    "owner": delivery.owner,
+                    "created_at": delivery.created_at,
+                    "args": json.dumps({"delivery_id": delivery.id, **carried}),
+                    "delay": delay,
+                },
+            )
+
+
+def _ours(work: UnitOfWork) -> SqlUnitOfWork:
+    if not isinstance(work, SqlUnitOfWork):
+        raise TypeError(type(work).__name__)
+    return work

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from itertools import count
@@ -14,11 +15,11 @@ from procrastinate.exceptions import ConnectorException
 from service.features.events import JobAttempted
 from service.features.ports import Observer
 from service.jobs.manager import PATIENCE_SECONDS, FencedManager
-from service.jobs.statements import CLEAN, DOING, PRUNE, RESCUE, STRANDED
+from service.jobs.statements import CLEAN, DOING, PRUNE, RESCUE, STRANDED, STRANDED_DELIVERIES, TASK
 
 DEAD_SECONDS = 8.0
 """A worker that has been silent for so long, four heartbeats, is dead."""
-RESCUE_SECONDS = 2.0
+RESCUE_SECONDS = 1.0
 STRANDED_SECONDS = 10.0
 """An extraction so old without a job has been left by something unforeseen; looked for as often."""
 FORGOTTEN_SECONDS = 60.0
@@ -47,6 +48,22 @@ class Rescuer:
         self._stranded_seconds = stranded_seconds
         self._timer = timer
         self._lost: dict[int, float] = {}
+        self._heard_at = self._silence_ended_at = -math.inf
+
+    def note_beat(self, at: float) -> None:
+        """Note that this process's own heartbeat, sent at that moment of the timer, has reached the database."""
+        if at - self._heard_at > self._dead_seconds and self._heard_at > -math.inf:
+            self._silence_ended_at = at
+        self._heard_at = at
+
+    def may_judge(self) -> bool:
+        """Whether to call other workers dead: not while this one counts as dead, nor soon after.
+
+        What keeps all of them from being heard, such as a database that fails over, kills none, and when it is over
+        each is heard again in its own time.
+        """
+        now = self._timer()
+        return now - self._heard_at <= self._dead_seconds <= now - self._silence_ended_at
 
     async def keep_looking(self) -> None:
         """Look for ever."""
@@ -54,31 +71,39 @@ class Rescuer:
         for look in count():
             try:
                 async with asyncio.timeout(PATIENCE_SECONDS):
-                    await self.rescue()
-                    if look % seldom == 0:
-                        await self.pick_up_stranded()
-                        await self.tidy()
+                    if self.may_judge():
+                        await self._look(thoroughly=look % seldom == 0)
             except (ConnectorException, TimeoutError) as fault:
                 self._manager.note_away(fault)
             except Exception:
                 _LOGGER.exception("the rescue of jobs failed")
             await asyncio.sleep(RESCUE_SECONDS)
 
+    async def _look(self, *, thoroughly: bool) -> None:
+        await self.rescue()
+        if thoroughly:
+            await self.pick_up_stranded()
+            await self.tidy()
+
     async def rescue(self) -> int:
         """Put the jobs of dead workers back, and give how many there were. Raises ConnectorException."""
         rows = await self._ask(RESCUE, dead_seconds=self._dead_seconds, lost=await self._never_got())
         for row in rows:
             if row["crashed"]:
-                self._observer.record(JobAttempted(row["extraction_id"], "crashed"))
-            _LOGGER.warning("a job that its worker left is put back", extraction_id=row["extraction_id"])
+                self._observer.record(JobAttempted(row["subject"], "crashed"))
+            subject = "extraction_id" if row["task"] == TASK else "delivery_id"
+            _LOGGER.warning("a job that its worker left is put back", **{subject: row["subject"]})
         return len(rows)
 
     async def pick_up_stranded(self) -> int:
         """Enqueue what waits or runs without a job, and give how many there were. Raises ConnectorException."""
         rows = await self._ask(STRANDED, stranded_seconds=self._stranded_seconds)
         for row in rows:
-            _LOGGER.warning("an extraction without a job gets one", extraction_id=row["extraction_id"])
-        return len(rows)
+            _LOGGER.warning("an extraction without a job gets one", extraction_id=row["subject"])
+        webhooks = await self._ask(STRANDED_DELIVERIES, stranded_seconds=self._stranded_seconds)
+        for row in webhooks:
+            _LOGGER.warning("a webhook without a job gets one", delivery_id=row["subject"])
+        return len(rows) + len(webhooks)
 
     async def tidy(self) -> None:
         """Delete what is left of dead workers and of jobs that came to nothing. Raises ConnectorException."""

@@ -1,6 +1,6 @@
 """What is said to the tables of the pinned Procrastinate beyond what it says itself.
 
-A job's `lock` and `queueing_lock` are the id of its extraction: of one extraction at most one job runs, at most one
+A job's `lock` and `queueing_lock` are the id of its extraction or webhook: of one at most one job runs, at most one
 waits. A job that is put back is deleted and made anew in one statement, because one may wait in its place already, and
 because only a new job wakes the workers.
 """
@@ -8,6 +8,9 @@ because only a new job wakes the workers.
 from __future__ import annotations
 
 TASK = "extract_features"
+DELIVERY_TASK = "deliver_webhook"
+DELIVERY_QUEUE = "webhooks"
+"""A queue of their own: webhooks never wait behind extractions, nor those behind them."""
 MOST_AHEAD = 10_000
 """Beyond so many of one principal's extractions, one more makes no difference."""
 
@@ -39,19 +42,32 @@ FROM ahead
 """  # noqa: S608 -- constants of this module; values are parameters
 """Start-time fair queueing: a principal's n-th waiting extraction comes n places after the one that is next now."""
 
-FETCH = """
+_SUSPECT = """coalesce((
+        SELECT extractions.crashes + (extractions.status = 'processing')::int >= %(crashes)s
+        FROM extractions WHERE extractions.id = {job}.lock
+    ), false)"""
+"""Whether one more dead worker would be the job's last. (As EXISTS, PostgreSQL may read the whole table for it.)"""
+
+FETCH = f"""
 WITH next AS (
     SELECT job.id FROM procrastinate_jobs AS job
     WHERE job.status = 'todo' AND job.queue_name = ANY(%(queues)s::text[])
       AND (job.scheduled_at IS NULL OR job.scheduled_at <= clock_timestamp())
       AND NOT EXISTS (SELECT FROM procrastinate_jobs AS other WHERE other.lock = job.lock AND other.status = 'doing')
+      AND (NOT EXISTS (
+        SELECT FROM procrastinate_jobs AS own
+        WHERE own.status = 'doing' AND own.worker_id = ANY(%(workers)s::bigint[]) AND {_SUSPECT.format(job="own")}
+      ) OR NOT {_SUSPECT.format(job="job")})
     ORDER BY job.priority DESC, job.id LIMIT 1
     FOR UPDATE OF job SKIP LOCKED
 )
 UPDATE procrastinate_jobs AS job SET status = 'doing', worker_id = %(worker_id)s FROM next WHERE job.id = next.id
 RETURNING job.*
-"""
-"""Procrastinate's own also looks for other waiting jobs of the same lock, of which there are none here, and without an
+"""  # noqa: S608 -- likewise
+"""Of jobs that may be what kills workers, a process has one at a time: else those that were beside the guilty one when
+a worker died would go on to be beside it, and fail with it.
+
+Procrastinate's own also looks for other waiting jobs of the same lock, of which there are none here, and without an
 index: with 10 000 waiting and no fresh statistics it took more than five seconds, and this takes milliseconds."""
 
 _PUT_BACK = f"""
@@ -96,7 +112,7 @@ WITH dead AS (
 ), back AS ("""  # noqa: S608 -- likewise
     + _PUT_BACK.format(due="NULL")
     + """)
-SELECT gone.lock AS extraction_id, coalesce(extractions.status = 'processing', false) AS crashed
+SELECT gone.lock AS subject, gone.task_name AS task, coalesce(extractions.status = 'processing', false) AS crashed
 FROM gone LEFT JOIN extractions ON extractions.id = gone.lock
 """
 )
@@ -117,9 +133,45 @@ FROM (
     FOR UPDATE SKIP LOCKED
 ) AS found
 {_UNLESS_WAITING}
-RETURNING lock AS extraction_id
+RETURNING lock AS subject
 """  # noqa: S608 -- likewise
 """One snapshot sees rows and jobs together, and both change together, so whatever has no job in it is stranded."""
+
+ENQUEUE_DELIVERY = f"""
+WITH ahead AS (
+    SELECT count(*) AS jobs FROM (
+        SELECT FROM webhook_deliveries
+        WHERE owner = %(owner)s AND state = 'pending' AND (created_at, id) < (%(created_at)s, %(id)s::text)
+        LIMIT {MOST_AHEAD}
+    ) AS counted
+)
+INSERT INTO procrastinate_jobs (queue_name, task_name, priority, lock, queueing_lock, args, scheduled_at)
+SELECT '{DELIVERY_QUEUE}', '{DELIVERY_TASK}',
+    greatest({_HEAD.format(queue=f"'{DELIVERY_QUEUE}'")} - ahead.jobs, -2147483648),
+    %(id)s::text, %(id)s::text, %(args)s::jsonb,
+    CASE WHEN %(delay)s::float8 > 0 THEN clock_timestamp() + make_interval(secs => %(delay)s::float8) END
+FROM ahead
+{_UNLESS_WAITING}
+"""  # noqa: S608 -- likewise
+"""Fair as extractions are: a receiver that never answers keeps its own owner's webhooks waiting."""
+
+STRANDED_DELIVERIES = f"""
+INSERT INTO procrastinate_jobs (queue_name, task_name, priority, lock, queueing_lock, args, scheduled_at)
+SELECT '{DELIVERY_QUEUE}', '{DELIVERY_TASK}', {_HEAD.format(queue=f"'{DELIVERY_QUEUE}'")}, id, id,
+    jsonb_build_object('delivery_id', id), next_attempt_at
+FROM (
+    SELECT id, next_attempt_at FROM webhook_deliveries
+    WHERE state = 'pending' AND created_at < clock_timestamp() - make_interval(secs => %(stranded_seconds)s::float8)
+      AND NOT EXISTS (
+        SELECT FROM procrastinate_jobs AS job
+        WHERE job.lock = webhook_deliveries.id AND job.status IN ('todo', 'doing')
+      )
+    ORDER BY created_at LIMIT 1000
+    FOR UPDATE SKIP LOCKED
+) AS found
+{_UNLESS_WAITING}
+RETURNING lock AS subject
+"""  # noqa: S608 -- likewise
 
 PRUNE = """
 DELETE FROM procrastinate_workers
@@ -134,10 +186,10 @@ WHERE status NOT IN ('todo', 'doing') AND NOT EXISTS (
 )
 """
 
-MEASURE = """
+MEASURE = f"""
 WITH live AS (
     SELECT id, status, scheduled_at, status = 'todo' AND coalesce(scheduled_at, '-infinity') <= clock_timestamp() AS due
-    FROM procrastinate_jobs WHERE status IN ('todo', 'doing')
+    FROM procrastinate_jobs WHERE status IN ('todo', 'doing') AND task_name = '{TASK}'
 ), first AS (
     SELECT min(id) FILTER (WHERE due AND scheduled_at IS NULL) AS id,
         min(scheduled_at) FILTER (WHERE due) AS scheduled_at,
@@ -153,5 +205,5 @@ SELECT queued, scheduled, running, coalesce(extract(epoch FROM clock_timestamp()
         WHERE last_heartbeat >= clock_timestamp() - make_interval(secs => %(dead_seconds)s::float8)
     ) AS workers
 FROM first
-"""
-"""Jobs by state, since when the first of those that could run waits, and how many workers live."""
+"""  # noqa: S608 -- likewise
+"""Extractions' jobs by state, since when the first of those that could run waits, and how many workers live."""

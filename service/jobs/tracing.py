@@ -1,57 +1,98 @@
-"""The span `job extract_features`, on both sides of the queue, and the trace context that leads across."""
+"""The spans of jobs, `job {task}`, on both sides of the queue, and the trace context that leads across."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
+import hashlib
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 
+from msgspec import Struct
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, TracerProvider
+from opentelemetry.trace import (
+    Link,
+    Span,
+    SpanContext,
+    SpanKind,
+    StatusCode,
+    Tracer,
+    TracerProvider,
+    get_current_span,
+)
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from procrastinate.jobs import Job
 
-from service.jobs.statements import TASK
+from service.jobs.statements import DELIVERY_TASK, TASK
+from service.telemetry.spans import span_id
 
 TRACEPARENT = "traceparent"
 """Key of the trace context among a job's arguments, as W3C spells it."""
+PREVIOUS = "previous"
+"""Key of the attempt that enqueued this one."""
 OUTCOME = "feature_agent.job.outcome"
 _SYSTEM = "procrastinate"
+_OPERATIONS = {SpanKind.PRODUCER: ("enqueue", "send"), SpanKind.CONSUMER: ("run", "process")}
+"""The queue's name for what is done, and the conventions'."""
 _PROPAGATOR = TraceContextTextMapPropagator()
+
+
+DELIVERY_ID = "feature_agent.webhook.id"
+_RUNNING: ContextVar[tuple[str, str] | None] = ContextVar("running_job", default=None)
+"""Task and subject of the job that runs here."""
+
+
+class Carried(Struct, frozen=True):
+    """What a job brings of its trace."""
+
+    traceparent: str | None = None
+    previous: str | None = None
+    put_back: int = 0
+    """Times that the job was put back into the queue as it was."""
 
 
 class JobSpans:
     """Makes the spans; attributes follow the semantic conventions for messaging."""
 
-    def __init__(self, tracer_provider: TracerProvider) -> None:
+    def __init__(self, tracer_provider: TracerProvider, task: str = TASK, subject: str = "extraction.id") -> None:
+        """`subject` is the attribute that says what a job of the task is about."""
         self._tracer: Tracer = tracer_provider.get_tracer("service.jobs")
+        self._task = task
+        self._subject = subject
 
     @contextmanager
-    def enqueuing(self, extraction_id: str, queue: str) -> Generator[dict[str, str]]:
+    def enqueuing(self, subject_id: str, queue: str) -> Generator[dict[str, str]]:
         """Surround an enqueuing, as part of the caller's trace; gives what the job carries of it."""
-        with self._span(SpanKind.PRODUCER, extraction_id, queue, "enqueue", "send"):
-            carried: dict[str, str] = {}
-            _PROPAGATOR.inject(carried)
-            yield {TRACEPARENT: carried[TRACEPARENT]} if TRACEPARENT in carried else {}
+        before = _carried(PREVIOUS) if _RUNNING.get() == (self._task, subject_id) else {}
+        with self._span(SpanKind.PRODUCER, subject_id, queue):
+            yield _carried(TRACEPARENT) | before
 
     @contextmanager
-    def running(self, extraction_id: str, queue: str, traceparent: str | None) -> Generator[Span]:
+    def running(self, subject_id: str, queue: str, carried: Carried) -> Generator[Span]:
         """Surround a run, as part of the trace that its job carries; a job without one begins a trace."""
-        carried = {} if traceparent is None else {TRACEPARENT: traceparent}
-        around = _PROPAGATOR.extract(carried, context=Context())
-        with self._span(SpanKind.CONSUMER, extraction_id, queue, "run", "process", around) as span:
-            yield span
+        around = _PROPAGATOR.extract(_carrier(carried.traceparent), context=Context())
+        token = _RUNNING.set((self._task, subject_id))
+        try:
+            with (
+                nullcontext() if carried.traceparent is None else span_id(_attempt_id(carried, carried.put_back)),
+                self._span(SpanKind.CONSUMER, subject_id, queue, context=around, links=_links(carried)) as span,
+            ):
+                yield span
+        finally:
+            _RUNNING.reset(token)
 
     @contextmanager
     def _span(
         self,
         kind: SpanKind,
-        extraction_id: str,
+        subject_id: str,
         queue: str,
-        operation: str,
-        operation_type: str,
+        *,
         context: Context | None = None,
+        links: Sequence[Link] = (),
     ) -> Generator[Span]:
+        operation, operation_type = _OPERATIONS[kind]
         with self._tracer.start_as_current_span(
-            f"job {TASK}",
+            f"job {self._task}",
             context,
             kind,
             attributes={
@@ -59,8 +100,9 @@ class JobSpans:
                 "messaging.destination.name": queue,
                 "messaging.operation.name": operation,
                 "messaging.operation.type": operation_type,
-                "extraction.id": extraction_id,
+                self._subject: subject_id,
             },
+            links=links,
             record_exception=False,  # messages and stacks may quote data
             set_status_on_exception=False,
         ) as span:
@@ -70,3 +112,47 @@ class JobSpans:
                 span.set_status(StatusCode.ERROR)
                 span.set_attribute("error.type", type(error).__qualname__)
                 raise
+
+
+def brought_by(job: Job, arguments: Mapping[str, str]) -> Carried:
+    """What the job brings; an argument of a later release is left alone."""
+    return Carried(arguments.get(TRACEPARENT), arguments.get(PREVIOUS), job.attempts)
+
+
+def _carrier(traceparent: str | None) -> dict[str, str]:
+    return {} if traceparent is None else {TRACEPARENT: traceparent}
+
+
+def _carried(name: str) -> dict[str, str]:
+    """The current span as an argument of a job; none outside of a trace."""
+    carrier: dict[str, str] = {}
+    _PROPAGATOR.inject(carrier)
+    return {name: carrier[TRACEPARENT]} if TRACEPARENT in carrier else {}
+
+
+def _attempt_id(carried: Carried, put_back: int) -> int:
+    """The span id of an attempt.
+
+    A job that is put back keeps its arguments, and whoever held it may be dead: so the id of the attempt before is
+    not handed on but derived, from the span that enqueued the job and the times that it was put back.
+    """
+    digest = hashlib.sha256(f"{carried.traceparent}/{put_back}".encode()).digest()
+    return int.from_bytes(digest[:8]) or 1
+
+
+def _links(carried: Carried) -> tuple[Link, ...]:
+    """To the attempt before this one, where there was one."""
+    if carried.put_back == 0:
+        before = get_current_span(_PROPAGATOR.extract(_carrier(carried.previous), context=Context())).get_span_context()
+    else:
+        sent = get_current_span(_PROPAGATOR.extract(_carrier(carried.traceparent), context=Context()))
+        sender = sent.get_span_context()
+        before = SpanContext(
+            sender.trace_id, _attempt_id(carried, carried.put_back - 1), is_remote=True, trace_flags=sender.trace_flags
+        )
+    return (Link(before),) if before.is_valid else ()
+
+
+def delivery_spans(tracer_provider: TracerProvider) -> JobSpans:
+    """The spans of webhooks' jobs."""
+    return JobSpans(tracer_provider, DELIVERY_TASK, DELIVERY_ID)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Self
 
 import structlog
@@ -19,14 +19,14 @@ from psycopg import OperationalError
 
 from service.features.errors import DependencyUnavailable
 from service.features.events import JobAttempted
-from service.features.model import Lane
 from service.features.ports import Observer
 from service.features.run import Ending
+from service.features.webhooks import DeliveryEnding
 from service.jobs.connection import connector_to
 from service.jobs.manager import AGAIN_SECONDS, FencedManager
 from service.jobs.rescue import DEAD_SECONDS, FORGOTTEN_SECONDS, Rescuer
-from service.jobs.statements import TASK
-from service.jobs.tracing import OUTCOME, JobSpans
+from service.jobs.statements import DELIVERY_QUEUE, DELIVERY_TASK, TASK
+from service.jobs.tracing import OUTCOME, JobSpans, brought_by, delivery_spans
 
 BEAT_SECONDS = 2.0
 POLL_SECONDS = 1.0
@@ -35,9 +35,12 @@ FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 5.0
 """Before a worker that stopped is started again, doubling."""
 LARGE_AT_ONCE = 1
+DELIVERIES_AT_ONCE = 16
+"""They wait for others most of the time."""
 _NEVER = 86_400.0
 
 Run = Callable[[str], Awaitable[Ending]]
+Deliver = Callable[[str], Awaitable[DeliveryEnding]]
 _LOGGER: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 
@@ -47,21 +50,23 @@ class _PutBack(BaseRetryStrategy):
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:  # noqa: ARG002 -- Procrastinate's signature
         if isinstance(exception, asyncio.CancelledError):
             return RetryDecision()
-        return RetryDecision(retry_in={"seconds": AGAIN_SECONDS})
+        return RetryDecision(retry_in={"seconds": round(AGAIN_SECONDS)})
 
 
 class JobWorker:
-    """Runs extractions for as long as its `async with` block lasts.
+    """Runs extractions and sends webhooks for as long as its `async with` block lasts.
 
-    Small extractions run `concurrency` at once, large ones one at a time, so that none of the former waits behind one
-    of the latter. When the block ends, or `stop` is called, no more jobs are taken; those that run have `grace_seconds`
-    to end, and are handed back then. Entering it raises DependencyUnavailable when the database is away.
+    Small extractions run `concurrency` at once, large ones one at a time, and webhooks go out beside them, so that none
+    waits behind one of another kind. Without `deliver` it leaves webhooks to other workers. When the block ends, or
+    `stop` is called, no more jobs are taken; those that run have `grace_seconds` to end, and are handed back then.
+    Entering it raises DependencyUnavailable when the database is away.
     """
 
     def __init__(
         self,
         run: Run,
         *,
+        deliver: Deliver | None = None,
         database_url: str,
         observer: Observer,
         tracer_provider: TracerProvider,
@@ -69,15 +74,19 @@ class JobWorker:
         grace_seconds: float = 25.0,
     ) -> None:
         self._run = run
+        self._deliver = deliver
         self._observer = observer
         self._spans = JobSpans(tracer_provider)
+        self._delivery_spans = delivery_spans(tracer_provider)
         self._grace_seconds = grace_seconds
-        self._at_once: dict[Lane, int] = {"small": concurrency, "large": LARGE_AT_ONCE}
+        self._at_once: dict[str, int] = {"small": concurrency, "large": LARGE_AT_ONCE}
+        if deliver is not None:
+            self._at_once[DELIVERY_QUEUE] = DELIVERIES_AT_ONCE
         connector = connector_to(database_url)
         self._manager = FencedManager(connector)
-        self._app = _app(connector, self._manager, self._job)
+        self._app = _app(connector, self._manager, {TASK: self._job, DELIVERY_TASK: self._delivery})
         self._rescuer = Rescuer(self._manager, observer)
-        self._workers: dict[Lane, Worker] = {}
+        self._workers: dict[str, Worker] = {}
         self._lanes: list[asyncio.Task[None]] = []
         self._keepers: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
@@ -118,7 +127,7 @@ class JobWorker:
         for worker in self._workers.values():
             worker.stop()
 
-    async def _serve(self, lane: Lane) -> None:
+    async def _serve(self, lane: str) -> None:
         """Keep one lane's worker going until the process stops."""
         pause = FIRST_PAUSE_SECONDS
         while not self._stopping.is_set():
@@ -139,7 +148,7 @@ class JobWorker:
         await asyncio.wait({stopping}, timeout=seconds)
         stopping.cancel()
 
-    def _worker(self, lane: Lane) -> Worker:
+    def _worker(self, lane: str) -> Worker:
         return Worker(
             self._app,
             queues=[lane],
@@ -163,10 +172,11 @@ class JobWorker:
         started = time.monotonic()
         if await self._manager.beat():
             self._beaten_at = started
+            self._rescuer.note_beat(started)
 
-    async def _job(self, context: JobContext, extraction_id: str, traceparent: str | None = None) -> None:
+    async def _job(self, context: JobContext, extraction_id: str, **carried: str) -> None:
         """One job; what it raises brings it back: the database is away, or the process stops at a wrong moment."""
-        with self._spans.running(extraction_id, context.job.queue, traceparent) as span:
+        with self._spans.running(extraction_id, context.job.queue, brought_by(context.job, carried)) as span:
             ending = await self._attempt(extraction_id)
             span.set_attribute(OUTCOME, ending)
         self._observer.record(JobAttempted(extraction_id, ending))
@@ -182,6 +192,19 @@ class JobWorker:
             _LOGGER.exception("an extraction failed for an unexpected reason", extraction_id=extraction_id)
             return "failed"
 
+    async def _delivery(self, context: JobContext, delivery_id: str, **carried: str) -> None:
+        """One webhook's job; what it raises brings it back: the webhook is sent again, under the same id."""
+        assert self._deliver is not None  # noqa: S101 -- its queue is not asked otherwise
+        with self._delivery_spans.running(delivery_id, context.job.queue, brought_by(context.job, carried)) as span:
+            try:
+                span.set_attribute(OUTCOME, await self._deliver(delivery_id))
+            except DependencyUnavailable:
+                _LOGGER.warning("a webhook's job was broken off: the database is away", delivery_id=delivery_id)
+                raise
+            except Exception:
+                _LOGGER.exception("a webhook's job failed for an unexpected reason", delivery_id=delivery_id)
+                raise
+
 
 def _without_arguments(record: logging.LogRecord) -> bool:
     """Procrastinate writes a job's arguments into its lines; what matters of ours is told here."""
@@ -190,11 +213,14 @@ def _without_arguments(record: logging.LogRecord) -> bool:
     return True
 
 
-def _app(connector: PsycopgConnector, manager: FencedManager, job: Callable[..., Awaitable[None]]) -> App:
+def _app(
+    connector: PsycopgConnector, manager: FencedManager, tasks: Mapping[str, Callable[..., Awaitable[None]]]
+) -> App:
     logging.getLogger("procrastinate.worker").addFilter(_without_arguments)
     app = App(connector=connector)
     app.job_manager = manager
-    app.task(name=TASK, pass_context=True, retry=_PutBack())(job)
+    for name, job in tasks.items():
+        app.task(name=name, pass_context=True, retry=_PutBack())(job)
     return app
 
 

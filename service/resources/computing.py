@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from opentelemetry.trace import TracerProvider
+
 from service.engines.duckdb.engine import DuckDBEngine
 from service.engines.duckdb.sandbox import Limits
 from service.features.datasets import UploadDataset
@@ -11,7 +13,7 @@ from service.resources.storage import Storage, new_id
 from service.settings import MIB
 
 
-def open_engine(storage: Storage) -> DuckDBEngine:
+def open_engine(storage: Storage, tracer_provider: TracerProvider | None = None) -> DuckDBEngine:
     """The engine that ENGINE_URL names, on the given artifacts, with its scratch space under DATA_DIR."""
     options = storage.settings.engine_options()
     limits = Limits(
@@ -21,7 +23,9 @@ def open_engine(storage: Storage) -> DuckDBEngine:
         seconds=float(options["timeout_seconds"]),
     )
     scratch = private_folder(storage.settings.data_dir / "scratch")
-    return DuckDBEngine(storage.artifacts, limits, scratch, concurrency=options["concurrency"])
+    return DuckDBEngine(
+        storage.artifacts, limits, scratch, concurrency=options["concurrency"], tracer_provider=tracer_provider
+    )
 
 
 def open_upload(storage: Storage, engine: Engine) -> UploadDataset:

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 
 from opentelemetry.trace import NoOpTracerProvider
 
+from service.features.delivery import WebhookSender
 from service.features.extract import AcceptExtraction, Pipeline
 from service.features.ports import Engine, Planner
+from service.features.repeat import RepeatExtraction
 from service.features.retention import Housekeeping
 from service.features.run import RunExtraction
+from service.features.webhooks import DeliverWebhook
 from service.jobs.housekeeper import Housekeeper
 from service.jobs.monitor import QueueMonitor
 from service.jobs.queue import ProcrastinateQueue
@@ -23,18 +26,29 @@ class Jobs:
     """The use cases around the queue."""
 
     accept: AcceptExtraction
+    queue: ProcrastinateQueue
+    repeat: RepeatExtraction
     monitor: QueueMonitor
     worker: JobWorker | None
     housekeeper: Housekeeper | None
 
 
-def open_jobs(storage: Storage, telemetry: Telemetry, *, planner: Planner, engine: Engine, working: bool) -> Jobs:
+def open_jobs(
+    storage: Storage,
+    telemetry: Telemetry,
+    *,
+    planner: Planner,
+    engine: Engine,
+    sender: WebhookSender | None,
+    working: bool,
+) -> Jobs:
     """The queue on the given stores; with a worker when this process is `working`. Connects to nothing yet."""
     queue = ProcrastinateQueue(telemetry.tracing.provider)
     accept = AcceptExtraction(store=storage.store, queue=queue, planner=planner, clock=storage.clock, new_id=new_id)
+    repeat = _repeat(storage, telemetry)
     monitor = QueueMonitor(storage.database.store, telemetry.observer)
     if not working:
-        return Jobs(accept, monitor, None, None)
+        return Jobs(accept, queue, repeat, monitor, None, None)
     pipeline = Pipeline(store=storage.store, planner=planner, engine=engine, observer=telemetry.observer)
     run = RunExtraction(
         pipeline,
@@ -45,7 +59,32 @@ def open_jobs(storage: Storage, telemetry: Telemetry, *, planner: Planner, engin
         clock=storage.clock,
         seconds=storage.settings.extraction_timeout_seconds,
     )
-    return Jobs(accept, monitor, _worker(run, storage, telemetry), _housekeeper(storage))
+    deliver = _deliver(storage, telemetry, queue, sender)
+    return Jobs(accept, queue, repeat, monitor, _worker(run, deliver, storage, telemetry), _housekeeper(storage))
+
+
+def _deliver(
+    storage: Storage, telemetry: Telemetry, queue: ProcrastinateQueue, sender: WebhookSender | None
+) -> DeliverWebhook | None:
+    if sender is None:
+        return None
+    return DeliverWebhook(
+        store=storage.store, queue=queue, sender=sender, observer=telemetry.observer, clock=storage.clock
+    )
+
+
+def _repeat(storage: Storage, telemetry: Telemetry) -> RepeatExtraction:
+    """Results are served again for as long as plans: a new plan is then due anyhow."""
+    settings = storage.settings
+    return RepeatExtraction(
+        store=storage.store,
+        artifacts=storage.artifacts,
+        observer=telemetry.observer,
+        clock=storage.clock,
+        new_id=new_id,
+        entries=settings.plan_cache_entries,
+        seconds=settings.plan_cache_seconds,
+    )
 
 
 def _housekeeper(storage: Storage) -> Housekeeper:
@@ -63,9 +102,10 @@ def open_queue() -> ProcrastinateQueue:
     return ProcrastinateQueue(NoOpTracerProvider())
 
 
-def _worker(run: RunExtraction, storage: Storage, telemetry: Telemetry) -> JobWorker:
+def _worker(run: RunExtraction, deliver: DeliverWebhook | None, storage: Storage, telemetry: Telemetry) -> JobWorker:
     return JobWorker(
         run,
+        deliver=deliver,
         database_url=storage.database_url,
         observer=telemetry.observer,
         tracer_provider=telemetry.tracing.provider,

@@ -31,6 +31,7 @@ from service.resources.storage import Storage
 from service.settings import Settings
 from service.store.budgets import PostgresBudgets
 from service.store.plan_cache import RedisPlans
+from service.telemetry.clients import WatchHttp, WatchRedis, redis_watcher
 
 PROBE_MARGIN_SECONDS = 15.0
 """How much longer than a planning run a probe's lease lasts, so that no second probe goes while the first runs."""
@@ -54,7 +55,7 @@ class Planning:
         await self._opened.aclose()
 
     async def ping(self) -> None:
-        """Raises ModelUnavailable while the first model is left alone; asks nothing, costs nothing."""
+        """Raises ModelUnavailable while the first model is left alone; asks no model, costs nothing."""
         await self._models.ping()
 
     async def require_capacity(self, request: PlanRequest) -> None:
@@ -67,12 +68,12 @@ class Planning:
             return await self._planner.propose(request)
 
 
-def open_models(settings: Settings) -> Mapping[str, Model]:
-    """Every configured model by its name, in the order in which they are asked.
+def open_models(settings: Settings, watch: WatchHttp = lambda _: None) -> Mapping[str, Model]:
+    """Every configured model by its name, in the order in which they are asked; `watch` is handed their HTTP clients.
 
     Raises ModelConfigurationError, naming the setting and saying how to mend it.
     """
-    return {name: _open_model(settings, name) for name in settings.model_names()}
+    return {name: _open_model(settings, name, watch) for name in settings.model_names()}
 
 
 def open_planning(
@@ -94,6 +95,7 @@ def open_planning(
                 name,
                 observer=observer,
                 pool=None if name == BUILTIN else storage.redis_pool,
+                watch=redis_watcher(tracer_provider),
                 policy=BreakerPolicy(probe_seconds=settings.model_timeout_seconds + PROBE_MARGIN_SECONDS),
             ),
             tracer_provider=tracer_provider,
@@ -108,7 +110,8 @@ def open_planning(
     admission = Admission(concurrency=settings.model_concurrency, queue=settings.model_queue, observer=observer)
     admitted = AdmittedPlanner(fallback, admission)
     names = list(models)
-    planner = _cached(_budgeted(admitted, storage, names, observer), storage, names, observer)
+    budgeted = _budgeted(admitted, storage, names, observer)
+    planner = _cached(budgeted, storage, names, observer, redis_watcher(tracer_provider))
     return Planning(planner, fallback, timeout=settings.model_timeout_seconds)
 
 
@@ -127,14 +130,16 @@ def _budgeted(planner: Planner, storage: Storage, models: Sequence[str], observe
     )
 
 
-def _cached(planner: Planner, storage: Storage, models: Sequence[str], observer: Observer) -> Planner:
+def _cached(
+    planner: Planner, storage: Storage, models: Sequence[str], observer: Observer, watch: WatchRedis
+) -> Planner:
     settings = storage.settings
     if settings.plan_cache_seconds == 0:
         return planner
     pool = storage.redis_pool
     return CachedPlanner(
         planner,
-        shared=None if pool is None else RedisPlans(pool, seconds=settings.plan_cache_seconds),
+        shared=None if pool is None else RedisPlans(pool, seconds=settings.plan_cache_seconds, watch=watch),
         observer=observer,
         seconds=settings.plan_cache_seconds,
         entries=settings.plan_cache_entries,
@@ -149,7 +154,7 @@ def _versions(settings: Settings) -> tuple[str, ...]:
     return (__version__, operations_version(), prompt_version(), str(settings.model_temperature), *servers)
 
 
-def _open_model(settings: Settings, name: str) -> Model:
+def _open_model(settings: Settings, name: str, watch: WatchHttp) -> Model:
     primary = name == settings.primary_model
     keys, base_url = _keys(settings), settings.openai_base_url
     if not primary:
@@ -164,6 +169,7 @@ def _open_model(settings: Settings, name: str) -> Model:
         temperature=settings.model_temperature,
         max_tokens=settings.model_max_tokens,
         timeout=settings.model_timeout_seconds,
+        watch=watch,
     )
 
 

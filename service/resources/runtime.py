@@ -18,12 +18,14 @@ from service.resources.jobs import Jobs, open_jobs
 from service.resources.planning import Planning, open_models, open_planning
 from service.resources.secrets import read_secret
 from service.resources.storage import Storage, open_storage
-from service.resources.telemetry import Telemetry, open_telemetry
+from service.resources.telemetry import Place, Telemetry, open_telemetry
+from service.resources.webhooks import Webhooks, open_webhooks
 from service.security.limits import RateLimiter, open_limiter
 from service.settings import Settings
 from service.store.backup_record import last_backup_at
 from service.store.notices import PostgresNotices
 from service.store.redis_pool import ping as ping_redis
+from service.telemetry.clients import http_watcher
 from service.telemetry.exposition import MetricsServer
 from service.telemetry.runtime import RuntimeMonitor
 
@@ -61,6 +63,7 @@ class Runtime:
     planner: Planning
     upload: UploadDataset
     jobs: Jobs
+    webhooks: Webhooks
     notices: PostgresNotices
     limiter: RateLimiter
     metrics_server: MetricsServer | None
@@ -139,25 +142,30 @@ def open_runtime(
     settings: Settings,
     *,
     role: Role = "api",
+    place: Place | None = None,
     clock: Clock | None = None,
     span_exporters: Sequence[SpanExporter] | None = None,
     log_stream: TextIO | None = None,
 ) -> Runtime:
-    """Open what a process of that role needs; the other keywords replace parts, for tests.
+    """Open what a process of that role needs; `place` is given to one of several workers.
+
+    The other keywords replace parts, for tests.
 
     Raises ModelConfigurationError, EmbeddedUnavailable, MetricsPortUnavailable, or ValueError for an address that
     cannot be used; then everything opened so far is closed.
     """
     with ExitStack() as undo:
-        telemetry = open_telemetry(settings, span_exporters=span_exporters, log_stream=log_stream)
+        telemetry = open_telemetry(settings, place=place, span_exporters=span_exporters, log_stream=log_stream)
         undo.callback(telemetry.close)
-        models = open_models(settings)
+        models = open_models(settings, http_watcher(telemetry.tracing.children))
         lifecycle = Lifecycle()
-        metrics_server = _metrics_server(settings, telemetry, lifecycle if role == "worker" else None)
+        metrics_server = None
+        if place is None:
+            metrics_server = _metrics_server(settings, telemetry, lifecycle if role == "worker" else None)
         if metrics_server is not None:
             undo.callback(metrics_server.close)
-        storage = open_storage(settings, clock=clock, tracer_provider=telemetry.tracing.provider)
-        engine = open_engine(storage)
+        storage = open_storage(settings, clock=clock, tracer_provider=telemetry.tracing.children)
+        engine = open_engine(storage, telemetry.tracing.provider)
         planner = open_planning(
             models,
             storage,
@@ -166,7 +174,8 @@ def open_runtime(
             tracer_provider=telemetry.tracing.provider,
         )
         working = role == "worker" or settings.worker_in_api
-        jobs = open_jobs(storage, telemetry, planner=planner, engine=engine, working=working)
+        webhooks = open_webhooks(storage, telemetry)
+        jobs = open_jobs(storage, telemetry, planner=planner, engine=engine, sender=webhooks.sender, working=working)
         lifecycle.worker = jobs.worker
         runtime = Runtime(
             role=role,
@@ -177,8 +186,13 @@ def open_runtime(
             planner=planner,
             upload=open_upload(storage, engine),
             jobs=jobs,
+            webhooks=webhooks,
             notices=storage.database.notices(),
-            limiter=open_limiter(settings.rate_limit_per_minute, storage.redis_pool),
+            limiter=open_limiter(
+                settings.rate_limit_per_minute,
+                storage.redis_pool,
+                tracer=telemetry.tracing.provider.get_tracer("service.security"),
+            ),
             metrics_server=metrics_server,
             lifecycle=lifecycle,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TextIO
 
 import structlog
@@ -13,10 +14,12 @@ from prometheus_client import CollectorRegistry
 from service import __version__
 from service.features.ports import Observer
 from service.settings import Settings
+from service.telemetry.cells import Cells
 from service.telemetry.logs import Logs, configure_logging
 from service.telemetry.metrics import Metrics
 from service.telemetry.observer import TelemetryObserver
 from service.telemetry.tracing import Tracing, open_tracing
+from service.telemetry.workers import WorkersCollector
 
 SERVICE_NAME = "feature-agent"
 
@@ -36,18 +39,32 @@ class Telemetry:
         self.logs.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where this process stands among several workers."""
+
+    worker: str
+    folder: Path
+    """Where all of them keep their numbers."""
+
+
 def open_telemetry(
-    settings: Settings, *, span_exporters: Sequence[SpanExporter] | None = None, log_stream: TextIO | None = None
+    settings: Settings,
+    *,
+    place: Place | None = None,
+    span_exporters: Sequence[SpanExporter] | None = None,
+    log_stream: TextIO | None = None,
 ) -> Telemetry:
     """Configure logging and make the metrics and the tracer provider of this process.
 
-    `span_exporters` replaces the exporters that the environment names, and turns tracing on.
+    `place` is given when it is one of several workers. `span_exporters` replaces the exporters that the environment
+    names, and turns tracing on.
     """
     identity = {"version": __version__, "environment": settings.environment}
-    logs = configure_logging(
-        level=settings.log_level, log_format=settings.log_format, service=SERVICE_NAME, stream=log_stream, **identity
-    )
-    metrics = Metrics(CollectorRegistry(), models=settings.model_names(), **identity)
+    logs = open_logs(settings, log_stream)
+    registry = CollectorRegistry() if place is None else shared_registry(settings, place.folder)
+    cells = None if place is None else Cells(place.folder, place.worker)
+    metrics = Metrics(registry, models=settings.model_names(), cells=cells, **identity)
     tracing = open_tracing(
         service_name=SERVICE_NAME,
         enabled=settings.jaeger_enabled or span_exporters is not None,
@@ -58,3 +75,23 @@ def open_telemetry(
     )
     logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("service.extractions")
     return Telemetry(logs, metrics, tracing, TelemetryObserver(metrics, tracing.provider, logger))
+
+
+def open_logs(settings: Settings, stream: TextIO | None = None) -> Logs:
+    """Configure logging alone, as a process does that only keeps others."""
+    return configure_logging(
+        level=settings.log_level,
+        log_format=settings.log_format,
+        service=SERVICE_NAME,
+        version=__version__,
+        environment=settings.environment,
+        access_sample=settings.access_log_sample,
+        stream=stream,
+    )
+
+
+def shared_registry(settings: Settings, folder: Path) -> CollectorRegistry:
+    """A registry that gives the numbers of all workers in `folder`."""
+    registry = CollectorRegistry()
+    registry.register(WorkersCollector(folder, version=__version__, environment=settings.environment))
+    return registry

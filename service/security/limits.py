@@ -3,7 +3,8 @@
 A sliding-window counter: the requests of the present minute, plus those of the one before weighted by how much of it
 is still within the last 60 seconds. It needs two counters a principal however high the limit, lets nobody spend two
 minutes' requests around the turn of a minute as a fixed window does, and costs no list of times as a moving window
-does. With Redis the decision is one Lua script, so the limit is exact over all processes.
+does. With Redis the decision is one Lua script, so the limit is exact over all processes; requests that arrive together
+are decided by one call of it, in the order in which they came.
 """
 
 from __future__ import annotations
@@ -11,19 +12,59 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
-from typing import Protocol
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol, cast
 
-import msgspec
-from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.storage import MemoryStorage
 from msgspec import Struct
-from redis.asyncio import BlockingConnectionPool
+from msgspec.structs import replace
+from opentelemetry import trace
+from opentelemetry.trace import Span, SpanKind, Tracer
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError
 
 from service.features.dispensable import PATIENCE_SECONDS, Away, Dispensable
+from service.features.gathering import Gathering
 
 WINDOW_SECONDS = 60
 KEY_PREFIX = "feature-agent:rate-limit"
+
+_SCRIPT = """
+local limit, window = tonumber(ARGV[1]), tonumber(ARGV[2])
+local answer = {}
+for i = 1, #KEYS, 2 do
+  local before, now, asked = KEYS[i], KEYS[i + 1], tonumber(ARGV[2 + (i + 1) / 2])
+  local left = redis.call('pttl', now)
+  if left > 0 and left < window then
+    redis.call('rename', now, before)
+    left = left + window
+    redis.call('set', now, 0, 'PX', left)
+  end
+  local previous, fading = tonumber(redis.call('get', before)) or 0, math.max(redis.call('pttl', before), 0)
+  local current = tonumber(redis.call('get', now)) or 0
+  local free = limit - math.floor(previous * fading / window) - current
+  local granted = math.max(0, math.min(asked, free))
+  if granted > 0 then
+    if left > 0 then
+      redis.call('incrby', now, granted)
+    else
+      left = window * 2
+      redis.call('set', now, granted, 'PX', left)
+    end
+  end
+  table.insert(answer, {granted, previous, fading, current, math.max(left, 0)})
+end
+return answer
+"""
+"""For each principal the key of the minute before and of the present one, and how many requests it has sent.
+
+A counter lives for two minutes: one as the present, one as the minute before. So what is left of its life tells which
+minute it is, and Redis' own clock decides. Answers how many requests pass, and the counters as they were before.
+"""
+
+_ATTRIBUTES = {"db.system.name": "redis", "db.operation.name": "EVALSHA"}
 
 _LOG = logging.getLogger(__name__)
 
@@ -49,12 +90,21 @@ class RateLimiter(Protocol):
         ...
 
 
+class SharedWindow(Protocol):
+    """Counts for all processes."""
+
+    async def hits(self, principal_ids: Sequence[str]) -> Sequence[Standing]:
+        """Count one request for each, in order; a principal may be there several times."""
+        ...
+
+
 def open_limiter(
     per_minute: int,
     pool: BlockingConnectionPool | None,
     *,
     patience_seconds: float = PATIENCE_SECONDS,
     timer: Callable[[], float] = time.monotonic,
+    tracer: Tracer | None = None,
 ) -> RateLimiter:
     """The limiter for `per_minute` requests (0: no limit), counted in Redis when there is a pool, else in the process.
 
@@ -64,18 +114,11 @@ def open_limiter(
         raise ValueError("A rate limit cannot be negative.")
     if per_minute == 0:
         return Unlimited()
-    own = SlidingWindow(per_minute, MemoryStorage())
+    own = SlidingWindow(per_minute)
     if pool is None:
         return own
-    # The pool carries the address; the scheme alone chooses the client library.
-    storage = RedisStorage(
-        "async+redis://",
-        implementation="redispy",
-        key_prefix=KEY_PREFIX,
-        connection_pool=pool,  # pyright: ignore[reportArgumentType] - documented option, missing from the annotation
-    )
     redis = redis_for_limits(patience_seconds=patience_seconds, timer=timer)
-    return Fallback(SlidingWindow(per_minute, storage), own, redis)
+    return Fallback(RedisWindow(per_minute, pool), own, redis, tracer)
 
 
 class Unlimited:
@@ -87,19 +130,55 @@ class Unlimited:
 
 
 class SlidingWindow:
-    """Counts in one storage."""
+    """Counts in this process."""
 
-    def __init__(self, per_minute: int, storage: MemoryStorage | RedisStorage) -> None:
+    def __init__(self, per_minute: int) -> None:
         self._limit = per_minute
-        self._storage = storage
+        self._storage = MemoryStorage()
 
     async def hit(self, principal_id: str) -> Standing:
-        """Count one request of the principal. Raises what the storage raises."""
+        """Count one request of the principal."""
         allowed = await self._storage.acquire_sliding_window_entry(principal_id, self._limit, WINDOW_SECONDS)
         window = await self._storage.get_sliding_window(principal_id, WINDOW_SECONDS)
-        used, frees_in = _reading(*window)
-        reset = max(0 if allowed else 1, math.ceil(frees_in))
-        return Standing(allowed, self._limit, max(0, self._limit - used) if allowed else 0, reset)
+        return _standing(self._limit, *window, allowed=allowed)
+
+
+class RedisWindow:
+    """Counts in Redis, any number of requests in one round trip."""
+
+    def __init__(self, per_minute: int, pool: BlockingConnectionPool) -> None:
+        self._limit = per_minute
+        self._script = Redis(connection_pool=pool).register_script(_SCRIPT)
+
+    async def hits(self, principal_ids: Sequence[str]) -> Sequence[Standing]:
+        """Count one request for each, in order. Raises what redis-py raises."""
+        asked = Counter(principal_ids)
+        keys = [key for principal in asked for key in _keys(principal)]
+        arguments = [self._limit, WINDOW_SECONDS * 1000, *asked.values()]
+        found = cast("list[list[int]]", await self._script(keys=keys, args=arguments))
+        counters = dict(zip(asked, found, strict=True))
+        return [self._next(counters[principal]) for principal in principal_ids]
+
+    def _next(self, counters: list[int]) -> Standing:
+        """The decision on the next request of a principal, and the counters as it leaves them."""
+        granted, previous, fading, current, left = counters
+        if granted > 0:
+            counters[0], counters[3] = granted - 1, current + 1
+        return _standing(self._limit, previous, fading / 1000, counters[3], left / 1000, allowed=granted > 0)
+
+
+def _keys(principal_id: str) -> tuple[str, str]:
+    """Of the minute before and of the present one; the braces keep them together in a cluster."""
+    present = f"{KEY_PREFIX}:{{{principal_id}}}"
+    return f"{present}/-1", present
+
+
+def _standing(
+    limit: int, previous: int, previous_left: float, current: int, current_left: float, *, allowed: bool
+) -> Standing:
+    used, frees_in = _reading(previous, previous_left, current, current_left)
+    reset = max(0 if allowed else 1, math.ceil(frees_in))
+    return Standing(allowed, limit, max(0, limit - used) if allowed else 0, reset)
 
 
 def _reading(previous: int, previous_left: float, current: int, current_left: float) -> tuple[int, float]:
@@ -121,20 +200,36 @@ class Fallback:
     Rate limits protect the service; they must not be what takes it down.
     """
 
-    def __init__(self, shared: RateLimiter, own: RateLimiter, redis: Dispensable) -> None:
+    def __init__(
+        self, shared: SharedWindow, own: RateLimiter, redis: Dispensable, tracer: Tracer | None = None
+    ) -> None:
         self._shared = shared
         self._own = own
         self._redis = redis
+        self._tracer = tracer
+        self._gathering = Gathering(self._hits)
 
     async def hit(self, principal_id: str) -> Standing:
         """Count one request of the principal; raises nothing for want of Redis."""
-        try:
-            return await self._redis.ask(lambda: self._hit(principal_id))
-        except Away:
-            return msgspec.structs.replace(await self._own.hit(principal_id), degraded=True)
+        with self._traced():
+            standing = await self._gathering.ask(principal_id)
+        return replace(await self._own.hit(principal_id), degraded=True) if standing is None else standing
 
-    async def _hit(self, principal_id: str) -> Standing:
-        return await self._shared.hit(principal_id)
+    def _traced(self) -> AbstractContextManager[Span | None]:
+        """A span for whoever asks, if its trace is kept: the call itself is made for many at once."""
+        if self._tracer is None or not trace.get_current_span().is_recording():
+            return nullcontext()
+        return self._tracer.start_as_current_span("EVALSHA", kind=SpanKind.CLIENT, attributes=_ATTRIBUTES)
+
+    async def _hits(self, principal_ids: Sequence[str]) -> Sequence[Standing | None]:
+        """The decisions, or None for each when Redis is away."""
+        try:
+            return await self._redis.ask(lambda: self._ask(principal_ids))
+        except Away:
+            return [None] * len(principal_ids)
+
+    async def _ask(self, principal_ids: Sequence[str]) -> Sequence[Standing | None]:
+        return await self._shared.hits(principal_ids)
 
 
 def redis_for_limits(

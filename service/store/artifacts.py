@@ -97,6 +97,11 @@ class ObjectArtifacts:
                 self._store, _checked(key), path, chunk_size=PART_BYTES, max_concurrency=PARTS_IN_FLIGHT
             )
 
+    async def copy(self, source: str, target: str) -> None:
+        """Store the artifact under another key as well; the store does it by itself."""
+        with _store_errors():
+            await obstore.copy_async(self._store, _checked(source), _checked(target))
+
     @asynccontextmanager
     async def local(self, key: str) -> AsyncGenerator[Path]:
         """A temporary copy of the artifact, removed when the block ends."""
@@ -166,6 +171,24 @@ class FolderArtifacts(ObjectArtifacts):
         self._prepare(key)
         await super().put_file(key, path)
         self._path(key).chmod(0o600)
+
+    async def copy(self, source: str, target: str) -> None:
+        """Give the file a second name: no artifact is ever changed in place, and each name is removed by itself.
+
+        Both are then as old as the new one, which no sweep may take for old before its row is there.
+        """
+        path, copy = f"{self._folder}/{_checked(source)}", f"{self._folder}/{_checked(target)}"
+        try:
+            try:
+                os.mkdir(copy.rpartition("/")[0], 0o700)  # noqa: PTH102 -- pathlib takes longer than the call
+            except (FileExistsError, FileNotFoundError):
+                self._prepare(target)
+            os.link(path, copy)
+            os.utime(copy)
+        except FileNotFoundError:
+            raise
+        except OSError:  # a file system without links, or a file that has as many as it can
+            await self.put_file(target, Path(path))
 
     @asynccontextmanager
     async def local(self, key: str) -> AsyncGenerator[Path]:

@@ -20,7 +20,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from service.store.failures import database_errors
 from service.store.notices import PostgresNotices
+from service.store.repeats import RepeatedExtractions
 from service.store.schema import current_revision, upgrade
+from service.store.states import StateReads
 from service.store.unit_of_work import SqlStore
 from service.store.upkeep import SqlUpkeep
 
@@ -43,9 +45,12 @@ _SESSION = (
 class Database:
     """One pool of connections, and what is built on it."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, tracer_provider: TracerProvider | None = None) -> None:
         self._engine = engine
-        self._store = SqlStore(engine)
+        tracer = None if tracer_provider is None else tracer_provider.get_tracer("service.store")
+        self._states = StateReads(self._lasting_connection, tracer)
+        self._repeats = RepeatedExtractions(self._lasting_connection, tracer)
+        self._store = SqlStore(engine, self._states, self._repeats)
         self._upkeep = SqlUpkeep(engine)
 
     @property
@@ -80,7 +85,7 @@ class Database:
 
     def notices(self) -> PostgresNotices:
         """What tells of changed extractions; one a process, to be entered before it is used."""
-        return PostgresNotices(self._listener)
+        return PostgresNotices(self._lasting_connection)
 
     async def migrate(self) -> None:
         """Bring the schema to this release's revision; any number of processes may do so at once.
@@ -105,9 +110,11 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections."""
+        await self._states.close()
+        await self._repeats.close()
         await self._engine.dispose()
 
-    async def _listener(self) -> psycopg.AsyncConnection[Any]:
+    async def _lasting_connection(self) -> psycopg.AsyncConnection[Any]:
         return await psycopg.AsyncConnection.connect(autocommit=True, **self.driver_arguments())
 
 
@@ -137,7 +144,7 @@ def open_database(
     )
     if tracer_provider is not None:
         _trace(engine, tracer_provider)
-    return Database(engine)
+    return Database(engine, tracer_provider)
 
 
 def _address(url: str) -> URL:

@@ -34,10 +34,12 @@ class RedisPlans:
         pool: BlockingConnectionPool,
         *,
         seconds: int,
+        watch: Callable[[Redis], object] = lambda _: None,
         patience_seconds: float = PATIENCE_SECONDS,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = Redis(connection_pool=pool)
+        watch(self._client)
         self._seconds = seconds
         self._timer = timer
         self._decoder = msgspec.msgpack.Decoder(Proposal)

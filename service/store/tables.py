@@ -11,6 +11,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Date,
+    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -23,6 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from service.features.delivery import DeliveryLog, DeliveryState
 from service.features.model import ExtractionRequest, ExtractionResult, Failure, Lane, MediaType, Profile, Stage, Status
 from service.store.payload import Instant, Payload
 
@@ -97,6 +99,31 @@ extractions = Table(
     Index("ix_extractions_unfinished", "created_at", postgresql_where=text("status IN ('queued', 'processing')")),
     Index("ix_extractions_finished", "finished_at"),
 )
+
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("extraction_id", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("event_type", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("log", Payload(DeliveryLog), nullable=False),
+    Column("next_attempt_at", Instant),
+    Column("finished_at", Instant),
+    ForeignKeyConstraint(
+        ["extraction_id"], ["extractions.id"], name="fk_webhook_deliveries_extraction_id", ondelete="CASCADE"
+    ),
+    _one_of("state", get_args(DeliveryState)),
+    Index(None, "extraction_id"),
+    Index(None, "created_at", "id"),
+    Index("ix_webhook_deliveries_pending", "owner", "created_at", postgresql_where=text("state = 'pending'")),
+)
+"""Deleted with their extraction, whoever deletes it."""
 
 idempotency_keys = Table(
     "idempotency_keys",

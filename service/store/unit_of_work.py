@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -10,13 +11,20 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.features.errors import DependencyUnavailable
+from service.features.model import Extraction, ExtractionState, Lane
+from service.store.deliveries import SqlDeliveries
 from service.store.extractions import SqlExtractions
 from service.store.failures import OUTAGE_RETRY_SECONDS, database_errors
 from service.store.idempotency import SqlIdempotencyKeys
+from service.store.repeats import RepeatedExtractions
 from service.store.repositories import SqlDatasets, SqlKeys
+from service.store.states import StateReads
 
 PING_SECONDS = 2.0
 """A health check waits no longer than this."""
+ESTIMATE_SECONDS = 5.0
+"""How long a lane's usual time is taken for true: it moves with every hundredth extraction, and is asked for with each
+look at one that runs."""
 
 
 class SqlUnitOfWork:
@@ -27,6 +35,7 @@ class SqlUnitOfWork:
         """For work that must commit together with the rows, such as a job for them."""
         self._datasets = SqlDatasets(connection)
         self._extractions = SqlExtractions(connection)
+        self._deliveries = SqlDeliveries(connection)
         self._keys = SqlKeys(connection)
         self._idempotency = SqlIdempotencyKeys(connection)
 
@@ -39,6 +48,11 @@ class SqlUnitOfWork:
     def extractions(self) -> SqlExtractions:
         """The extractions, in this transaction."""
         return self._extractions
+
+    @property
+    def deliveries(self) -> SqlDeliveries:
+        """The webhooks, in this transaction."""
+        return self._deliveries
 
     @property
     def keys(self) -> SqlKeys:
@@ -54,8 +68,28 @@ class SqlUnitOfWork:
 class SqlStore:
     """Units of work on one engine; implements `ports.Store`."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, states: StateReads, repeats: RepeatedExtractions) -> None:
         self._engine = engine
+        self._states = states
+        self._repeats = repeats
+        self._usual: dict[Lane, tuple[float, float | None]] = {}
+
+    async def state_of(self, owner: str, extraction_id: str) -> ExtractionState:
+        """How far an extraction has come now. Raises ExtractionNotFound."""
+        return await self._states.get(owner, extraction_id)
+
+    async def add_repeated(self, extraction: Extraction, dataset_key: str) -> bool:
+        """Store an extraction that is completed as it begins; False when its dataset is another."""
+        return await self._repeats.add(extraction, dataset_key)
+
+    async def usual_seconds(self, lane: Lane) -> float | None:
+        """Median run time of the lane's last completed extractions, as it was `ESTIMATE_SECONDS` ago at most."""
+        until, usual = self._usual.get(lane, (0.0, None))
+        if time.monotonic() >= until:
+            async with self.begin() as work:
+                usual = await work.extractions.usual_seconds(lane)
+            self._usual[lane] = time.monotonic() + ESTIMATE_SECONDS, usual
+        return usual
 
     @asynccontextmanager
     async def begin(self) -> AsyncGenerator[SqlUnitOfWork]:

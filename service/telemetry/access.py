@@ -19,7 +19,10 @@ from service.telemetry.redaction import redact
 
 LogFormat = Literal["json", "console"]
 
+SLOW_SECONDS = 1.0
+"""A request that takes as long always has its line."""
 _MAX_PATH = 256
+_ID_RANGE = 1 << 64
 _LOGGER_NAME = "service.access"
 _ENCODER = msgspec.json.Encoder()
 
@@ -87,16 +90,20 @@ class Sink:
 class AccessLog:
     """Writes the access line of a request."""
 
-    def __init__(self, sink: Sink, identity: Identity, *, level: int, log_format: LogFormat) -> None:
+    def __init__(
+        self, sink: Sink, identity: Identity, *, level: int, log_format: LogFormat, sample: float = 1.0
+    ) -> None:
+        """`sample` is the share of successful, quick requests that get a line; all others always do."""
         self._sink = sink
         self._identity = identity
         self._level = level
+        self._sampled_below = None if sample >= 1 else round(sample * _ID_RANGE)
         self._console = structlog.stdlib.get_logger(_LOGGER_NAME) if log_format == "console" else None
 
     def write(self, access: Access, context: RequestContext) -> None:
         """One line: level error for a 5xx, else info. The path is cut and redacted, and never has a query string."""
         level = logging.ERROR if access.status >= 500 else logging.INFO  # noqa: PLR2004 -- HTTP's server errors
-        if level < self._level:
+        if level < self._level or (self._sampled_below is not None and self._left_out(access, context)):
             return
         access.path = redact(access.path[:_MAX_PATH])
         if self._console is not None:
@@ -104,6 +111,12 @@ class AccessLog:
             self._console.log(level, "request", duration_ms=round(access.seconds * 1000, 3), **fields)
             return
         self._sink.write(_ENCODER.encode(self._line(access, context, level)).decode() + "\n")
+
+    def _left_out(self, access: Access, context: RequestContext) -> bool:
+        """The rule of the traces' ratio sampler: the same share keeps the lines of the same requests."""
+        if access.status >= 400 or access.seconds >= SLOW_SECONDS:  # noqa: PLR2004 -- HTTP's errors
+            return False
+        return int(context.trace_id[16:], 16) >= (self._sampled_below or 0)
 
     def _line(self, access: Access, context: RequestContext, level: int) -> _AccessLine:
         identity = self._identity

@@ -1,13 +1,13 @@
 """DATA only: every metric, label, bucket, span and log key of the service.
 
-Dashboards, rules and alerts read this module, so a name that is not here cannot be used there. Closed label sets come
-from the domain's own `Literal` types: a new status or reason appears here by being added there.
+Dashboards, rules, alerts and `docs/telemetry.md` read this module, so a name that is not here cannot be used there.
+Closed label sets come from the domain's own `Literal` types: a new status or reason appears here by being added there.
 """
 
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Literal, cast, get_args, get_type_hints
+from typing import cast, get_args, get_type_hints
 
 from msgspec import Struct
 
@@ -24,46 +24,37 @@ from service.features.events import (
     OutputRetried,
     PlanningAdmitted,
     RateLimitDecided,
+    WebhookAttempted,
 )
-from service.features.model import RejectionReason, Stage, Threshold
+from service.features.model import RejectionReason, Threshold
+from service.telemetry.catalog_client import CLIENT_METRICS, GC_METRICS
+from service.telemetry.catalog_model import Across, DynamicSet, Label, Metric, MetricKind, Span
+from service.telemetry.catalog_signals import (
+    LOG_ACCESS,
+    LOG_CORRELATION,
+    LOG_EXCEPTION,
+    LOG_FIELDS,
+    LOG_IDENTITY,
+    SPANS,
+)
 
-MetricKind = Literal["counter", "gauge", "histogram", "info"]
-DynamicSet = Literal["endpoints", "models"]
-Zeros = Literal["product", "routes", "none"]
-
-
-class Label(Struct, frozen=True):
-    """One label: its values are listed here, or belong to a set that is named here and given at start."""
-
-    name: str
-    values: tuple[str, ...] = ()
-    dynamic: DynamicSet | None = None
-    fallback: str = "other"
-    """What a value outside the set becomes."""
-
-
-class Metric(Struct, frozen=True):
-    """One metric under its full Prometheus name (`_total`, `_seconds` and `_info` included)."""
-
-    name: str
-    kind: MetricKind
-    unit: str
-    help: str
-    labels: tuple[Label, ...] = ()
-    buckets: tuple[float, ...] = ()
-    """Upper bounds of a histogram in `unit`, without +Inf; always floats, so that `le` is written "10.0" everywhere."""
-    exemplars: bool = False
-    zeros: Zeros = "product"
-    """Which series exist at 0 from the start: every combination of known values ("product"), the statuses that
-    `INITIAL_STATUSES` names for each known route ("routes"), or none, for a gauge whose 0 would be a statement."""
-
-
-class Span(Struct, frozen=True):
-    """One span that the service makes; braces stand for values of a closed set."""
-
-    name: str
-    kind: Literal["SERVER", "CLIENT", "INTERNAL", "PRODUCER", "CONSUMER"]
-    attributes: tuple[str, ...]
+__all__ = [
+    "CLIENT_METRICS",
+    "GC_METRICS",
+    "LOG_ACCESS",
+    "LOG_CORRELATION",
+    "LOG_EXCEPTION",
+    "LOG_FIELDS",
+    "LOG_IDENTITY",
+    "METRICS",
+    "SPANS",
+    "Across",
+    "DynamicSet",
+    "Label",
+    "Metric",
+    "MetricKind",
+    "Span",
+]
 
 
 def _literal(struct: type[Struct], field: str) -> tuple[str, ...]:
@@ -117,8 +108,10 @@ START_DELAY_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0, 12
 """30.0 is the bound of extraction-freshness."""
 MODEL_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0)
 SCORE_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
+WEBHOOK_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0)
 LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """The lag is a histogram, because a gauge read once a scrape misses every stall between scrapes."""
+PAUSE_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 _METHOD = Label("method", METHODS, fallback=OTHER_METHOD)
 _ENDPOINT = Label("endpoint", dynamic="endpoints", fallback=UNMATCHED)
@@ -223,6 +216,7 @@ METRICS: tuple[Metric, ...] = (
         "state",
         "State of a model's circuit breaker as this process last saw it: 0 closed, 1 half-open, 2 open.",
         (_MODEL,),
+        across="max",
     ),
     Metric(
         "model_breaker_transitions_total",
@@ -283,12 +277,14 @@ METRICS: tuple[Metric, ...] = (
         "jobs",
         "Jobs of the whole queue, the same from each process: queued (could run now), scheduled for later, running.",
         (Label("state", QUEUE_STATES),),
+        across="max",
     ),
     Metric(
         "extraction_queue_oldest_seconds",
         "gauge",
         "seconds",
         "How long the oldest job that could run has waited, the same from each process; 0 when none waits.",
+        across="max",
     ),
     Metric(
         "job_attempts_total",
@@ -298,10 +294,26 @@ METRICS: tuple[Metric, ...] = (
         (Label("outcome", _literal(JobAttempted, "outcome")),),
     ),
     Metric(
+        "webhook_deliveries_total",
+        "counter",
+        "deliveries",
+        "Tries to deliver a webhook by what became of it: delivered, retried later, failed for good.",
+        (Label("outcome", _literal(WebhookAttempted, "outcome")),),
+    ),
+    Metric(
+        "webhook_delivery_duration_seconds",
+        "histogram",
+        "seconds",
+        "Time that one try to deliver a webhook took, whatever became of it.",
+        buckets=WEBHOOK_BUCKETS,
+        exemplars=True,
+    ),
+    Metric(
         "extraction_workers",
         "gauge",
         "workers",
-        "Workers of the whole queue that live, two for each working process, the same from each process.",
+        "Lanes of the queue that live workers serve, some for each working process; the same from each process.",
+        across="max",
     ),
     Metric(
         "extraction_dead_letters_total",
@@ -345,6 +357,7 @@ METRICS: tuple[Metric, ...] = (
         "1 when the dependency answered its last check, else 0; no series before the first check.",
         (Label("dependency", DEPENDENCIES),),
         zeros="none",
+        across="min",
     ),
     Metric(
         "db_pool_connections",
@@ -364,6 +377,7 @@ METRICS: tuple[Metric, ...] = (
         "gauge",
         "bytes",
         "Memory that the process may use: the least of its control groups' limits and the machine's.",
+        across="max",
     ),
     Metric(
         "backup_last_success_timestamp_seconds",
@@ -371,6 +385,7 @@ METRICS: tuple[Metric, ...] = (
         "seconds",
         "When the last complete backup was made; 0 when there never was one. The same from each process.",
         zeros="none",
+        across="max",
     ),
     Metric(
         "event_loop_lag_seconds",
@@ -378,6 +393,15 @@ METRICS: tuple[Metric, ...] = (
         "seconds",
         "How much later than asked the event loop woke a sleeping task.",
         buckets=LAG_BUCKETS,
+    ),
+    Metric(
+        "gc_pause_seconds",
+        "histogram",
+        "seconds",
+        "Time for which the garbage collector stopped everything, by generation.",
+        (Label("generation", ("0", "1", "2")),),
+        PAUSE_BUCKETS,
+        exemplars=True,
     ),
     Metric(
         "telemetry_spans_dropped_total",
@@ -394,38 +418,3 @@ METRICS: tuple[Metric, ...] = (
         zeros="none",
     ),
 )
-"""Beside these the registry has the client's `process_*`, `python_info` and `python_gc_*`."""
-
-_OF_A_JOB = (
-    "messaging.system",
-    "messaging.destination.name",
-    "messaging.operation.name",
-    "messaging.operation.type",
-    "extraction.id",
-    "error.type",
-)
-
-SPANS: tuple[Span, ...] = (
-    Span(
-        "{method} {endpoint}",
-        "SERVER",
-        ("http.request.method", "http.route", "http.response.status_code", "error.type"),
-    ),
-    Span("job extract_features", "PRODUCER", _OF_A_JOB),
-    Span("job extract_features", "CONSUMER", (*_OF_A_JOB, "feature_agent.job.outcome")),
-    *(Span(f"extraction.{stage}", "INTERNAL", ("extraction.id", "error.type")) for stage in get_args(Stage)),
-    Span(
-        "model.attempt",
-        "CLIENT",
-        ("gen_ai.request.model", "feature_agent.attempt", "http.response.status_code", "error.type"),
-    ),
-)
-
-LOG_IDENTITY = ("timestamp", "level", "message", "logger", "service", "version", "environment")
-"""On every line, first and in this order."""
-LOG_CORRELATION = ("request_id", "user_id", "extraction_id", "trace_id", "span_id")
-"""On lines of a request or job, where known."""
-LOG_ACCESS = ("method", "endpoint", "path", "status", "duration_ms", "client")
-"""On the one line of each request."""
-LOG_EXCEPTION = "exception"
-"""Object with `type, message, stack` and, where there is one, `cause`."""

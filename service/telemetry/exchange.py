@@ -31,6 +31,7 @@ class Exchange:
         "_send",
         "client_left",
         "correlation",
+        "count",
         "ended",
         "failed",
         "method",
@@ -40,7 +41,14 @@ class Exchange:
         "status",
     )
 
-    def __init__(self, scope: Message, span: Span, correlation: RequestContext) -> None:
+    def __init__(
+        self,
+        scope: Message,
+        span: Span,
+        correlation: RequestContext,
+        count: Callable[[Exchange], None] | None = None,
+    ) -> None:
+        """`count` is called before the last byte is sent, where what was counted outlives the process."""
         self.scope = scope
         self.span = span
         self.correlation = correlation
@@ -49,6 +57,8 @@ class Exchange:
         self.status = 0
         self.ended = 0.0
         """`time.perf_counter()` when the last byte was handed to the server; 0 before."""
+        self.count = count
+        """None once it was called."""
         self.failed = False
         """The answer broke off."""
         self.client_left = False
@@ -95,8 +105,12 @@ class Exchange:
             message = {**message, "headers": [*message.get("headers", ()), *self._headers()]}
         elif self.status == CLIENT_CLOSED_REQUEST:
             return
+        last = message["type"] == "http.response.body" and not message.get("more_body")
+        if last and self.count is not None:
+            self.count(self)  # an answer that somebody has is counted, whatever becomes of this process
+            self.count = None
         await self._send(message)
-        if message["type"] == "http.response.body" and not message.get("more_body"):
+        if last:
             self.ended = perf_counter()
 
     def _headers(self) -> tuple[tuple[bytes, bytes], ...]:

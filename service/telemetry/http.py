@@ -85,6 +85,7 @@ class HttpObserver:
         self._tracer = None if tracer_provider is None else tracer_provider.get_tracer("service.http")
         self._trust_traceparent = trust_traceparent
         self._quiet = frozenset(quiet_paths)
+        self._outlives = metrics.outlive_the_process
         self._requests = metrics.counter("api_requests_total")
         self._durations = metrics.histogram("api_request_duration_seconds")
         self._in_flight = metrics.gauge("api_requests_in_flight").child()
@@ -138,7 +139,7 @@ class HttpObserver:
             trace_id=f"{span.get_span_context().trace_id:032x}",
             started=started,
         )
-        return Exchange(scope, span, correlation)
+        return Exchange(scope, span, correlation, self._count if self._outlives else None)
 
     def _parent(self, traceparent: bytes, tracestate: bytes) -> Context:
         carrier = {"traceparent": traceparent.decode("latin-1"), "tracestate": tracestate.decode("latin-1")}
@@ -157,13 +158,18 @@ class HttpObserver:
         exchange: Exchange = scope[_EXCHANGE]
         await exchange.run(self._app, receive, send)
 
+    def _count(self, exchange: Exchange) -> None:
+        endpoint = exchange.template or UNMATCHED
+        self._requests.child(exchange.method, endpoint, str(exchange.final_status())).inc()
+
     def _close(self, exchange: Exchange) -> None:
         correlation = exchange.correlation
         seconds = (exchange.ended or perf_counter()) - correlation.started
         status = exchange.final_status()
         endpoint = exchange.template or UNMATCHED
         span = exchange.span.get_span_context()
-        self._requests.child(exchange.method, endpoint, str(status)).inc()
+        if exchange.count is not None or not self._outlives:
+            self._count(exchange)
         self._durations.child(exchange.method, endpoint).observe(seconds, exemplar_of(span))
         if exchange.path in self._quiet:
             return

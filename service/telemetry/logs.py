@@ -22,18 +22,18 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from service.features.context import CURRENT
 from service.telemetry.access import AccessLog, Identity, LogFormat, Sink
-from service.telemetry.catalog import LOG_CORRELATION, LOG_EXCEPTION, LOG_IDENTITY
-from service.telemetry.redaction import MASK, SECRET_FIELDS, describe, redact
+from service.telemetry.catalog import LOG_ACCESS, LOG_CORRELATION, LOG_EXCEPTION, LOG_FIELDS
+from service.telemetry.redaction import describe, redact
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
-_FIELD = re.compile(r"[a-z][a-z0-9_]{0,39}\Z")
-"""How code spells a field: a name taken from data rarely passes, and one that does not is dropped."""
-_RESERVED = frozenset({*LOG_IDENTITY, LOG_EXCEPTION, "stack_info"})
+_FIELDS = frozenset({*LOG_FIELDS, *LOG_ACCESS, *LOG_CORRELATION})
+"""What code may add to a line: the catalog's, and nothing that data could name."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _MAX_ITEMS = 50
 _JSON_INTEGER_BITS = 64
 _ENCODER = msgspec.json.Encoder()
+_LOGGER: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 
 class _Handler(logging.Handler):
@@ -74,13 +74,15 @@ def configure_logging(
     service: str,
     version: str,
     environment: str,
+    access_sample: float = 1.0,
     stream: TextIO | None = None,
 ) -> Logs:
     """Make every log line of this process one JSON object on `stream` (standard output), or a readable line.
 
     `level` is the service's own. Libraries never go below WARNING (uvicorn: INFO): at INFO and DEBUG several of them
     write statements with their parameters, prompts, or rows. uvicorn must be started with `log_config=None`; its own
-    access log, which has the query string, stays silent.
+    access log, which has the query string, stays silent. `access_sample` is the share of successful requests that get
+    their access line.
     """
     identity = Identity(service, version, environment)
     number = logging.getLevelNamesMapping()[level]
@@ -92,7 +94,7 @@ def configure_logging(
     logging.getLogger().handlers[:] = [handler]
     _set_levels(number)
     logging.captureWarnings(capture=True)
-    return Logs(AccessLog(sink, identity, level=number, log_format=log_format), restore)
+    return Logs(AccessLog(sink, identity, level=number, log_format=log_format, sample=access_sample), restore)
 
 
 _NAMED = ("service", "__main__", "uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi")
@@ -164,9 +166,22 @@ def correlation() -> dict[str, str]:
     return ids
 
 
+class _UnknownFields:
+    """Says once of each logger that a field of its lines is not in the catalog. The field's name may be data."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def tell(self, logger: str) -> None:
+        if logger not in self._told:
+            self._told.add(logger)
+            _LOGGER.warning("log field outside the catalog is left out", source=logger)
+
+
 def _assemble(identity: Identity) -> Processor:
     """The processor that puts a line together: identity, message, ids, then the fields that code gave."""
     constant = msgspec.structs.asdict(identity)
+    unknown = _UnknownFields()
 
     def assemble(_logger: WrappedLogger, _name: str, given: EventDict) -> EventDict:
         error = _exception(given.pop("exc_info", None))
@@ -179,8 +194,10 @@ def _assemble(identity: Identity) -> Processor:
             **correlation(),
         }
         for name, value in given.items():
-            if _FIELD.match(name) and name not in _RESERVED:
-                line[name] = MASK if name in SECRET_FIELDS else _value(value)
+            if name in _FIELDS:
+                line[name] = _value(value)
+            elif name != "stack_info":
+                unknown.tell(line["logger"])
         if error is not None:
             line[LOG_EXCEPTION] = describe(error)
         return line

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import gc
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
 from itertools import product
 from typing import Generic, TypeVar
 
 import structlog
 from opentelemetry.trace import SpanContext
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    GCCollector,
-    Histogram,
-    Info,
-    PlatformCollector,
-    ProcessCollector,
-    disable_created_metrics,
-)
+from prometheus_client import CollectorRegistry, disable_created_metrics
 
 from service.telemetry import catalog
 from service.telemetry.catalog import DynamicSet, Metric
+from service.telemetry.cells import Cells
+from service.telemetry.series import Board, ClientBoard, CounterSeries, GaugeSeries, HistogramSeries
 
-M = TypeVar("M", Counter, Gauge, Histogram)
 _LOGGER: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
+
+
+M = TypeVar("M")
 
 
 def exemplar_of(span: SpanContext) -> dict[str, str] | None:
@@ -43,11 +39,13 @@ class Family(Generic[M]):
     Only series of closed sets are kept, so nothing a client sends can make the table or the scrape grow.
     """
 
-    def __init__(self, spec: Metric, metric: M, allowed: tuple[Collection[str], ...]) -> None:
+    def __init__(
+        self, spec: Metric, make: Callable[[tuple[str, ...]], M], allowed: tuple[Collection[str], ...]
+    ) -> None:
         self._spec = spec
-        self._metric = metric
+        self._make = make
         self._allowed = allowed
-        self._children: dict[tuple[str, ...], M] = {} if spec.labels else {(): metric}
+        self._children: dict[tuple[str, ...], M] = {} if spec.labels else {(): make(())}
         self._told: set[str] = set()
 
     def child(self, *values: str) -> M:
@@ -71,7 +69,7 @@ class Family(Generic[M]):
         key = tuple(known)
         child = self._children.get(key)
         if child is None:
-            child = self._children[key] = self._metric.labels(*key)
+            child = self._children[key] = self._make(key)
         return child
 
     def _tell(self, label: str) -> None:
@@ -84,34 +82,42 @@ class Metrics:
     """Every metric of the catalog, on one registry.
 
     `models` are the names of the configured models: the only values of the label `model` but "other". Routes are told
-    by `expect_routes` once the application is built. The client's `_created` series are switched off through its API
-    for the whole process: they double the series and nothing reads them.
+    by `expect_routes` once the application is built. With `cells` this process is one of several workers: its numbers
+    go there, and `registry` gives those of all of them (`workers.py`). The client's `_created` series are switched off
+    through its API for the whole process: they double the series and nothing reads them.
     """
 
     def __init__(
-        self, registry: CollectorRegistry, *, version: str, environment: str, models: Iterable[str] = ()
+        self,
+        registry: CollectorRegistry,
+        *,
+        version: str,
+        environment: str,
+        models: Iterable[str] = (),
+        cells: Cells | None = None,
     ) -> None:
         disable_created_metrics()
         self.registry = registry
+        self.outlive_the_process = cells is not None
+        """What was counted is there after a kill."""
         self._sets: dict[DynamicSet, set[str]] = {"endpoints": set(), "models": set(models)}
-        self._counters: dict[str, Family[Counter]] = {}
-        self._gauges: dict[str, Family[Gauge]] = {}
-        self._histograms: dict[str, Family[Histogram]] = {}
+        self._counters: dict[str, Family[CounterSeries]] = {}
+        self._gauges: dict[str, Family[GaugeSeries]] = {}
+        self._histograms: dict[str, Family[HistogramSeries]] = {}
+        board = cells or ClientBoard(registry, {"version": version, "environment": environment})
         for spec in catalog.METRICS:
-            self._build(spec, {"version": version, "environment": environment})
-        ProcessCollector(registry=registry)
-        PlatformCollector(registry=registry)
-        GCCollector(registry=registry)
+            self._build(spec, board)
+        self._collections = _shared_collections(cells) if cells else {}
 
-    def counter(self, name: str) -> Family[Counter]:
+    def counter(self, name: str) -> Family[CounterSeries]:
         """The counter of that catalog name."""
         return self._counters[name]
 
-    def gauge(self, name: str) -> Family[Gauge]:
+    def gauge(self, name: str) -> Family[GaugeSeries]:
         """The gauge of that catalog name."""
         return self._gauges[name]
 
-    def histogram(self, name: str) -> Family[Histogram]:
+    def histogram(self, name: str) -> Family[HistogramSeries]:
         """The histogram of that catalog name."""
         return self._histograms[name]
 
@@ -131,25 +137,32 @@ class Metrics:
         """Count spans that will not reach the collector; safe from any thread."""
         self._counters["telemetry_spans_dropped_total"].child().inc(count)
 
-    def _build(self, spec: Metric, build: dict[str, str]) -> None:
-        names = tuple(label.name for label in spec.labels)
-        unit = spec.unit if spec.name.removesuffix("_total").endswith(f"_{spec.unit}") else ""
+    def garbage_collected(self) -> None:
+        """Tell the collector's own counts, where the client's collector cannot: as one of several workers."""
+        for generation, counts in enumerate(gc.get_stats()):
+            for name, series in self._collections.items():
+                series[generation].set(counts[name])
+
+    def _build(self, spec: Metric, board: Board) -> None:
         allowed = tuple(self._sets[label.dynamic] if label.dynamic else label.values for label in spec.labels)
-        family: Family[Counter] | Family[Gauge] | Family[Histogram]
+        family: Family[CounterSeries] | Family[GaugeSeries] | Family[HistogramSeries]
         match spec.kind:
             case "counter":
-                counter = Counter(spec.name, spec.help, names, unit=unit, registry=self.registry)
-                family = self._counters[spec.name] = Family(spec, counter, allowed)
+                family = self._counters[spec.name] = Family(spec, partial(board.counter, spec), allowed)
             case "gauge":
-                gauge = Gauge(spec.name, spec.help, names, unit=unit, registry=self.registry)
-                family = self._gauges[spec.name] = Family(spec, gauge, allowed)
+                family = self._gauges[spec.name] = Family(spec, partial(board.gauge, spec), allowed)
             case "histogram":
-                histogram = Histogram(
-                    spec.name, spec.help, names, unit=unit, registry=self.registry, buckets=spec.buckets
-                )
-                family = self._histograms[spec.name] = Family(spec, histogram, allowed)
+                family = self._histograms[spec.name] = Family(spec, partial(board.histogram, spec), allowed)
             case "info":
-                Info(spec.name.removesuffix("_info"), spec.help, registry=self.registry).info(build)
                 return
         if spec.zeros == "product":
             family.zero()
+
+
+def _shared_collections(cells: Cells) -> dict[str, tuple[GaugeSeries, ...]]:
+    """By the names of `gc.get_stats`, each generation's series."""
+    names = ("collected", "uncollectable", "collections")
+    return {
+        name: tuple(cells.gauge(spec, (value,)) for value in spec.labels[0].values)
+        for name, spec in zip(names, catalog.GC_METRICS, strict=True)
+    }

@@ -12,6 +12,7 @@ import structlog
 from opentelemetry import trace
 from opentelemetry.trace import StatusCode, TracerProvider
 
+from service.features.callbacks import shown
 from service.features.errors import FeatureAgentError
 from service.features.events import (
     AuthenticationFailed,
@@ -21,6 +22,7 @@ from service.features.events import (
     CacheLooked,
     Event,
     ExtractionFinished,
+    ExtractionRepeated,
     ExtractionStarted,
     FeatureAssessed,
     JobAttempted,
@@ -33,6 +35,7 @@ from service.features.events import (
     QueueMeasured,
     RateLimitDecided,
     StageFinished,
+    WebhookAttempted,
 )
 from service.features.model import Stage
 from service.telemetry.catalog import BREAKER_STATES, error_codes
@@ -52,6 +55,7 @@ class TelemetryObserver:
         self._recorders: dict[type[Any], Callable[[Any], None]] = {
             ExtractionStarted: self._extraction_started,
             ExtractionFinished: self._extraction_finished,
+            ExtractionRepeated: self._extraction_repeated,
             StageFinished: self._stage_finished,
             ModelCalled: self._model_called,
             ModelRetried: self._model_retried,
@@ -66,6 +70,7 @@ class TelemetryObserver:
             FeatureAssessed: self._feature_assessed,
             JobAttempted: self._job_attempted,
             QueueMeasured: self._queue_measured,
+            WebhookAttempted: self._webhook_attempted,
             RateLimitDecided: self._rate_limit_decided,
             AuthenticationFailed: self._authentication_failed,
         }
@@ -122,6 +127,10 @@ class TelemetryObserver:
             duration_ms=round(event.seconds * 1000, 3),
             **fields,
         )
+
+    def _extraction_repeated(self, event: ExtractionRepeated) -> None:
+        """It ran for no time, so it says nothing of how long runs take; its request's line tells of it."""
+        self._metrics.counter("feature_extractions_total").child("completed", event.threshold).inc()
 
     def _stage_finished(self, event: StageFinished) -> None:
         self._logger.debug(
@@ -206,6 +215,22 @@ class TelemetryObserver:
         jobs.child("running").set(event.running)
         self._metrics.gauge("extraction_queue_oldest_seconds").child().set(event.oldest_seconds)
         self._metrics.gauge("extraction_workers").child().set(event.workers)
+
+    def _webhook_attempted(self, event: WebhookAttempted) -> None:
+        self._metrics.counter("webhook_deliveries_total").child(event.outcome).inc()
+        self._time("webhook_delivery_duration_seconds", seconds=event.seconds)
+        fields: dict[str, Any] = {} if event.status_code is None else {"http_status": event.status_code}
+        self._logger.log(
+            logging.INFO if event.outcome == "delivered" else logging.WARNING,
+            "webhook tried",
+            delivery_id=event.delivery_id,
+            extraction_id=event.extraction_id,
+            address=shown(event.url),
+            outcome=event.outcome,
+            reason=event.reason,
+            duration_ms=round(event.seconds * 1000, 3),
+            **fields,
+        )
 
     def _rate_limit_decided(self, event: RateLimitDecided) -> None:
         self._metrics.counter("rate_limit_decisions_total").child(event.decision).inc()

@@ -29,12 +29,6 @@ _SECRET = re.compile(
 )
 _MARKS = ("=", ":", "fa_", "sk-", "eyj", "bearer", "basic")
 """One of these is in every text that `_SECRET` matches, and in few paths; looking for them is far cheaper."""
-SECRET_FIELDS = frozenset({
-    "authorization", "cookie", "credential", "credentials", "password", "passwd", "secret", "jwt_secret", "token",
-    "access_token", "refresh_token", "api_key", "apikey", "jwt",
-})  # fmt: skip
-"""Log fields whose value is never shown, whatever it looks like."""
-
 _QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|`[^`]*`""")
 
 

@@ -1,4 +1,4 @@
-"""What a process tells of itself: the event loop's lag, its memory, its dependencies, its database pool."""
+"""What a process tells of itself: the event loop's lag, garbage, memory, dependencies, the database pool."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Literal, Self, TypeVar
 
 import structlog
 
+from service.telemetry.garbage import GarbageWatch
 from service.telemetry.memory import memory_limit_bytes
 from service.telemetry.metrics import Metrics
 
@@ -45,6 +46,7 @@ class RuntimeMonitor:
         lag_seconds: float = 0.5,
         seldom_seconds: float = 30.0,
     ) -> None:
+        self._garbage = GarbageWatch(metrics)
         self._lag = metrics.histogram("event_loop_lag_seconds").child()
         self._up = metrics.gauge("dependency_up")
         self._connections = metrics.gauge("db_pool_connections")
@@ -60,6 +62,7 @@ class RuntimeMonitor:
         self._tasks: tuple[asyncio.Task[None], ...] = ()
 
     async def __aenter__(self) -> Self:
+        self._garbage.start()
         self._tasks = (
             asyncio.create_task(self._measure_lag(), name="event-loop-lag"),
             asyncio.create_task(self._keep_fresh(), name="runtime-metrics"),
@@ -75,6 +78,7 @@ class RuntimeMonitor:
         for task in self._tasks:
             with suppress(asyncio.CancelledError):
                 await task
+        self._garbage.stop()
 
     async def refresh(self) -> Mapping[str, bool]:
         """Ask every dependency and the pool now, and tell which dependencies are up. Never raises."""
@@ -122,3 +126,4 @@ class RuntimeMonitor:
             due = loop.time() + self._lag_seconds
             await asyncio.sleep(self._lag_seconds)
             self._lag.observe(max(0.0, loop.time() - due))
+            self._garbage.tell()

@@ -32,15 +32,16 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from service.telemetry.closed_spans import closed
+from service.telemetry.spans import ChildrenOnly, SpanIds
 
 DEFAULTS = {
     OTEL_METRICS_EXPORTER: "none",
     OTEL_LOGS_EXPORTER: "none",
     OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf",
-    "OTEL_SEMCONV_STABILITY_OPT_IN": "http",
+    "OTEL_SEMCONV_STABILITY_OPT_IN": "http,database",
 }
-"""Set where the environment says nothing, before the distro sets its own. The last one gives HTTP spans the names of
-the stable conventions (`http.request.method`)."""
+"""Set where the environment says nothing, before the distro sets its own. The last one gives spans of HTTP and
+databases the attributes of the stable conventions (`http.request.method`, `db.query.text`)."""
 TRACES_PATH = "/v1/traces"
 _WARN_EVERY_SECONDS = 60.0
 _GRACE_SECONDS = 1.0
@@ -141,6 +142,8 @@ class Tracing:
 
     def __init__(self, provider: TracerProvider, processors: Sequence[CountedBatchProcessor]) -> None:
         self.provider = provider
+        self.children = ChildrenOnly(provider)
+        """For instrumentations of clients: their spans are always parts of a trace."""
         self._processors = tuple(processors)
 
     def force_flush(self, timeout: float = 5.0) -> bool:
@@ -194,7 +197,8 @@ def open_tracing(
     resource = _resource(service_name, version, environment)
     if not enabled:
         return Tracing(TracerProvider(sampler=ALWAYS_OFF, resource=resource, shutdown_on_exit=False), ())
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)  # at exit the SDK would wait half a minute
+    # At exit the SDK would wait half a minute.
+    provider = TracerProvider(resource=resource, id_generator=SpanIds(), shutdown_on_exit=False)
     chosen = _standard_exporters(endpoint) if exporters is None else exporters
     processors = [CountedBatchProcessor(exporter, on_dropped) for exporter in chosen]
     for processor in processors:

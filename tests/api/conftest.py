@@ -20,17 +20,20 @@ from litestar.types import Receive, Scope, Send
 
 from service.api.application import create_api
 from service.api.services import ApiConfig, ApiServices, HealthCheck
+from service.features.callbacks import CallbackPolicy
 from service.features.context import CURRENT, RequestContext
 from service.features.datasets import UploadDataset
 from service.features.extract import AcceptExtraction, Pipeline
 from service.features.identity import DEFAULT_SCOPES
 from service.features.identity import Scope as PrincipalScope
+from service.features.repeat import RepeatExtraction
 from service.features.run import RunExtraction
 from service.security.authenticator import Authenticator
 from service.security.keys import generate
 from service.security.limits import open_limiter
 from service.security.tokens import TokenIssuer
 from service.settings import Settings
+from service.webhooks.signing import WebhookSecrets
 from tests.api.doubles import (
     NOW,
     FixedClock,
@@ -70,6 +73,8 @@ class World:
     per_minute: int = 0
     metrics: Any = None
     run_seconds: float = 900.0
+    repeat_seconds: float = 0.0
+    """How long results are remembered."""
     store: MemoryStore = field(default_factory=MemoryStore)
     queue: MemoryQueue = field(default_factory=MemoryQueue)
     planner: ScriptedPlanner = field(default_factory=ScriptedPlanner)
@@ -112,7 +117,18 @@ class World:
                 new_id=new_id,
                 **parts,
             ),
+            queue=self.queue,
+            callbacks=CallbackPolicy(),
+            webhook_secrets=WebhookSecrets(["a deployment's secret of thirty-two bytes"]).of,
             accept=AcceptExtraction(queue=self.queue, new_id=new_id, planner=self.planner, **parts),
+            repeat=RepeatExtraction(
+                artifacts=self.artifacts,
+                observer=self.recorder,
+                new_id=new_id,
+                entries=100,
+                seconds=self.repeat_seconds,
+                **parts,
+            ),
             notices=self.store.notices,
             authenticator=Authenticator(self.store, self.tokens, clock),
             limiter=open_limiter(self.per_minute, None),

@@ -131,6 +131,12 @@ class MemoryArtifacts:
         """Store a file."""
         self.files[key] = path.read_bytes()  # noqa: ASYNC240 - a few bytes in a test
 
+    async def copy(self, source: str, target: str) -> None:
+        """Copy."""
+        if source not in self.files:
+            raise FileNotFoundError(source)
+        self.files[target] = self.files[source]
+
     @asynccontextmanager
     async def local(self, key: str) -> AsyncIterator[Path]:
         """A copy in a temporary folder."""

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
+from service.features.delivery import Delivery
 from service.features.errors import (
     DatasetExists,
     DatasetNotFound,
@@ -21,7 +22,7 @@ from service.features.errors import (
     InvalidRequest,
 )
 from service.features.identity import ApiKey
-from service.features.model import Dataset, Extraction, FieldError, Lane, Status
+from service.features.model import Dataset, Extraction, ExtractionState, FieldError, Lane, Status
 from service.features.ports import AttemptSuperseded, IdempotencyRecord, Page, StoredAnswer
 
 T = TypeVar("T")
@@ -43,6 +44,7 @@ class MemoryStore:
         self.notices = MemoryNotices()
         self.datasets = MemoryDatasets()
         self.extractions = MemoryExtractions()
+        self.deliveries = MemoryDeliveries()
         self.keys = MemoryKeys()
         self.idempotency = MemoryIdempotencyKeys()
         self.on_commit: list[Callable[[], object]] = []
@@ -54,7 +56,7 @@ class MemoryStore:
         await self.ping()
         async with self._lock:
             tables: list[dict[Any, Any]] = [
-                self.datasets.rows, self.extractions.rows, self.keys.rows, self.idempotency.rows,
+                self.datasets.rows, self.extractions.rows, self.deliveries.rows, self.keys.rows, self.idempotency.rows,
             ]  # fmt: skip
             before = [dict(rows) for rows in tables]
             try:
@@ -70,6 +72,26 @@ class MemoryStore:
         if self.lost_commits:
             self.lost_commits -= 1
             raise DependencyUnavailable("The connection broke.")
+
+    async def state_of(self, owner: str, extraction_id: str) -> ExtractionState:
+        """How far it has come."""
+        async with self.begin() as work:
+            row = await work.extractions.get(owner, extraction_id)
+        return ExtractionState(**{name: getattr(row, name) for name in ExtractionState.__struct_fields__})
+
+    async def add_repeated(self, extraction: Extraction, dataset_key: str) -> bool:
+        """Add, if the dataset is still that one."""
+        async with self.begin() as work:
+            dataset = work.datasets.rows.get((extraction.owner, extraction.request.dataset_id))
+            if dataset is None or dataset.artifact_key != dataset_key:
+                return False
+            await work.extractions.add(extraction)
+        return True
+
+    async def usual_seconds(self, lane: Lane) -> float | None:
+        """The median."""
+        async with self.begin() as work:
+            return await work.extractions.usual_seconds(lane)
 
     async def ping(self) -> None:
         """Raises when away."""
@@ -231,6 +253,36 @@ class MemoryExtractions:
         return self.rows[row.id]
 
 
+class MemoryDeliveries:
+    """Webhooks by id."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Delivery] = {}
+
+    async def add(self, delivery: Delivery) -> bool:
+        """Add."""
+        return self.rows.setdefault(delivery.id, delivery) is delivery
+
+    async def claim(self, delivery_id: str) -> Delivery | None:
+        """Begin the next try."""
+        row = self.rows.get(delivery_id)
+        if row is None or row.state != "pending":
+            return None
+        self.rows[delivery_id] = replace(row, attempt=row.attempt + 1)
+        return self.rows[delivery_id]
+
+    async def save(self, delivery: Delivery) -> None:
+        """Save what a try may."""
+        row = self.rows.get(delivery.id)
+        if row is None or row.attempt != delivery.attempt or (row.state != "pending" and row != delivery):
+            raise AttemptSuperseded
+        self.rows[delivery.id] = delivery
+
+    async def of_extraction(self, extraction_id: str) -> tuple[Delivery, ...]:
+        """An extraction's."""
+        return tuple(row for row in self.rows.values() if row.extraction_id == extraction_id)
+
+
 class MemoryIdempotencyKeys:
     """Idempotency keys by owner."""
 
@@ -341,12 +393,18 @@ class MemoryQueue:
         self.held = False
         self.waiting: list[tuple[str, float]] = []
         """Jobs that were not started, with their delays."""
+        self.webhooks: list[tuple[str, float]] = []
+        """Webhooks that were enqueued, with their delays."""
         self.jobs = 0
         self._tasks: set[asyncio.Task[object]] = set()
 
     async def enqueue(self, work: Any, extraction: Extraction, *, delay: float = 0.0) -> None:
         """Start it when the work is committed."""
         work.on_commit.append(lambda: self._enqueued(extraction.id, delay))
+
+    async def enqueue_delivery(self, work: Any, delivery: Delivery, *, delay: float = 0.0) -> None:
+        """Note it when the work is committed."""
+        work.on_commit.append(lambda: self.webhooks.append((delivery.id, delay)))
 
     def start(self) -> list[str]:
         """Start whatever waits, in the running loop; gives the ids."""

@@ -111,7 +111,9 @@ async def test_every_route_tells_the_same_of_it(client: httpx.AsyncClient, datas
         ({"options": {"entity": "", "depth": 3}}, {"options.entity", "options.depth"}),
         ({"options": {"target": "no such column"}}, {"options.target"}),
         ({"options": []}, {"options"}),
-        ({"callback_url": "https://example.org"}, {"callback_url"}),
+        ({"callback_url": "ftp://example.org"}, {"callback_url"}),
+        ({"callback_url": "http://127.0.0.1:8000/"}, {"callback_url"}),
+        ({"callback_url": ""}, {"callback_url"}),
         (
             {"dataset_id": 1, "quality_threshold": "x", "completion_date": "x", "options": {"time": 1}, "more": 1},
             {"dataset_id", "quality_threshold", "completion_date", "options.time", "more"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,12 @@ from service.api.problems import PROBLEMS
 from service.features.errors import FeatureAgentError
 
 ROOT = Path(__file__).parents[2]
+HEAVY = {"litestar", "pydantic_ai", "duckdb", "sqlalchemy", "sqlglot", "rich"}
+SDKS = {
+    "openai", "anthropic", "google.genai", "groq", "mistralai", "cohere", "boto3", "huggingface_hub", "xai_sdk",
+    "logfire", "tiktoken",
+}  # fmt: skip
+"""Packages that providers' models need."""
 
 
 def error_types(root: type[FeatureAgentError] = FeatureAgentError) -> Iterator[type[FeatureAgentError]]:
@@ -38,11 +45,41 @@ def test_help_imports_nothing_heavy() -> None:
     """`feature-agent --help` answers without the framework, the agent library, the engine or the database."""
     program = (
         "import sys; from service.__main__ import main; main(['--help']);"
-        "print(sorted({'litestar', 'pydantic_ai', 'duckdb', 'sqlalchemy', 'sqlglot', 'rich'} & set(sys.modules)))"
+        f"print(sorted({HEAVY | SDKS} & {{*sys.modules}}))"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
 
     assert result.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("model", "sdks"),
+    [("builtin:planner", []), ("openai-chat:llama3", ["openai"]), ("anthropic:claude", ["anthropic"])],
+)
+def test_serve_imports_the_configured_sdk_alone(model: str, sdks: list[str], tmp_path: Path) -> None:
+    """A process that is ready to serve has imported the SDK of the model that it is to ask, and no other."""
+    program = (
+        "import os, sys; from service.settings import load_settings; import service.commands.serve as serve;"
+        "serve.open_runtime(load_settings());"
+        f"print(sorted({SDKS} & {{*sys.modules}}), flush=True); os._exit(0)"
+    )
+    environment = {
+        **{name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}},
+        "PRIMARY_MODEL": model, "OPENAI_API_KEY": "sk-1", "ANTHROPIC_API_KEY": "sk-2", "PYTHONPATH": str(ROOT),
+        "DATABASE_URL": "postgresql+psycopg://nobody@127.0.0.1:1/none", "DATA_DIR": str(tmp_path),
+        "ENVIRONMENT": "test", "PROMETHEUS_PORT": "0",
+    }  # fmt: skip
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        cwd=tmp_path,
+        env=environment,
+    )
+
+    assert result.stdout.splitlines()[-1:] == [str(sdks)], result.stderr
 
 
 def test_error_codes_are_one_to_an_error() -> None:

@@ -113,7 +113,8 @@ ROWS: tuple[Row, ...] = (
     faulty("not-json", "schema"),
     faulty("deep-arguments", "schema"),
     Row(
-        "wrong-tool", "model_output_invalid", "did not propose a valid plan", ((),) * 3, chats=3, retry_after=(5, 5)
+        "wrong-tool", "model_output_invalid", "did not propose a valid plan", ((),) * 3, chats=3, retry_after=(5, 5),
+        sent_back={"unknown_tool": 3},
     ),
     unwilling("length", "stopped at its token limit"),
     unwilling("refusal", "refused the request by its content filter"),
@@ -139,6 +140,7 @@ ROWS: tuple[Row, ...] = (
     mended("status-500-once", 1, "ModelServerError", 500, "error", "server_error"),
     mended("status-500-twice", 2, "ModelServerError", 500, "error", "server_error"),
     mended("reset-once", 1, "ModelConnectionError", None, "error", "connection"),
+    repeated("cut-stream", _AWAY, "ModelConnectionError", None, "error", "connection"),
     mended("cut-once", 1, "ModelConnectionError", None, "error", "connection"),
     *(
         Row(

@@ -19,6 +19,11 @@ ROOT = Path(__file__).parents[2]
 PRELOADED = ["pytest", "service.commands.serve", "service.commands.worker", "tests.e2e.processes", "tests.e2e.fleet"]
 
 
+def leave_in_order_when_asked() -> None:
+    """Have a driver that is told to stop end what it started."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+
+
 class Running(Protocol):
     """A started process."""
 

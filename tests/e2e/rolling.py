@@ -26,6 +26,7 @@ from typing import Any
 import httpx2
 
 from tests.e2e.fleet import ASYNC, BROKEN, EXTRACT, Audit, Caller, Fleet, extraction_of, open_fleet
+from tests.e2e.processes import leave_in_order_when_asked
 from tests.e2e.servers import REDIS, postgres_process, redis_process
 
 APIS = 2
@@ -57,6 +58,8 @@ class Load:
     def note(self, answer: httpx2.Response) -> None:
         """Count an answer."""
         status = str(answer.status_code)
+        if answer.status_code >= 400:
+            status += f" {answer.json()['error_code']}"
         self.statuses[status] = self.statuses.get(status, 0) + 1
         self.closing += answer.headers.get("Connection") == "close"
 
@@ -194,6 +197,7 @@ def main() -> int:
     parser.add_argument("--drain-seconds", type=float, default=5.0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    leave_in_order_when_asked()
     plan = Plan(options.rounds, options.clients, options.drain_seconds)
     with tempfile.TemporaryDirectory(prefix="rolling-") as folder:
         report = asyncio.run(roll(Path(folder), plan))

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.fleet import ASYNC, RECOVERY_SECONDS, Audit, Caller, Fleet, Pod, extraction_of, open_fleet
+from tests.e2e.processes import leave_in_order_when_asked
 from tests.e2e.servers import REDIS, postgres_process, redis_process
 
 APIS = 2
@@ -50,7 +51,8 @@ class Kill:
     pod: str
     at: float
     """Seconds since the epoch."""
-    held: list[str]
+    held: dict[str, int]
+    """Which attempt at which extraction."""
     recoveries: list[float] = field(default_factory=list)
     """Seconds until another worker had claimed each."""
 
@@ -67,6 +69,8 @@ class Report:
     held: int
     worst_recovery_seconds: float
     median_recovery_seconds: float
+    slow: list[str]
+    """What became of each that took too long."""
     broken_requests: int
     refused_requests: int
     audit: Audit
@@ -98,6 +102,7 @@ class Report:
             "extractions_held_by_the_killed": self.held,
             "worst_recovery_seconds": round(self.worst_recovery_seconds, 2),
             "median_recovery_seconds": round(self.median_recovery_seconds, 2),
+            "slow_recoveries": self.slow,
             "requests_broken_and_sent_again": self.broken_requests,
             "requests_told_to_come_later": self.refused_requests,
             "terminal": audit.by_status,
@@ -149,7 +154,7 @@ class Soak:
                 sentence = f"Average clicks and price for each user, number {number}"
                 answer = await caller.extract("clicks", f"soak-{number}", sentence, **ASYNC)
                 accepted.append(extraction_of(answer))
-                await caller.ended(accepted[-1])
+                await caller.ended(accepted[-1], pause=1.0)
         return accepted
 
     async def _keep_killing(self) -> None:
@@ -164,8 +169,13 @@ class Soak:
         starts = _starts(self._fleet.pods)
         attempts = {row["id"]: row["attempt"] for row in await self._fleet.sql("SELECT id, attempt FROM extractions")}
         for kill in self._kills:
-            # What has no later attempt had ended before its worker was killed, and only the line about it is missing.
-            kill.held = [each for each in kill.held if _attempt_before(starts[each], kill.at) < attempts[each]]
+            # What has no later attempt had ended before its worker was killed, and only the line about it is missing;
+            # what another worker had begun already was not the dead one's any more.
+            kill.held = {
+                each: attempt
+                for each, attempt in kill.held.items()
+                if attempt < attempts[each] and attempt == _attempt_before(starts[each], kill.at)
+            }
             kill.recoveries = [min(at for at, _ in starts[each] if at > kill.at) - kill.at for each in kill.held]
         recoveries = sorted(each for kill in self._kills for each in kill.recoveries)
         return Report(
@@ -176,21 +186,33 @@ class Soak:
             held=len(recoveries),
             worst_recovery_seconds=max(recoveries, default=0.0),
             median_recovery_seconds=recoveries[len(recoveries) // 2] if recoveries else 0.0,
+            slow=[
+                self._story(kill, each, took, starts[each])
+                for kill in self._kills
+                for each, took in zip(kill.held, kill.recoveries, strict=True)
+                if took > RECOVERY_SECONDS
+            ],
             broken_requests=sum(caller.broken for caller in self._callers),
             refused_requests=sum(caller.refused for caller in self._callers),
             audit=audit,
         )
 
+    def _story(self, kill: Kill, extraction_id: str, took: float, starts: list[tuple[float, int]]) -> str:
+        """Who else died before another worker had it."""
+        others = [f"{other.pod} at {other.at - kill.at:.1f}" for other in self._kills if 0 < other.at - kill.at < took]
+        begun = [f"{attempt} at {at - kill.at:.1f}" for at, attempt in sorted(starts)]
+        return f"{extraction_id} of {kill.pod}: {took:.1f} s; attempts {begun}; killed {others}"
 
-def _in_hand(pod: Pod) -> list[str]:
-    """Extractions that its last process had begun, and of whose end it did not tell."""
-    begun: dict[str, None] = {}
+
+def _in_hand(pod: Pod) -> dict[str, int]:
+    """Attempts that its last process had begun, and of whose end it did not tell."""
+    begun: dict[str, int] = {}
     for line in pod.last_lines():
         if line["message"] == "extraction started":
-            begun[line["extraction_id"]] = None
+            begun[line["extraction_id"]] = line["attempt"]
         elif line["message"] == "extraction finished":
             begun.pop(line["extraction_id"], None)
-    return list(begun)
+    return begun
 
 
 def _starts(pods: list[Pod]) -> dict[str, list[tuple[float, int]]]:
@@ -227,6 +249,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    leave_in_order_when_asked()
     plan = Plan(options.jobs, options.kill_every, options.clients, options.seed)
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         report = asyncio.run(soak(Path(folder), plan))

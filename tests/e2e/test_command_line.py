@@ -75,6 +75,8 @@ def test_help_lists_every_command(run: Run) -> None:
         (["serve"], {"PORT": "many"}, "PORT"),
         (["serve"], {"DATABASE_URL": "mysql://u:hunter2@db/x"}, "DATABASE_URL"),
         (["serve"], {"PRIMARY_MODEL": "nowhere:model"}, "nowhere"),
+        (["serve"], {"FALLBACK_MODEL": "anthropic:claude"}, "run `export ANTHROPIC_API_KEY=…`"),
+        (["worker"], {"PRIMARY_MODEL": "groq:llama"}, "run `pip install 'pydantic-ai-slim[groq]'`"),
         (["datasets", "add", "missing.csv"], {}, "missing.csv"),
         (["datasets", "show", "../etc"], {}, "../etc"),
         (["keys", "create"], {}, "--name"),

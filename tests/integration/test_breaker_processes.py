@@ -62,6 +62,9 @@ async def main():
     async def obey(command):
         if command.isdigit():
             return sum(await asyncio.gather(*(admit() for _ in range(int(command)))))
+        if command == "look":
+            await breaker.look()
+            return [breaker.state, breaker.retry_after]
         if command == "states":
             return notes.states
         permits, held[:] = list(held), []
@@ -81,7 +84,7 @@ class Other:
     """A process with a breaker of its own over the same Redis.
 
     A number lets so many calls ask at once, and is answered with how many passed; `succeeded`, `failed` or `released`
-    ends those that passed; `states` tells the changes that it saw.
+    ends those that passed; `look` tells how the circuit stands, and `states` the changes that it saw.
     """
 
     def __init__(self, redis: RedisProcess, policy: BreakerPolicy) -> None:
@@ -162,6 +165,26 @@ def test_two_processes_send_one_probe_between_them(
         assert states[-1] == "closed"
         assert {"open", "half_open"} & set(states)
         assert all(one != other for one, other in itertools.pairwise(states)), "a change is recorded once"
+
+
+@needs_redis
+def test_a_process_without_calls_sees_how_the_circuit_stands(
+    start_two: Callable[[BreakerPolicy], tuple[Other, Other]],
+) -> None:
+    """One that only looks knows of what the other found out, takes nobody's probe, and changes nothing."""
+    one, other = start_two(replace(UNHURRIED, open_seconds=0.5, open_seconds_most=600.0))
+    assert other.ask("look") == ["closed", None]
+    assert one.ask(5) == 5
+    assert one.ask("failed") == 5
+    state, left = other.ask("look")
+    assert (state, left <= 0.5) == ("open", True)
+    time.sleep(0.6)  # the opening is over; longer would be as well
+    assert other.ask("look") == ["open", 0.0]
+    assert one.ask(1) == 1, "a look took the probe"
+    assert other.ask("look")[0] == "half_open"
+    assert one.ask("succeeded") == 1
+    assert other.ask("look") == ["closed", None]
+    assert other.ask("states") == ["open", "half_open", "closed"]
 
 
 @needs_redis

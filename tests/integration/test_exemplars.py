@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import shutil
@@ -16,14 +17,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 from prometheus_client import CollectorRegistry
 
+from service.features.events import ExtractionFinished, ExtractionStarted, ModelCalled, WebhookAttempted
+from service.telemetry.catalog import METRICS
+from service.telemetry.cells import Cells
 from service.telemetry.exposition import MetricsServer
+from service.telemetry.garbage import GarbageWatch
 from service.telemetry.http import HttpObserver
 from service.telemetry.logs import configure_logging
 from service.telemetry.metrics import Metrics
+from service.telemetry.observer import TelemetryObserver
+from service.telemetry.workers import WorkersCollector
 
 PROMETHEUS = shutil.which("prometheus")
 CONFIGURATION = """
@@ -34,10 +42,19 @@ scrape_configs:
 """
 
 
-@pytest.fixture
-def metrics() -> Metrics:
-    """The metrics of one process."""
-    metrics = Metrics(CollectorRegistry(), version="1", environment="test")
+IDENTITY = {"version": "1", "environment": "test"}
+
+
+@pytest.fixture(params=["one process", "several workers"])
+def metrics(request: pytest.FixtureRequest, tmp_path: Path) -> Metrics:
+    """The metrics of one process, or of one worker among several."""
+    registry, cells = CollectorRegistry(), None
+    if request.param == "several workers":
+        numbers = tmp_path / "numbers"
+        numbers.mkdir()
+        registry.register(WorkersCollector(numbers, **IDENTITY))
+        cells = Cells(numbers, "1")
+    metrics = Metrics(registry, models=["m"], cells=cells, **IDENTITY)
     metrics.expect_routes([("GET", "/a")])
     return metrics
 
@@ -120,6 +137,37 @@ async def test_prometheus_gives_the_trace_back(metrics: Metrics, prometheus: Cal
     exemplars = [exemplar for series in found for exemplar in series["exemplars"]]
     assert {exemplar["labels"]["trace_id"] for exemplar in exemplars} == {trace_id}
     assert {series["seriesLabels"]["endpoint"] for series in found} == {"/a"}
+
+
+def record_all(metrics: Metrics, provider: TracerProvider) -> str:
+    """Have every duration observed within a span, by what observes it in production; gives the span's trace id."""
+    observer = TelemetryObserver(metrics, provider, structlog.stdlib.get_logger("service.x"))
+    garbage = GarbageWatch(metrics)
+    with provider.get_tracer("t").start_as_current_span("job") as span:
+        garbage.start()
+        observer.record(ExtractionStarted("e", "low", waited=0.2))
+        observer.record(ModelCalled("m", "success", 0.3))
+        observer.record(ExtractionFinished("e", "low", "completed", 0.4))
+        observer.record(WebhookAttempted("d", "e", "http://a.example", "delivered", "delivered", 0.1))
+        gc.collect()
+        garbage.stop()
+    return f"{span.get_span_context().trace_id:032x}"
+
+
+async def test_every_duration_leads_to_its_trace(metrics: Metrics, prometheus: Callable[..., Any]) -> None:
+    """Each histogram of the catalog that has exemplars gives Prometheus the sampled trace, and never the other."""
+    off = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
+    on = TracerProvider(sampler=ALWAYS_ON, shutdown_on_exit=False)
+    record_all(metrics, off)
+    await serve(metrics, off)
+    traces = {record_all(metrics, on), await serve(metrics, on)}
+    now = time.time()
+    for name in [metric.name for metric in METRICS if metric.exemplars]:
+        query, around = f"rate({name}_bucket[1m])", {"start": f"{now - 300}", "end": f"{now + 300}"}
+        found = until(lambda query=query, around=around: prometheus("query_exemplars", query=query, **around))
+        shown = {exemplar["labels"]["trace_id"] for series in found for exemplar in series["exemplars"]}
+        assert shown <= traces, name
+        assert shown, name
 
 
 def test_a_ratio_is_never_no_data(metrics: Metrics, prometheus: Callable[..., Any]) -> None:

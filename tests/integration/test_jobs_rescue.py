@@ -56,6 +56,46 @@ async def test_job_of_a_dead_worker_is_put_back_once(room: Room) -> None:
     assert room.recorder.events == [JobAttempted(extraction_id, "crashed")]
 
 
+async def test_suspects_are_kept_apart(room: Room) -> None:
+    """Of jobs that were beside two deaths a process takes one at a time, and others as ever."""
+    suspects = [await room.accept() for _ in range(3)]
+    await room.sql("UPDATE extractions SET status = 'processing', attempt = 2, crashes = 1")
+    plain = [await room.accept() for _ in range(2)]
+    async with managing(room) as manager:
+        worker, other = await manager.register_worker(), await manager.register_worker()
+        taken = [await manager.fetch_job(["small"], id_) for id_ in (worker, worker, other, worker)]
+        assert [job and job.lock for job in taken] == [suspects[0], *plain, None]
+        async with managing(room) as elsewhere:
+            [found] = [await elsewhere.fetch_job(["small"], await elsewhere.register_worker())]
+            assert found is not None
+            assert found.lock == suspects[1]
+        await claim(room, suspects[0])
+        assert await manager.fetch_job(["small"], worker) is None
+        assert taken[0] is not None
+        await manager.finish_job(taken[0], Status.SUCCEEDED, delete_job=True)
+        last = await manager.fetch_job(["small"], worker)
+    assert last is not None
+    assert last.lock == suspects[2]
+
+
+async def test_who_was_silent_calls_nobody_dead(room: Room) -> None:
+    """A process whose own heartbeats were lost waits until all others have been heard again, and judges as before."""
+    now = 100.0
+    async with managing(room) as manager:
+        rescuer = Rescuer(manager, room.recorder, timer=lambda: now)
+        assert not rescuer.may_judge()
+        rescuer.note_beat(100.0)
+        assert rescuer.may_judge()
+        now = 108.1
+        assert not rescuer.may_judge()
+        for beat in (109.0, 111.0, 113.0, 115.0):
+            now = beat
+            rescuer.note_beat(beat)
+            assert not rescuer.may_judge()
+        now = 117.0
+        assert rescuer.may_judge()
+
+
 async def test_job_whose_worker_row_is_gone_is_put_back(room: Room) -> None:
     """Deleting a dead worker does not lose its job."""
     extraction_id = await room.accept()

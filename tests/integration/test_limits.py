@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -313,19 +313,19 @@ async def test_a_redis_that_hangs_is_not_waited_for(
 
 
 class Flaky:
-    """A shared limiter that lets others run while it answers, and fails on command; counts how often it is asked."""
+    """A shared window that lets others run while it answers, and fails on command; counts how often it is asked."""
 
     def __init__(self) -> None:
         self.fault: Exception | None = None
         self.asked = 0
 
-    async def hit(self, principal_id: str) -> Standing:
+    async def hits(self, principal_ids: Sequence[str]) -> Sequence[Standing]:
         """Fail, or allow."""
         self.asked += 1
         await asyncio.sleep(0)
         if self.fault is not None:
             raise self.fault
-        return Standing(allowed=True, limit=9, remaining=8, reset_seconds=1)
+        return [Standing(allowed=True, limit=9, remaining=8, reset_seconds=1)] * len(principal_ids)
 
 
 async def test_one_request_a_second_tries_redis_again_and_one_warning_a_minute_tells(
@@ -345,7 +345,7 @@ async def test_one_request_a_second_tries_redis_again_and_one_warning_a_minute_t
 
 
 async def test_only_one_request_probes_at_a_time(caplog: pytest.LogCaptureFixture) -> None:
-    """When the pause is over, a burst sends one request to Redis and counts the rest in the process."""
+    """When the pause is over, a burst asks Redis once."""
     shared, timer = Flaky(), Timer()
     limiter = limits.Fallback(
         shared, open_limiter(10_000, None), limits.redis_for_limits(patience_seconds=PATIENT, timer=timer)
@@ -370,9 +370,9 @@ async def test_a_deaf_redis_client_is_left_behind(caplog: pytest.LogCaptureFixtu
     ended = asyncio.Event()
 
     class Deaf:
-        """A shared limiter that loses a cancellation, and fails when it is let go."""
+        """A shared window that loses a cancellation, and fails when it is let go."""
 
-        async def hit(self, principal_id: str) -> Standing:
+        async def hits(self, principal_ids: Sequence[str]) -> Sequence[Standing]:
             """Wait, whatever happens."""
             try:
                 await released.wait()
@@ -392,31 +392,48 @@ async def test_a_deaf_redis_client_is_left_behind(caplog: pytest.LogCaptureFixtu
     assert not [record for record in caplog.records if record.levelno > logging.WARNING]
 
 
-async def test_a_caller_that_goes_away_takes_its_question_along() -> None:
-    """Cancelling a request cancels what it asked of Redis, and does not count as an outage."""
-    asked, cancelled = asyncio.Event(), asyncio.Event()
+async def test_a_caller_that_goes_away_takes_nobody_along(caplog: pytest.LogCaptureFixture) -> None:
+    """Of requests asked for together, a cancelled one changes nothing for the others, and is no outage."""
+    asked, released = asyncio.Event(), asyncio.Event()
 
     class Slow:
-        """A shared limiter that never answers."""
+        """A shared window that answers when it is let go."""
 
-        async def hit(self, principal_id: str) -> Standing:
-            """Wait to be cancelled."""
+        async def hits(self, principal_ids: Sequence[str]) -> Sequence[Standing]:
+            """Wait."""
             asked.set()
-            try:
-                await asyncio.Event().wait()
-            finally:
-                cancelled.set()
-            raise AssertionError
+            await released.wait()
+            return [Standing(allowed=True, limit=9, remaining=8, reset_seconds=1)] * len(principal_ids)
 
     limiter = limits.Fallback(
         Slow(), open_limiter(5, None), limits.redis_for_limits(patience_seconds=PATIENT, timer=Timer())
     )
-    request = asyncio.create_task(limiter.hit("acme"))
+    leaving, staying = (asyncio.create_task(limiter.hit("acme")) for _ in range(2))
     await asked.wait()
-    request.cancel()
+    leaving.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await request
-    await cancelled.wait()
+        await leaving
+    released.set()
+    assert not (await staying).degraded
+    assert not warnings_in(caplog)
+
+
+@needs_redis
+async def test_requests_that_arrive_together_are_decided_in_order_and_exactly(
+    redis_process: RedisProcess, pool: BlockingConnectionPool
+) -> None:
+    """Sixty requests of two principals at once take few round trips, and each principal gets exactly its limit."""
+    limiter = open_limiter(20, pool, patience_seconds=PATIENT)
+    await limiter.hit("warm")
+    client = Redis(connection_pool=pool)
+    before = (await client.info("commandstats"))["cmdstat_evalsha"]["calls"]
+    decisions = await asyncio.gather(*(limiter.hit(("acme", "bolt")[index % 2]) for index in range(60)))
+    calls = (await client.info("commandstats"))["cmdstat_evalsha"]["calls"] - before
+    assert calls == 1
+    for first in (0, 1):
+        own = decisions[first::2]
+        assert [decision.remaining for decision in own] == [*range(19, -1, -1), *[0] * 10]
+        assert [decision.allowed for decision in own] == [True] * 20 + [False] * 10
 
 
 async def test_a_programming_error_is_not_taken_for_an_outage() -> None:

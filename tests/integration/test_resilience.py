@@ -17,12 +17,13 @@ from prometheus_client import REGISTRY
 from pydantic_ai import RunContext, Tool
 from pydantic_ai.exceptions import ModelAuthenticationError, ModelServerError
 
+from service.agents import retrying
 from service.agents.bounded import MAX_ANSWER_BYTES
 from service.agents.breaker import BreakerPolicy, CircuitOpen, open_breaker
 from service.agents.builtin.model import BuiltinPlanner
 from service.agents.fallback import FallbackPlanner
 from service.agents.planner import TOOL_CALLS, AgentPlanner
-from service.agents.retrying import ASKED_WAIT_MOST_SECONDS, WAIT_JITTER_SECONDS, Patience
+from service.agents.retrying import ASKED_WAIT_MOST_SECONDS, FAIR_SECONDS, WAIT_JITTER_SECONDS, Patience
 from service.agents.run import PlanningRun
 from service.features.deadline import deadline
 from service.features.errors import DeadlineExceeded, ModelOutputInvalid, ModelTimeout, ModelUnavailable
@@ -41,6 +42,9 @@ class CountingBreaker:
         self.state = "closed"
         self.retry_after: float | None = None
         self.told: list[tuple[str, float | None]] = []
+
+    async def look(self) -> None:
+        """See nothing new."""
 
     async def admit(self) -> CountingBreaker:
         """Pass; it is its own permit."""
@@ -316,6 +320,40 @@ async def test_cut_off_by_the_callers_deadline(recorder: Recorder, breaker: Coun
     assert [word for word, _ in breaker.told] == ["failed"]
 
 
+async def test_health_and_door_know_what_another_process_found_out(recorder: Recorder) -> None:
+    """A process that calls no model sees an open circuit when its health is asked, and refuses from then on."""
+
+    class OpenElsewhere(CountingBreaker):
+        async def look(self) -> None:
+            """Another process has opened the circuit."""
+            self.state, self.retry_after = "open", 9.0
+
+    planner = AgentPlanner(BuiltinPlanner(), name=NAME, observer=recorder, breaker=OpenElsewhere())
+    await planner.require_capacity(request("clicks"))
+    with pytest.raises(ModelUnavailable) as unhealthy:
+        await planner.ping()
+    with pytest.raises(ModelUnavailable) as refused:
+        await planner.require_capacity(request("clicks"))
+    assert (unhealthy.value.retry_after, refused.value.retry_after) == (9.0, 9.0)
+
+
+@pytest.mark.parametrize(
+    ("error", "given", "told"),
+    [
+        (TimeoutError(), FAIR_SECONDS / 2, "released"),
+        (TimeoutError(), FAIR_SECONDS, "failed"),
+        (ModelServerError("m", "x"), FAIR_SECONDS / 2, "failed"),
+    ],
+    ids=["hurried", "fair", "answered"],
+)
+async def test_an_attempt_without_time_blames_no_model(
+    error: Exception, given: float, told: str, breaker: CountingBreaker
+) -> None:
+    """What was cut off after less time than any model needs, as after a long wait for a place, is no failure of its."""
+    await retrying._settle(breaker, error, given)
+    assert breaker.told == [(told, None)]
+
+
 async def test_cancelled_attempt(recorder: Recorder, traced: Traced, breaker: CountingBreaker) -> None:
     """A caller that goes away says nothing of the model: the permit is given back, no metric moves."""
     async with openai_stub([Reply(hang=True)]) as stub:
@@ -508,9 +546,19 @@ async def test_tools_without_end(recorder: Recorder) -> None:
 
 
 async def test_unknown_tool(recorder: Recorder) -> None:
-    """A tool that does not exist is told to the model, which may then answer."""
+    """A tool that does not exist is told to the model, which may then answer; it counts by a reason of its own."""
     async with openai_stub([Reply(tool="drop_table", arguments={}), GOOD_REPLY]) as stub:
         assert (await propose(AgentPlanner(stub_model(stub.url), name=NAME, observer=recorder))).plan.features
+    assert recorder.retries == ["unknown_tool"]
+
+
+async def test_unknown_tools_without_end(recorder: Recorder) -> None:
+    """A model that calls nothing else is given up, and the error says what was wrong."""
+    async with openai_stub([Reply(tool="drop_table", arguments={})]) as stub:
+        with pytest.raises(ModelOutputInvalid) as raised:
+            await propose(AgentPlanner(stub_model(stub.url), name=NAME, observer=recorder))
+    assert [error.message for error in raised.value.errors] == ["The answer called a tool that does not exist."]
+    assert recorder.retries == ["unknown_tool"] * len(stub.requests)
 
 
 async def test_fallback_to_another_model(recorder: Recorder, traced: Traced) -> None:

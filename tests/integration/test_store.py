@@ -641,3 +641,97 @@ async def test_untraced_database_makes_no_spans(migrated_url: str) -> None:
     await database.close()
     await plain.close()
     assert exporter.get_finished_spans() == ()
+
+
+# ------------------------------------------------------------------------- past the pool: states and repeated results
+
+
+async def test_states_are_read_fresh_and_only_by_their_owner(database: Database, owner: str) -> None:
+    """Many who ask at once are each told of their own extraction, as it is now; another's is not there."""
+    own = [extraction(owner) for _ in range(30)]
+    async with database.store.begin() as work:
+        for item in own:
+            await work.extractions.add(item)
+    states = await asyncio.gather(*(database.store.state_of(owner, item.id) for item in own))
+    assert [(state.id, state.status, state.progress) for state in states] == [(x.id, x.status, x.progress) for x in own]
+    for asking, identity in ((f"not-{owner}", own[0].id), (owner, "none"), (owner, "\0")):
+        with pytest.raises(ExtractionNotFound):
+            await database.store.state_of(asking, identity)
+    async with database.store.begin() as work:
+        claimed = await work.extractions.claim(own[0].id, NOON)
+        assert claimed is not None
+        failure = Failure("code", "internal", NASTY, retryable=True, errors=(FieldError("f", NASTY),))
+        await work.extractions.save(replace(claimed, status="failed", finished_at=NOON, failure=failure))
+    state = await database.store.state_of(owner, own[0].id)
+    assert (state.status, state.failure, state.started_at, state.finished_at) == ("failed", failure, NOON, NOON)
+
+
+async def test_a_state_is_read_over_a_connection_that_was_cut(
+    database: Database, migrated_url: str, owner: str
+) -> None:
+    """A connection that the database closed while it lay idle is made anew, and nobody is told."""
+    item = extraction(owner)
+    async with database.store.begin() as work:
+        await work.extractions.add(item)
+    await database.store.state_of(owner, item.id)
+    async with database.store.begin() as work:
+        await work.connection.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE pid <> pg_backend_pid() AND query LIKE :it"
+            ),
+            {"it": "SELECT id, owner, status, progress%"},
+        )
+    assert (await database.store.state_of(owner, item.id)).id == item.id
+
+
+async def test_a_repeated_extraction_is_stored_for_its_very_dataset(database: Database, owner: str) -> None:
+    """It is there as it was given, once its dataset is the one of that file; else nothing is stored."""
+    async with database.store.begin() as work:
+        await work.datasets.add(dataset(owner))
+        kept = await work.datasets.get(owner, dataset(owner).id)
+    moments = {"created_at": NOON, "started_at": NOON, "finished_at": NOON}
+    request = replace(extraction(owner).request, dataset_id=kept.id)
+    new = [
+        replace(
+            extraction(owner),
+            id=uuid4().hex,
+            request=request,
+            status="completed",
+            progress=100,
+            result=result(),
+            **moments,
+        )
+        for _ in range(3)
+    ]
+    keys = (kept.artifact_key, "datasets/other.parquet", kept.artifact_key)
+    added = await asyncio.gather(*(database.store.add_repeated(*pair) for pair in zip(new, keys, strict=True)))
+    assert added == [True, False, True]
+    async with database.store.begin() as work:
+        assert await work.extractions.find(new[0].id) == new[0]
+        assert await work.extractions.find(new[1].id) is None
+        assert (await work.extractions.get(owner, new[2].id)).result == result()
+
+
+async def test_a_sampled_caller_s_statement_is_a_span_of_its_trace(migrated_url: str, owner: str) -> None:
+    """Whoever is traced sees its own wait as a span; reads for others make none."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    database = open_at(migrated_url, tracer_provider=provider)
+    item = extraction(owner)
+    async with database.store.begin() as work:
+        await work.extractions.add(item)
+    exporter.clear()
+    await database.store.state_of(owner, item.id)
+    assert not exporter.get_finished_spans()
+    with provider.get_tracer("test").start_as_current_span("request") as request:
+        await database.store.state_of(owner, item.id)
+    inner, _ = exporter.get_finished_spans()
+    await database.close()
+    assert inner.parent is not None
+    assert inner.parent.span_id == request.get_span_context().span_id
+    assert inner.name == "SELECT extractions"
+    assert inner.attributes is not None
+    assert inner.attributes["db.system.name"] == "postgresql"
+    assert owner not in str(inner.attributes)

@@ -125,7 +125,7 @@ def test_alerts_say_what_they_have_to(rule: dict[str, Any]) -> None:
     assert "{{" not in annotations["summary"]
     assert (ALERTS / "runbooks" / annotations["runbook_url"].rpartition("/")[2]).exists()
     assert annotations["runbook_url"].endswith(f"/runbooks/{rule['alert']}.md")
-    assert re.search(r"\?from=now-\d+[hd]&to=now$", annotations["dashboard_url"])
+    assert re.search(r"[?&]from=now-\d+[hd]&to=now$", annotations["dashboard_url"])
 
 
 @pytest.mark.skipif(not (OBSERVABILITY / "grafana/dashboards").exists(), reason="no dashboards")

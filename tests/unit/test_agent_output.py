@@ -117,7 +117,7 @@ def test_unknown_models(name: str) -> None:
     ("name", "setting"),
     [
         ("openai:gpt-5", "OPENAI_API_KEY"), ("openai-chat:gpt-5", "OPENAI_API_KEY"),
-        ("anthropic:claude-sonnet-4-5", "ANTHROPIC_API_KEY"), ("google:gemini-2.5-pro", "GOOGLE_API_KEY"),
+        ("anthropic:claude-sonnet-5-5", "ANTHROPIC_API_KEY"), ("google:gemini-2.5-pro", "GOOGLE_API_KEY"),
     ],
 )  # fmt: skip
 def test_missing_keys(name: str, setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +144,7 @@ def test_other_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("name", "key"),
-    [("openai:gpt-5", "OPENAI_API_KEY"), ("anthropic:claude-sonnet-4-5", "ANTHROPIC_API_KEY"),
+    [("openai:gpt-5", "OPENAI_API_KEY"), ("anthropic:claude-sonnet-5-5", "ANTHROPIC_API_KEY"),
      ("google:gemini-2.5-pro", "GOOGLE_API_KEY"), ("openai-chat:gpt-4o", "OPENAI_API_KEY")],
 )  # fmt: skip
 def test_configured_models(name: str, key: str) -> None:

@@ -36,6 +36,7 @@ class Scripted:
         self.name = name
         self.given: list[float] = []
         self.open = False
+        self.looks = 0
         self._outcome = outcome
         self._on_enter = on_enter
 
@@ -52,6 +53,10 @@ class Scripted:
         """Raises what the planner fails with."""
         if self._outcome is not None:
             raise self._outcome
+
+    async def look(self) -> None:
+        """Note it."""
+        self.looks += 1
 
     async def propose(self, request: PlanRequest) -> Proposal:
         """Answer or fail."""
@@ -162,10 +167,12 @@ async def test_all_failed(waits: Sequence[float | None], least: float | None) ->
 
 
 async def test_health_is_the_first_ones() -> None:
-    """The name and the health check are the preferred model's."""
-    well = fallback(Scripted("first"), Scripted("second", ModelUnavailable("away")))
+    """The name and the health check are the preferred model's; the others' circuits are looked at beside."""
+    second = Scripted("second", ModelUnavailable("away"))
+    well = fallback(Scripted("first"), second)
     assert well.name == "first"
     await well.ping()
+    assert second.looks == 1
     with pytest.raises(ModelUnavailable):
         await fallback(Scripted("first", ModelUnavailable("away")), Scripted("second")).ping()
 

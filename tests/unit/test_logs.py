@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import logging
@@ -16,11 +17,12 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import trace
+from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
 from opentelemetry.trace import NonRecordingSpan, SpanContext
 
 from service.features.context import CURRENT, RequestContext
 from service.features.errors import DatasetUnreadable
-from service.telemetry.access import Access, AccessLog, Identity, Sink
+from service.telemetry.access import SLOW_SECONDS, Access, AccessLog, Identity, Sink
 from service.telemetry.catalog import LOG_ACCESS, LOG_CORRELATION, LOG_IDENTITY
 from service.telemetry.logs import LogFormat, LogLevel, Logs, configure_logging
 from service.telemetry.redaction import describe, redact
@@ -97,7 +99,7 @@ class TestEveryLine:
     def test_identity_comes_first(self, configure: Configure, stream: io.StringIO) -> None:
         """A line starts with the identity keys in their order, its time is RFC 3339 in UTC, its own fields follow."""
         configure()
-        structlog.stdlib.get_logger("service.store").info("opened %s", "pool", size=5)
+        structlog.stdlib.get_logger("service.store").info("opened %s", "pool", percent=5)
         line = only(stream)
         assert tuple(line)[: len(LOG_IDENTITY)] == LOG_IDENTITY
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", line.pop("timestamp"))
@@ -108,7 +110,7 @@ class TestEveryLine:
             "service": "feature-agent",
             "version": "9",
             "environment": "test",
-            "size": 5,
+            "percent": 5,
         }
 
     def test_libraries_write_the_same_line(self, configure: Configure, stream: io.StringIO) -> None:
@@ -177,36 +179,39 @@ class TestEveryLine:
         configure()
         structlog.stdlib.get_logger("service.x").info(
             "values",
-            none=None,
-            ratio=float("nan"),
-            huge=1 << 80,
-            day=datetime(2026, 1, 2, tzinfo=UTC),
-            where=PurePosixPath("a/b"),
-            one=UUID(int=1),
-            names=["a", 1, None],
-            many=range(3),
-            plenty=list(range(99)),
-            mapping={"cell": "Ann"},
-            lone="\udc80 é",
+            reason=None,
+            percent=float("nan"),
+            dropped=1 << 80,
+            stage=datetime(2026, 1, 2, tzinfo=UTC),
+            key_file=PurePosixPath("a/b"),
+            worker=UUID(int=1),
+            model=["a", 1, None],
+            lane=range(3),
+            metrics=list(range(99)),
+            state={"cell": "Ann"},
+            unit="\udc80 é",
         )
         line = only(stream)
-        assert line["none"] is None
-        assert line["ratio"] is None
-        assert line["huge"] == str(1 << 80)
-        assert (line["day"], line["where"]) == ("2026-01-02 00:00:00+00:00", "a/b")
-        assert line["one"] == "00000000-0000-0000-0000-000000000001"
-        assert line["names"] == ["a", 1, "None"]
-        assert (line["many"], line["mapping"]) == ("<range>", "<dict>")
-        assert len(line["plenty"]) == 50
-        assert line["lone"] == "\\udc80 é"
+        assert line["reason"] is None
+        assert line["percent"] is None
+        assert line["dropped"] == str(1 << 80)
+        assert (line["stage"], line["key_file"]) == ("2026-01-02 00:00:00+00:00", "a/b")
+        assert line["worker"] == "00000000-0000-0000-0000-000000000001"
+        assert line["model"] == ["a", 1, "None"]
+        assert (line["lane"], line["state"]) == ("<range>", "<dict>")
+        assert len(line["metrics"]) == 50
+        assert line["unit"] == "\\udc80 é"
 
-    def test_field_names_come_from_code(self, configure: Configure, stream: io.StringIO) -> None:
-        """A field whose name code would not spell, or that would replace the identity, is dropped."""
+    def test_only_fields_of_the_catalog(self, configure: Configure, stream: io.StringIO) -> None:
+        """A field that the catalog does not have, or that would replace the identity, is left out, and told of once."""
         configure()
-        data = {"Customer Name": 1, "x" * 60: 2, "service": 3, "timestamp": 4, "exception": 5, "stack_info": 6, "ok": 7}
-        structlog.stdlib.get_logger("service.x").info("data", **data)
-        assert set(only(stream)) == {*LOG_IDENTITY, "ok"}
-        assert only(stream)["service"] == "feature-agent"
+        data = {"Customer Name": 1, "password": 2, "service": 3, "timestamp": 4, "exception": 5, "percent": 7}
+        for _ in range(2):
+            structlog.stdlib.get_logger("service.x").info("data", **data)
+        told, first, second = lines(stream)
+        assert (told["level"], told["source"]) == ("warning", "service.x")
+        assert set(first) == set(second) == {*LOG_IDENTITY, "percent"}
+        assert first["service"] == "feature-agent"
 
     def test_a_line_that_cannot_be_rendered(self, configure: Configure, stream: io.StringIO) -> None:
         """A record with wrong arguments costs neither the caller nor the format of the stream."""
@@ -331,7 +336,7 @@ class TestSecrets:
         logs = configure()
         logger = structlog.stdlib.get_logger("service.x")
         logger.info(text)
-        logger.info("said %s", text, field=text, items=[text])
+        logger.info("said %s", text, reason=text, state=[text])
         logging.getLogger("lib").warning("%s", text)
         try:
             fail(DatasetUnreadable(text))
@@ -340,13 +345,6 @@ class TestSecrets:
         logs.access.write(Access("GET", "unmatched", f"/{text}", 404, 0.1, "::1", "b" * 16), RequestContext("r"))
         assert len(lines(stream)) == 5
         assert canary not in stream.getvalue()
-
-    def test_secret_fields(self, configure: Configure, stream: io.StringIO) -> None:
-        """A field named for a secret is masked whatever it holds."""
-        configure()
-        structlog.stdlib.get_logger("service.x").info("a", password="plain", authorization="x", api_key=["k"])
-        line = only(stream)
-        assert (line["password"], line["authorization"], line["api_key"]) == ("***", "***", "***")
 
     def test_long_text_is_cut(self) -> None:
         """A text is cut at 4000 characters."""
@@ -377,6 +375,31 @@ class TestAccessLine:
         configure("ERROR").access.write(Access("GET", "/a", "/a", 503, 0.1, "", "b" * 16), RequestContext("r"))
         assert only(stream)["level"] == "error"
 
+    def test_a_sample_of_successes(self, stream: io.StringIO) -> None:
+        """Of quick successes the share that the traces' sampler keeps has its line; errors and slow ones do."""
+        ids = [hashlib.sha256(number.to_bytes(2)).hexdigest()[:32] for number in range(400)]
+        logs = configure_logging(
+            level="INFO",
+            log_format="json",
+            service="s",
+            version="1",
+            environment="e",
+            access_sample=0.25,
+            stream=stream,
+        )
+        for trace_id in ids:
+            logs.access.write(Access("GET", "/a", "/a", 200, 0.1, "", "b" * 16), RequestContext("r", trace_id=trace_id))
+        sampler = TraceIdRatioBased(0.25)
+        kept = [t for t in ids if sampler.should_sample(None, int(t, 16), "GET /a").decision.is_sampled()]
+        assert [line["trace_id"] for line in lines(stream)] == kept
+        assert 50 < len(kept) < 150
+        for status, seconds in ((404, 0.1), (500, 0.1), (200, SLOW_SECONDS)):
+            logs.access.write(
+                Access("GET", "/a", "/a", status, seconds, "", "b"), RequestContext("r", trace_id="f" * 32)
+            )
+        assert len(lines(stream)) == len(kept) + 3
+        logs.close()
+
     def test_standard_output_is_the_default(self, capsys: pytest.CaptureFixture[str]) -> None:
         """Without a stream the lines go to standard output."""
         logs = configure_logging(level="INFO", log_format="json", service="s", version="1", environment="e")
@@ -397,7 +420,7 @@ class TestConsole:
             except OSError as error:
                 raise DatasetUnreadable("bad \x1b[2J table") from error
         except DatasetUnreadable:
-            structlog.stdlib.get_logger("service.x").exception("failed", dataset_id="a\x1b]0;evil\x07")
+            structlog.stdlib.get_logger("service.x").exception("failed", model="a\x1b]0;evil\x07")
         text = stream.getvalue()
         assert "failed" in text
         assert "builtins.OSError: first" in text

@@ -36,9 +36,10 @@ from service.features.model import (
 )
 from service.features.operations.registry import operations_version
 from service.features.operations.types import Value
-from service.features.plan_cache import WIDE_COLUMNS, CachedPlanner, RecentPlans
+from service.features.plan_cache import WIDE_COLUMNS, CachedPlanner
 from service.features.plan_key import normalise, plan_key
 from service.features.ports import KeptPlan, PlanRequest, Proposal
+from service.features.recent import Recent
 
 MODELS = ("openai:first", "openai:second")
 VERSIONS = ("operations-1", "prompt-1")
@@ -348,7 +349,7 @@ async def test_a_plan_is_served_until_its_time_is_over() -> None:
 
 def test_the_plan_used_longest_ago_makes_room() -> None:
     """With as many plans as may be, a new one displaces the one that was used longest ago."""
-    recent = RecentPlans(2, Timer())
+    recent: Recent[Any] = Recent(2, Timer())
     for name in ("a", "b"):
         recent.put(name, Proposal(plan(name), ModelUsage("m")), 60.0)
     assert recent.get("a") is not None

@@ -27,9 +27,22 @@ def test_builtin() -> None:
 
 async def test_settings_of_every_request() -> None:
     """Every request has the configured limits, and the SDK repeats none."""
-    model = build_model("openai:gpt-5", keys={"OPENAI_API_KEY": "sk-test"}, temperature=0.5, max_tokens=77, timeout=9)
+    model = build_model("openai:gpt-4o", keys={"OPENAI_API_KEY": "sk-test"}, temperature=0.5, max_tokens=77, timeout=9)
     async with model:
         assert model.settings == {"temperature": 0.5, "max_tokens": 77, "timeout": 9, "max_retries": 0}
+
+
+@pytest.mark.parametrize(
+    ("name", "takes"),
+    [
+        ("openai:gpt-5", False), ("openai-chat:o3", False), ("openai:gpt-5.1", True), ("openai-chat:llama3", True),
+        ("anthropic:claude-sonnet-5-5", False), ("anthropic:claude-haiku-4-5", True),
+    ],
+)  # fmt: skip
+async def test_temperature_of_models_that_take_one(name: str, takes: bool) -> None:  # noqa: FBT001 - a table
+    """A model that refuses a temperature is sent none."""
+    async with build_model(name, keys={"OPENAI_API_KEY": "sk-1", "ANTHROPIC_API_KEY": "sk-2"}) as model:
+        assert ("temperature" in (model.settings or {})) is takes
 
 
 async def test_openai_compatible_server() -> None:
@@ -59,7 +72,7 @@ def test_missing_key(name: str, key: str, setting: str) -> None:
 
 def test_missing_key_of_another_provider() -> None:
     """A provider whose key the service does not hand over says itself what it lacks."""
-    with pytest.raises(ModelConfigurationError, match=r"FALLBACK_MODEL='deepseek:c' cannot be .*DEEPSEEK_API_KEY"):
+    with pytest.raises(ModelConfigurationError, match=r"FALLBACK_MODEL='deepseek:c' needs .*export DEEPSEEK_API_KEY="):
         build_model("deepseek:c", keys={}, setting="FALLBACK_MODEL")
 
 

@@ -71,6 +71,8 @@ def test_no_secret_is_repeated() -> None:
     ("name", "value", "word"),
     [
         ("workers", "4", "WORKERS"),
+        ("trace_url", "javascript:alert(1)", "TRACE_URL"),
+        ("access_log_sample", "1.5", "ACCESS_LOG_SAMPLE"),
         ("engine_url", "sc://spark:15002", "ENGINE_URL"),
         ("engine_url", "duckdb://?memory_mib=0", "memory_mib"),
         ("engine_url", "duckdb://?colour=red", "colour"),

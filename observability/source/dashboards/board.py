@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
@@ -74,12 +75,18 @@ def _scope() -> Iterator[model.VariableModel]:
 def _annotations() -> Iterator[dashboard.AnnotationQuery]:
     """When a version came, and while an alert fired."""
     new = "count by (version, environment) (application_info)"
-    yield _annotation("Deployments", "blue", f"{new} unless {new.replace('_info)', '_info offset 2m)')}").title_format(
-        "Version {{version}}"
-    ).text_format("First seen in {{environment}}").tag_keys("environment")
-    yield _annotation(
-        "Alerts", "red", 'ALERTS{alertstate="firing",severity=~"critical|warning"}'
-    ).title_format("{{alertname}}").text_format("{{severity}}, {{service}} {{slo}}").tag_keys("severity")
+    yield (
+        _annotation("Deployments", "blue", f"{new} unless {new.replace('_info)', '_info offset 2m)')}")
+        .title_format("Version {{version}}")
+        .text_format("First seen in {{environment}}")
+        .tag_keys("environment")
+    )
+    yield (
+        _annotation("Alerts", "red", 'ALERTS{alertstate="firing",severity=~"critical|warning"}')
+        .title_format("{{alertname}}")
+        .text_format("{{severity}}, {{service}} {{slo}}")
+        .tag_keys("severity")
+    )
 
 
 def _annotation(name: str, colour: str, expression: str) -> dashboard.AnnotationQuery:
@@ -92,16 +99,32 @@ def _other_boards() -> dashboard.DashboardLink:
     return link.as_dropdown(True).include_vars(True).keep_time(True).icon("external link").target_blank(False)
 
 
+def panel_ids(board: Board) -> dict[str, int]:
+    """The id of each panel by its title, which is the panel's own on its board."""
+    return {str(one.title): one.id_val or 0 for one in _numbered(board.rows)}
+
+
+def _numbered(rows: Sequence[Row]) -> Iterator[model.Panel]:
+    """Panels in reading order with their ids; each row's heading takes one too."""
+    at = 0
+    for row in rows:
+        at += 1
+        for panel in row.panels:
+            at += 1
+            panel.id_val = at
+            yield panel
+
+
 def _laid_out(rows: Sequence[Row]) -> Iterator[model.Panel | model.RowPanel]:
     """Rows below each other; a collapsed row keeps its panels inside."""
-    identity, top = 1, 0
+    top = 0
+    list(_numbered(rows))
     for row in rows:
-        heading = model.RowPanel(id_val=identity, title=row.title, collapsed=row.collapsed, panels=[])
+        heading = model.RowPanel(
+            id_val=(row.panels[0].id_val or 0) - 1, title=row.title, collapsed=row.collapsed, panels=[]
+        )
         heading.grid_pos = model.GridPos(x=0, y=top, w=COLUMNS, h=ROW_HEIGHT)
         bottom = _place(row.panels, top + ROW_HEIGHT)
-        for offset, panel in enumerate(row.panels, 1):
-            panel.id_val = identity + offset
-        identity += len(row.panels) + 1
         yield heading
         if row.collapsed:
             heading.panels = list(row.panels)
@@ -115,17 +138,21 @@ def _place(panels: Sequence[model.Panel], top: int) -> int:
     """Left to right, then below; gives the first line beneath them all."""
     left, bottom = 0, top
     for panel in panels:
-        assert panel.grid_pos is not None
-        if left + panel.grid_pos.w > COLUMNS:
+        place = panel.grid_pos or model.GridPos()
+        if left + place.w > COLUMNS:
             left, top = 0, bottom
-        panel.grid_pos.x, panel.grid_pos.y = left, top
-        left += panel.grid_pos.w
-        bottom = max(bottom, top + panel.grid_pos.h)
+        place.x, place.y = left, top
+        left += place.w
+        bottom = max(bottom, top + place.h)
     return bottom
 
 
-def _tidy(document: dict[str, object]) -> dict[str, object]:
-    """What is written by Grafana alone has no place in a file."""
-    return {name: value for name, value in document.items() if name not in {"id", "version", "revision"}}
-
-
+def _tidy(document: dict[str, Any]) -> dict[str, Any]:
+    """Without the SDK's defaults that Grafana would take at their word: links and annotations hidden in a menu."""
+    for part in (document["links"], document["annotations"]["list"]):
+        for one in part:
+            one.pop("placement", None)
+    for one in document["templating"]["list"]:
+        for name in ("auto", "auto_count", "auto_min"):
+            one.pop(name, None)
+    return document

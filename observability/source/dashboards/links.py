@@ -8,6 +8,8 @@ from urllib.parse import quote
 
 from observability.source.dashboards.names import JAEGER, LOKI, PROMETHEUS, SERVICE
 
+STREAM = f'{{service="{SERVICE}",component=~"api|worker"}}'
+"""The service's own log lines, as Alloy labels them."""
 Link = dict[str, object]
 """A data link as Grafana's field configuration has it."""
 
@@ -26,7 +28,7 @@ def _explore(uid: str, kind: str, query: dict[str, object]) -> str:
 
 def logs(title: str, pipeline: str = "") -> Link:
     """Log lines of the service; `pipeline` is LogQL after the stream selector."""
-    expression = f'{{service="{SERVICE}"}} {pipeline}'.strip()
+    expression = f"{STREAM} {pipeline}".strip()
     return {"title": title, "url": _explore(LOKI, "loki", {"expr": expression}), "targetBlank": True}
 
 

@@ -16,7 +16,8 @@ NO_RULES = "The recording rules have not run yet"
 
 def recorded(name: str, *matchers: str) -> str:
     """A recorded series of this service's objectives."""
-    return f"{name}{{{','.join((f'service="{SERVICE}"', *matchers))}}}"
+    chosen = ",".join((f'service="{SERVICE}"', *matchers))
+    return f"{name}{{{chosen}}}"
 
 
 def budget_left(width: int) -> model.Panel:

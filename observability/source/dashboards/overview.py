@@ -9,7 +9,7 @@ from observability.source.dashboards import links
 from observability.source.dashboards.board import Board, Row
 from observability.source.dashboards.names import MODEL, OVERVIEW, SATURATION
 from observability.source.dashboards.objectives import alerts_firing, budget_left, burning
-from observability.source.dashboards.panels import Column, Look, Query, lines, number, rows, spread, states
+from observability.source.dashboards.panels import Column, Look, Query, lines, number, percentiles, rows, spread, states
 from observability.source.dashboards.process import cpu, event_loop, memory, pool
 from observability.source.dashboards.promql import process, quantile, rate, series, share, total
 from observability.source.dashboards.queue import oldest, waiting
@@ -26,7 +26,7 @@ def board() -> Board:
     return Board(
         OVERVIEW,
         "Service overview",
-        "Objectives, requests, dependencies, queue and saturation of feature-agent, in the order in which to read them.",
+        "Objectives, requests, dependencies, queue and saturation of feature-agent, in reading order.",
         [
             Row("Objectives", [budget_left(12), burning(12), alerts_firing(16), versions()]),
             Row("Requests", [*headline(), by_status(), errors(), durations(), routes(), heatmap(), refusals()]),
@@ -121,9 +121,9 @@ def durations() -> model.Panel:
     """Quantiles over all routes, with exemplars."""
     return lines(
         "Duration",
-        "Time from a request's first byte to the last of its answer, over all routes. Each dot is a request whose trace "
-        "was kept: click it.",
-        [Query(quantile(q, DURATION, KNOWN), f"p{q * 100:.0f}", exemplars=q == 0.99) for q in (0.5, 0.95, 0.99)],  # noqa: PLR2004 -- one query brings the dots
+        "Time from a request's first byte to the last of its answer, over all routes. Each dot is a request whose "
+        "trace was kept: click it.",
+        percentiles(lambda q: quantile(q, DURATION, KNOWN), 0.5, 0.95, 0.99),
         Look(units.Seconds, thresholds={10: "red"}, links=links.SLOW),
     )
 
@@ -135,9 +135,7 @@ def routes() -> model.Panel:
     failed = total(rate(REQUESTS, KNOWN, 'status=~"5.."'), *by)
     found = [
         links.logs("Log lines of this route", "| json | endpoint = `${__data.fields.Route}`"),
-        links.traces(
-            "Traces of this route", operation="${__data.fields.Method} ${__data.fields.Route}"
-        ),
+        links.traces("Traces of this route", operation="${__data.fields.Method} ${__data.fields.Route}"),
     ]
     return rows(
         "Routes",
@@ -217,5 +215,3 @@ def model_errors() -> model.Panel:
             links=[links.board("Models", MODEL), *links.FAILURES],
         ),
     )
-
-

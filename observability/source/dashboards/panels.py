@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from grafana_foundation_sdk.builders import bargauge, common, heatmap, stat, statetimeline, table, timeseries
@@ -29,6 +29,13 @@ class Query:
     expression: str
     legend: str = "__auto"
     exemplars: bool = False
+
+
+def percentiles(at: Callable[[float], str], *quantiles: float, of: str = "", exemplars: bool = True) -> list[Query]:
+    """The expression at each quantile, named p50, p95 …; the highest brings the exemplars, if there are any."""
+    return [
+        Query(at(q), f"p{q * 100:.0f} {of}".strip(), exemplars=exemplars and q == max(quantiles)) for q in quantiles
+    ]
 
 
 @dataclass(frozen=True)
@@ -92,7 +99,7 @@ def states(title: str, description: str, queries: Sequence[Query], shown: Look) 
 
 def spread(title: str, description: str, query: Query, shown: Look) -> model.Panel:
     """How the observations of a histogram are spread, over time."""
-    builder = heatmap.Panel().calculate(False).show_legend(True).cell_gap(1)
+    builder = heatmap.Panel().calculate(False).show_legend().cell_gap(1)
     builder.y_axis(heatmap.YAxisConfig().unit(shown.unit).axis_placement(look.AxisPlacement.LEFT))
     scheme = heatmap.HeatmapColorOptions().mode(heat.HeatmapColorMode.SCHEME).scheme("Oranges").steps(64)
     builder.color(scheme.fill("dark-orange").scale(heat.HeatmapColorScale.EXPONENTIAL).exponent(0.5))
@@ -138,8 +145,7 @@ def rows(title: str, description: str, columns: Sequence[Column], shown: Look) -
             },
         ),
     ]
-    assert panel.field_config is not None
-    panel.field_config.overrides = [_column(column) for column in columns]
+    _configured(panel).overrides = [_column(column) for column in columns]
     return panel
 
 
@@ -202,8 +208,7 @@ def _finished(
     panel.title, panel.description, panel.datasource = title, description, DATASOURCE
     panel.targets = list(targets)
     panel.grid_pos = model.GridPos(w=shown.width, h=shown.height)
-    assert panel.field_config is not None or panel.type_val
-    config = panel.field_config = panel.field_config or model.FieldConfigSource(defaults=model.FieldConfig())
+    config = _configured(panel)
     defaults = config.defaults
     defaults.unit, defaults.no_value = shown.unit, shown.empty
     defaults.min_val, defaults.max_val, defaults.decimals = shown.least, shown.most, shown.decimals
@@ -220,6 +225,11 @@ def _finished(
         for pattern, colour in (shown.colours or {}).items()
     ]
     return panel
+
+
+def _configured(panel: model.Panel) -> model.FieldConfigSource:
+    panel.field_config = panel.field_config or model.FieldConfigSource(defaults=model.FieldConfig())
+    return panel.field_config
 
 
 def _words(words: Mapping[str, tuple[str, str]]) -> model.ValueMap:

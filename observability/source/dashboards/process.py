@@ -7,7 +7,7 @@ from grafana_foundation_sdk.models import units
 
 from observability.source.dashboards import links
 from observability.source.dashboards.names import SATURATION
-from observability.source.dashboards.panels import Look, Query, lines
+from observability.source.dashboards.panels import Look, Query, lines, percentiles
 from observability.source.dashboards.promql import OWN_JOBS, process, quantile, rate, series, total
 
 DETAIL = links.board("Saturation", SATURATION)
@@ -27,10 +27,13 @@ def memory(width: int) -> model.Panel:
     """Resident memory of each process."""
     return lines(
         "Memory",
-        "Resident memory of each process. What a computation takes is given back when it ends; a line that only climbs "
-        "is a leak.",
-        [Query(process("process_resident_memory_bytes"), "{{job}} {{instance}}")],
-        Look(units.BytesIEC, width, 7, links=[DETAIL]),
+        "Resident memory of each process, and the least that any of them may use before it is killed. A line that only "
+        "climbs is a leak.",
+        [
+            Query(process("process_resident_memory_bytes"), "{{job}} {{instance}}"),
+            Query(f"min({series('memory_limit_bytes')})", "limit"),
+        ],
+        Look(units.BytesIEC, width, 7, colours={"limit": "red"}, links=[DETAIL]),
     )
 
 
@@ -40,10 +43,9 @@ def event_loop(width: int) -> model.Panel:
         "Event loop lag",
         "How much later than asked the event loop woke a sleeping task: every request of the process waits that long. "
         "Above 0.1 s something computes where it must not.",
-        [
-            Query(quantile(q, "event_loop_lag_seconds", by=("job",)), f"p{q * 100:.0f} {{{{job}}}}")
-            for q in (0.5, 0.99)
-        ],
+        percentiles(
+            lambda q: quantile(q, "event_loop_lag_seconds", by=("job",)), 0.5, 0.99, of="{{job}}", exemplars=False
+        ),
         Look(units.Seconds, width, 7, thresholds={0.1: "orange"}, links=[DETAIL]),
     )
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import duckdb
 from msgspec import Struct
-from opentelemetry import trace
+from opentelemetry.trace import Tracer
 from sqlglot import exp
 
 from service.engines.dialect import render
 from service.engines.duckdb.evidence import measure
 from service.engines.duckdb.sandbox import Limits, Sandbox, sandbox
+from service.engines.duckdb.spans import engine_span
 from service.engines.duckdb.statements import Connection
 from service.features.errors import ComputeFailed, DatasetNotFound
 from service.features.model import Dataset, FeatureEvidence, FeaturePlan
@@ -36,6 +37,7 @@ class Request(Struct, frozen=True):
     plan: FeaturePlan
     target: str | None
     progress: Callable[[float], None]
+    tracer: Tracer
 
 
 class DuckDBTable(Struct, frozen=True):
@@ -106,9 +108,8 @@ class Computed(Struct, frozen=True):
 
 async def _traced(box: Sandbox, order: Order) -> Computed:
     """One span around it; an error's message may quote a cell, so neither span nor caller gets it."""
-    tracer = trace.get_tracer("service.engines.duckdb")
-    facts = {"db.system.name": "duckdb", "feature_agent.features": len(order.request.plan.features)}
-    with tracer.start_as_current_span("engine.compute", attributes=facts, record_exception=False) as span:
+    request = order.request
+    with engine_span(request.tracer, "compute", features=len(request.plan.features)) as span:
         try:
             computed = await box.run(lambda execute: _compute(Connection(execute), order))
         except duckdb.Error as error:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import duckdb
+from opentelemetry.trace import TracerProvider, get_tracer
 from sqlglot import exp
 
 from service.engines.dialect import render
@@ -18,6 +19,7 @@ from service.engines.duckdb.ingest import ingest
 from service.engines.duckdb.rehearse import SECONDS as REHEARSAL_SECONDS
 from service.engines.duckdb.rehearse import rehearse
 from service.engines.duckdb.sandbox import Limits, sandbox
+from service.engines.duckdb.spans import engine_span
 from service.features.deadline import deadline, seconds_left
 from service.features.errors import ComputeFailed, DeadlineExceeded
 from service.features.model import Dataset, FeaturePlan, MediaType, Profile
@@ -33,11 +35,20 @@ EXPORTS: dict[MediaType, str] = {
 class DuckDBEngine:
     """Reads uploads and runs plans in this process, each in its own sandbox; see `ports.Engine` for the promises."""
 
-    def __init__(self, artifacts: Artifacts, limits: Limits, scratch: Path, *, concurrency: int = 4) -> None:
+    def __init__(
+        self,
+        artifacts: Artifacts,
+        limits: Limits,
+        scratch: Path,
+        *,
+        concurrency: int = 4,
+        tracer_provider: TracerProvider | None = None,
+    ) -> None:
         """Read and write `artifacts`; at most `concurrency` sandboxes work at once, each within `limits`."""
         self._artifacts = artifacts
         self._limits = limits
         self._scratch = scratch
+        self._tracer = get_tracer("service.engines.duckdb", tracer_provider=tracer_provider)
         self._turns = asyncio.Semaphore(concurrency)
 
     async def ping(self) -> None:
@@ -51,7 +62,8 @@ class DuckDBEngine:
     async def ingest(self, source_key: str, media_type: MediaType, target_key: str) -> Profile:
         """Read an upload, write it as typed Parquet, and profile it."""
         async with self._turn():
-            return await ingest(self._artifacts, self._limits, self._scratch, source_key, media_type, target_key)
+            with engine_span(self._tracer, "ingest"):
+                return await ingest(self._artifacts, self._limits, self._scratch, source_key, media_type, target_key)
 
     @asynccontextmanager
     async def compute(
@@ -63,7 +75,7 @@ class DuckDBEngine:
         progress: Callable[[float], None] = lambda _: None,
     ) -> AsyncGenerator[DuckDBTable]:
         """Run the plan and measure each feature."""
-        request = Request(dataset, plan, target, progress)
+        request = Request(dataset, plan, target, progress, self._tracer)
         async with self._turn(), compute(self._artifacts, self._limits, self._scratch, request) as table:
             yield table
 
@@ -71,7 +83,8 @@ class DuckDBEngine:
         """Try the plan on a sample; see `ports.Rehearsal`. Waiting for a turn takes of its few seconds, too."""
         with deadline(seconds_left(REHEARSAL_SECONDS)):
             async with self._turn():
-                return await rehearse(self._artifacts, self._limits, self._scratch, dataset, plan)
+                with engine_span(self._tracer, "rehearse", features=len(plan.features)):
+                    return await rehearse(self._artifacts, self._limits, self._scratch, dataset, plan)
 
     async def export(self, key: str, media_type: MediaType) -> Path:
         """Render a published Parquet table into a temporary file that the caller removes.
@@ -81,7 +94,8 @@ class DuckDBEngine:
         rendered = await asyncio.to_thread(self._temporary)
         try:
             async with self._turn(), self._artifacts.local(key) as source:
-                await self._render(source, rendered, media_type)
+                with engine_span(self._tracer, "export"):
+                    await self._render(source, rendered, media_type)
         except BaseException:
             rendered.unlink(missing_ok=True)
             raise

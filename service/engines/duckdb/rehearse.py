@@ -17,11 +17,10 @@ from pathlib import Path
 import duckdb
 from msgspec import Struct
 from msgspec.structs import replace
-from opentelemetry import trace
 from sqlglot import exp
 
 from service.engines.duckdb.evidence import measure
-from service.engines.duckdb.sandbox import Limits, Sandbox, sandbox
+from service.engines.duckdb.sandbox import Limits, sandbox
 from service.engines.duckdb.statements import Connection
 from service.features.deadline import seconds_left
 from service.features.errors import ComputeFailed, DeadlineExceeded
@@ -75,7 +74,7 @@ async def rehearse(
             artifacts.local(dataset.artifact_key) as path,
             sandbox(small, scratch=scratch, readable=[path]) as box,
         ):
-            evidence = await _traced(box, path, dataset.profile, plan)
+            evidence = await box.run(lambda execute: _rehearse(Connection(execute), path, dataset.profile, plan))
     except TimeoutError:
         raise DeadlineExceeded("A trial of the plan on a sample did not end within its time.") from None
     except (duckdb.Error, OSError) as error:
@@ -100,15 +99,6 @@ def shares(plan: FeaturePlan, profile: Profile) -> Shares:
         return Shares(fitting)
     entities = min(1.0, max(fitting, LEAST_ENTITIES / max(1, known.distinct_count)))
     return Shares(entities, fitting / entities)
-
-
-async def _traced(box: Sandbox, path: Path, profile: Profile, plan: FeaturePlan) -> tuple[FeatureEvidence, ...]:
-    tracer = trace.get_tracer("service.engines.duckdb")
-    facts = {"db.system.name": "duckdb", "feature_agent.features": len(plan.features)}
-    with tracer.start_as_current_span(
-        "engine.rehearse", attributes=facts, record_exception=False, set_status_on_exception=False
-    ):
-        return await box.run(lambda execute: _rehearse(Connection(execute), path, profile, plan))
 
 
 def _rehearse(connection: Connection, path: Path, profile: Profile, plan: FeaturePlan) -> tuple[FeatureEvidence, ...]:

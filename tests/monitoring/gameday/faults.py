@@ -323,7 +323,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         name="memory-pressure",
-        does="the API's control group allows 4 % more memory than it uses",
+        does="the API's control group allows hardly the memory that it uses",
         do=squeezed,
         expect=(Expect(alert="MemoryNearLimit"),),
         may_page=frozenset({"ApiDown"}),

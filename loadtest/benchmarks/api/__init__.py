@@ -1,0 +1,1 @@
+"""What a request costs: this service against a plain design of the same job, layer by layer."""

@@ -1,0 +1,118 @@
+"""The servers under test: how each is started, and how a client speaks to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from loadtest.benchmarks.api.stage import Stage
+
+Family = Literal["ours", "seed", "plugins", "plain"]
+SECRET = "benchmark-secret-of-more-than-32-bytes"  # noqa: S105 -- guards nothing
+PACKAGE = "loadtest.benchmarks.api"
+NO_LIMIT = "1000000000"
+"""Requests a minute: every one is counted, none refused."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One server under test."""
+
+    name: str
+    title: str
+    family: Family
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    health: str = "/health"
+    workloads: frozenset[str] = frozenset({"status", "cached", "uncached", "upload"})
+
+
+def traces(share: float) -> dict[str, str]:
+    """Sample that share of requests."""
+    if not share:
+        return {"JAEGER_ENABLED": "false"}
+    return {
+        "JAEGER_ENABLED": "true",
+        "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+        "OTEL_TRACES_SAMPLER_ARG": str(share),
+    }
+
+
+def ours(
+    name: str, title: str, *, without: tuple[str, ...] = (), share: float = 0.1, workloads: str = "status", **more: str
+) -> Variant:
+    """The service itself, with parts taken out and settings changed."""
+    command = ("-m", f"{PACKAGE}.ours", *without, "--", "serve")
+    return Variant(
+        name, title, "ours", command, {**traces(share), **more}, "/health/ready", frozenset(workloads.split())
+    )
+
+
+def seed(name: str, title: str, *, workloads: str = "status cached uncached upload", **environment: str) -> Variant:
+    """The seed design."""
+    command = ("-m", f"{PACKAGE}.seed.app")
+    return Variant(name, title, "seed", command, environment, workloads=frozenset(workloads.split()))
+
+
+_ALL = "status cached uncached upload"
+_STATUS = frozenset({"status"})
+_PLAIN = f"{PACKAGE}.plain"
+
+VARIANTS: tuple[Variant, ...] = (
+    Variant("uvicorn", "raw uvicorn, a fixed answer", "plain", ("-m", _PLAIN, "uvicorn"), {}, workloads=_STATUS),
+    Variant("litestar", "bare Litestar, a fixed answer", "plain", ("-m", _PLAIN, "litestar"), {}, workloads=_STATUS),
+    ours("ours-none", "ours, no telemetry", without=("telemetry",), share=0.0, workloads=_ALL, LOG_LEVEL="ERROR"),
+    ours("ours-10", "ours, 10 % traces", workloads=_ALL),
+    ours("ours-100", "ours, 100 % traces", share=1.0, workloads=_ALL),
+    ours("no-metrics", "ours, 10 %, without metrics", without=("metrics",)),
+    ours("no-access", "ours, 10 %, without access line", LOG_LEVEL="ERROR"),
+    ours("no-traces", "ours, without traces", share=0.0),
+    ours("no-auth", "ours, 10 %, without authentication", without=("authentication",)),
+    ours("no-limit", "ours, 10 %, without rate limit", RATE_LIMIT_PER_MINUTE="0"),
+    ours("own-limit", "ours, 10 %, rate limit without Redis", REDIS_URL=""),
+    Variant(
+        "granian",
+        "ours, 10 %, on granian instead of uvicorn",
+        "ours",
+        ("-m", "granian", "--interface", "asgi", "--factory", "--no-access-log", "service.app:create_app"),
+        traces(0.1),
+        "/health/ready",
+        _STATUS,
+    ),
+    Variant("plugins", "Litestar with its own plugins", "plugins", ("-m", f"{PACKAGE}.plugins"), {}, workloads=_STATUS),
+    seed("seed", "seed design"),
+    seed("seed-10", "seed design, 10 % traces", workloads="status cached", **traces(0.1)),
+    seed("seed-0", "seed design, no traces", workloads="status cached", SEED_TRACING="off"),
+    seed("seed-redis", "seed design, states in Redis", workloads="status", SEED_STATE="redis"),
+)
+
+
+def environment_of(variant: Variant, stage: Stage, port: int, metrics_port: int) -> dict[str, str]:
+    """All that the server is told; each has a database of its own."""
+    database = stage.new_database()
+    shared = {
+        "PORT": str(port),
+        "GRANIAN_PORT": str(port),
+        "OTEL_EXPORTER_OTLP_ENDPOINT": stage.collector_url,
+        "OPENAI_BASE_URL": stage.model_url,
+        "OPENAI_API_KEY": "none",
+        "PYTHONUNBUFFERED": "",
+    }
+    ours_only = {
+        "ENVIRONMENT": "test",
+        "DATABASE_URL": database.replace("+psycopg", ""),
+        "REDIS_URL": stage.redis_url,
+        "DATA_DIR": str(stage.folder / f"data-{port}"),
+        "PROMETHEUS_PORT": str(metrics_port),
+        "RATE_LIMIT_PER_MINUTE": NO_LIMIT,
+        "JWT_SECRET": SECRET,
+        "PRIMARY_MODEL": "openai-chat:good",
+        "JAEGER_ENDPOINT": stage.collector_url,
+    }
+    theirs = {
+        "SEED_DATABASE_URL": database,
+        "SEED_REDIS_URL": stage.redis_url,
+        "SEED_JWT_SECRET": SECRET,
+    }
+    return {**shared, **(ours_only if variant.family == "ours" else theirs), **variant.environment}

@@ -1,0 +1,244 @@
+"""Model and cost: what models do, how long they take, what they cost, and what is done when they fail."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.models import dashboard as model
+from grafana_foundation_sdk.models import units
+
+from observability.source.dashboards import links
+from observability.source.dashboards.board import Board, Row, variable
+from observability.source.dashboards.names import MODEL
+from observability.source.dashboards.panels import Look, Query, lines, number, percentiles, spread, states
+from observability.source.dashboards.promql import over_range, quantile, rate, series, share, total
+
+CALLS = "model_requests_total"
+DURATION = "model_request_duration_seconds"
+CHOSEN = 'model=~"$model"'
+STATUSES = {"success": "green", "error": "red", "timeout": "orange", "rate_limited": "yellow"}
+TRACES = (
+    links.traces("Traces of failed attempts", operation="model.attempt", tags="error=true"),
+    links.logs("Log lines of failed calls", "| json | message =~ `model .*`"),
+)
+SLOW = (
+    links.traces("Slow calls", operation="model.attempt", slower="5s"),
+    links.logs("Log lines of models", "| json | message =~ `model .*`"),
+)
+BUDGETS = (links.logs("Log lines", "| json | message =~ `model budget.*`"),)
+
+
+def board() -> Board:
+    """The board."""
+    return Board(
+        MODEL,
+        "Models and cost",
+        "Calls, durations, tokens and cost of each model; retries, fallbacks and breakers; the plan cache; budgets.",
+        [
+            Row("Calls", [*headline(), calls(), failures(), durations(), heatmap()]),
+            Row("Tokens and cost", [tokens(), cost(), unpriced()]),
+            Row("When a model fails", [retries(), fallbacks(), breakers(), transitions(), corrections()]),
+            Row("Plan cache and budgets", [hits(), lookups(), decisions(), warnings()]),
+        ],
+        [variable("model", "Model", 'label_values(model_requests_total{job=~"$job"}, model)')],
+    )
+
+
+def headline() -> list[model.Panel]:
+    """Calls, failures, cost and cache as numbers."""
+    failed = total(rate(CALLS, CHOSEN, 'status!="success"'))
+    return [
+        number(
+            "Calls",
+            "Calls of the chosen models a second, retries included.",
+            [Query(total(rate(CALLS, CHOSEN)))],
+            Look(units.RequestsPerSecond, 6, 4, links=TRACES),
+        ),
+        number(
+            "Failed calls",
+            "Share of the calls that failed, timed out or were refused for their rate.",
+            [Query(share(failed, total(rate(CALLS, CHOSEN))))],
+            Look(units.PercentUnit, 6, 4, thresholds={0.05: "orange", 0.25: "red"}, links=TRACES),
+        ),
+        number(
+            "Spent in the time range",
+            "Cost of the calls in the time range, where the model's price is known.",
+            [Query(total(over_range("model_cost_usd_total", CHOSEN)))],
+            Look(units.Dollars, 6, 4, decimals=4, links=SLOW),
+        ),
+        number(
+            "Tokens in the time range",
+            "Tokens sent to and received from the chosen models in the time range.",
+            [Query(total(over_range("model_tokens_total", CHOSEN), "type"), "{{type}}")],
+            Look(units.Short, 6, 4, links=SLOW),
+        ),
+    ]
+
+
+def calls() -> model.Panel:
+    """Calls by status."""
+    return lines(
+        "Calls by outcome",
+        "Calls a second by how they ended.",
+        [Query(total(rate(CALLS, CHOSEN), "status"), "{{status}}")],
+        Look(units.RequestsPerSecond, 6, stacked=True, colours=STATUSES, links=TRACES),
+    )
+
+
+def failures() -> model.Panel:
+    """Share failed, by model."""
+    failed = total(rate(CALLS, CHOSEN, 'status!="success"'), "model")
+    return lines(
+        "Failed calls by model",
+        "Share of each model's calls that failed. Above 5 % for ten minutes it warns.",
+        [Query(share(failed, total(rate(CALLS, CHOSEN), "model")), "{{model}}")],
+        Look(units.PercentUnit, 6, thresholds={0.05: "orange", 0.25: "red"}, links=TRACES),
+    )
+
+
+def durations() -> model.Panel:
+    """Duration by model."""
+    return lines(
+        "Duration by model",
+        "How long half of the calls, and 95 of 100, took at most. Each dot is a call whose trace was kept.",
+        percentiles(lambda q: quantile(q, DURATION, CHOSEN, by=("model",)), 0.5, 0.95, of="{{model}}"),
+        Look(units.Seconds, 6, thresholds={10: "orange", 60: "red"}, links=SLOW),
+    )
+
+
+def heatmap() -> model.Panel:
+    """How durations are spread."""
+    return spread(
+        "Spread of durations",
+        "How many calls a second took how long.",
+        Query(total(rate(f"{DURATION}_bucket", CHOSEN), "le"), "{{le}}", exemplars=True),
+        Look(units.Seconds, 6, links=SLOW),
+    )
+
+
+def tokens() -> model.Panel:
+    """Tokens by model and direction."""
+    return lines(
+        "Tokens",
+        "Tokens a second by model: sent (input) and received (output).",
+        [Query(total(rate("model_tokens_total", CHOSEN), "model", "type"), "{{type}} {{model}}")],
+        Look(units.CountsPerSecond, stacked=True, links=SLOW),
+    )
+
+
+def cost() -> model.Panel:
+    """Cost an hour."""
+    return lines(
+        "Cost an hour",
+        "What an hour would cost at the pace of now, by model, where its price is known.",
+        [Query(f"3600 * {total(rate('model_cost_usd_total', CHOSEN), 'model')}", "{{model}}")],
+        Look(units.Dollars, stacked=True, decimals=4, links=SLOW),
+    )
+
+
+def unpriced() -> model.Panel:
+    """Calls whose cost nobody knows."""
+    return lines(
+        "Calls without a price",
+        "Answered calls a second to models whose price is not known: the cost beside lacks them.",
+        [Query(total(rate("model_unpriced_requests_total", CHOSEN), "model"), "{{model}}")],
+        Look(units.RequestsPerSecond, links=SLOW),
+    )
+
+
+def retries() -> model.Panel:
+    """Repeated calls."""
+    return lines(
+        "Retries",
+        "Failed calls a second that were repeated, by model and reason.",
+        [Query(total(rate("model_retries_total", CHOSEN), "model", "reason"), "{{reason}} {{model}}")],
+        Look(units.OpsPerSecond, stacked=True, links=TRACES),
+    )
+
+
+def fallbacks() -> model.Panel:
+    """Requests that the next model took over."""
+    return lines(
+        "Fallbacks",
+        "Requests a second that this model could not plan and the next one took over.",
+        [Query(total(rate("model_fallbacks_total", CHOSEN), "model"), "{{model}}")],
+        Look(units.OpsPerSecond, stacked=True, links=TRACES),
+    )
+
+
+def breakers() -> model.Panel:
+    """State of each breaker."""
+    return states(
+        "Circuit breakers",
+        "State of each model's breaker as the worst placed process sees it. Open: the model is left alone and the next "
+        "one plans.",
+        [Query(f"max by (model) ({series('model_breaker_state', CHOSEN)})", "{{model}}")],
+        Look(
+            units.Short,
+            words={"0": ("closed", "green"), "1": ("half-open", "yellow"), "2": ("open", "red")},
+            links=TRACES,
+        ),
+    )
+
+
+def transitions() -> model.Panel:
+    """Changes of breakers."""
+    return lines(
+        "Breaker transitions",
+        "Changes of breakers a second, by the new state. A breaker that flutters is set too tight.",
+        [Query(total(rate("model_breaker_transitions_total", CHOSEN), "model", "state"), "{{state}} {{model}}")],
+        Look(units.OpsPerSecond, 12, links=TRACES),
+    )
+
+
+def corrections() -> model.Panel:
+    """Plans sent back."""
+    return lines(
+        "Plans sent back",
+        "Proposed plans a second that were sent back to the model, by what was wrong with them.",
+        [Query(total(rate("agent_output_retries_total"), "reason"), "{{reason}}")],
+        Look(units.OpsPerSecond, 12, stacked=True, links=TRACES),
+    )
+
+
+def hits() -> model.Panel:
+    """Share of plans from cache."""
+    found = total(rate("cache_requests_total", 'result="hit"'), "cache", "level")
+    return lines(
+        "Hits of caches",
+        "Share of look-ups that found their answer, by cache and level. Redis is asked only when memory has nothing.",
+        [Query(share(found, total(rate("cache_requests_total"), "cache", "level")), "{{cache}} {{level}}")],
+        Look(units.PercentUnit, 6, most=1, links=SLOW),
+    )
+
+
+def lookups() -> model.Panel:
+    """What look-ups found."""
+    return lines(
+        "Look-ups",
+        "Look-ups in caches a second by result: joined ones shared the answer of an equal request under way, bypassed "
+        "ones asked for a new plan.",
+        [Query(total(rate("cache_requests_total"), "result"), "{{result}}")],
+        Look(units.OpsPerSecond, 6, stacked=True, links=SLOW),
+    )
+
+
+def decisions() -> model.Panel:
+    """Checks of budgets."""
+    return lines(
+        "Budget checks",
+        "Checks of a principal's budget a second: refused ones got 429; unchecked ones passed because the database was "
+        "away.",
+        [Query(total(rate("budget_decisions_total"), "decision"), "{{decision}}")],
+        Look(units.OpsPerSecond, 6, stacked=True, colours={"allowed": "green", "refused": "red"}, links=links.FAILURES),
+    )
+
+
+def warnings() -> model.Panel:
+    """Budgets that run out."""
+    return lines(
+        "Budget warnings",
+        "Times a second that a principal's spending crossed this share of its budget of the day.",
+        [Query(total(rate("budget_warnings_total"), "unit", "level"), "{{level}} % of {{unit}}")],
+        Look(
+            units.OpsPerSecond, 6, stacked=True, links=[links.logs("Log lines", "| json | message =~ `model budget.*`")]
+        ),
+    )

@@ -1,0 +1,247 @@
+"""Dependencies and saturation: what the service stands on, and how much room is left."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.models import dashboard as model
+from grafana_foundation_sdk.models import units
+
+from observability.source.dashboards import links
+from observability.source.dashboards.board import Board, Row
+from observability.source.dashboards.kubernetes import cluster
+from observability.source.dashboards.names import EXTRACTIONS, MODEL, SATURATION
+from observability.source.dashboards.panels import Look, Query, lines, number, states
+from observability.source.dashboards.process import cpu, event_loop, memory, pool
+from observability.source.dashboards.promql import process, quantile, rate, series, share, total
+
+NO_EXPORTER = "No {} is scraped: see observability/prometheus/prometheus.yml"
+UP = {"0": ("down", "red"), "1": ("up", "green")}
+OF_POSTGRES = NO_EXPORTER.format("postgres_exporter")
+OF_REDIS = NO_EXPORTER.format("redis_exporter")
+DATABASE = (
+    links.logs("Log lines about the database", "|~ `(?i)database|postgres`"),
+    links.traces("Traces with errors", tags="error=true"),
+)
+REDIS = (links.logs("Log lines about Redis", "|~ `(?i)redis`"),)
+OURS = 'datname!~"template.*|postgres"'
+
+
+def board() -> Board:
+    """The board."""
+    return Board(
+        SATURATION,
+        "Dependencies and saturation",
+        "What the service stands on: PostgreSQL and Redis; then its processes; then, in Kubernetes, its pods.",
+        [
+            Row("Dependencies", [answering(), ups()]),
+            Row("PostgreSQL", [pool(8), pool_use(), connections(), transactions(), deadlocks(), size(), backup()]),
+            Row("Redis", [redis_memory(), redis_commands(), redis_hits(), redis_trouble()]),
+            Row("Processes", [cpu(8), memory(8), event_loop(8), running(), pauses(), garbage(), files()]),
+            Row("Kubernetes (needs kube-state-metrics and cAdvisor)", cluster(), collapsed=True),
+        ],
+    )
+
+
+def answering() -> model.Panel:
+    """What each process sees of its dependencies."""
+    return states(
+        "Dependencies, as the service sees them",
+        "Whether each dependency answered the last check of each job's worst placed process.",
+        [Query(f"min by (dependency, job) ({series('dependency_up')})", "{{dependency}} ({{job}})")],
+        Look("bool_yes_no", 16, 7, words={"0": ("away", "red"), "1": ("up", "green")}, links=DATABASE),
+    )
+
+
+def ups() -> model.Panel:
+    """What the exporters say of the servers."""
+    return number(
+        "Servers, as their exporters see them",
+        "Whether the exporters reach PostgreSQL and Redis. Up here and away on the left means that the network or the "
+        "pool is at fault.",
+        [Query("min(pg_up)", "PostgreSQL"), Query("min(redis_up)", "Redis")],
+        Look(units.Short, 8, 7, words=UP, links=DATABASE, empty=NO_EXPORTER.format("exporter")),
+    )
+
+
+def pool_use() -> model.Panel:
+    """Share of pooled connections in use."""
+    used = total(series("db_pool_connections", 'state="in_use"'), "job", "instance")
+    limit = total(series("db_pool_connections_limit"), "job", "instance")
+    return lines(
+        "Pool in use",
+        "Share of the connections that each process may open that are in use. Full for long, requests wait "
+        "DATABASE_POOL_TIMEOUT and get 503.",
+        [Query(share(used, limit), "{{job}} {{instance}}")],
+        Look(units.PercentUnit, height=7, thresholds={0.9: "red"}, most=1, links=DATABASE),
+    )
+
+
+def connections() -> model.Panel:
+    """Server connections against their limit."""
+    return lines(
+        "Connections of the server",
+        "Connections to PostgreSQL by database, and the most that the server takes.",
+        [
+            Query(f"sum by (datname) (pg_stat_database_numbackends{{{OURS}}})", "{{datname}}"),
+            Query("max(pg_settings_max_connections)", "limit"),
+        ],
+        Look(units.Short, height=7, colours={"limit": "red"}, links=DATABASE, empty=OF_POSTGRES),
+    )
+
+
+def transactions() -> model.Panel:
+    """Commits and rollbacks."""
+    selected = f"{{{OURS}}}[$__rate_interval]"
+    return lines(
+        "Transactions",
+        "Transactions a second that were committed and rolled back.",
+        [
+            Query(f"sum(rate(pg_stat_database_xact_commit{selected}))", "committed"),
+            Query(f"sum(rate(pg_stat_database_xact_rollback{selected}))", "rolled back"),
+        ],
+        Look(units.OpsPerSecond, height=7, colours={"rolled back": "orange"}, links=DATABASE, empty=OF_POSTGRES),
+    )
+
+
+def deadlocks() -> model.Panel:
+    """Deadlocks."""
+    return lines(
+        "Deadlocks",
+        "Deadlocks a second that PostgreSQL broke. There are none in the service's own statements: look at who else "
+        "writes.",
+        [Query(f"sum by (datname) (rate(pg_stat_database_deadlocks{{{OURS}}}[$__rate_interval]))", "{{datname}}")],
+        Look(units.OpsPerSecond, height=7, links=DATABASE, empty=OF_POSTGRES),
+    )
+
+
+def size() -> model.Panel:
+    """Size of the databases."""
+    return lines(
+        "Size of the database",
+        "Bytes of each database. RETENTION_DAYS decides how long ended extractions are kept.",
+        [Query(f"max by (datname) (pg_database_size_bytes{{{OURS}}})", "{{datname}}")],
+        Look(units.BytesIEC, height=7, links=DATABASE, empty=OF_POSTGRES),
+    )
+
+
+def backup() -> model.Panel:
+    """Age of the last backup."""
+    made = f"max({series('backup_last_success_timestamp_seconds')})"
+    return number(
+        "Age of the last backup",
+        "Time since the last complete backup: what would be lost with the disk. A day is the longest it should be.",
+        [Query(f"time() - ({made} > 0)")],
+        Look(
+            units.Seconds,
+            24,
+            4,
+            thresholds={93600: "orange", 172800: "red"},
+            decimals=1,
+            links=[links.logs("Log lines about backups", "|~ `(?i)backup`")],
+            empty="No backup was ever made: feature-agent backup URL",
+        ),
+    )
+
+
+def redis_memory() -> model.Panel:
+    """Memory of Redis against its limit."""
+    return lines(
+        "Memory of Redis",
+        "Bytes that Redis uses, and the most it may (0: no limit was set).",
+        [
+            Query("max(redis_memory_used_bytes)", "used"),
+            Query("max(redis_memory_max_bytes)", "limit"),
+        ],
+        Look(units.BytesIEC, 6, 7, colours={"limit": "red"}, links=REDIS, empty=OF_REDIS),
+    )
+
+
+def redis_commands() -> model.Panel:
+    """Commands and clients."""
+    return lines(
+        "Commands and clients of Redis",
+        "Commands a second, and connected clients.",
+        [
+            Query("sum(rate(redis_commands_processed_total[$__rate_interval]))", "commands a second"),
+            Query("sum(redis_connected_clients)", "clients"),
+        ],
+        Look(units.Short, 6, 7, links=REDIS, empty=OF_REDIS),
+    )
+
+
+def redis_hits() -> model.Panel:
+    """Share of keys found."""
+    hits = "sum(rate(redis_keyspace_hits_total[$__rate_interval]))"
+    misses = "sum(rate(redis_keyspace_misses_total[$__rate_interval]))"
+    return lines(
+        "Keys found in Redis",
+        "Share of look-ups that found their key: cached plans, rate limits and breakers together.",
+        [Query(share(hits, f"({hits} + {misses})"), "found")],
+        Look(units.PercentUnit, 6, 7, most=1, links=[links.board("Plan cache", MODEL), *REDIS], empty=OF_REDIS),
+    )
+
+
+def redis_trouble() -> model.Panel:
+    """Evicted keys and refused connections."""
+    return lines(
+        "Evicted keys and refused connections",
+        "Keys a second that Redis dropped for want of memory, and connections that it refused.",
+        [
+            Query("sum(rate(redis_evicted_keys_total[$__rate_interval]))", "evicted keys"),
+            Query("sum(rate(redis_rejected_connections_total[$__rate_interval]))", "refused connections"),
+        ],
+        Look(units.OpsPerSecond, 6, 7, links=REDIS, empty=OF_REDIS),
+    )
+
+
+def running() -> model.Panel:
+    """What the engine and the edge do now."""
+    return lines(
+        "Work in hand",
+        "Extractions that run (the engine computes them) and requests in flight, by process.",
+        [
+            Query(series("active_extractions"), "extractions {{job}} {{instance}}"),
+            Query(series("api_requests_in_flight"), "requests {{job}} {{instance}}"),
+        ],
+        Look(units.Short, 6, 7, links=[links.board("Extractions", EXTRACTIONS)]),
+    )
+
+
+def pauses() -> model.Panel:
+    """How long the garbage collector stops everything."""
+    return lines(
+        "Garbage collector's pauses, p99",
+        "99 of 100 pauses of the collector were shorter, by generation. Nothing else runs in a process meanwhile.",
+        [Query(quantile(0.99, "gc_pause_seconds", by=("generation",)), "generation {{generation}}", exemplars=True)],
+        Look(units.Seconds, 6, 7, thresholds={0.1: "orange"}, links=[links.traces("Slow traces", slower="2500ms")]),
+    )
+
+
+def garbage() -> model.Panel:
+    """Collections of Python's garbage collector."""
+    return lines(
+        "Garbage collections",
+        "Collections a second by generation. Those of generation 2 stop the process for longest.",
+        [
+            Query(
+                total(rate("python_gc_collections_total", 'job=~"feature-agent.*"'), "generation"),
+                "generation {{generation}}",
+            )
+        ],
+        Look(
+            units.OpsPerSecond,
+            6,
+            7,
+            links=[links.metrics("Objects collected", "python_gc_objects_collected_total")],
+        ),
+    )
+
+
+def files() -> model.Panel:
+    """Open files against their limit."""
+    opened, limit = process("process_open_fds"), process("process_max_fds")
+    return lines(
+        "Open files",
+        "Share of the files and connections that each process may hold open. At 1 it accepts no more.",
+        [Query(f"{opened} / {limit}", "{{job}} {{instance}}")],
+        Look(units.PercentUnit, 6, 7, thresholds={0.8: "orange", 0.95: "red"}, links=[links.logs("Log lines")]),
+    )

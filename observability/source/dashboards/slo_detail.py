@@ -1,0 +1,157 @@
+"""One objective in detail: how it stands, how fast its budget goes, and which alert that means."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.models import dashboard as model
+from grafana_foundation_sdk.models import units
+
+from observability.source.dashboards import links
+from observability.source.dashboards.board import Board, Row, variable
+from observability.source.dashboards.names import SLO
+from observability.source.dashboards.objectives import NO_RULES, alerts_firing, recorded
+from observability.source.dashboards.panels import Look, Query, lines, number
+from observability.source.slo import Objectives
+
+CHOSEN = 'slo="$slo"'
+LOOK_THERE = (*links.FAILURES, links.traces("Slow traces", slower="2500ms"))
+
+
+def board(objectives: Objectives) -> Board:
+    """The board."""
+    return Board(
+        SLO,
+        "Objectives and error budgets",
+        "One objective: what it promises, what is left of its error budget, and how fast that is spent.",
+        [
+            Row("Now", [*headline()]),
+            Row("Error budget", [remaining(), errors(objectives)]),
+            Row("Burn", [burn(objectives), requests(), alerts_firing(12, CHOSEN)]),
+        ],
+        [variable("slo", "Objective", "label_values(slo:objective:ratio, slo)", several=False)],
+    )
+
+
+def headline() -> list[model.Panel]:
+    """Promise, budget, pace."""
+    whole = recorded("slo:sli_error:ratio_rate30d", CHOSEN)
+    return [
+        number(
+            "Objective",
+            "Share of good events that is promised over 30 days.",
+            [Query(recorded("slo:objective:ratio", CHOSEN))],
+            Look(units.PercentUnit, 4, 5, decimals=2, empty=NO_RULES, links=LOOK_THERE),
+        ),
+        number(
+            "Good events, 30 days",
+            "Share of good events over the last 30 days, or since there are data.",
+            [Query(f"1 - {whole}")],
+            Look(units.PercentUnit, 4, 5, decimals=3, empty=NO_RULES, links=LOOK_THERE),
+        ),
+        number(
+            "Allowed to fail",
+            "The error budget: the share of events that may be bad.",
+            [Query(recorded("slo:error_budget:ratio", CHOSEN))],
+            Look(units.PercentUnit, 4, 5, decimals=2, empty=NO_RULES, links=LOOK_THERE),
+        ),
+        number(
+            "Budget left",
+            "Share of the error budget that is left. Below 0 the objective is missed.",
+            [Query(recorded("slo:error_budget_remaining:ratio", CHOSEN))],
+            Look(
+                units.PercentUnit,
+                4,
+                5,
+                thresholds={0.0: "orange", 0.25: "green"},
+                base="red",
+                least=None,
+                decimals=1,
+                empty=NO_RULES,
+                links=LOOK_THERE,
+            ),
+        ),
+        number(
+            "Burn rate",
+            "How many times as fast as it may be the budget is spent now.",
+            [Query(recorded("slo:current_burn_rate:ratio", CHOSEN))],
+            Look(units.Short, 4, 5, thresholds={1: "orange", 6: "red"}, decimals=2, empty=NO_RULES, links=LOOK_THERE),
+        ),
+        number(
+            "Budget lasts",
+            "How long the rest of the budget lasts at the pace of now; empty while none is spent.",
+            [
+                Query(
+                    f"clamp_min({recorded('slo:error_budget_remaining:ratio', CHOSEN)}, 0) * 30 * 86400 / "
+                    f"({recorded('slo:current_burn_rate:ratio', CHOSEN)} > 0)"
+                )
+            ],
+            Look(
+                units.Seconds,
+                4,
+                5,
+                thresholds={259200: "orange", 1209600: "green"},
+                base="red",
+                decimals=1,
+                empty="Nothing of it is being spent",
+                links=LOOK_THERE,
+            ),
+        ),
+    ]
+
+
+def remaining() -> model.Panel:
+    """The budget over time."""
+    return lines(
+        "Error budget left",
+        "What is left of the error budget of the 30 days before each moment. It comes back as bad times fall out of "
+        "the window.",
+        [Query(recorded("slo:error_budget_remaining:ratio", CHOSEN), "{{slo}}")],
+        Look(units.PercentUnit, 12, 8, thresholds={0: "red"}, least=None, empty=NO_RULES, links=LOOK_THERE),
+    )
+
+
+def windows(objectives: Objectives) -> list[str]:
+    """The windows that alerts look at, the shortest first."""
+    found = {window for pair in objectives.burn_alerts for window in (pair.short, pair.long)}
+    return [window for window in ("5m", "30m", "1h", "2h", "6h", "1d", "3d") if window in found]
+
+
+def errors(objectives: Objectives) -> model.Panel:
+    """Bad events by window."""
+    return lines(
+        "Share of bad events",
+        "Share of events that were bad, over each window that an alert looks at, beside what the budget allows.",
+        [
+            *(Query(recorded(f"slo:sli_error:ratio_rate{window}", CHOSEN), window) for window in windows(objectives)),
+            Query(recorded("slo:error_budget:ratio", CHOSEN), "allowed"),
+        ],
+        Look(units.PercentUnit, 12, 8, colours={"allowed": "red"}, empty=NO_RULES, links=LOOK_THERE),
+    )
+
+
+def burn(objectives: Objectives) -> model.Panel:
+    """Burn rate by window, beside what pages."""
+    budget = f"on (slo, service) {recorded('slo:error_budget:ratio', CHOSEN)}"
+    pairs = sorted(objectives.burn_alerts, key=lambda pair: -pair.factor)
+    steps = {pair.factor: "red" if pair.severity == "critical" else "orange" for pair in pairs}
+    return lines(
+        "Burn rate by window",
+        "An alert fires when both of its windows are above its factor: "
+        + "; ".join(f"{pair.long} and {pair.short} at {pair.factor:g} ({pair.severity})" for pair in pairs)
+        + ".",
+        [
+            Query(f"{recorded(f'slo:sli_error:ratio_rate{window}', CHOSEN)} / {budget}", window)
+            for window in windows(objectives)
+        ],
+        Look(units.Short, 24, 8, thresholds=steps, empty=NO_RULES, links=LOOK_THERE),
+    )
+
+
+def requests() -> model.Panel:
+    """Events a second."""
+    return lines(
+        "Events",
+        "Events a second that this objective counts. With few of them a single bad one weighs much, and nothing fires "
+        "below the traffic floor.",
+        [Query(recorded("slo:requests:rate5m", CHOSEN), "{{slo}}")],
+        Look(units.OpsPerSecond, 12, 6, empty=NO_RULES, links=LOOK_THERE),
+    )

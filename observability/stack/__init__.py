@@ -1,0 +1,1 @@
+"""`make up` and `make down`: compose.yaml with its secrets, its waiting and its first requests."""

@@ -1,0 +1,20 @@
+"""Ending what nobody wants any more."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from service.features.model import Extraction
+from service.features.ports import JobQueue, UnitOfWork
+from service.features.webhooks import announce
+
+
+async def cancel(work: UnitOfWork, queue: JobQueue, owner: str, extraction_id: str, now: datetime) -> Extraction:
+    """End an extraction that waits, and have its end told; ask for the end of one that runs, which its run tells.
+
+    Part of the unit of work's transaction. Raises ExtractionNotFound, ExtractionEnded.
+    """
+    extraction = await work.extractions.cancel(owner, extraction_id, now)
+    if extraction.status == "cancelled":
+        await announce(work, queue, extraction)
+    return extraction

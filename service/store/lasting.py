@@ -1,0 +1,117 @@
+"""One connection of its own for one frequent statement: no pool, no transaction around it, nothing between."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import Any, LiteralString
+
+import psycopg
+from opentelemetry import trace
+from opentelemetry.trace import Span, SpanKind, Tracer
+
+from service.features.errors import DependencyUnavailable
+from service.store.failures import OUTAGE_RETRY_SECONDS
+
+PATIENCE_SECONDS = 5.0
+"""Such statements take a millisecond; one that takes longer waits for a database that does not answer."""
+RENEWED_SECONDS = 1800.0
+"""A connection is made anew before a firewall between forgets it."""
+
+Connection = psycopg.AsyncConnection[tuple[Any, ...]]
+Connect = Callable[[], Awaitable[Connection]]
+"""Opens a connection in autocommit mode."""
+
+_FAULTS = (psycopg.OperationalError, psycopg.InterfaceError, OSError)
+
+
+class LastingConnection:
+    """Opened when it is first needed, and again when it broke. For one task at a time: see `gathering.Gathering`."""
+
+    def __init__(self, connect: Connect) -> None:
+        self._connect = connect
+        self._connection: Connection | None = None
+        self._renew_at = 0.0
+
+    async def rows(
+        self, statement: LiteralString, parameters: Sequence[object], *, repeatable: bool
+    ) -> list[tuple[Any, ...]]:
+        """The statement's rows. Raises DependencyUnavailable.
+
+        A connection may have broken while it lay idle. A `repeatable` statement is then sent again on a new one.
+        """
+        reused = self._connection is not None
+        try:
+            return await self._ask(statement, parameters)
+        except _FAULTS as error:
+            if not (reused and repeatable) or isinstance(error, TimeoutError):
+                raise _away() from error
+        try:
+            return await self._ask(statement, parameters)
+        except _FAULTS as error:
+            raise _away() from error
+
+    async def close(self) -> None:
+        """Close it; needed again, it is opened again."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(psycopg.Error, OSError):
+                await connection.close()
+
+    async def _ask(self, statement: LiteralString, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
+        connection = await self._connected()
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                cursor = await connection.execute(statement, parameters)
+                return await cursor.fetchall()
+        except BaseException:
+            self._abandon()
+            raise
+
+    async def _connected(self) -> Connection:
+        if self._connection is not None and time.monotonic() > self._renew_at:
+            await self.close()
+        if self._connection is None:
+            self._connection = await self._connect()
+            self._renew_at = time.monotonic() + RENEWED_SECONDS
+        return self._connection
+
+    def _abandon(self) -> None:
+        """Leave without a word to the other side, which may be what does not answer."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.pgconn.finish()
+
+
+class StatementSpans:
+    """Spans of one statement for those who ask for it, each in its own trace.
+
+    Only where the trace is kept: for all others a span would be made to be thrown away.
+    """
+
+    def __init__(self, tracer: Tracer | None, operation: str, table: str, statement: str) -> None:
+        self._tracer = tracer
+        self._name = f"{operation} {table}"
+        self._attributes = {
+            "db.system.name": "postgresql",
+            "db.operation.name": operation,
+            "db.collection.name": table,
+            "db.query.text": statement,
+        }
+
+    def span(self) -> AbstractContextManager[Span | None]:
+        """Surround the wait for the answer."""
+        if self._tracer is None or not trace.get_current_span().is_recording():
+            return nullcontext()
+        return self._tracer.start_as_current_span(
+            self._name,
+            kind=SpanKind.CLIENT,
+            attributes=self._attributes,
+            record_exception=False,
+        )
+
+
+def _away() -> DependencyUnavailable:
+    return DependencyUnavailable("The database does not answer.", retry_after=OUTAGE_RETRY_SECONDS)

@@ -1,0 +1,127 @@
+"""Extractions that are completed as they begin: stored in one statement for all that come at the same time."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Self
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import astuple
+from opentelemetry.trace import Tracer
+
+from service.features.gathering import Gathering
+from service.features.model import Extraction, ExtractionResult
+from service.store.lasting import Connect, LastingConnection, StatementSpans
+from service.store.payload import encode
+
+MOST_AT_ONCE = 20
+"""Results are some kilobytes each."""
+ENCODED = 100
+"""Results whose JSON is remembered: it takes longer to write than all the rest of the row."""
+STATEMENT = """
+INSERT INTO extractions (
+    id, owner, dataset_id, request, result, request_id, trace_id, lane, created_at, started_at, finished_at,
+    status, progress, patient, cancel_requested, attempt, crashes, retries, version
+)
+SELECT
+    new.id, new.owner, new.dataset_id, new.request, jsonb_set(new.result, '{artifact_key}', to_jsonb(new.artifact_key)),
+    new.request_id, new.trace_id, new.lane, new.created_at, new.created_at, new.created_at,
+    'completed', 100, false, false, 0, 0, 0, 0
+FROM jsonb_to_recordset(%s::jsonb) AS new (
+    id text, owner text, dataset_id text, dataset_key text, request jsonb, result jsonb, artifact_key text,
+    request_id text, trace_id text, lane text, created_at timestamptz
+)
+JOIN datasets ON
+    datasets.owner = new.owner AND datasets.id = new.dataset_id AND datasets.artifact_key = new.dataset_key
+RETURNING id
+"""
+"""One JSON text for all rows: the driver would look through arrays of such texts character by character."""
+
+Repeated = tuple[Extraction, str]
+"""An extraction, and the artifact of the dataset that its result is of."""
+
+
+class RepeatedExtractions:
+    """Writes them, each if its dataset is still the same."""
+
+    def __init__(self, connect: Connect, tracer: Tracer | None) -> None:
+        self._connection = LastingConnection(connect)
+        self._spans = StatementSpans(tracer, "INSERT", "extractions", STATEMENT)
+        self._gathering = Gathering(self._write, most=MOST_AT_ONCE)
+        self._encoded = _Encoded()
+
+    async def add(self, extraction: Extraction, dataset_key: str) -> bool:
+        """Whether it is stored: not when its dataset is another. Raises DependencyUnavailable."""
+        with self._spans.span():
+            return await self._gathering.ask((extraction, dataset_key))
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._connection.close()
+
+    async def _write(self, repeated: Sequence[Repeated]) -> Sequence[bool]:
+        rows = [_Row.of(extraction, key, self._encoded.of(extraction.result)) for extraction, key in repeated]
+        text = msgspec.json.encode(rows).decode()
+        stored = {row[0] for row in await self._connection.rows(STATEMENT, (text,), repeatable=False)}
+        return [extraction.id in stored for extraction, _ in repeated]
+
+
+class _Row(Struct, frozen=True):
+    """As the statement reads it."""
+
+    id: str
+    owner: str
+    dataset_id: str
+    dataset_key: str
+    request: msgspec.Raw
+    result: msgspec.Raw
+    artifact_key: str
+    request_id: str
+    trace_id: str
+    lane: str
+    created_at: datetime
+
+    @classmethod
+    def of(cls, extraction: Extraction, dataset_key: str, result: msgspec.Raw) -> Self:
+        """The row of an extraction, whose result is encoded already."""
+        return cls(
+            id=extraction.id,
+            owner=extraction.owner,
+            dataset_id=extraction.request.dataset_id,
+            dataset_key=dataset_key,
+            request=msgspec.Raw(encode(extraction.request)),
+            result=result,
+            artifact_key="" if extraction.result is None else extraction.result.artifact_key,
+            request_id=extraction.request_id,
+            trace_id=extraction.trace_id,
+            lane=extraction.lane,
+            created_at=extraction.created_at,
+        )
+
+
+class _Encoded:
+    """The JSON of results that are stored again and again, each time for another artifact.
+
+    A result is known by the very objects that it is made of, which are held here: frozen, and so the same for ever.
+    """
+
+    def __init__(self) -> None:
+        self._texts: OrderedDict[tuple[int, ...], tuple[ExtractionResult, msgspec.Raw]] = OrderedDict()
+
+    def of(self, result: ExtractionResult | None) -> msgspec.Raw:
+        """The JSON, with whatever artifact."""
+        if result is None:
+            return msgspec.Raw(b"null")
+        key = tuple([id(part) for name, part in zip(_PARTS, astuple(result), strict=True) if name != "artifact_key"])
+        found = self._texts.get(key)
+        if found is None:
+            found = self._texts[key] = (result, msgspec.Raw(encode(result)))
+            if len(self._texts) > ENCODED:
+                self._texts.popitem(last=False)
+        return found[1]
+
+
+_PARTS = ExtractionResult.__struct_fields__

@@ -1,0 +1,70 @@
+"""How far extractions have come: the one read that clients repeat by the thousand, without what it can do without."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from opentelemetry.trace import Tracer
+
+from service.features.errors import ExtractionNotFound
+from service.features.gathering import Gathering
+from service.features.model import ExtractionState, Failure
+from service.store.lasting import Connect, LastingConnection, StatementSpans
+from service.store.payload import storable, unescaped
+
+STATEMENT = (
+    "SELECT id, owner, status, progress, stage, lane, started_at, finished_at, failure::text "
+    "FROM extractions WHERE id = ANY(%s)"
+)
+
+_FAILURE = msgspec.json.Decoder(Failure)
+
+
+class StateReads:
+    """Reads states in one statement for all who ask at the same time."""
+
+    def __init__(self, connect: Connect, tracer: Tracer | None) -> None:
+        self._connection = LastingConnection(connect)
+        self._spans = StatementSpans(tracer, "SELECT", "extractions", STATEMENT)
+        self._gathering = Gathering(self._read)
+
+    async def get(self, owner: str, extraction_id: str) -> ExtractionState:
+        """The state now. Raises ExtractionNotFound, also for another owner's, and DependencyUnavailable."""
+        state = None
+        if storable(extraction_id):
+            with self._spans.span():
+                state = await self._gathering.ask(extraction_id)
+        if state is None or state.owner != owner:
+            raise ExtractionNotFound("You have no such extraction.")
+        return state
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._connection.close()
+
+    async def _read(self, ids: Sequence[str]) -> Sequence[ExtractionState | None]:
+        rows = await self._connection.rows(STATEMENT, (list(dict.fromkeys(ids)),), repeatable=True)
+        found = {row[0]: _state(row) for row in rows}
+        return [found.get(extraction_id) for extraction_id in ids]
+
+
+def _state(row: tuple[Any, ...]) -> ExtractionState:
+    extraction_id, owner, status, progress, stage, lane, started_at, finished_at, failure = row
+    return ExtractionState(
+        id=extraction_id,
+        owner=owner,
+        status=status,
+        progress=progress,
+        stage=stage,
+        lane=lane,
+        started_at=_utc(started_at),
+        finished_at=_utc(finished_at),
+        failure=None if failure is None else _FAILURE.decode(unescaped(failure)),
+    )
+
+
+def _utc(value: datetime | None) -> datetime | None:
+    return None if value is None else value.astimezone(UTC)

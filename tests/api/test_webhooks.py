@@ -1,0 +1,171 @@
+"""`callback_url`, its webhooks and their secrets, as clients see them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from service.api.schemas import ExtractionBody
+from service.features.delivery import Delivery
+from tests.api.conftest import World, caller, calling, extract
+
+URL = "https://example.org/hooks/features?key=1"
+
+
+def told(world: World) -> list[Delivery]:
+    """All webhooks that are to be sent."""
+    return list(world.store.deliveries.rows.values())
+
+
+async def test_an_extraction_is_told_where_it_was_asked(serve: Callable[..., World]) -> None:
+    """The address is answered back, and the webhook's data is the status that a client would have asked for."""
+    world = serve()
+    async with calling(world) as client:
+        data = (await extract(client, callback_url=URL)).json()["data"]
+        status = (await client.get(data["links"]["status"])).json()["data"]
+        answer = (await client.get(data["links"]["deliveries"])).json()["data"]
+
+    (delivery,) = told(world)
+    assert (data["callback_url"], delivery.url, delivery.owner) == (URL, URL, "ada")
+    event = json.loads(delivery.body)
+    assert (event["type"], event["timestamp"]) == ("extraction.completed", data["finished_at"])
+    assert {name: event["data"][name] for name in status} == status
+    links = event["data"]["links"]
+    assert links == {name: data["links"][name] for name in links}
+    assert answer == {
+        "deliveries": [
+            {
+                "webhook_id": delivery.id, "type": "extraction.completed", "url": URL, "state": "pending",
+                "created_at": data["finished_at"], "next_attempt_at": data["finished_at"], "finished_at": None,
+                "attempts": [],
+            }
+        ]
+    }  # fmt: skip
+    assert world.queue.webhooks == [(delivery.id, 0.0)]
+
+
+async def test_nothing_of_the_data_is_in_a_webhook(serve: Callable[..., World]) -> None:
+    """No feature, no statistic and no sentence: who wants them has to ask for them with credentials."""
+    world = serve()
+    async with calling(world) as client:
+        await extract(client, callback_url=URL, feature_description="The sentence of the client")
+    (delivery,) = told(world)
+    assert "click_rate" not in delivery.body
+    assert "sentence" not in delivery.body
+
+
+async def test_without_a_callback_there_is_nothing_to_tell(serve: Callable[..., World]) -> None:
+    """No link to webhooks, and none when asked."""
+    world = serve()
+    async with calling(world) as client:
+        data = (await extract(client)).json()["data"]
+        answer = await client.get(f"/api/v1/extraction/{data['extraction_id']}/deliveries")
+
+    assert (data["callback_url"], data["links"]["deliveries"]) == (None, None)
+    assert (answer.status_code, answer.json()["data"]) == (200, {"deliveries": []})
+    assert told(world) == []
+
+
+async def test_a_waiting_extraction_that_is_cancelled_is_told(serve: Callable[..., World]) -> None:
+    """The cancellation and its webhook are one transaction."""
+    world = serve()
+    world.queue.held = True
+    async with calling(world) as client:
+        path = (await extract(client, {"Prefer": "respond-async"}, callback_url=URL)).headers["location"]
+        await client.delete(path)
+
+    assert [delivery.event_type for delivery in told(world)] == ["extraction.cancelled"]
+    assert len(world.queue.webhooks) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("http://169.254.169.254/latest/meta-data", "leads to an address that is not on the public Internet"),
+        ("http://localhost:8000/", "must not lead to this machine"),
+        ("https://ada:pw@example.org/", "must not hold a user name or password"),
+        ("javascript:alert(1)", "must begin with https:// or http://"),
+        ("https://example.org:6379/", "must not use port 6379"),
+    ],
+)
+async def test_an_address_that_is_not_called_is_refused_at_once(
+    client: httpx.AsyncClient, dataset: str, url: str, why: str
+) -> None:
+    """422 with the reason, before anything is stored."""
+    answer = await extract(client, callback_url=url)
+
+    assert answer.status_code == 422
+    assert answer.json()["errors"] == [{"field": "callback_url", "message": why}]
+    assert (await client.get("/api/v1/extractions")).json()["data"]["items"] == []
+
+
+async def test_another_principals_webhooks_do_not_exist(serve: Callable[..., World]) -> None:
+    """404, as its extraction."""
+    world = serve()
+    async with calling(world) as ada, caller(world, await world.key("bob")) as bob:
+        path = (await extract(ada, callback_url=URL)).json()["data"]["links"]["deliveries"]
+        answer = await bob.get(path)
+    assert (answer.status_code, answer.json()["error_code"]) == (404, "extraction_not_found")
+
+
+async def test_each_principal_reads_its_own_secrets(world: World) -> None:
+    """All keys of one principal get the same, no other principal does, and one that may only read gets none."""
+    keys = [await world.key("ada"), await world.key("ada"), await world.key("bob")]
+    secrets = []
+    for key in keys:
+        async with caller(world, key) as client:
+            answer = await client.get("/api/v1/webhooks/secrets")
+            secrets.append(answer.json()["data"]["secrets"])
+            assert answer.headers["cache-control"] == "no-store"
+    async with caller(world, await world.key("ada", "extractions:read")) as client:
+        refused = await client.get("/api/v1/webhooks/secrets")
+
+    assert secrets[0] == secrets[1] != secrets[2]
+    assert [len(found) for found in secrets] == [1, 1, 1]
+    assert secrets[0][0].startswith("whsec_")
+    assert (refused.status_code, refused.json()["error_code"]) == (403, "scope_missing")
+
+
+async def test_equal_requests_tell_their_end_once(serve: Callable[..., World]) -> None:
+    """Sent again under its key, a request is neither run nor told again; another address makes it another request."""
+    world = serve()
+    async with calling(world) as client:
+        answers = [await extract(client, {"Idempotency-Key": "k"}, callback_url=URL) for _ in range(2)]
+        other = await extract(client, {"Idempotency-Key": "k"}, callback_url=URL + "2")
+
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert answers[0].content == answers[1].content
+    assert (other.status_code, other.json()["error_code"]) == (422, "idempotency_key_reused")
+    assert len(told(world)) == 1
+
+
+def test_a_request_without_a_callback_is_the_same_to_releases_that_knew_none() -> None:
+    """During a rollout a key that the release before has claimed stands for the same request here."""
+    body: dict[str, Any] = {
+        "dataset_id": "events", "feature_description": "Click rate", "quality_threshold": "medium",
+        "completion_date": None, "options": {"max_features": 20, "entity": None, "time": None, "target": None},
+    }  # fmt: skip
+    decoded = msgspec.convert(body, ExtractionBody)
+    assert decoded.canonical() == msgspec.json.encode(body)
+    told = msgspec.convert({**body, "callback_url": URL}, ExtractionBody)
+    assert hashlib.sha256(told.canonical()).digest() != hashlib.sha256(decoded.canonical()).digest()
+
+
+async def test_webhooks_are_documented(client: httpx.AsyncClient) -> None:
+    """Each event stands in the OpenAPI document's webhooks, with its header fields and the shape of its body."""
+    document = (await client.get("/api/openapi.json")).json()
+
+    assert document["webhooks"].keys() == {"extraction.completed", "extraction.failed", "extraction.cancelled"}
+    operation = document["webhooks"]["extraction.failed"]["post"]
+    assert [parameter["name"] for parameter in operation["parameters"]] == [
+        "webhook-id", "webhook-timestamp", "webhook-signature",
+    ]  # fmt: skip
+    schema = operation["requestBody"]["content"]["application/json"]["schema"]
+    assert schema == {"$ref": "#/components/schemas/WebhookEvent"}
+    assert document["components"]["schemas"]["WebhookEvent"]["required"] == ["type", "timestamp", "data"]

@@ -1,0 +1,104 @@
+"""The committed dashboards as their reader sees them: every query, and what it is expected to bring."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "observability/grafana/dashboards"
+
+VARIABLES = {
+    "__rate_interval": "15m",
+    "__range": "15m",
+    "__interval": "15s",
+    "job": ".+",
+    "instance": ".+",
+    "model": ".+",
+    "slo": "extraction-success",
+}
+"""What Grafana would put in place of variables: All for those that offer it, and more than the whole test for times."""
+LABEL_VALUES = re.compile(r"label_values\((?P<series>.+), (?P<label>\w+)\)")
+IN_LEGEND = re.compile(r"\{\{(\w+)\}\}")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One query of a board."""
+
+    where: str
+    expression: str
+    """As it is in the file, with Grafana's variables."""
+    labels: tuple[str, ...] = ()
+    """That the result has to have, because a legend, a column or a variable shows them."""
+    kind: str = "panel"
+    """panel, variable or annotation."""
+
+    def filled(self) -> str:
+        """With the variables filled in."""
+        return filled(self.expression)
+
+
+def filled(expression: str) -> str:
+    """The expression with Grafana's variables filled in, the longest names first."""
+    for name in sorted(VARIABLES, key=len, reverse=True):
+        expression = expression.replace(f"${{{name}}}", VARIABLES[name]).replace(f"${name}", VARIABLES[name])
+    return expression
+
+
+def boards() -> list[dict[str, Any]]:
+    """Every dashboard's JSON."""
+    return [json.loads(file.read_text()) for file in sorted(FOLDER.glob("*.json"))]
+
+
+def panels(board: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Its panels, those of collapsed rows too, rows themselves not."""
+    for panel in board["panels"]:
+        if panel["type"] == "row":
+            yield from panel.get("panels", [])
+        else:
+            yield panel
+
+
+def queries(found: Sequence[dict[str, Any]] | None = None) -> list[Asked]:
+    """Every query of every board: panels' targets, variables, annotations."""
+    every = boards() if found is None else found
+    return [asked for board in every for asked in (*_targets(board), *_variables(board), *_annotations(board))]
+
+
+def _targets(board: dict[str, Any]) -> Iterator[Asked]:
+    for panel in panels(board):
+        shown = _columns(panel)
+        for target in panel["targets"]:
+            where = f"{board['uid']} / {panel['title']} / {target['refId']}"
+            legend = () if shown else tuple(IN_LEGEND.findall(target["legendFormat"]))
+            if panel["type"] == "heatmap":
+                legend = ("le",)
+            yield Asked(where, target["expr"], legend or shown)
+
+
+def _columns(panel: dict[str, Any]) -> tuple[str, ...]:
+    for one in panel.get("transformations", ()):
+        if one["id"] == "organize":
+            return tuple(name for name in one["options"]["includeByName"] if not name.startswith("Value"))
+    return ()
+
+
+def _variables(board: dict[str, Any]) -> Iterator[Asked]:
+    for variable in board["templating"]["list"]:
+        if variable["type"] == "query":
+            match = LABEL_VALUES.fullmatch(variable["query"])
+            assert match, variable["query"]
+            where = f"{board['uid']} / variable {variable['name']}"
+            yield Asked(where, match["series"], (match["label"],), "variable")
+
+
+def _annotations(board: dict[str, Any]) -> Iterator[Asked]:
+    for annotation in board["annotations"]["list"]:
+        shown = IN_LEGEND.findall(annotation["titleFormat"] + annotation["textFormat"])
+        where = f"{board['uid']} / annotation {annotation['name']}"
+        yield Asked(where, annotation["expr"], (*shown, annotation["tagKeys"]), "annotation")

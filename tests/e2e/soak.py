@@ -138,6 +138,7 @@ class Soak:
             await Caller(fleet, client).upload("clicks")
             killing = asyncio.create_task(self._keep_killing())
             found = await asyncio.gather(*(self._client() for _ in range(plan.clients)))
+            assert not killing.done(), killing.exception()
             killing.cancel()
         seconds = time.monotonic() - begun
         await fleet.until_all_ended(LAST_SECONDS)
@@ -160,7 +161,7 @@ class Soak:
     async def _keep_killing(self) -> None:
         while True:
             await asyncio.sleep(self._plan.kill_every)
-            pod = self._random.choice([pod for pod in self._fleet.pods if pod.address])
+            pod = self._random.choice([pod for pod in self._fleet.pods if pod.address] or self._fleet.pods)
             pod.kill()
             self._kills.append(Kill(pod.name, time.time(), _in_hand(pod)))
             pod.start()

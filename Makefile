@@ -50,11 +50,11 @@ BENCH_ROUNDS ?= 5
 observability: $(VENV)/.dev  ## render what is generated in observability/ from slo.yaml and the telemetry catalog
 	$(BIN)/python -m observability.source
 
-gameday: $(VENV)/.dev  ## inflict every fault on real processes and see each alert come and go; 45 min, writes docs/measurements/gameday.md
+gameday: $(VENV)/.dev  ## inflict every fault on real processes and see each alert come and go; 40 min, writes docs/measurements/gameday.md
 	$(BIN)/python -m tests.monitoring.gameday --write $(FAULTS)
 
 gameday-short: $(VENV)/.dev  ## the same with three faults, for every change
-	$(BIN)/python -m tests.monitoring.gameday --short
+	$(BIN)/python -m tests.monitoring.gameday --short --at-once 2
 
 FAULTS ?=
 

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PYDANTIC_AI_NO_BANNER := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test eval up down observability faults soak rolling bench-api check format lock clean
+.PHONY: help demo serve test eval up down observability gameday gameday-short faults soak rolling bench-api check format lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -49,6 +49,14 @@ BENCH_ROUNDS ?= 5
 
 observability: $(VENV)/.dev  ## render what is generated in observability/ from slo.yaml and the telemetry catalog
 	$(BIN)/python -m observability.source
+
+gameday: $(VENV)/.dev  ## inflict every fault on real processes and see each alert come and go; 40 min, writes docs/measurements/gameday.md
+	$(BIN)/python -m tests.monitoring.gameday --write $(FAULTS)
+
+gameday-short: $(VENV)/.dev  ## the same with three faults, for every change
+	$(BIN)/python -m tests.monitoring.gameday --short --at-once 2
+
+FAULTS ?=
 
 check: $(VENV)/.dev  ## lint, formatting, types, import layers, generated documents
 	$(BIN)/ruff check .

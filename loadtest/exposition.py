@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from locust.env import Environment
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, start_http_server
 
 PORT = 9646
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0)
@@ -46,6 +46,7 @@ class RunMetrics:
 
 def serve(environment: Environment, port: int) -> None:
     """Answer `GET /metrics` on that port until the process ends."""
+    disable_created_metrics()
     registry = CollectorRegistry()
     RunMetrics(environment, registry)
     start_http_server(port, registry=registry)

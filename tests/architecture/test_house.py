@@ -59,8 +59,8 @@ def test_help_imports_nothing_heavy() -> None:
 def test_serve_imports_the_configured_sdk_alone(model: str, sdks: list[str], tmp_path: Path) -> None:
     """A process that is ready to serve has imported the SDK of the model that it is to ask, and no other."""
     program = (
-        "import os, sys; from service.settings import load_settings; import service.commands.serve as serve;"
-        "serve.open_runtime(load_settings());"
+        "import os, sys; from service.settings import load_settings; import service.commands.serving as serving;"
+        "serving.open_runtime(load_settings());"
         f"print(sorted({SDKS} & {{*sys.modules}}), flush=True); os._exit(0)"
     )
     environment = {

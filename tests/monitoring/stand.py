@@ -22,7 +22,7 @@ from tests.monitoring.recorded_metrics import recorded
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = shutil.which("prometheus")
 CONFIGURATION = ROOT / "observability/prometheus/prometheus.yml"
-PATIENCE_SECONDS = 180.0
+PATIENCE_SECONDS = 300.0
 """After which what does not come is taken for missing; nothing is measured by it."""
 INTERVAL = "5s"
 """Between scrapes and between evaluations, and for one scrape: short, for the test's sake, and still enough for a busy

@@ -48,7 +48,7 @@ pytestmark = [
     pytest.mark.skipif(PROMETHEUS is None, reason="prometheus is not installed"),
     pytest.mark.skipif(REDIS is None, reason="redis-server is not installed"),
     pytest.mark.xdist_group("panels"),
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(1200),
 ]
 
 

@@ -123,7 +123,7 @@ def workloads_of(caller: Caller) -> dict[str, Workload]:
     kinds = (
         Workload("status", "status read", lambda: next(status), HTTPStatus.OK, 16),
         Workload("cached", "repeated extraction", lambda: again, HTTPStatus.OK, 8),
-        Workload("uncached", "new extraction", anew, HTTPStatus.OK, 4),
+        Workload("uncached", "new extraction", anew, HTTPStatus.OK, 2),
         Workload("upload", "upload", upload, HTTPStatus.CREATED, 2),
     )
     return {kind.name: kind for kind in kinds}

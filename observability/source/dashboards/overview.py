@@ -149,6 +149,7 @@ def routes() -> model.Panel:
             Column("p95", quantile(0.95, DURATION, KNOWN, by=by), unit=units.Seconds, thresholds={10: "red"}),
         ],
         Look(width=12, height=9),
+        highest="Requests",
     )
 
 

@@ -66,6 +66,7 @@ def lines(title: str, description: str, queries: Sequence[Query], shown: Look) -
     builder.show_points(look.VisibilityMode.NEVER).span_nulls(False).axis_soft_min(0)
     builder.tooltip(common.VizTooltipOptions().mode(look.TooltipDisplayMode.MULTI).sort(look.SortOrder.DESCENDING))
     legend = common.VizLegendOptions().show_legend(True).display_mode(look.LegendDisplayMode.TABLE)
+    legend.sort_by("Last *").sort_desc(True)
     builder.legend(legend.placement(look.LegendPlacement.BOTTOM).calcs(["lastNotNull", "max"]))
     if shown.stacked:
         builder.stacking(common.StackingConfig().mode(look.StackingMode.NORMAL).group("A"))
@@ -122,8 +123,8 @@ class Column:
     thresholds: Steps | None = None
 
 
-def rows(title: str, description: str, columns: Sequence[Column], shown: Look) -> model.Panel:
-    """A table with a row for each set of labels; columns that are not named are left out."""
+def rows(title: str, description: str, columns: Sequence[Column], shown: Look, *, highest: str = "") -> model.Panel:
+    """A table with a row for each set of labels, those `highest` in that column first; other columns are left out."""
     queried = [column for column in columns if column.query]
     targets = [_target(Query(column.query), REFERENCES[at], instant=True) for at, column in enumerate(queried)]
     for target in targets:
@@ -132,8 +133,10 @@ def rows(title: str, description: str, columns: Sequence[Column], shown: Look) -
     if len(queried) == 1:
         sources = {queried[0].name: "Value"}
     fields = {sources.get(column.name, column.label): column for column in columns}
-    panel = table.Panel().show_header(True).build()
-    panel = _finished(panel, title, description, targets, shown)
+    builder = table.Panel().show_header(True)
+    if highest:
+        builder.sort_by([common.TableSortByFieldState().display_name(highest).desc(True)])
+    panel = _finished(builder.build(), title, description, targets, shown)
     panel.transformations = [
         model.DataTransformerConfig(id_val="merge", options={}),
         model.DataTransformerConfig(

@@ -27,13 +27,13 @@ are webhooks. `make gameday` plays it and writes this page.
 
 Time is divided by {divisor:g} in the rules (30 days are three hours; a window is at least {range:g} s long, a
 condition holds for at least {pending:g} s), not in the service: heartbeats, health checks every 10 s and
-measurements of the queue every 5 s keep their pace. *Detected* counts from the fault to the notification, *cleared* from its mending (a process that was
-stopped has started again) to the notification that it is over; bounds are in brackets. "Right" means that every alert
-named came and went within them at the receiver named, that its runbook link led to its runbook, and that no page came
-but those which users' pain justifies too. Last played {date}.
+measurements of the queue every 5 s keep their pace. *Detected* counts from the fault to the notification, *cleared*
+from its mending (a process that was stopped has started again) to the notification that it is over; bounds are in
+brackets. "Right" means that every alert named came and went within them at the receiver named, that its runbook link
+led to its runbook, and that no page came but those which users' pain justifies too.
 
-| fault | alert → receiver | detected | cleared | also told | verdict |
-|---|---|---|---|---|---|
+| fault | what is done | alert → receiver | detected | cleared | also told | verdict | played |
+|---|---|---|---|---|---|---|---|
 """
 
 
@@ -52,12 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with ThreadPoolExecutor(options.at_once) as pool:
         outcomes = list(pool.map(_played, chosen))
     if options.write:
-        TABLE.parent.mkdir(parents=True, exist_ok=True)
-        date = datetime.now(UTC).date().isoformat()
-        introduction = _INTRODUCTION.format(
-            divisor=FAST.divisor, range=FAST.shortest_range, pending=FAST.shortest_pending, date=date
-        )
-        TABLE.write_text(introduction + "".join(map(_row, outcomes)))
+        _write(outcomes)
     wrong = [outcome.fault for outcome in outcomes if not outcome.right]
     sys.stdout.write(
         f"{len(outcomes)} faults, {len(wrong)} not as they have to be{': ' if wrong else ''}{', '.join(wrong)}\n"
@@ -85,14 +80,36 @@ def _played(fault: Fault) -> Outcome:
     return outcome
 
 
+def _write(outcomes: Sequence[Outcome]) -> None:
+    """Put the new rows among those of faults that were not played now."""
+    TABLE.parent.mkdir(parents=True, exist_ok=True)
+    lines = TABLE.read_text().splitlines() if TABLE.exists() else []
+    rows = {line.split("`")[1]: line + "\n" for line in lines if line.startswith("| `")}
+    rows |= {outcome.fault: _row(outcome) for outcome in outcomes}
+    introduction = _INTRODUCTION.format(divisor=FAST.divisor, range=FAST.shortest_range, pending=FAST.shortest_pending)
+    TABLE.write_text(introduction + "".join(rows[fault.name] for fault in FAULTS if fault.name in rows))
+
+
 def _row(outcome: Outcome) -> str:
-    alerts = "<br>".join(f"{seen.alert} → {seen.receiver}" for seen in outcome.seen)
-    detected = "<br>".join(_time(seen.detected, seen.within) for seen in outcome.seen)
-    cleared = "<br>".join(_time(seen.cleared, seen.clears) for seen in outcome.seen)
-    links = "" if all(seen.runbook for seen in outcome.seen) else " (runbook missing)"
-    verdict = "right" if outcome.right else f"**wrong**{links} {', '.join(outcome.wrong_pages)}".rstrip()
-    also = ", ".join(outcome.also) or "nothing"
-    return f"| {outcome.does} | {alerts} | {detected} | {cleared} | {also} | {verdict} |\n"
+    cells = (
+        f"`{outcome.fault}`",
+        outcome.does,
+        "<br>".join(f"{seen.alert} → {seen.receiver}" for seen in outcome.seen),
+        "<br>".join(_time(seen.detected, seen.within) for seen in outcome.seen),
+        "<br>".join(_time(seen.cleared, seen.clears) for seen in outcome.seen),
+        ", ".join(outcome.also) or "nothing",
+        _verdict(outcome),
+        datetime.now(UTC).date().isoformat(),
+    )
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _verdict(outcome: Outcome) -> str:
+    if outcome.right:
+        return "right"
+    reasons = [f"page {alert}" for alert in outcome.wrong_pages]
+    reasons += [f"{seen.alert} not as it has to be" for seen in outcome.seen if not seen.right]
+    return f"**wrong**: {', '.join(reasons)}"
 
 
 def _time(seconds: float | None, bound: float) -> str:

@@ -20,6 +20,8 @@ from tests.monitoring.gameday.watch import Watch, free_port
 AVAILABILITY, READ, EXTRACT = "ApiAvailabilityBudgetBurn", "ApiLatencyReadBudgetBurn", "ApiLatencyExtractBudgetBurn"
 SUCCESS, FRESHNESS = "ExtractionSuccessBudgetBurn", "ExtractionFreshnessBudgetBurn"
 LAST_RESORT = {"MODEL_LAST_RESORT": "builtin"}
+SOON_AWAY = {"SYNC_WAIT_SECONDS": "0.5"}
+"""Callers are sent away with a 202 soon, so that a slow model does not fill the API with those who wait."""
 PAGER = "pager"
 COLLECTOR_PORT = free_port()
 
@@ -241,23 +243,23 @@ FAULTS: tuple[Fault, ...] = (
         does="the model answers 500 to a third of the requests",
         do=model("flaky"),
         expect=(Expect(alert="ModelErrors"),),
-        environment=LAST_RESORT,
-        rates={"extract": 3},
+        environment=LAST_RESORT | SOON_AWAY,
+        rates={"extract": 2},
     ),
     Fault(
         name="model-429",
         does="the model's provider answers 429 to a third of the requests",
         do=model("throttled"),
         expect=(Expect(alert="ModelRateLimited"),),
-        environment=LAST_RESORT,
-        rates={"extract": 3},
+        environment=LAST_RESORT | SOON_AWAY,
+        rates={"extract": 2},
     ),
     Fault(
         name="model-hang",
         does="the model accepts requests and never answers; the built-in planner stands in",
         do=model("hang"),
         expect=(Expect(alert="ModelFallback"),),
-        environment=LAST_RESORT | {"MODEL_TIMEOUT_SECONDS": "8"},
+        environment=LAST_RESORT | SOON_AWAY | {"MODEL_TIMEOUT_SECONDS": "8"},
         rates={"extract": 2},
         may_page=frozenset({FRESHNESS}),
     ),
@@ -266,7 +268,7 @@ FAULTS: tuple[Fault, ...] = (
         does="the model takes 12 s for each answer",
         do=model("slow"),
         expect=(Expect(alert="ModelSlow"),),
-        environment={"WORKER_CONCURRENCY": "48", "MODEL_CONCURRENCY": "48"},
+        environment=SOON_AWAY | {"WORKER_CONCURRENCY": "48", "MODEL_CONCURRENCY": "48"},
         rates={"extract": 2},
         may_page=frozenset({FRESHNESS}),
     ),
@@ -280,10 +282,10 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         name="no-place-for-planning",
-        does="one place for planning, and a model that takes 12 s",
+        does="two places for planning, and a model that takes 12 s",
         do=model("slow"),
         expect=(Expect(alert="PlanningRefused"), Expect(alert=SUCCESS, receiver=PAGER)),
-        environment={"MODEL_CONCURRENCY": "1", "MODEL_QUEUE": "0"},
+        environment={"MODEL_CONCURRENCY": "2", "MODEL_QUEUE": "2"},
         rates={"extract": 2},
         may_page=frozenset({AVAILABILITY}),
     ),
@@ -323,7 +325,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         name="memory-pressure",
-        does="the API's control group allows 4 % more memory than it uses",
+        does="the API's control group allows hardly the memory that it uses",
         do=squeezed,
         expect=(Expect(alert="MemoryNearLimit"),),
         may_page=frozenset({"ApiDown"}),
@@ -333,7 +335,8 @@ FAULTS: tuple[Fault, ...] = (
         name="cpu-starved",
         does="the API process gets no CPU for 0.7 s of each second",
         do=stuttering,
-        expect=(Expect(alert=READ, receiver=PAGER), Expect(alert="EventLoopLag")),
+        expect=(Expect(alert=READ, receiver=PAGER, within=180), Expect(alert="EventLoopLag")),
+        rates={"read": 10},
         may_page=frozenset({"ApiDown", AVAILABILITY, "PostgresDown"}),
     ),
     Fault(

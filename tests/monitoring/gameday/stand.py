@@ -103,7 +103,7 @@ class Users:
         self.rates: dict[str, float] = {"read": 4.0, "extract": 1.0, "stranger": 0.0, "flood": 0.0}
         self.dataset = "events"
         self.repeat = False
-        """Whether askers ask the same again."""
+        """Whether askers ask the same again, each of a copy of the data."""
         self._count = itertools.count()
         self._over = threading.Event()
         self._pool = ThreadPoolExecutor(64)
@@ -112,7 +112,14 @@ class Users:
         self.client.get("/api/v1/datasets")
 
     def _extract(self) -> None:
-        self.client.extract(self.dataset, self._words(), quality_threshold="low")
+        dataset = self._copy() if self.repeat else self.dataset
+        self.client.extract(dataset, self._words(), quality_threshold="low")
+
+    def _copy(self) -> str:
+        """The same data under another name: its plan is known, its result is not."""
+        dataset = f"copy-{next(self._count)}"
+        self.client.upload(dataset, CSV)
+        return dataset
 
     def _flood(self) -> None:
         body = {"dataset_id": self.dataset, "feature_description": self._words(), "quality_threshold": "low"}

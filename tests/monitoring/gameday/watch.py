@@ -24,9 +24,9 @@ from observability.source.durations import Scale
 from observability.source.slo import Objectives, load_objectives
 
 ROOT = Path(__file__).parents[3]
-FAST = Scale(divisor=240, shortest_range=10, shortest_pending=6, shortest_interval=1, least_threshold=10)
-"""30 days in three hours. Windows hold five scrapes at least; what the service does by itself keeps its pace."""
-SCRAPE_SECONDS = 2
+FAST = Scale(divisor=240, shortest_range=12, shortest_pending=8, shortest_interval=1, least_threshold=10)
+"""30 days in three hours. Windows hold four scrapes at least; what the service does by itself keeps its pace."""
+SCRAPE_SECONDS = 3
 START_SECONDS = 60.0
 PROGRAMS = ("prometheus", "prometheus-alertmanager", "redis-server")
 

@@ -110,11 +110,11 @@ def _bad_model(scene: Scene) -> None:
     scene.model.assign(FALLBACK, SCENARIOS["good"])
     _insist(scene, "Mean price of every user, again")
     scene.model.assign(FALLBACK, SCENARIOS["hang"])
-    failed = [scene.client.extract(DATASET, "Mean price of every user, in vain").status]
+    first = scene.client.extract(DATASET, "Mean price of every user, in vain").status
     scene.model.assign(FALLBACK, SCENARIOS["status-500"])
-    for number in range(FAILURES):
-        failed.append(scene.client.extract(DATASET, f"Mean price of every user, in vain {number}").status)
-    assert set(failed) <= {503, 504}, failed
+    sentences = [f"Mean price of every user, in vain {number}" for number in range(FAILURES)]
+    statuses = {scene.client.extract(DATASET, sentence).status for sentence in sentences}
+    assert {first, *statuses} <= {503, 504}
 
 
 def _queue(scene: Scene) -> None:

@@ -9,6 +9,8 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
+from threading import Lock
 
 from tests.monitoring.gameday.fault import Fault
 from tests.monitoring.gameday.faults import FAULTS
@@ -17,6 +19,7 @@ from tests.monitoring.gameday.play import Outcome, play
 from tests.monitoring.gameday.watch import FAST, ROOT, missing_programs
 
 LOG = logging.getLogger(__name__)
+WRITING = Lock()
 TABLE = ROOT / "docs/measurements/gameday.md"
 SHORT = ("api-stopped", "redis-killed", "bad-tokens")
 _INTRODUCTION = """# Game day
@@ -50,9 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0 if options.short else 2
     chosen = _chosen(SHORT if options.short else tuple(options.faults))
     with ThreadPoolExecutor(options.at_once) as pool:
-        outcomes = list(pool.map(_played, chosen))
-    if options.write:
-        _write(outcomes)
+        outcomes = list(pool.map(partial(_played, write=options.write), chosen))
     wrong = [outcome.fault for outcome in outcomes if not outcome.right]
     sys.stdout.write(
         f"{len(outcomes)} faults, {len(wrong)} not as they have to be{': ' if wrong else ''}{', '.join(wrong)}\n"
@@ -68,7 +69,7 @@ def _chosen(names: Sequence[str]) -> list[Fault]:
     return [fault for fault in playable if not names or fault.name in names]
 
 
-def _played(fault: Fault) -> Outcome:
+def _played(fault: Fault, *, write: bool) -> Outcome:
     started = time.monotonic()
     try:
         outcome = play(fault)
@@ -77,15 +78,18 @@ def _played(fault: Fault) -> Outcome:
         outcome = Outcome(fault.name, fault.does, (), (f"not played: {error!r}",), ())
     sys.stdout.write(f"{time.monotonic() - started:5.0f} s {_row(outcome)}")
     sys.stdout.flush()
+    if write:
+        with WRITING:
+            _write(outcome)
     return outcome
 
 
-def _write(outcomes: Sequence[Outcome]) -> None:
-    """Put the new rows among those of faults that were not played now."""
+def _write(outcome: Outcome) -> None:
+    """Put the fault's new row among those of all others."""
     TABLE.parent.mkdir(parents=True, exist_ok=True)
     lines = TABLE.read_text().splitlines() if TABLE.exists() else []
     rows = {line.split("`")[1]: line + "\n" for line in lines if line.startswith("| `")}
-    rows |= {outcome.fault: _row(outcome) for outcome in outcomes}
+    rows[outcome.fault] = _row(outcome)
     introduction = _INTRODUCTION.format(divisor=FAST.divisor, range=FAST.shortest_range, pending=FAST.shortest_pending)
     TABLE.write_text(introduction + "".join(rows[fault.name] for fault in FAULTS if fault.name in rows))
 

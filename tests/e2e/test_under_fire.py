@@ -10,8 +10,11 @@ pytestmark = [pytest.mark.timeout(400), pytest.mark.xdist_group("fleet")]
 
 
 async def test_soak(tmp_path: Path) -> None:
-    """The short form of `make soak`: nothing lost, nothing twice, and what the dead held is soon in others' hands."""
-    report = await soak.soak(tmp_path, soak.Plan(jobs=40, kill_every=3.0, clients=8))
+    """The short form of `make soak`: nothing lost, nothing twice, and what the dead held is taken up by others.
+
+    How soon is measured by the long form: here other tests have the machine as well, and the bound is one of a hang.
+    """
+    report = await soak.soak(tmp_path, soak.Plan(jobs=40, kill_every=3.0, clients=8, recovery_seconds=60.0))
     print(report.figures())  # noqa: T201 - the measurement
     assert report.faults() == []
     assert report.kills > 0

@@ -19,7 +19,7 @@ VARIABLES = {
     "job": ".+",
     "instance": ".+",
     "model": ".+",
-    "slo": "extraction-success",
+    "slo": "api-availability",
 }
 """What Grafana would put in place of variables: All for those that offer it, and more than the whole test for times."""
 LABEL_VALUES = re.compile(r"label_values\((?P<series>.+), (?P<label>\w+)\)")

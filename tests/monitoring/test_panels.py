@@ -99,7 +99,7 @@ def _queued(address: str) -> bool:
 def _complete(address: str, began: float) -> bool:
     """Whether what comes last is there: a rule on the traffic fires. Everything else is left to the tests."""
     with closing(Prometheus(address, time.time(), began)) as now:
-        return bool(now.instant('ALERTS{alertstate="firing",slo="extraction-success"}'))
+        return bool(now.instant('ALERTS{alertstate="firing",slo="api-availability"}'))
 
 
 def _environment(database_url: str, redis_url: str, model_url: str, traces_url: str, folder: Path) -> dict[str, str]:

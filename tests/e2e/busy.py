@@ -175,7 +175,8 @@ class Busy:
         answer = self._extract(
             "extract after a retry", "Clicks per user", [failing(500), *LOOKUPS, faulty, GOOD], **callback
         )
-        self._extract("the same from the cache", "Clicks per user")
+        self._extract("the same plan from the cache", "CLICKS per user")
+        self._extract("the same result", "CLICKS per user")
         self._extract("of the highest quality", "Prices per user", quality_threshold="high")
         self._extract("from the fallback", "Mean price per user", [failing(401)])
         self._provider.assign("reserve", [failing(400)])

@@ -47,6 +47,7 @@ async def test_restore_drill_under_load(new_database: Callable[[], str], tmp_pat
         caller = Caller(here, client)
         await caller.upload("clicks")
         acknowledged = await caller.submit("clicks", JOBS)
+        await caller.ended(acknowledged[0])
         load = asyncio.create_task(caller.submit("clicks", JOBS, "during"))
         copying = here.start("backup", backup)
         assert await copying.ended() == 0, copying.tail()

@@ -101,9 +101,11 @@ async def ask(address: str, count: int) -> tuple[int, int]:
         async with httpx.AsyncClient(timeout=60, trust_env=False) as session:
             for _ in left:
                 try:
-                    answered += (await session.get(address)).status_code == 200
+                    answer = await session.get(address)
                 except httpx.TransportError:
                     broken += 1
+                else:
+                    answered += answer.status_code == 200
 
     await asyncio.gather(*(client() for _ in range(CLIENTS)))
     return answered, broken

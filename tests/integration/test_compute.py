@@ -20,7 +20,6 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from service.engines.duckdb import compute as compute_module
 from service.engines.duckdb import sample as sample_module
 from service.engines.duckdb.association import cramers_v, separation
 from service.engines.duckdb.drift import population_stability
@@ -578,7 +577,7 @@ async def test_the_span_tells_sizes_and_no_sql(room: Room, monkeypatch: pytest.M
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(compute_module.trace, "get_tracer", provider.get_tracer)
+    monkeypatch.setattr(room.engine, "_tracer", provider.get_tracer("test"))
     dataset = room.dataset({"c": "VARCHAR"}, [("secret",), ("b",)])
     await room.evidence(dataset, plan(op.Flag((Predicate("c", "eq", ("secret",)),))))
     (room.folder / "data.parquet").write_bytes(b"PAR1 secret PAR1")
@@ -588,6 +587,7 @@ async def test_the_span_tells_sizes_and_no_sql(room: Room, monkeypatch: pytest.M
     assert done.name == "engine.compute"
     assert dict(done.attributes or {}) == {
         "db.system.name": "duckdb",
+        "db.operation.name": "compute",
         "feature_agent.features": 1,
         "feature_agent.rows": 2,
     }

@@ -300,7 +300,11 @@ async def test_its_span(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(module.trace, "get_tracer", provider.get_tracer)
+    monkeypatch.setattr(room.engine, "_tracer", provider.get_tracer("test"))
     await room.rehearse(room.events(10, 2), plan(op.Count()))
     [span] = [one for one in exporter.get_finished_spans() if one.name == "engine.rehearse"]
-    assert dict(span.attributes or {}) == {"db.system.name": "duckdb", "feature_agent.features": 1}
+    assert dict(span.attributes or {}) == {
+        "db.system.name": "duckdb",
+        "db.operation.name": "rehearse",
+        "feature_agent.features": 1,
+    }

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
@@ -546,6 +547,13 @@ async def test_absent_database_is_an_outage(query: str) -> None:
     await database.close()
 
 
+def wait_for_end(process: int) -> None:
+    """A server that was told to quit may still answer that it shuts down."""
+    status = Path(f"/proc/{process}/stat")
+    while status.exists() and ") Z " not in status.read_text():
+        time.sleep(0.05)
+
+
 async def test_killed_database_is_an_outage_until_it_is_back(tmp_path: Path) -> None:
     """Killing the server makes running and new work fail as a dependency; after its restart the same pool works."""
     server = start_embedded(tmp_path / "postgresql")
@@ -564,6 +572,7 @@ async def test_killed_database_is_an_outage_until_it_is_back(tmp_path: Path) -> 
         await work_through_outage()
     with pytest.raises(DependencyUnavailable):
         await database.store.ping()
+    await asyncio.to_thread(wait_for_end, process)
     again = await asyncio.to_thread(start_embedded, tmp_path / "postgresql")
     try:
         await database.store.ping()

@@ -31,7 +31,7 @@ EXPECTED = {200, 201, 202, 400, 404, 413, 422, 503}
 JSON_TYPES = ("application/json", "application/problem+json")
 
 
-LOG_KEYS = {*LOG_IDENTITY, *LOG_CORRELATION, *LOG_ACCESS, "quality_threshold", "failure_code"}
+LOG_KEYS = {*LOG_IDENTITY, *LOG_CORRELATION, *LOG_ACCESS, "quality_threshold", "failure_code", "attempt"}
 ADDRESSES = {"url.path", "url.query", "url.full", "http.target", "http.url"}
 """Attributes that hold the address a caller asked for."""
 

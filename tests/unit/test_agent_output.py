@@ -143,15 +143,16 @@ def test_other_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "key"),
-    [("openai:gpt-5", "OPENAI_API_KEY"), ("anthropic:claude-sonnet-5-5", "ANTHROPIC_API_KEY"),
-     ("google:gemini-2.5-pro", "GOOGLE_API_KEY"), ("openai-chat:gpt-4o", "OPENAI_API_KEY")],
+    ("name", "key", "taken"),
+    [("openai:gpt-5", "OPENAI_API_KEY", {}), ("anthropic:claude-sonnet-5-5", "ANTHROPIC_API_KEY", {}),
+     ("google:gemini-2.5-pro", "GOOGLE_API_KEY", {"temperature": 0.3}),
+     ("openai-chat:gpt-4o", "OPENAI_API_KEY", {"temperature": 0.3})],
 )  # fmt: skip
-def test_configured_models(name: str, key: str) -> None:
-    """A model takes the service's temperature, limits and time, and its SDK never retries."""
+def test_configured_models(name: str, key: str, taken: dict[str, float]) -> None:
+    """A model takes the service's limits and time, and its temperature if it takes any; its SDK never retries."""
     model = build_model(name, keys={key: "secret"}, temperature=0.3, max_tokens=99, timeout=5.0)
     assert model.model_name == name.partition(":")[2]
-    assert model.settings == {"temperature": 0.3, "max_tokens": 99, "timeout": 5.0, "max_retries": 0}
+    assert model.settings == {"max_tokens": 99, "timeout": 5.0, "max_retries": 0} | taken
 
 
 def test_base_url() -> None:

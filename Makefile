@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PYDANTIC_AI_NO_BANNER := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test eval up down observability gameday gameday-short faults soak rolling bench-api check format lock clean
+.PHONY: help demo serve test proofs eval up down observability gameday gameday-short faults soak rolling bench-api check format lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -16,8 +16,11 @@ demo: $(VENV)/.runtime  ## run the main job end to end: a sentence and a dataset
 serve: $(VENV)/.runtime  ## keep the service running, with its documentation at /api/docs
 	@$(BIN)/feature-agent serve
 
-test: $(VENV)/.dev  ## run all tests, with coverage
-	$(BIN)/python -m pytest -n auto --dist loadgroup --cov --cov-report=term --cov-fail-under=90
+test: $(VENV)/.dev  ## run the tests, with coverage
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m "not proof" --cov --cov-report=term --cov-fail-under=90
+
+proofs: $(VENV)/.dev  ## run what takes its time: faults, outages, several processes, every panel and runbook over real traffic
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m proof
 
 eval: $(VENV)/.dev  ## measure a planner on the cases of evals/ and write its table: make eval MODEL=openai:gpt-5
 	$(BIN)/python -m evals --model "$(MODEL)"
@@ -53,7 +56,7 @@ observability: $(VENV)/.dev  ## render what is generated in observability/ from 
 gameday: $(VENV)/.dev  ## inflict every fault on real processes and see each alert come and go; 40 min, writes docs/measurements/gameday.md
 	$(BIN)/python -m tests.monitoring.gameday --write $(FAULTS)
 
-gameday-short: $(VENV)/.dev  ## the same with three faults, for every change
+gameday-short: $(VENV)/.dev  ## the same with three faults, in some minutes
 	$(BIN)/python -m tests.monitoring.gameday --short --at-once 2
 
 FAULTS ?=

@@ -14,7 +14,7 @@ import pytest
 from tests.e2e.fleet import Caller, Fleet, open_fleet
 
 JOBS = 16
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("fleet")]
+pytestmark = [pytest.mark.proof, pytest.mark.timeout(300), pytest.mark.xdist_group("fleet")]
 
 
 def drop(url: str) -> None:

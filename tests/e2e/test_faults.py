@@ -17,7 +17,7 @@ JOBS = int(os.environ.get("FAULT_JOBS", "24"))
 AWAY_SECONDS = 10.0
 """Longer than a worker may be silent before it counts as dead."""
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("fleet")]
+pytestmark = [pytest.mark.proof, pytest.mark.timeout(600), pytest.mark.xdist_group("fleet")]
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from tests.e2e.fleet import (
 
 ACCEPTING = ("before_commit", "after_commit", "answering")
 WORKING = ("computing", "publishing", "published")
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("fleet")]
+pytestmark = [pytest.mark.proof, pytest.mark.timeout(300), pytest.mark.xdist_group("fleet")]
 
 
 @pytest.fixture

@@ -53,6 +53,7 @@ PRIMARY, FALLBACK = "preferred", "good.fallback"
 DATASET = "clicks"
 
 pytestmark = [
+    pytest.mark.proof,
     pytest.mark.skipif(REDIS is None, reason="redis-server is not installed"),
     pytest.mark.xdist_group("outage"),
     pytest.mark.timeout(300 + 3 * SECONDS),

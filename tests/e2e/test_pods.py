@@ -18,7 +18,7 @@ from tests.e2e.servers import redis_process
 
 BUCKET = "features"
 ENDED = {"completed", "failed", "cancelled"}
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("fleet")]
+pytestmark = [pytest.mark.proof, pytest.mark.timeout(300), pytest.mark.xdist_group("fleet")]
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ from typing import Any
 import httpx
 import pytest
 
+pytestmark = [pytest.mark.proof, pytest.mark.xdist_group("workers")]
+
 WORKERS = 4
 REQUESTS = 10_000
 CLIENTS = 16

@@ -15,6 +15,8 @@ from service.telemetry import catalog
 from service.telemetry.catalog import Label, Metric
 from tests.e2e.busy import FALLBACK, PRIMARY, Afternoon, Call, afternoon
 
+pytestmark = [pytest.mark.proof, pytest.mark.xdist_group("truth")]
+
 SUFFIXES = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("",), "gauge": ("",), "info": ("",)}
 ALL = {metric.name: metric for metric in (*catalog.METRICS, *catalog.CLIENT_METRICS)}
 NOT_MOVED_BY_TRAFFIC = {"python_gc_objects_uncollectable_total", "db_pool_connections_limit", "memory_limit_bytes"}

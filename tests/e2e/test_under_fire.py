@@ -6,7 +6,7 @@ import pytest
 
 from tests.e2e import rolling, soak
 
-pytestmark = [pytest.mark.timeout(400), pytest.mark.xdist_group("fleet")]
+pytestmark = [pytest.mark.proof, pytest.mark.timeout(400), pytest.mark.xdist_group("fleet")]
 
 
 async def test_soak(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ SETTLE_SECONDS = 11.0
 """After the last rule: two more scrapes of everything."""
 
 pytestmark = [
+    pytest.mark.proof,
     pytest.mark.skipif(PROMETHEUS is None, reason="prometheus is not installed"),
     pytest.mark.skipif(REDIS is None, reason="redis-server is not installed"),
     pytest.mark.xdist_group("panels"),

@@ -25,6 +25,8 @@ from tests.monitoring.test_rules import known_names, names_in
 from tests.monitoring.tools import ALERTS, OBSERVABILITY, ROOT, RULES, alerts, tool
 from tests.support import Client, LiveService
 
+pytestmark = [pytest.mark.proof, pytest.mark.xdist_group("runbooks")]
+
 RUNBOOKS = sorted((ALERTS / "runbooks").glob("*.md"))
 PAGES = [page for page in RUNBOOKS if page.stem != "README"]
 SECTIONS = ["First look", "Mitigation", "How it clears", "How it was tested"]

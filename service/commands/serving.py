@@ -20,7 +20,6 @@ from service import __version__
 from service.agents.providers import ModelConfigurationError
 from service.app import build_app
 from service.commands.failures import CommandFailed, InputRefused
-from service.commands.settling import settle
 from service.commands.supervisor import Assignment, Leash, own
 from service.resources.runtime import Runtime, open_runtime
 from service.resources.telemetry import Place
@@ -54,7 +53,6 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if not self.started or not sockets:
             return
-        settle()
         if self._announce:
             _announce(self._runtime, _address(self._runtime.settings, sockets[0]))
         if self._leash is not None:

@@ -15,7 +15,6 @@ from service import __version__
 from service.agents.providers import ModelConfigurationError
 from service.commands.environment import settings_or_refuse
 from service.commands.failures import CommandFailed, InputRefused
-from service.commands.settling import settle
 from service.features.errors import FeatureAgentError
 from service.resources.runtime import Runtime
 from service.store.embedded import EmbeddedUnavailable
@@ -56,7 +55,6 @@ async def _work(runtime: Runtime) -> None:
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
             loop.add_signal_handler(number, stop.set)
-        settle()
         _announce(runtime)
         await stop.wait()
         structlog.get_logger("service.worker").info("draining")

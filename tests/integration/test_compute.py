@@ -545,7 +545,7 @@ async def test_the_deadline_around_a_computation_ends_it(room: Room) -> None:
     """A request's deadline counts where it is earlier than the engine's own time."""
     with deadline(0.3), pytest.raises(DeadlineExceeded):
         await room.evidence(*heavy(room))
-    assert list(room.scratch.iterdir()) == []
+    assert [*room.scratch.glob("*")] == []  # on a slow machine it ended before there was a folder
 
 
 async def test_no_more_computations_work_at_once_than_may(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PYDANTIC_AI_NO_BANNER := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test proofs eval up down observability gameday gameday-short faults soak rolling bench-api check format lock clean
+.PHONY: help demo serve test proofs eval up down observability gameday gameday-short faults outage soak rolling bench-api check format lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -29,6 +29,9 @@ MODEL ?= builtin:planner
 
 faults: $(VENV)/.dev  ## the fault tests in their long form: the database restarted in the middle of 200 jobs
 	FAULT_JOBS=200 $(BIN)/python -m pytest -q -rP tests/e2e/test_kill.py tests/e2e/test_faults.py tests/e2e/test_drill.py tests/e2e/test_pods.py
+
+outage: $(VENV)/.dev  ## the preferred model out for a minute under 200 clients, on a machine with nothing else to do
+	OUTAGE_SECONDS=60 $(BIN)/python -m pytest -q -s tests/e2e/test_outage.py
 
 soak: $(VENV)/.dev  ## run 1000 extractions over 2 APIs and 3 workers while one is killed every 5 s: make soak JOBS=1000
 	$(BIN)/python -m tests.e2e.soak --jobs $(JOBS) --out docs/measurements/soak.json

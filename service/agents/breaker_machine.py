@@ -36,6 +36,10 @@ class BreakerPolicy(Struct, frozen=True):
     failure_share: float = 0.5
     """Of the window's finished calls. Below a half, retries deal with it: of three attempts at least one succeeds in
     1 - 0.5^3, or seven of eight, cases."""
+    failures_in_a_row: int = 10
+    """So many without a success between them open the circuit whatever the share: after a busy time without faults an
+    outage would otherwise have to fail half a window of calls. One call in two failing, which is borne, makes such a
+    row once in a thousand times."""
     open_seconds: float = 15.0
     """The first time. Providers' incidents last minutes and their rate limits seconds: long enough for a limit to pass,
     short enough that few requests are turned away needlessly."""
@@ -73,6 +77,8 @@ class Circuit(Struct, frozen=True):
     """The latest that a provider asked to be left alone until, since the circuit closed."""
     window: tuple[Bucket, ...] = ()
     """While closed, the steps in which calls ended; at most `BUCKETS`, oldest first."""
+    in_a_row: int = 0
+    """Failures since the last success, those of the window at most."""
 
 
 def admit(circuit: Circuit, policy: BreakerPolicy, now: float, call: str) -> tuple[Circuit, str | None]:
@@ -131,13 +137,15 @@ def _probed(circuit: Circuit, policy: BreakerPolicy, now: float, outcome: Outcom
 def _counted(circuit: Circuit, policy: BreakerPolicy, now: float, outcome: Outcome, asked: float) -> Circuit:
     window = _with(circuit.window, math.floor(now / (policy.window_seconds / BUCKETS)), outcome)
     if outcome == "succeeded":
-        return replace(circuit, window=window)
+        return replace(circuit, window=window, in_a_row=0)
     asked_until = max(circuit.asked_until, now + asked)
     failed = sum(bucket.failed for bucket in window)
     finished = failed + sum(bucket.succeeded for bucket in window)
-    if failed >= policy.failures and failed >= policy.failure_share * finished:
+    in_a_row = min(circuit.in_a_row + 1, failed)
+    enough = failed >= policy.failures and failed >= policy.failure_share * finished
+    if enough or in_a_row >= policy.failures_in_a_row:
         return _opened(policy, now, policy.open_seconds, asked_until)
-    return replace(circuit, window=window, asked_until=asked_until)
+    return replace(circuit, window=window, asked_until=asked_until, in_a_row=in_a_row)
 
 
 def _opened(policy: BreakerPolicy, now: float, seconds: float, asked_until: float) -> Circuit:

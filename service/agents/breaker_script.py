@@ -17,7 +17,7 @@ local what, term, asked = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local window, least, share = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local open_first, open_most, lease = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 local longest, keep = tonumber(ARGV[10]), tonumber(ARGV[11])
-local BUCKETS, CLOSED = tonumber(ARGV[12]), ARGV[13]
+local BUCKETS, CLOSED, row = tonumber(ARGV[12]), ARGV[13], tonumber(ARGV[14])
 local NUMBERS = {closed = 0, half_open = 1, open = 2}
 
 local clock = redis.call('TIME')
@@ -84,10 +84,14 @@ local function counted()
   local index = math.floor(now / (window / BUCKETS))
   local counts = count(index)
   local asked_until = math.max(tonumber(circuit.asked_until or 0), now + asked)
-  if what == 'failed' and counts.failed >= least and counts.failed >= share * (counts.failed + counts.succeeded) then
-    return open(open_first, asked_until)
+  local in_a_row = 0
+  if what == 'failed' then
+    in_a_row = math.min(tonumber(circuit.in_a_row or 0) + 1, counts.failed)
+    local enough = counts.failed >= least and counts.failed >= share * (counts.failed + counts.succeeded)
+    if enough or in_a_row >= row then return open(open_first, asked_until) end
   end
   redis.call('HINCRBY', KEYS[1], what .. ':' .. string.format('%.0f', index), 1)
+  redis.call('HSET', KEYS[1], 'in_a_row', in_a_row)
   if what == 'failed' then redis.call('HSET', KEYS[1], 'asked_until', asked_until) end
   redis.call('PEXPIRE', KEYS[1], keep)
 end
@@ -125,6 +129,7 @@ def figures(policy: BreakerPolicy) -> tuple[str | int | float, ...]:
         round(1000 * (KEEP_SECONDS + max(longest, policy.window_seconds))),
         BUCKETS,
         CLOSED,
+        policy.failures_in_a_row,
     )
 
 

@@ -15,7 +15,7 @@ from service.features.ports import Observer
 RETRY_SECONDS = (2.0, 8.0)
 """Those who are turned away together are told to come back apart."""
 TICK_SECONDS = 0.02
-LAG_SECONDS = 0.01
+LAG_SECONDS = 0.005
 """An event loop that wakes up later than this has more to do than it can: even a health check waits so long in it."""
 WORST_SECONDS = 5 * LAG_SECONDS
 """No single lag counts for more: a pause, such as a garbage collection, is not overload."""

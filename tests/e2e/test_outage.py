@@ -36,6 +36,8 @@ PAUSE_SECONDS = 5.0
 OPEN_SECONDS = 15.0
 """For how long a circuit opens the first time; it doubles with every failed probe, up to two minutes."""
 OPEN_SECONDS_MOST = 120.0
+LONGEST_WAIT_SECONDS = OPEN_SECONDS_MOST + 10.0
+"""What a client may be told: the longest opening, and the spread that keeps clients from coming back together."""
 CLOCK_SECONDS = 0.5
 """By how much the provider's clock and Redis's may run apart meanwhile."""
 OPENING_SECONDS = 10.0
@@ -181,7 +183,7 @@ def require_health(probers: Sequence[Prober], refusals: Sequence[float]) -> None
 def told_to_wait(outcome: Outcome) -> bool:
     """A refusal that says when to come back, in whole seconds; a crowd may also exhaust the database connections."""
     known = outcome.code in {"model_unavailable", "planning_busy", "dependency_unavailable"}
-    return outcome.status == 503 and known and outcome.retry_after is not None and 1 <= outcome.retry_after <= 120
+    return outcome.status == 503 and known and outcome.retry_after is not None and 1 <= outcome.retry_after <= LONGEST_WAIT_SECONDS
 
 
 def test_the_fallback_answers_while_the_preferred_model_is_out(tmp_path: Path, new_database: Callable[[], str]) -> None:

@@ -18,7 +18,13 @@ from service.features.events import BreakerChanged, Event
 from service.features.model import Stage
 
 POLICY = BreakerPolicy(
-    window_seconds=10.0, failures=3, open_seconds=4.0, asked_seconds_most=6.0, open_seconds_most=12.0, probe_seconds=5.0
+    window_seconds=10.0,
+    failures=3,
+    failures_in_a_row=4,
+    open_seconds=4.0,
+    asked_seconds_most=6.0,
+    open_seconds_most=12.0,
+    probe_seconds=5.0,
 )
 """Short, and in eighths of seconds, which floats hold exactly."""
 
@@ -190,6 +196,15 @@ def test_few_failures_among_many_calls_do_not_open() -> None:
         for outcome in ("succeeded", "succeeded", "failed"):
             circuit = end(circuit, POLICY, 100.0, circuit.term, outcome)
     assert circuit.state == "closed"
+
+
+def test_a_row_of_failures_opens_whatever_went_well_before() -> None:
+    """An outage in a busy time shows in ten calls, not in half a window of them; a success between starts anew."""
+    policy, circuit = BreakerPolicy(), Circuit()
+    for outcome in ("succeeded",) * 500 + ("failed",) * 9 + ("succeeded",) + ("failed",) * 9:
+        circuit = end(circuit, policy, 100.0, circuit.term, outcome)
+    assert circuit.state == "closed"
+    assert end(circuit, policy, 100.0, circuit.term, "failed").state == "open"
 
 
 def test_failures_further_apart_than_the_window_do_not_add_up() -> None:

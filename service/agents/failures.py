@@ -35,8 +35,8 @@ from service.features.plan import Fault
 MAX_RETRY_AFTER_SECONDS = 3_600.0
 """What is passed on of a provider's wish to be left alone; one in a thousand years helps nobody."""
 SPREAD_SECONDS = 10.0
-"""Those who wait for an open circuit are told to come back within so many seconds of each other, and no later than twice
-the wait: a process that turns hundreds away gets them back at tens a second."""
+"""Those who wait for an open circuit are told to come back within so many seconds of each other, and no later than
+twice the wait: a process that turns hundreds away gets them back at tens a second."""
 MAX_FAULTS = 40
 """Faults told to the model, and to the client, at once."""
 

@@ -183,7 +183,7 @@ def require_health(probers: Sequence[Prober], refusals: Sequence[float]) -> None
 def told_to_wait(outcome: Outcome) -> bool:
     """A refusal that says when to come back, in whole seconds; a crowd may also exhaust the database connections."""
     known = outcome.code in {"model_unavailable", "planning_busy", "dependency_unavailable"}
-    return outcome.status == 503 and known and outcome.retry_after is not None and 1 <= outcome.retry_after <= LONGEST_WAIT_SECONDS
+    return outcome.status == 503 and known and 1 <= (outcome.retry_after or 0) <= LONGEST_WAIT_SECONDS
 
 
 def test_the_fallback_answers_while_the_preferred_model_is_out(tmp_path: Path, new_database: Callable[[], str]) -> None:

@@ -32,7 +32,7 @@ from service.features.model import (
     Profile,
 )
 from service.features.operations.types import CountDistinct, Flag, Predicate, Value
-from service.features.plan_cache import CachedPlanner
+from service.features.plan_cache import CachedPlanner, KeptPlans
 from service.features.plan_key import plan_key
 from service.features.ports import KeptPlan, PlanRequest, Proposal
 from service.store.plan_cache import KEY_PREFIX, MAX_BYTES, RedisPlans
@@ -175,16 +175,8 @@ def plans(pool: BlockingConnectionPool, **changed: Any) -> RedisPlans:
 
 def cache(model: Model, shared: RedisPlans, watcher: Watcher | None = None) -> CachedPlanner:
     """One process's cache on the shared plans."""
-    return CachedPlanner(
-        model,
-        shared=shared,
-        observer=watcher or Watcher(),
-        seconds=60.0,
-        entries=10,
-        models=[MODEL],
-        versions=["1"],
-        timer=Timer(),
-    )
+    kept = KeptPlans(shared=shared, seconds=60.0, entries=10, models=[MODEL], versions=["1"], timer=Timer())
+    return CachedPlanner(model, kept, watcher or Watcher())
 
 
 def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -33,7 +33,7 @@ def stage() -> Iterator[Stage]:
 
 @needs_redis
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", ["litestar", "ours-100", pytest.param("seed", marks=needs_seed)])
+@pytest.mark.parametrize("name", ["litestar", "ours-100", "apart", pytest.param("seed", marks=needs_seed)])
 def test_a_variant_answers_its_workloads(stage: Stage, name: str) -> None:
     """It starts on its core, gives the answers that are measured, and the kernel says what it took."""
     with running(BY_NAME[name], stage, SERVER) as server:

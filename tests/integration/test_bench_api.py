@@ -69,5 +69,5 @@ def test_the_report_compares_rounds_pairwise_and_names_every_target() -> None:
     text = render(results, "command", 3, 1.0)
     assert "| status reads at 10 % traces ≥ 6 times the seed design | 7.0 | met |" in text
     assert "| telemetry ≤ 60 µs a request | 50.0 | met |" in text
-    assert "| ready ≤ 3 s | 4.0 | not met |" in text
+    assert "| ready ≤ 3 s, with a worker inside | 4.0 | not met |" in text
     assert "| repeated extractions ≥ 10 times | - | - |" in text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from importlib.util import find_spec
 
@@ -14,11 +13,11 @@ from loadtest.benchmarks.api.measure import Sample, running
 from loadtest.benchmarks.api.report import Results, render
 from loadtest.benchmarks.api.stage import Stage
 from loadtest.benchmarks.api.variants import VARIANTS
+from tests.redis_process import needs_redis
 
 BY_NAME = {variant.name: variant for variant in VARIANTS}
 SERVER, CLIENT = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
 
-needs_redis = pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
 needs_seed = pytest.mark.skipif(
     find_spec("fastapi") is None, reason="`make bench-api` installs what the seed is made of"
 )

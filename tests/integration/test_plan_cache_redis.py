@@ -2,10 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
-import socket
-import subprocess
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -36,9 +32,9 @@ from service.features.plan_cache import CachedPlanner, KeptPlans
 from service.features.plan_key import plan_key
 from service.features.ports import KeptPlan, PlanRequest, Proposal
 from service.store.plan_cache import KEY_PREFIX, MAX_BYTES, RedisPlans
+from tests.redis_process import RedisProcess, needs_redis, running_redis
 
-REDIS = shutil.which("redis-server")
-pytestmark = pytest.mark.skipif(REDIS is None, reason="redis-server is not installed")
+pytestmark = needs_redis
 
 PATIENT = 20.0
 """Seconds to wait for Redis where the wait itself is not what is tested: the machine may be busy."""
@@ -55,43 +51,11 @@ PLAN = FeaturePlan(
 )
 
 
-class RedisProcess:
-    """A redis-server of the test's own, that it may stop and start."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
-        self.start()
-
-    def start(self) -> None:
-        """Start, and wait until it answers."""
-        command = [str(REDIS), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder)]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        limit = time.monotonic() + 30
-        while time.monotonic() < limit:
-            try:
-                with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
-                    connection.sendall(b"PING\r\n")
-                    if connection.recv(16).startswith(b"+PONG"):
-                        return
-            except OSError:
-                time.sleep(0.02)
-        raise RuntimeError("redis-server did not start")
-
-    def kill(self) -> None:
-        """End it as a crash would."""
-        self.process.kill()
-        self.process.wait()
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RedisProcess]:
     """A running redis-server."""
-    process = RedisProcess(tmp_path)
-    yield process
-    process.kill()
+    with running_redis(tmp_path) as process:
+        yield process
 
 
 def connect(server: RedisProcess) -> BlockingConnectionPool:

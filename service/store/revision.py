@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
-REVISION = "0004"
+REVISION = "0005"
 """This release's: that of the newest file in `migrations/versions`."""
 
 

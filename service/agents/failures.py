@@ -6,7 +6,6 @@ The provider's own words go nowhere: they may quote the request or a key.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from typing import Literal
@@ -34,9 +33,6 @@ from service.features.plan import Fault
 
 MAX_RETRY_AFTER_SECONDS = 3_600.0
 """What is passed on of a provider's wish to be left alone; one in a thousand years helps nobody."""
-SPREAD_SECONDS = 10.0
-"""Those who wait for an open circuit are told to come back within so many seconds of each other, and no later than
-twice the wait: a process that turns hundreds away gets them back at tens a second."""
 MAX_FAULTS = 40
 """Faults told to the model, and to the client, at once."""
 
@@ -138,13 +134,3 @@ def invalid(name: str, faults: Iterable[Fault]) -> ModelOutputInvalid:
         f"The model {name} did not propose a valid plan.",
         errors=[FieldError(fault.field, fault.message) for fault in faults][:MAX_FAULTS],
     )
-
-
-def left_alone(name: str, retry_after: float) -> ModelUnavailable:
-    """What is told of a model whose circuit is open for so many seconds.
-
-    All that are refused meanwhile wait for the same moment: told it, they would come back as one wave, just when a
-    single request tries the model. So each is told a moment of its own after it.
-    """
-    wait = retry_after + random.uniform(0, min(retry_after, SPREAD_SECONDS))  # noqa: S311 -- hides nothing
-    return ModelUnavailable(f"The model {name} failed lately and is left alone for a while.", retry_after=wait)

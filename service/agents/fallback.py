@@ -8,6 +8,7 @@ from typing import Self
 
 from msgspec.structs import replace
 
+from service.agents.gate import Gates, soonest
 from service.agents.planner import AgentPlanner
 from service.features.deadline import deadline, remaining, seconds_left
 from service.features.errors import (
@@ -38,6 +39,7 @@ class FallbackPlanner:
         if not planners:
             raise ValueError("a fallback planner needs a planner")
         self._planners = tuple(planners)
+        self._gates = Gates([planner.gate for planner in planners])
         self._observer = observer
         self._timeout = timeout
         self._resources = AsyncExitStack()
@@ -62,21 +64,11 @@ class FallbackPlanner:
 
         No model is asked, so it costs nothing.
         """
-        for other in self._planners[1:]:
-            await other.look()
-        await self._planners[0].ping()
+        await self._gates.ping()
 
     async def require_capacity(self, request: PlanRequest) -> None:
         """Raises ModelUnavailable while every model is left alone."""
-        failures: list[FeatureAgentError] = []
-        for planner in self._planners:
-            try:
-                await planner.require_capacity(request)
-            except ModelUnavailable as failure:
-                failures.append(failure)
-            else:
-                return
-        raise _soonest(failures)
+        await self._gates.require_capacity(request)
 
     async def propose(self, request: PlanRequest) -> Proposal:
         """Plan with the first planner that can.
@@ -98,7 +90,7 @@ class FallbackPlanner:
                     failures.append(failure)
                 else:
                     return replace(proposal, usage=replace(proposal.usage, fallback=index > 0))
-        raise _soonest(failures)
+        raise soonest(failures)
 
     async def _ask(self, planner: AgentPlanner, request: PlanRequest, *, last: bool) -> Proposal:
         seconds = remaining() * (1.0 if last else SHARE)
@@ -110,11 +102,3 @@ class FallbackPlanner:
 
     def _fell_back(self, from_: AgentPlanner, to: AgentPlanner, failure: FeatureAgentError) -> None:
         self._observer.record(ModelFellBack(from_.name, to.name, failure.code))
-
-
-def _soonest(failures: Sequence[FeatureAgentError]) -> FeatureAgentError:
-    """The last failure, with the least wait that any of them names."""
-    last = failures[-1]
-    waits = [failure.retry_after for failure in failures if failure.retry_after is not None]
-    last.retry_after = min(waits, default=None)
-    return last

@@ -18,7 +18,8 @@ from pydantic_ai.usage import UsageLimits
 
 from service.agents.breaker import Breaker, open_breaker
 from service.agents.calls import ClosedCalls
-from service.agents.failures import failed, invalid, left_alone, out_of_time
+from service.agents.failures import failed, invalid, out_of_time
+from service.agents.gate import Gate
 from service.agents.measured import MeasuredModel
 from service.agents.output import Answer, Impossible, answer_tools
 from service.agents.prompts import INSTRUCTIONS, build_request, render
@@ -26,7 +27,7 @@ from service.agents.rejections import Rejections, judge
 from service.agents.retrying import RetryingModel
 from service.agents.run import PlanningRun
 from service.features.deadline import deadline, seconds_left
-from service.features.errors import DeadlineExceeded, ModelUnavailable, RequestImpossible
+from service.features.errors import DeadlineExceeded, RequestImpossible
 from service.features.model import ExtractionOptions, ModelUsage, Profile
 from service.features.ports import Observer, PlanRequest, Proposal, Rehearsal, Spending
 
@@ -66,6 +67,8 @@ class AgentPlanner:
         self._name = name
         self._observer = observer
         self._breaker = breaker or open_breaker(name, observer=observer, pool=None)
+        self.gate = Gate(name, self._breaker)
+        """The model's circuit."""
         self._tracer = get_tracer("service.agents", tracer_provider=tracer_provider)
         self._timeout = timeout
         self._rehearsal = rehearsal
@@ -100,22 +103,12 @@ class AgentPlanner:
         await self._resources.aclose()
 
     async def ping(self) -> None:
-        """Raises ModelUnavailable while the model is left alone; asks Redis at most, never the model.
-
-        Once a probe may go, the model counts as there again: without traffic nobody would find out that it is.
-        """
-        await self.look()
-        wait = self._breaker.retry_after
-        if self._breaker.state != "closed" and wait:
-            raise ModelUnavailable(f"The model {self._name} failed lately.", retry_after=wait)
-
-    async def look(self) -> None:
-        """Learn what other processes found out about the model: one without traffic of its own sees nothing else."""
-        await self._breaker.look()
+        """Raises ModelUnavailable while the model is left alone; asks Redis at most, never the model."""
+        await self.gate.ping()
 
     async def require_capacity(self, request: PlanRequest) -> None:  # noqa: ARG002 - the protocol's signature
         """Raises ModelUnavailable while the model is left alone for a time that this process knows."""
-        self._require_circuit()
+        self.gate.require_open()
 
     async def propose(self, request: PlanRequest) -> Proposal:
         """Plan the described features.
@@ -124,18 +117,12 @@ class AgentPlanner:
         no time to begin with.
         """
         seconds = seconds_left(self._timeout)
-        self._require_circuit()  # here, since entering the agent costs as much as the rest of a refusal
+        self.gate.require_open()  # here, since entering the agent costs as much as the rest of a refusal
         with deadline(seconds):
             answer = await self._answer(request, seconds)
         if isinstance(answer, Impossible):
             raise _impossible(answer, request.dataset.profile)
         return Proposal(answer, _usage(self._name, request.spending))
-
-    def _require_circuit(self) -> None:
-        """A half-open circuit is not asked for here: only the next call finds out what became of the probe."""
-        wait = self._breaker.retry_after
-        if self._breaker.state == "open" and wait:
-            raise left_alone(self._name, wait)
 
     async def _answer(self, request: PlanRequest, seconds: float) -> Answer:
         run = PlanningRun(request, self._observer, self._rehearsal)

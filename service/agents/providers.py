@@ -18,6 +18,7 @@ from pydantic_ai.settings import ModelSettings, merge_model_settings
 from service.agents.bounded import bounded_client
 from service.agents.builtin.model import NAME as BUILTIN_NAME
 from service.agents.builtin.model import BuiltinPlanner
+from service.agents.misconfigured import ModelConfigurationError
 
 KEY_SETTINGS: Mapping[str, str] = {
     "openai": "OPENAI_API_KEY",
@@ -34,10 +35,6 @@ _NAMED_EXTRA = re.compile(r"pydantic-ai-slim\[([a-z0-9-]+)\]")
 """How pydantic-ai's own message names the extra that a provider needs (`azure:` needs `openai`)."""
 _NAMED_VARIABLE = re.compile(r"[Ss]et the `([A-Z][A-Z0-9_]{2,63})` environment variable")
 """How it names the variable that holds a provider's key or address."""
-
-
-class ModelConfigurationError(ValueError):
-    """The configured model cannot be built; the message says what to do about it."""
 
 
 class _Configured(WrapperModel):

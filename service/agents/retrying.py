@@ -21,7 +21,8 @@ from stamina import retry_context
 from stamina.instrumentation import set_on_retry_hooks
 
 from service.agents.breaker import Breaker, CircuitOpen, Permit
-from service.agents.failures import RetryReason, failed, left_alone, trouble_of
+from service.agents.failures import RetryReason, failed, trouble_of
+from service.agents.gate import left_alone
 from service.agents.measured import MeasuredModel
 from service.features.deadline import remaining
 from service.features.events import ModelRetried

@@ -17,7 +17,7 @@ import structlog
 import uvicorn
 
 from service import __version__
-from service.agents.providers import ModelConfigurationError
+from service.agents.misconfigured import ModelConfigurationError
 from service.app import build_app
 from service.commands.failures import CommandFailed, InputRefused
 from service.commands.supervisor import Assignment, Leash, own

@@ -12,7 +12,7 @@ import click
 import structlog
 
 from service import __version__
-from service.agents.providers import ModelConfigurationError
+from service.agents.misconfigured import ModelConfigurationError
 from service.commands.environment import settings_or_refuse
 from service.commands.failures import CommandFailed, InputRefused
 from service.features.errors import FeatureAgentError

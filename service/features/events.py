@@ -154,6 +154,8 @@ class QueueMeasured(Struct, frozen=True):
     """How long the oldest job that could run has waited; 0 without one."""
     workers: int
     """Workers that live, two for each working process: one a lane."""
+    crashes: int
+    """Attempts at extractions that ended with their worker, since the database was made."""
 
 
 class WebhookAttempted(Struct, frozen=True):

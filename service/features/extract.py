@@ -34,6 +34,7 @@ from service.features.model import (
     Stage,
 )
 from service.features.ports import (
+    Capacity,
     Clock,
     Engine,
     FeatureTable,
@@ -75,11 +76,11 @@ class AcceptExtraction:
     """Takes requests in: once it has returned, the extraction is stored together with the job that runs it."""
 
     def __init__(
-        self, *, store: Store, queue: JobQueue, planner: Planner, clock: Clock, new_id: Callable[[], str]
+        self, *, store: Store, queue: JobQueue, capacity: Capacity, clock: Clock, new_id: Callable[[], str]
     ) -> None:
         self._store = store
         self._queue = queue
-        self._planner = planner
+        self._capacity = capacity
         self._clock = clock
         self._new_id = new_id
 
@@ -103,7 +104,7 @@ class AcceptExtraction:
             extraction = replace(extraction, lane=lane_of(dataset.profile))
             await self._require_time(work, extraction)
             if not patient:
-                await self._planner.require_capacity(_to_plan(request, dataset))
+                await self._capacity.require_capacity(_to_plan(request, dataset))
             await work.extractions.add(extraction)
             await self._queue.enqueue(work, extraction)
         return Accepted(extraction, dataset_key=dataset.artifact_key)

@@ -17,7 +17,7 @@ from service.features.events import CacheLooked
 from service.features.model import ModelUsage
 from service.features.plan import validate
 from service.features.plan_key import plan_key
-from service.features.ports import KeptPlan, Observer, Planner, PlanRequest, Proposal, SharedPlans
+from service.features.ports import Capacity, KeptPlan, Observer, Planner, PlanRequest, Proposal, SharedPlans
 from service.features.recent import Recent
 
 OUT_OF_TIME = (DeadlineExceeded, ModelTimeout, PlanningBusy)
@@ -26,24 +26,13 @@ WIDE_COLUMNS = 500
 """The key of a wider dataset's request takes some milliseconds (40 with 5 000 columns): a thread makes it."""
 
 
-class CachedPlanner:
-    """A planner that is asked once for equal requests (`plan_key`), at once or within some time; for one event loop.
-
-    A plan from the cache has cost nothing: its usage says so, and names the model that once made it. Requests that
-    arrive while an equal one is being planned wait for its plan, or its error, each no longer than its own deadline
-    allows. When whoever plans is cancelled, or runs out of less time than another has, one of those who wait plans in
-    its place. Errors are not kept, nor plans of a fallback model.
-
-    A `fresh` request reads nothing, joins nobody, and replaces what is kept; another process may serve what it has in
-    its own memory until that is too old.
-    """
+class KeptPlans:
+    """Where kept plans are found: in this process's memory, then in what all share; for one event loop."""
 
     def __init__(
         self,
-        planner: Planner,
         *,
         shared: SharedPlans | None,
-        observer: Observer,
         seconds: float,
         entries: int,
         models: Sequence[str],
@@ -55,50 +44,82 @@ class CachedPlanner:
         `models` are the names of the planning models, the one that is not a fallback first; `versions` are those of
         all else that plans depend on, such as operations and prompt: with other ones, other plans are made.
         """
-        self._planner = planner
-        self._shared = shared
-        self._observer = observer
-        self._seconds = seconds
-        self._models = tuple(models)
+        self.shared = shared
+        """What all processes share, if anything."""
+        self.seconds = seconds
+        """For how long a plan is kept."""
+        self.models = tuple(models)
+        """The planning models' names, the preferred one first."""
+        self.memory: Recent[Proposal] = Recent(entries, timer)
+        """This process's own plans by key."""
         self._versions = tuple(versions)
-        self._memory: Recent[Proposal] = Recent(entries, timer)
-        self._flights: dict[str, _Flight] = {}
+
+    async def key(self, request: PlanRequest) -> str:
+        """Equal for requests that one plan answers."""
+        if len(request.dataset.profile.columns) <= WIDE_COLUMNS:
+            return plan_key(request, models=self.models, versions=self._versions)
+        return await asyncio.to_thread(plan_key, request, models=self.models, versions=self._versions)
+
+    async def has(self, request: PlanRequest) -> bool:
+        """Whether a plan is kept that may answer the request."""
+        if request.fresh:
+            return False
+        key = await self.key(request)
+        if self.memory.get(key) is not None:
+            return True
+        return self.shared is not None and await self.shared.get(key) is not None
+
+
+class CachedCapacity:
+    """`ports.Capacity` where plans are kept: what has been planned needs no model."""
+
+    def __init__(self, capacity: Capacity, plans: KeptPlans) -> None:
+        self._capacity = capacity
+        self._plans = plans
 
     async def require_capacity(self, request: PlanRequest) -> None:
-        """Raises what the planner raises, unless there is a plan to serve."""
+        """Raises what the other capacity raises, unless there is a plan to serve."""
         try:
-            await self._planner.require_capacity(request)
+            await self._capacity.require_capacity(request)
         except FeatureAgentError:
-            if request.fresh or not await self._has(request):
+            if not await self._plans.has(request):
                 raise
 
-    async def _has(self, request: PlanRequest) -> bool:
-        key = await self._key(request)
-        if self._memory.get(key) is not None:
-            return True
-        return self._shared is not None and await self._shared.get(key) is not None
+
+class CachedPlanner(CachedCapacity):
+    """A planner that is asked once for equal requests (`plan_key`), at once or within some time; for one event loop.
+
+    A plan from the cache has cost nothing: its usage says so, and names the model that once made it. Requests that
+    arrive while an equal one is being planned wait for its plan, or its error, each no longer than its own deadline
+    allows. When whoever plans is cancelled, or runs out of less time than another has, one of those who wait plans in
+    its place. Errors are not kept, nor plans of a fallback model.
+
+    A `fresh` request reads nothing, joins nobody, and replaces what is kept; another process may serve what it has in
+    its own memory until that is too old.
+    """
+
+    def __init__(self, planner: Planner, plans: KeptPlans, observer: Observer) -> None:
+        super().__init__(planner, plans)
+        self._planner = planner
+        self._observer = observer
+        self._flights: dict[str, _Flight] = {}
 
     async def propose(self, request: PlanRequest) -> Proposal:
         """A kept plan, or a new one. Raises what the planner raises, and DeadlineExceeded for too long a wait."""
-        key = await self._key(request)
+        key = await self._plans.key(request)
         if request.fresh:
             self._tell("memory", "bypassed")
             return await self._plan_afresh(key, request)
-        if (kept := self._memory.get(key)) is not None:
+        if (kept := self._plans.memory.get(key)) is not None:
             self._tell("memory", "hit")
             return kept
         self._tell("memory", "joined" if key in self._flights else "miss")
         return await self._join(key) or await self._lead(key, request)
 
-    async def _key(self, request: PlanRequest) -> str:
-        if len(request.dataset.profile.columns) <= WIDE_COLUMNS:
-            return plan_key(request, models=self._models, versions=self._versions)
-        return await asyncio.to_thread(plan_key, request, models=self._models, versions=self._versions)
-
     async def _join(self, key: str) -> Proposal | None:
         """What becomes of an equal request under way; None when there is none, or none that serves."""
         while (flight := self._flights.get(key)) is not None:
-            answer = await flight.landed() or self._memory.get(key)
+            answer = await flight.landed() or self._plans.memory.get(key)
             if answer is not None:
                 return answer
         return None
@@ -118,7 +139,7 @@ class CachedPlanner:
         else:
             newest = self._flights.get(key) is flight
             if newest:
-                self._remember(key, answer, min(self._seconds, kept.seconds if kept else math.inf))
+                self._remember(key, answer, min(self._plans.seconds, kept.seconds if kept else math.inf))
             flight.land(_again(answer))
         finally:
             if self._flights.get(key) is flight:
@@ -132,22 +153,22 @@ class CachedPlanner:
         answer = await self._planner.propose(request)
         if not answer.usage.fallback:
             self._flights.pop(key, None)  # an equal request that began earlier must not replace this plan by its own
-            self._remember(key, answer, self._seconds)
+            self._remember(key, answer, self._plans.seconds)
             await self._share(key, answer)
         return answer
 
     def _remember(self, key: str, answer: Proposal, seconds: float) -> None:
         if not answer.usage.fallback:
-            self._memory.put(key, _again(answer), seconds)
+            self._plans.memory.put(key, _again(answer), seconds)
 
     async def _share(self, key: str, answer: Proposal) -> None:
-        if self._shared is not None and not answer.usage.fallback:
-            await self._shared.put(key, _again(answer))
+        if self._plans.shared is not None and not answer.usage.fallback:
+            await self._plans.shared.put(key, _again(answer))
 
     async def _ask_shared(self, key: str, request: PlanRequest) -> KeptPlan | None:
-        if self._shared is None:
+        if self._plans.shared is None:
             return None
-        kept = await self._shared.get(key)
+        kept = await self._plans.shared.get(key)
         if kept is not None and not self._sound(kept.proposal, request):
             kept = None
         self._tell("redis", "miss" if kept is None else "hit")
@@ -155,7 +176,7 @@ class CachedPlanner:
 
     def _sound(self, proposal: Proposal, request: PlanRequest) -> bool:
         """Whether a plan from outside may run, and its usage is what this class writes."""
-        written = ModelUsage(self._models[0], cached=True)
+        written = ModelUsage(self._plans.models[0], cached=True)
         return proposal.usage == written and not validate(proposal.plan, request.dataset.profile, request.options)
 
     def _tell(self, level: Literal["memory", "redis"], result: Literal["hit", "miss", "bypassed", "joined"]) -> None:

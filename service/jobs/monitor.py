@@ -44,8 +44,8 @@ class QueueMonitor:
         with suppress_instrumentation(), database_errors():  # a trace each time would say nothing
             async with self._store.begin() as work:
                 found = await work.connection.exec_driver_sql(MEASURE, {"dead_seconds": DEAD_SECONDS})
-        queued, scheduled, running, oldest, workers = found.one()
-        measured = QueueMeasured(queued, scheduled, running, max(oldest, 0.0), workers)
+        queued, scheduled, running, oldest, workers, crashes = found.one()
+        measured = QueueMeasured(queued, scheduled, running, max(oldest, 0.0), workers, crashes)
         self._observer.record(measured)
         return measured
 

@@ -11,6 +11,9 @@ TASK = "extract_features"
 DELIVERY_TASK = "deliver_webhook"
 DELIVERY_QUEUE = "webhooks"
 """A queue of their own: webhooks never wait behind extractions, nor those behind them."""
+CRASHES = "extraction_crashes"
+"""The tally of attempts at extractions that ended with their worker. It is kept in the database: whoever finds a crash
+may be the next to die of it, before anybody has asked for its metrics."""
 MOST_AHEAD = 10_000
 """Beyond so many of one principal's extractions, one more makes no difference."""
 
@@ -111,10 +114,15 @@ WITH dead AS (
     DELETE FROM procrastinate_jobs AS job USING dead WHERE job.id = dead.id RETURNING job.*
 ), back AS ("""  # noqa: S608 -- likewise
     + _PUT_BACK.format(due="NULL")
-    + """)
-SELECT gone.lock AS subject, gone.task_name AS task, coalesce(extractions.status = 'processing', false) AS crashed
-FROM gone LEFT JOIN extractions ON extractions.id = gone.lock
-"""
+    + f"""), left_behind AS (
+    SELECT gone.lock AS subject, gone.task_name AS task, coalesce(extractions.status = 'processing', false) AS crashed
+    FROM gone LEFT JOIN extractions ON extractions.id = gone.lock
+), counted AS (
+    INSERT INTO tallies (name, value) SELECT '{CRASHES}', count(*) FROM left_behind WHERE crashed HAVING count(*) > 0
+    ON CONFLICT (name) DO UPDATE SET value = tallies.value + excluded.value
+)
+SELECT subject, task, crashed FROM left_behind
+"""  # noqa: S608 -- likewise
 )
 """Gives each job that was put back, and whether an attempt ended with its worker."""
 
@@ -203,7 +211,8 @@ SELECT queued, scheduled, running, coalesce(extract(epoch FROM clock_timestamp()
     ))), 0)::float8 AS oldest_seconds, (
         SELECT count(*) FROM procrastinate_workers
         WHERE last_heartbeat >= clock_timestamp() - make_interval(secs => %(dead_seconds)s::float8)
-    ) AS workers
+    ) AS workers, coalesce((SELECT value FROM tallies WHERE name = '{CRASHES}'), 0) AS crashes
 FROM first
 """  # noqa: S608 -- likewise
-"""Extractions' jobs by state, since when the first of those that could run waits, and how many workers live."""
+"""Extractions' jobs by state, since when the first of those that could run waits, how many workers live, and how many
+have died at work."""

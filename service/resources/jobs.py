@@ -8,7 +8,6 @@ from opentelemetry.trace import NoOpTracerProvider
 
 from service.features.delivery import WebhookSender
 from service.features.extract import AcceptExtraction, Pipeline
-from service.features.ports import Engine, Planner
 from service.features.repeat import RepeatExtraction
 from service.features.retention import Housekeeping
 from service.features.run import RunExtraction
@@ -17,6 +16,7 @@ from service.jobs.housekeeper import Housekeeper
 from service.jobs.monitor import QueueMonitor
 from service.jobs.queue import ProcrastinateQueue
 from service.jobs.worker import JobWorker
+from service.resources.extracting import Extracting
 from service.resources.storage import Storage, new_id
 from service.resources.telemetry import Telemetry
 
@@ -33,23 +33,19 @@ class Jobs:
     housekeeper: Housekeeper | None
 
 
-def open_jobs(
-    storage: Storage,
-    telemetry: Telemetry,
-    *,
-    planner: Planner,
-    engine: Engine,
-    sender: WebhookSender | None,
-    working: bool,
-) -> Jobs:
-    """The queue on the given stores; with a worker when this process is `working`. Connects to nothing yet."""
+def open_jobs(storage: Storage, telemetry: Telemetry, extracting: Extracting, sender: WebhookSender | None) -> Jobs:
+    """The queue on the given stores; with a worker when this process plans. Connects to nothing yet."""
     queue = ProcrastinateQueue(telemetry.tracing.provider)
-    accept = AcceptExtraction(store=storage.store, queue=queue, planner=planner, clock=storage.clock, new_id=new_id)
+    accept = AcceptExtraction(
+        store=storage.store, queue=queue, capacity=extracting.capacity, clock=storage.clock, new_id=new_id
+    )
     repeat = _repeat(storage, telemetry)
     monitor = QueueMonitor(storage.database.store, telemetry.observer)
-    if not working:
+    if extracting.planning is None:
         return Jobs(accept, queue, repeat, monitor, None, None)
-    pipeline = Pipeline(store=storage.store, planner=planner, engine=engine, observer=telemetry.observer)
+    pipeline = Pipeline(
+        store=storage.store, planner=extracting.planning, engine=extracting.engine, observer=telemetry.observer
+    )
     run = RunExtraction(
         pipeline,
         store=storage.store,

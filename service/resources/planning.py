@@ -6,35 +6,27 @@ Outermost first: `Planning` sets the deadline, then cache, budgets, admission, f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Self
 
 from opentelemetry.trace import TracerProvider
 from pydantic import SecretStr
 
-from service import __version__
 from service.agents.admission import Admission, AdmittedPlanner
-from service.agents.breaker import BreakerPolicy, open_breaker
-from service.agents.builtin.model import NAME as BUILTIN
 from service.agents.fallback import FallbackPlanner
 from service.agents.planner import AgentPlanner
-from service.agents.prompts import prompt_version
 from service.agents.providers import Model, build_model
 from service.agents.tools import planner_tools
 from service.features.budgets import BudgetedPlanner
 from service.features.deadline import deadline
-from service.features.operations.registry import operations_version
 from service.features.plan_cache import CachedPlanner
 from service.features.ports import Observer, Planner, PlanRequest, Proposal, Rehearsal
+from service.resources.capacity import open_breakers, open_plans
 from service.resources.storage import Storage
-from service.settings import Settings
+from service.settings import BUILTIN_MODEL, Settings
 from service.store.budgets import PostgresBudgets
-from service.store.plan_cache import RedisPlans
-from service.telemetry.clients import WatchHttp, WatchRedis, redis_watcher
-
-PROBE_MARGIN_SECONDS = 15.0
-"""How much longer than a planning run a probe's lease lasts, so that no second probe goes while the first runs."""
+from service.telemetry.clients import WatchHttp
 
 
 class Planning:
@@ -86,39 +78,34 @@ def open_planning(
 ) -> Planning:
     """The planner on those models, sharing circuits and plans with other processes through the storage's Redis."""
     settings = storage.settings
+    breakers = open_breakers(storage, observer, tracer_provider)
     agents = [
         AgentPlanner(
             model,
             name=name,
             observer=observer,
-            breaker=open_breaker(
-                name,
-                observer=observer,
-                pool=None if name == BUILTIN else storage.redis_pool,
-                watch=redis_watcher(tracer_provider),
-                policy=BreakerPolicy(probe_seconds=settings.model_timeout_seconds + PROBE_MARGIN_SECONDS),
-            ),
+            breaker=breakers[name],
             tracer_provider=tracer_provider,
             timeout=settings.model_timeout_seconds,
             retries=settings.model_output_retries,
             rehearsal=rehearsal,
-            tools=() if name == BUILTIN else planner_tools(),
+            tools=() if name == BUILTIN_MODEL else planner_tools(),
         )
         for name, model in models.items()
     ]
     fallback = FallbackPlanner(agents, observer=observer, timeout=settings.model_timeout_seconds)
     admission = Admission(concurrency=settings.model_concurrency, queue=settings.model_queue, observer=observer)
     admitted = AdmittedPlanner(fallback, admission)
-    names = list(models)
-    budgeted = _budgeted(admitted, storage, names, observer)
-    planner = _cached(budgeted, storage, names, observer, redis_watcher(tracer_provider))
+    budgeted = _budgeted(admitted, storage, observer)
+    plans = open_plans(storage, tracer_provider)
+    planner = budgeted if plans is None else CachedPlanner(budgeted, plans, observer)
     return Planning(planner, fallback, timeout=settings.model_timeout_seconds)
 
 
-def _budgeted(planner: Planner, storage: Storage, models: Sequence[str], observer: Observer) -> Planner:
+def _budgeted(planner: Planner, storage: Storage, observer: Observer) -> Planner:
     settings = storage.settings
     limited = settings.budget_tokens_per_day > 0 or settings.budget_usd_per_day > 0
-    if not limited or list(models) == [BUILTIN]:
+    if not limited or list(settings.model_names()) == [BUILTIN_MODEL]:
         return planner
     return BudgetedPlanner(
         planner,
@@ -128,30 +115,6 @@ def _budgeted(planner: Planner, storage: Storage, models: Sequence[str], observe
         tokens_per_day=settings.budget_tokens_per_day,
         usd_per_day=settings.budget_usd_per_day,
     )
-
-
-def _cached(
-    planner: Planner, storage: Storage, models: Sequence[str], observer: Observer, watch: WatchRedis
-) -> Planner:
-    settings = storage.settings
-    if settings.plan_cache_seconds == 0:
-        return planner
-    pool = storage.redis_pool
-    return CachedPlanner(
-        planner,
-        shared=None if pool is None else RedisPlans(pool, seconds=settings.plan_cache_seconds, watch=watch),
-        observer=observer,
-        seconds=settings.plan_cache_seconds,
-        entries=settings.plan_cache_entries,
-        models=models,
-        versions=_versions(settings),
-    )
-
-
-def _versions(settings: Settings) -> tuple[str, ...]:
-    """All that plans depend on beside request and model names: rules and tools of the release, prompt, servers."""
-    servers = (settings.openai_base_url or "", settings.fallback_openai_base_url or "")
-    return (__version__, operations_version(), prompt_version(), str(settings.model_temperature), *servers)
 
 
 def _open_model(settings: Settings, name: str, watch: WatchHttp) -> Model:

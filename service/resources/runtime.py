@@ -11,11 +11,11 @@ from opentelemetry.sdk.trace.export import SpanExporter
 
 from service.features.datasets import UploadDataset
 from service.features.extract import AcceptExtraction
-from service.features.ports import Clock, Engine
+from service.features.ports import Clock
 from service.jobs.worker import JobWorker
-from service.resources.computing import open_engine, open_upload
+from service.resources.computing import open_upload
+from service.resources.extracting import Extracting, open_extracting, open_models_early
 from service.resources.jobs import Jobs, open_jobs
-from service.resources.planning import Planning, open_models, open_planning
 from service.resources.secrets import read_secret
 from service.resources.storage import Storage, open_storage
 from service.resources.telemetry import Place, Telemetry, open_telemetry
@@ -25,7 +25,6 @@ from service.settings import Settings
 from service.store.backup_record import last_backup_at
 from service.store.notices import PostgresNotices
 from service.store.redis_pool import ping as ping_redis
-from service.telemetry.clients import http_watcher
 from service.telemetry.exposition import MetricsServer
 from service.telemetry.runtime import RuntimeMonitor
 
@@ -59,8 +58,7 @@ class Runtime:
     settings: Settings
     telemetry: Telemetry
     storage: Storage
-    engine: Engine
-    planner: Planning
+    extracting: Extracting
     upload: UploadDataset
     jobs: Jobs
     webhooks: Webhooks
@@ -86,7 +84,10 @@ class Runtime:
 
     def pings(self) -> Mapping[DependencyName, Ping]:
         """The configured dependencies, each with a call that raises when it is away."""
-        pings: dict[DependencyName, Ping] = {"database": self.storage.store.ping, "ai_model": self.planner.ping}
+        pings: dict[DependencyName, Ping] = {
+            "database": self.storage.store.ping,
+            "ai_model": self.extracting.capacity.ping,
+        }
         if (pool := self.storage.redis_pool) is not None:
             pings["redis"] = lambda: ping_redis(pool)
         return pings
@@ -101,7 +102,8 @@ class Runtime:
             stack.push_async_callback(self.storage.close)
             await self.storage.database.migrate()
             await self._keep_development_key()
-            await stack.enter_async_context(self.planner)
+            if self.extracting.planning is not None:
+                await stack.enter_async_context(self.extracting.planning)
             await stack.enter_async_context(self.notices)
             await stack.enter_async_context(self._monitor())
             await stack.enter_async_context(self.jobs.monitor)
@@ -157,7 +159,8 @@ def open_runtime(
     with ExitStack() as undo:
         telemetry = open_telemetry(settings, place=place, span_exporters=span_exporters, log_stream=log_stream)
         undo.callback(telemetry.close)
-        models = open_models(settings, http_watcher(telemetry.tracing.children))
+        working = role == "worker" or settings.worker_in_api
+        models = open_models_early(settings, telemetry) if working else None
         lifecycle = Lifecycle()
         metrics_server = None
         if place is None:
@@ -165,26 +168,17 @@ def open_runtime(
         if metrics_server is not None:
             undo.callback(metrics_server.close)
         storage = open_storage(settings, clock=clock, tracer_provider=telemetry.tracing.children)
-        engine = open_engine(storage, telemetry.tracing.provider)
-        planner = open_planning(
-            models,
-            storage,
-            rehearsal=engine,
-            observer=telemetry.observer,
-            tracer_provider=telemetry.tracing.provider,
-        )
-        working = role == "worker" or settings.worker_in_api
+        extracting = open_extracting(storage, telemetry, models)
         webhooks = open_webhooks(storage, telemetry)
-        jobs = open_jobs(storage, telemetry, planner=planner, engine=engine, sender=webhooks.sender, working=working)
+        jobs = open_jobs(storage, telemetry, extracting, webhooks.sender)
         lifecycle.worker = jobs.worker
         runtime = Runtime(
             role=role,
             settings=settings,
             telemetry=telemetry,
             storage=storage,
-            engine=engine,
-            planner=planner,
-            upload=open_upload(storage, engine),
+            extracting=extracting,
+            upload=open_upload(storage, extracting.engine),
             jobs=jobs,
             webhooks=webhooks,
             notices=storage.database.notices(),

@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.features.ports import Artifacts
 from service.store.database import Database
 from service.store.programs import ProgramFailed, ProgramsMissing, connection_environment, find_programs, output
-from service.store.schema import current_revision
+from service.store.revision import current_revision
 from service.store.tables import METADATA, datasets
 from service.store.upkeep import ARTIFACT_KEY
 

@@ -1,4 +1,4 @@
-"""The database's schema: which revision it is at, and how it comes to this release's."""
+"""How the database's schema comes to this release's revision. Imports Alembic: `revision.py` says whether it must."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import threading
 
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, NullPool, create_engine, func, select, text
+from sqlalchemy import URL, NullPool, create_engine, func, select, text
 
 from service.features.errors import DependencyUnavailable
+from service.store.revision import current_revision
 
 MIGRATION_LOCK = 0x66656174_6D696772
 """Key of the advisory lock that migrations hold: "feat" and "migr" in ASCII."""
@@ -27,11 +27,6 @@ class DatabaseTooNew(DependencyUnavailable):
     """A newer release has migrated the database; waiting does not help."""
 
     retryable = False
-
-
-def current_revision(connection: Connection) -> str | None:
-    """The database's revision; None for an empty database."""
-    return MigrationContext.configure(connection).get_current_revision()
 
 
 def upgrade(url: URL, connect_args: dict[str, object]) -> None:

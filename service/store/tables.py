@@ -153,6 +153,11 @@ api_keys = Table(
     CheckConstraint("octet_length(digest) = 32", name="digest"),
 )
 
+tallies = Table(
+    "tallies", METADATA, Column("name", Text, primary_key=True), Column("value", BigInteger, nullable=False)
+)
+"""Counts that outlive the processes that count; each only grows."""
+
 model_spending = Table(
     "model_spending",
     METADATA,

@@ -290,7 +290,7 @@ METRICS: tuple[Metric, ...] = (
         "job_attempts_total",
         "counter",
         "attempts",
-        "Attempts at extractions by what became of them; crashed ones ended with their worker or the database.",
+        "Attempts at extractions by what became of them, as this process saw it; crashed: with worker or database.",
         (Label("outcome", _literal(JobAttempted, "outcome")),),
     ),
     Metric(
@@ -313,6 +313,13 @@ METRICS: tuple[Metric, ...] = (
         "gauge",
         "workers",
         "Lanes of the queue that live workers serve, some for each working process; the same from each process.",
+        across="max",
+    ),
+    Metric(
+        "extraction_crashes",
+        "gauge",
+        "attempts",
+        "Attempts that ended with their worker since the database was made, counted there; the same from each process.",
         across="max",
     ),
     Metric(

@@ -215,6 +215,7 @@ class TelemetryObserver:
         jobs.child("running").set(event.running)
         self._metrics.gauge("extraction_queue_oldest_seconds").child().set(event.oldest_seconds)
         self._metrics.gauge("extraction_workers").child().set(event.workers)
+        self._metrics.gauge("extraction_crashes").child().set(event.crashes)
 
     def _webhook_attempted(self, event: WebhookAttempted) -> None:
         self._metrics.counter("webhook_deliveries_total").child(event.outcome).inc()

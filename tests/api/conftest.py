@@ -120,7 +120,7 @@ class World:
             queue=self.queue,
             callbacks=CallbackPolicy(),
             webhook_secrets=WebhookSecrets(["a deployment's secret of thirty-two bytes"]).of,
-            accept=AcceptExtraction(queue=self.queue, new_id=new_id, planner=self.planner, **parts),
+            accept=AcceptExtraction(queue=self.queue, new_id=new_id, capacity=self.planner, **parts),
             repeat=RepeatExtraction(
                 artifacts=self.artifacts,
                 observer=self.recorder,

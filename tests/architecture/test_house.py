@@ -63,11 +63,27 @@ def test_serve_imports_the_configured_sdk_alone(model: str, sdks: list[str], tmp
         "serving.open_runtime(load_settings());"
         f"print(sorted({SDKS} & {{*sys.modules}}), flush=True); os._exit(0)"
     )
+    keys = {"OPENAI_API_KEY": "sk-1", "ANTHROPIC_API_KEY": "sk-2"}
+    assert last_line(program, tmp_path, PRIMARY_MODEL=model, **keys) == str(sdks)
+
+
+def test_an_api_without_a_worker_plans_and_computes_nothing(tmp_path: Path) -> None:
+    """It has neither agent library nor engine nor migrations in memory, and asks for no model's key."""
+    program = (
+        "import os, sys; from service.settings import load_settings; import service.commands.serving as serving;"
+        "from service.app import build_app; build_app(serving.open_runtime(load_settings()));"
+        "print(sorted({'alembic', 'duckdb', 'pydantic_ai', 'sqlglot', *" + repr(sorted(SDKS)) + "} & {*sys.modules}),"
+        "flush=True); os._exit(0)"
+    )
+    assert last_line(program, tmp_path, PRIMARY_MODEL="openai:gpt-5", WORKER_IN_API="false") == "[]"
+
+
+def last_line(program: str, folder: Path, **settings: str) -> str:
+    """What a program says in the end that runs with those settings alone."""
     environment = {
         **{name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}},
-        "PRIMARY_MODEL": model, "OPENAI_API_KEY": "sk-1", "ANTHROPIC_API_KEY": "sk-2", "PYTHONPATH": str(ROOT),
-        "DATABASE_URL": "postgresql+psycopg://nobody@127.0.0.1:1/none", "DATA_DIR": str(tmp_path),
-        "ENVIRONMENT": "test", "PROMETHEUS_PORT": "0",
+        "DATABASE_URL": "postgresql+psycopg://nobody@127.0.0.1:1/none", "DATA_DIR": str(folder),
+        "PYTHONPATH": str(ROOT), "ENVIRONMENT": "test", "PROMETHEUS_PORT": "0", **settings,
     }  # fmt: skip
     result = subprocess.run(
         [sys.executable, "-c", program],
@@ -75,11 +91,11 @@ def test_serve_imports_the_configured_sdk_alone(model: str, sdks: list[str], tmp
         text=True,
         check=False,
         timeout=120,
-        cwd=tmp_path,
+        cwd=folder,
         env=environment,
     )
-
-    assert result.stdout.splitlines()[-1:] == [str(sdks)], result.stderr
+    assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines()[-1]
 
 
 def test_error_codes_are_one_to_an_error() -> None:

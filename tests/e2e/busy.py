@@ -24,10 +24,10 @@ from service.settings import Settings
 from service.store.artifacts import open_artifacts
 from service.store.backup_record import BackupRecord, note_backup
 from service.telemetry import catalog
-from tests.e2e.outage_stand import REDIS, redis_server
 from tests.model_scenarios import GOOD, SCENARIOS, SECRET, Turn, calling, failing, feature
 from tests.model_server import ModelServer
 from tests.receiver import Receiver
+from tests.redis_process import REDIS, running_redis
 from tests.support import Answer, Client, LiveService
 
 PRIMARY = "openai-chat:gpt-4o-mini"
@@ -246,7 +246,7 @@ def afternoon(make_settings: Callable[..., Settings], folder: Path) -> Generator
     seen, exporter, log = Afternoon(), InMemorySpanExporter(), io.StringIO()
     with contextlib.ExitStack() as stack:
         provider, receiver = stack.enter_context(ModelServer()), stack.enter_context(Receiver(204))
-        redis = {"redis_url": stack.enter_context(redis_server(folder))} if seen.with_redis else {}
+        redis = {"redis_url": stack.enter_context(running_redis(folder)).url} if seen.with_redis else {}
         settings = make_settings(
             primary_model=PRIMARY,
             fallback_model=FALLBACK,

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
 import math
 import os
-import shutil
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -23,38 +20,12 @@ from urllib.parse import urlsplit
 from tests.e2e.outage_clients import Outcome, Storm
 from tests.support import Client
 
-REDIS = shutil.which("redis-server")
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 60.0
 AWAY_SECONDS = 5.0
 """Around a moment, far longer than a process waits for Redis."""
 PROBE_PAUSE_SECONDS = 0.05
 """Between two questions of the prober: twenty a second."""
-
-
-@contextlib.contextmanager
-def redis_server(folder: Path) -> Generator[str]:
-    """A redis-server of the test's own; gives its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [str(REDIS), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        _await(lambda: _answers(port), "redis-server")
-        yield f"redis://127.0.0.1:{port}/0"
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _answers(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
-            connection.sendall(b"PING\r\n")
-            return connection.recv(16).startswith(b"+PONG")
-    except OSError:
-        return False
 
 
 class ServiceProcess:

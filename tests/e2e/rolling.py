@@ -27,7 +27,8 @@ import httpx2
 
 from tests.e2e.fleet import ASYNC, BROKEN, EXTRACT, Audit, Caller, Fleet, extraction_of, open_fleet
 from tests.e2e.processes import leave_in_order_when_asked
-from tests.e2e.servers import REDIS, postgres_process, redis_process
+from tests.e2e.servers import postgres_process
+from tests.redis_process import REDIS, running_redis
 
 APIS = 2
 WORKERS = 2
@@ -184,7 +185,7 @@ async def roll(folder: Path, plan: Plan) -> Report:
         postgres = servers.enter_context(postgres_process(folder / "postgresql"))
         environment = {"DRAIN_SECONDS": str(plan.drain_seconds), "WORKER_CONCURRENCY": "4"}
         if REDIS is not None:
-            environment["REDIS_URL"] = servers.enter_context(redis_process(folder)).url
+            environment["REDIS_URL"] = servers.enter_context(running_redis(folder)).url
         async with open_fleet(folder, postgres.url, **environment) as fleet:
             return await Rolling(fleet, plan).run()
 

@@ -1,10 +1,8 @@
-"""Servers that a test may ill-treat: a Redis, a PostgreSQL, a small disk."""
+"""What a test may ill-treat beside a Redis: a PostgreSQL, a small disk."""
 
 from __future__ import annotations
 
-import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,52 +14,7 @@ import pytest
 from service.store.cluster import Cluster
 from service.store.embedded import EmbeddedServer, embedded_programs, start_embedded
 
-REDIS = shutil.which("redis-server")
 START_SECONDS = 60.0
-
-
-class RedisProcess:
-    """A redis-server that can be killed and started again at its address."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port: int = free.getsockname()[1]
-        self.url = f"redis://127.0.0.1:{self._port}/0"
-        self.start()
-
-    def start(self) -> None:
-        """Start, and wait until it answers."""
-        command = [str(REDIS), "--port", str(self._port), "--bind", "127.0.0.1", "--save", "", "--dir", self._folder]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        limit = time.monotonic() + START_SECONDS
-        while time.monotonic() < limit:
-            try:
-                with socket.create_connection(("127.0.0.1", self._port), timeout=5) as connection:
-                    connection.sendall(b"PING\r\n")
-                    if connection.recv(16).startswith(b"+PONG"):
-                        return
-            except OSError:
-                time.sleep(0.02)
-        raise RuntimeError("redis-server did not start")
-
-    def kill(self) -> None:
-        """End it as a crash would."""
-        self._process.kill()
-        self._process.wait()
-
-
-@contextmanager
-def redis_process(folder: Path) -> Iterator[RedisProcess]:
-    """A running redis-server."""
-    if REDIS is None:
-        pytest.skip("redis-server is not installed")
-    server = RedisProcess(folder)
-    try:
-        yield server
-    finally:
-        server.kill()
 
 
 class PostgresProcess:

@@ -25,7 +25,8 @@ from typing import Any
 
 from tests.e2e.fleet import ASYNC, RECOVERY_SECONDS, Audit, Caller, Fleet, Pod, extraction_of, open_fleet
 from tests.e2e.processes import leave_in_order_when_asked
-from tests.e2e.servers import REDIS, postgres_process, redis_process
+from tests.e2e.servers import postgres_process
+from tests.redis_process import REDIS, running_redis
 
 APIS = 2
 WORKERS = 3
@@ -237,7 +238,7 @@ async def soak(folder: Path, plan: Plan) -> Report:
         postgres = servers.enter_context(postgres_process(folder / "postgresql"))
         environment = {"WORKER_CONCURRENCY": "2"}
         if REDIS is not None:
-            environment["REDIS_URL"] = servers.enter_context(redis_process(folder)).url
+            environment["REDIS_URL"] = servers.enter_context(running_redis(folder)).url
         async with open_fleet(folder, postgres.url, **environment) as fleet:
             fleet.forked = plan.forked
             return await Soak(fleet, plan).run()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,9 +15,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from service.settings import Settings
 from tests.e2e.model_evidence import DATASET, Stand, moved
-from tests.integration.test_limits import RedisProcess
 from tests.model_scenarios import SCENARIOS
 from tests.model_server import ModelServer
+from tests.redis_process import RedisProcess, needs_redis, running_redis
 from tests.support import Answer, LiveService
 
 SENTENCE = "Mean price of every user"
@@ -29,8 +28,6 @@ EVENING = timedelta(seconds=4)
 GPT = "gpt-4o-mini"
 PRICE = 100 * 0.15e-6 + 20 * 0.60e-6
 """OpenAI's list price of one answer of the scripted model, in US dollars."""
-
-needs_redis = pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +41,8 @@ def stand(make_settings: Callable[..., Settings], tmp_path_factory: pytest.TempP
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[RedisProcess]:
     """A running redis-server."""
-    process = RedisProcess(tmp_path)
-    yield process
-    process.kill()
+    with running_redis(tmp_path) as process:
+        yield process
 
 
 class HeldClock:

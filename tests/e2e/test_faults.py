@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.e2e.fleet import ASYNC, Caller, Fleet, extraction_of, open_fleet, patiently
-from tests.e2e.servers import postgres_process, redis_process, small_disk
+from tests.e2e.servers import postgres_process, small_disk
+from tests.redis_process import running_redis
 
 JOBS = int(os.environ.get("FAULT_JOBS", "24"))
 """In the middle of which the database is restarted; `make faults` takes 200."""
@@ -76,7 +77,7 @@ async def test_database_crashes_amid_jobs(tmp_path: Path) -> None:
 
 async def test_redis_dies_and_comes_back(fleet: Fleet) -> None:
     """Without Redis requests are taken and jobs run; when it is back, it is used again."""
-    with redis_process(fleet.folder) as redis:
+    with running_redis(fleet.folder) as redis:
         fleet.environment |= {"REDIS_URL": redis.url, "RATE_LIMIT_PER_MINUTE": "100000"}
         api = await fleet.start("serve", WORKER_IN_API="true").ready()
         async with fleet.client() as client:

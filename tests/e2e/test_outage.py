@@ -20,9 +20,10 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.outage_clients import Outcome, Storm
-from tests.e2e.outage_stand import REDIS, Prober, ServiceProcess, percentile, redis_server, run_storm, upload
+from tests.e2e.outage_stand import Prober, ServiceProcess, percentile, run_storm, upload
 from tests.model_scenarios import CELL, SECRET
 from tests.model_server import ModelServerProcess
+from tests.redis_process import needs_redis, running_redis
 from tests.support import Client
 
 CLIENTS = int(os.environ.get("OUTAGE_CLIENTS", "200"))
@@ -56,7 +57,7 @@ DATASET = "clicks"
 
 pytestmark = [
     pytest.mark.proof,
-    pytest.mark.skipif(REDIS is None, reason="redis-server is not installed"),
+    needs_redis,
     pytest.mark.xdist_group("outage"),
     pytest.mark.timeout(300 + 3 * SECONDS),
 ]
@@ -95,7 +96,7 @@ class Stand:
 def stand(folder: Path, database_url: str, **settings: str) -> Generator[Stand]:
     """Two services that have planned before, and whose preferred model now answers 500 to everything."""
     with ExitStack() as stack:
-        redis_url = stack.enter_context(redis_server(folder))
+        redis_url = stack.enter_context(running_redis(folder)).url
         provider = stack.enter_context(ModelServerProcess())
         environment = {
             "ENVIRONMENT": "test", "PORT": "0", "PROMETHEUS_PORT": "0", "RATE_LIMIT_PER_MINUTE": "0",

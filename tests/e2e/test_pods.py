@@ -14,7 +14,7 @@ from moto.server import ThreadedMotoServer
 from service.demo.collector import Collector
 from service.demo.tree import Span
 from tests.e2e.fleet import ASYNC, Caller, Fleet, extraction_of, open_fleet
-from tests.e2e.servers import redis_process
+from tests.redis_process import running_redis
 
 BUCKET = "features"
 ENDED = {"completed", "failed", "cancelled"}
@@ -85,7 +85,7 @@ async def test_several_pods_are_one_service(s3: Any, new_database: Callable[[], 
 
     The request, its job and its run are one trace, though three processes wrote it.
     """
-    with redis_process(tmp_path) as redis, Collector() as collector:
+    with running_redis(tmp_path) as redis, Collector() as collector:
         told = {"REDIS_URL": redis.url, "JAEGER_ENABLED": "true", "JAEGER_ENDPOINT": collector.endpoint}
         async with open_fleet(tmp_path, new_database(), f"s3://{BUCKET}/pods", **told) as fleet:
             one, other = fleet.start("serve"), fleet.start("serve")

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import shutil
 import subprocess
 import sys
 import time
@@ -15,21 +14,18 @@ from msgspec import to_builtins
 from msgspec.structs import replace
 
 from service.agents.breaker import BreakerPolicy
-from tests.integration.test_limits import RedisProcess
+from tests.redis_process import RedisProcess, needs_redis, running_redis
 
 ROOT = Path(__file__).parents[2]
 UNHURRIED = BreakerPolicy(window_seconds=3600.0, failures=5, probe_seconds=3600.0)
 """Redis's own clock runs: no machine is too slow for this window and lease."""
 
-needs_redis = pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
-
 
 @pytest.fixture
 def redis_process(tmp_path: Path) -> Iterator[RedisProcess]:
     """A running redis-server."""
-    process = RedisProcess(tmp_path)
-    yield process
-    process.kill()
+    with running_redis(tmp_path) as process:
+        yield process
 
 
 _PROCESS = """

@@ -21,7 +21,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from service.engines.duckdb import sample as sample_module
+from service.engines.duckdb import sandbox as sandbox_module
 from service.engines.duckdb.association import cramers_v, separation
+from service.engines.duckdb.compute import COMPUTED_SHARE
 from service.engines.duckdb.drift import population_stability
 from service.engines.duckdb.engine import DuckDBEngine
 from service.engines.duckdb.sandbox import Limits
@@ -521,6 +523,30 @@ def heavy(room: Room) -> tuple[Dataset, FeaturePlan]:
         rows.write_parquet(str(room.folder / "data.parquet"))
     windows = [op.RollingStatistic("x", "user", "at", days, "standard_deviation") for days in range(1, 30)]
     return dataset, plan(*windows, entity="user", time="at")
+
+
+async def test_progress_is_told_within_statements(
+    room: Room, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The share of the work grows while a long statement reads its rows, up to all of it; nothing is drawn for it."""
+    monkeypatch.setattr(sandbox_module, "WATCH_SECONDS", 0.005)
+    places = 400_000
+    with duckdb.connect() as connection:
+        query = f"SELECT i % 997 AS k, random() AS x, i AS __row_id FROM range({places}) t(i)"  # noqa: S608 - a number
+        connection.sql(query).write_parquet(str(room.folder / "data.parquet"))
+    columns = (
+        ColumnProfile("k", 0, "integer", "BIGINT", 0.0, 997),
+        ColumnProfile("x", 1, "numeric", "DOUBLE", 0.0, places),
+    )
+    dataset = Dataset("d", "me", "text/csv", 1, "data.parquet", Profile(places, columns, "f"), datetime.now(UTC))
+    ranks = [op.PercentRank("x"), op.PercentRank("k")]
+    told: list[float] = []
+    async with room.engine.compute(dataset, plan(*ranks), target=None, progress=told.append):
+        pass
+    assert told == sorted(set(told))
+    assert told[-1] == 1.0
+    assert len([share for share in told if share < COMPUTED_SHARE]) >= 2
+    assert capfd.readouterr() == ("", "")
 
 
 async def test_cancelling_stops_the_computation(room: Room) -> None:

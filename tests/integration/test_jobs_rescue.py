@@ -11,6 +11,7 @@ from sqlalchemy import make_url
 from service.features.events import JobAttempted
 from service.jobs.connection import connector_to
 from service.jobs.manager import FencedManager
+from service.jobs.monitor import QueueMonitor
 from service.jobs.rescue import Rescuer
 from service.store.schema import upgrade
 from tests.integration.jobs_support import Clock, Room, patiently
@@ -54,6 +55,22 @@ async def test_job_of_a_dead_worker_is_put_back_once(room: Room) -> None:
     assert (job["status"], job["lock"], job["attempts"], job["worker_id"]) == ("todo", extraction_id, 1, None)
     assert job["args"] == before["args"]
     assert room.recorder.events == [JobAttempted(extraction_id, "crashed")]
+
+
+async def test_crashes_are_counted_in_the_database(room: Room) -> None:
+    """Every process tells of each, whoever found it and died since; a job that had not begun is no crash."""
+    monitor = QueueMonitor(room.database.store, room.recorder)
+    assert (await monitor.measure()).crashes == 0
+    for round_ in (1, 2):
+        begun, waiting = await room.accept(), await room.accept()
+        await room.leave_behind(begun)
+        await room.leave_behind(waiting)
+        await claim(room, begun)
+        async with managing(room) as manager:
+            assert await Rescuer(manager, room.recorder).rescue() == 2
+            assert await Rescuer(manager, room.recorder).rescue() == 0
+        assert (await monitor.measure()).crashes == round_
+        await room.sql("DELETE FROM procrastinate_jobs")
 
 
 async def test_suspects_are_kept_apart(room: Room) -> None:

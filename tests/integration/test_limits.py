@@ -3,12 +3,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,60 +18,18 @@ from redis.exceptions import RedisError
 from service.features.dispensable import PAUSE_SECONDS
 from service.security import limits
 from service.security.limits import RateLimiter, Standing, open_limiter
+from tests.redis_process import RedisProcess, needs_redis, running_redis
 
-REDIS = shutil.which("redis-server")
 ROOT = Path(__file__).parents[2]
 PATIENT = 20.0
 """Seconds a test's limiter waits for Redis where the wait itself is not what is tested: the machine may be busy."""
-
-needs_redis = pytest.mark.skipif(REDIS is None, reason="redis-server is not installed")
-
-
-class RedisProcess:
-    """A redis-server of the test's own, that it may stop, start and suspend."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
-        self.start()
-
-    def start(self) -> None:
-        """Start, and wait until it answers."""
-        command = [str(REDIS), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder)]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            try:
-                with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
-                    connection.sendall(b"PING\r\n")
-                    if connection.recv(16).startswith(b"+PONG"):
-                        return
-            except OSError:
-                time.sleep(0.02)
-        raise RuntimeError("redis-server did not start")
-
-    def kill(self) -> None:
-        """End it as a crash would."""
-        self.process.kill()
-        self.process.wait()
-
-    def suspend(self) -> None:
-        """Let it hold its connections without answering."""
-        self.process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Let it answer again."""
-        self.process.send_signal(signal.SIGCONT)
 
 
 @pytest.fixture
 def redis_process(tmp_path: Path) -> Iterator[RedisProcess]:
     """A running redis-server."""
-    process = RedisProcess(tmp_path)
-    yield process
-    process.kill()
+    with running_redis(tmp_path) as process:
+        yield process
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from sqlalchemy import create_engine, inspect
 from service.features.errors import DependencyUnavailable
 from service.store import schema
 from service.store.database import Database, open_database
+from service.store.revision import REVISION
 from service.store.schema import DatabaseTooNew
 from service.store.tables import METADATA
 
@@ -167,6 +168,11 @@ def migrate_at_once(database_url: str) -> None:
     outcomes = [process.communicate(timeout=100) for process in processes]
     assert [out.strip() for out, _ in outcomes] == [head()] * 4, outcomes
     assert [process.returncode for process in processes] == [0] * 4
+
+
+def test_this_release_knows_its_own_revision() -> None:
+    """It is that of the newest migration: a start that finds it does nothing."""
+    assert head() == REVISION
 
 
 async def test_services_of_one_process_migrate_at_once(new_database: Callable[[], str]) -> None:

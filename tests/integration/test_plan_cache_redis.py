@@ -2,10 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
-import socket
-import subprocess
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -32,13 +28,13 @@ from service.features.model import (
     Profile,
 )
 from service.features.operations.types import CountDistinct, Flag, Predicate, Value
-from service.features.plan_cache import CachedPlanner
+from service.features.plan_cache import CachedPlanner, KeptPlans
 from service.features.plan_key import plan_key
 from service.features.ports import KeptPlan, PlanRequest, Proposal
 from service.store.plan_cache import KEY_PREFIX, MAX_BYTES, RedisPlans
+from tests.redis_process import RedisProcess, needs_redis, running_redis
 
-REDIS = shutil.which("redis-server")
-pytestmark = pytest.mark.skipif(REDIS is None, reason="redis-server is not installed")
+pytestmark = needs_redis
 
 PATIENT = 20.0
 """Seconds to wait for Redis where the wait itself is not what is tested: the machine may be busy."""
@@ -55,43 +51,11 @@ PLAN = FeaturePlan(
 )
 
 
-class RedisProcess:
-    """A redis-server of the test's own, that it may stop and start."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
-        self.start()
-
-    def start(self) -> None:
-        """Start, and wait until it answers."""
-        command = [str(REDIS), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder)]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        limit = time.monotonic() + 30
-        while time.monotonic() < limit:
-            try:
-                with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
-                    connection.sendall(b"PING\r\n")
-                    if connection.recv(16).startswith(b"+PONG"):
-                        return
-            except OSError:
-                time.sleep(0.02)
-        raise RuntimeError("redis-server did not start")
-
-    def kill(self) -> None:
-        """End it as a crash would."""
-        self.process.kill()
-        self.process.wait()
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RedisProcess]:
     """A running redis-server."""
-    process = RedisProcess(tmp_path)
-    yield process
-    process.kill()
+    with running_redis(tmp_path) as process:
+        yield process
 
 
 def connect(server: RedisProcess) -> BlockingConnectionPool:
@@ -175,16 +139,8 @@ def plans(pool: BlockingConnectionPool, **changed: Any) -> RedisPlans:
 
 def cache(model: Model, shared: RedisPlans, watcher: Watcher | None = None) -> CachedPlanner:
     """One process's cache on the shared plans."""
-    return CachedPlanner(
-        model,
-        shared=shared,
-        observer=watcher or Watcher(),
-        seconds=60.0,
-        entries=10,
-        models=[MODEL],
-        versions=["1"],
-        timer=Timer(),
-    )
+    kept = KeptPlans(shared=shared, seconds=60.0, entries=10, models=[MODEL], versions=["1"], timer=Timer())
+    return CachedPlanner(model, kept, watcher or Watcher())
 
 
 def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,17 +12,15 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from service.features.errors import DependencyUnavailable
 from service.store import redis_pool
 from service.store.redis_pool import open_redis_pool, ping
-
-SERVER = shutil.which("redis-server")
-needs_server = pytest.mark.skipif(SERVER is None, reason="redis-server is not installed")
+from tests.redis_process import REDIS, needs_redis
 
 
 @pytest.fixture
 def redis_url(tmp_path: Path) -> Iterator[str]:
     """Address of a Redis of this test's own, with a password."""
-    assert SERVER is not None
+    assert REDIS is not None
     path = tmp_path / "redis.sock"
-    command = [SERVER, "--port", "0", "--unixsocket", str(path), "--save", "", "--requirepass", "hunter2"]
+    command = [REDIS, "--port", "0", "--unixsocket", str(path), "--save", "", "--requirepass", "hunter2"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         while "ready to accept connections" not in server.stdout.readline().lower():
@@ -32,7 +29,7 @@ def redis_url(tmp_path: Path) -> Iterator[str]:
         server.kill()
 
 
-@needs_server
+@needs_redis
 async def test_pool_blocks_when_exhausted_and_answers_bytes(redis_url: str) -> None:
     """More callers than connections all get their answer, as bytes, from the chosen database."""
     pool = open_redis_pool(redis_url, password="hunter2", db=3, max_connections=2)
@@ -45,7 +42,7 @@ async def test_pool_blocks_when_exhausted_and_answers_bytes(redis_url: str) -> N
     await pool.aclose()
 
 
-@needs_server
+@needs_redis
 async def test_exhausted_pool_gives_up_after_its_wait(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A caller waits its time for a connection and no longer, and a ping then is an outage."""
     monkeypatch.setattr(redis_pool, "WAIT_SECONDS", 0.05)
@@ -60,7 +57,7 @@ async def test_exhausted_pool_gives_up_after_its_wait(redis_url: str, monkeypatc
     await pool.aclose()
 
 
-@needs_server
+@needs_redis
 async def test_wrong_password_is_an_outage_without_the_password(redis_url: str) -> None:
     """A refused password makes the ping fail as a dependency, and is not in the message."""
     pool = open_redis_pool(redis_url, password="wrong-secret", db=0, max_connections=2)

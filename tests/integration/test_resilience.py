@@ -21,8 +21,8 @@ from service.agents import retrying
 from service.agents.bounded import MAX_ANSWER_BYTES
 from service.agents.breaker import BreakerPolicy, CircuitOpen, open_breaker
 from service.agents.builtin.model import BuiltinPlanner
-from service.agents.failures import SPREAD_SECONDS
 from service.agents.fallback import FallbackPlanner
+from service.agents.gate import SPREAD_SECONDS
 from service.agents.planner import TOOL_CALLS, AgentPlanner
 from service.agents.retrying import ASKED_WAIT_MOST_SECONDS, FAIR_SECONDS, WAIT_JITTER_SECONDS, Patience
 from service.agents.run import PlanningRun

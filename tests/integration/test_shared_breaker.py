@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -24,7 +23,7 @@ from service.agents.shared_breaker import KEY_PREFIX, SharedBreaker
 from service.features.dispensable import PAUSE_SECONDS
 from service.features.events import BreakerChanged, Event
 from service.features.model import Stage
-from tests.integration.test_limits import RedisProcess
+from tests.redis_process import RedisProcess, needs_redis, running_redis
 
 PATIENT = 60.0
 """Seconds to wait for Redis where the wait itself is not what is tested: the machine may be busy."""
@@ -42,8 +41,6 @@ POLICY = BreakerPolicy(
 """Short, and in eighths of seconds, which floats hold exactly."""
 UNHURRIED = replace(POLICY, window_seconds=3600.0, probe_seconds=3600.0)
 """Where Redis's own clock runs: no test is too slow for it."""
-
-needs_redis = pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
 
 
 class Notes:
@@ -95,17 +92,15 @@ class Bench:
 @pytest.fixture(scope="module")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
     """A redis-server for the tests that leave it running."""
-    process = RedisProcess(tmp_path_factory.mktemp("redis"))
-    yield process
-    process.kill()
+    with running_redis(tmp_path_factory.mktemp("redis")) as process:
+        yield process
 
 
 @pytest.fixture
 def redis_process(tmp_path: Path) -> Iterator[RedisProcess]:
     """A redis-server of the test's own, to be ill-treated."""
-    process = RedisProcess(tmp_path)
-    yield process
-    process.kill()
+    with running_redis(tmp_path) as process:
+        yield process
 
 
 def connect(server: RedisProcess) -> BlockingConnectionPool:

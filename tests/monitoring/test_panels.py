@@ -19,7 +19,6 @@ from pathlib import Path
 import pytest
 
 from service.demo.collector import Collector
-from tests.e2e.outage_stand import REDIS, redis_server
 from tests.model_server import ModelServer
 from tests.monitoring import traffic
 from tests.monitoring.boards import Asked, boards, filled, panels, queries
@@ -39,6 +38,7 @@ from tests.monitoring.stand import (
     until,
 )
 from tests.receiver import Receiver
+from tests.redis_process import needs_redis, running_redis
 from tests.support import Client
 
 SETTLE_SECONDS = 11.0
@@ -47,7 +47,7 @@ SETTLE_SECONDS = 11.0
 pytestmark = [
     pytest.mark.proof,
     pytest.mark.skipif(PROMETHEUS is None, reason="prometheus is not installed"),
-    pytest.mark.skipif(REDIS is None, reason="redis-server is not installed"),
+    needs_redis,
     pytest.mark.xdist_group("panels"),
     pytest.mark.timeout(1200),
 ]
@@ -58,7 +58,7 @@ def watched(new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFa
     """A Prometheus that watched the service through all of its traffic."""
     folder = tmp_path_factory.mktemp("panels")
     with ExitStack() as stack:
-        redis_url = stack.enter_context(redis_server(folder))
+        redis_url = stack.enter_context(running_redis(folder)).url
         model = stack.enter_context(ModelServer())
         collector = stack.enter_context(Collector())
         environment = _environment(new_database(), redis_url, model.url, collector.endpoint, folder)

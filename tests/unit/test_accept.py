@@ -43,7 +43,7 @@ class World:
             queue=self.queue,
             clock=self.clock,
             new_id=lambda: f"id-{next(ids)}",
-            planner=self.planner,
+            capacity=self.planner,
         )
 
     @property

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from service.agents.builtin.model import BuiltinPlanner
+from service.agents.misconfigured import ModelConfigurationError
 from service.agents.output import (
     Impossible,
     answer_tools,
@@ -16,7 +17,7 @@ from service.agents.output import (
     json_schema,
     split_fault,
 )
-from service.agents.providers import ModelConfigurationError, build_model
+from service.agents.providers import build_model
 from service.features.model import FeaturePlan
 from service.features.operations.registry import REGISTRY
 

@@ -42,6 +42,7 @@ CONTRACT = {
     "webhook_deliveries_total": ("outcome",),
     "webhook_delivery_duration_seconds": (),
     "extraction_workers": (),
+    "extraction_crashes": (),
     "extraction_dead_letters_total": ("code",),
     "feature_quality_score": (),
     "features_rejected_total": ("reason",),

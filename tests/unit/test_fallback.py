@@ -30,13 +30,14 @@ PLAN = FeaturePlan(grain="row", features=())
 
 
 class Scripted:
-    """A planner that answers or fails as it is told, and notes the time it was given."""
+    """A planner that answers or fails as it is told, and notes the time it was given; it is its own gate."""
 
     def __init__(self, name: str, outcome: Exception | None = None, *, on_enter: Exception | None = None) -> None:
         self.name = name
         self.given: list[float] = []
         self.open = False
         self.looks = 0
+        self.gate = self
         self._outcome = outcome
         self._on_enter = on_enter
 

@@ -152,7 +152,7 @@ def test_queue_is_shown_as_it_was_measured() -> None:
     states = ("queued", "scheduled", "running")
     assert [registry.get_sample_value("extraction_queue_jobs", {"state": state}) for state in states] == [0.0] * 3
     assert registry.get_sample_value("extraction_queue_oldest_seconds") == 0.0
-    observer.record(QueueMeasured(3, 2, 1, 4.5, 2))
+    observer.record(QueueMeasured(3, 2, 1, 4.5, 2, 7))
     assert [registry.get_sample_value("extraction_queue_jobs", {"state": state}) for state in states] == [3, 2, 1]
     assert registry.get_sample_value("extraction_queue_oldest_seconds") == 4.5
     assert registry.get_sample_value("extraction_workers") == 2

@@ -36,7 +36,7 @@ from service.features.model import (
 )
 from service.features.operations.registry import operations_version
 from service.features.operations.types import Value
-from service.features.plan_cache import WIDE_COLUMNS, CachedPlanner
+from service.features.plan_cache import WIDE_COLUMNS, CachedPlanner, KeptPlans
 from service.features.plan_key import normalise, plan_key
 from service.features.ports import KeptPlan, PlanRequest, Proposal
 from service.features.recent import Recent
@@ -157,10 +157,10 @@ class Shared:
 def cache(model: Model, **changed: Any) -> CachedPlanner:
     """A cache of two plans for a minute."""
     made: dict[str, Any] = {
-        "shared": None, "observer": Watcher(), "seconds": 60.0, "entries": 2, "models": MODELS, "versions": VERSIONS,
-        "timer": Timer(),
+        "shared": None, "seconds": 60.0, "entries": 2, "models": MODELS, "versions": VERSIONS, "timer": Timer(),
     }  # fmt: skip
-    return CachedPlanner(model, **(made | changed))
+    observer = changed.pop("observer", None) or Watcher()
+    return CachedPlanner(model, KeptPlans(**(made | changed)), observer)
 
 
 async def settle() -> None:

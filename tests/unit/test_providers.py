@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from service.agents.builtin.model import BuiltinPlanner
-from service.agents.providers import ModelConfigurationError, build_model
+from service.agents.misconfigured import ModelConfigurationError
+from service.agents.providers import build_model
 
 KEYS = (
     "OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "GOOGLE_API_KEY", "GEMINI_API_KEY", "DEEPSEEK_API_KEY",

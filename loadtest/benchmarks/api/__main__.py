@@ -81,7 +81,7 @@ def _round(started: list[Running], results: Results, seconds: float, workloads: 
                 results.note(server.variant.name, workload, sample)
                 _say(f"{server.variant.name:12} {workload:9} {sample.cpu_us:9.1f} µs {sample.rate:8.1f}/s")
             if workload == "status":
-                results.resident.setdefault(server.variant.name, server.process.resident_mib())
+                results.resident[server.variant.name] = server.process.resident_mib()
 
 
 def _finish(started: list[Running], results: Results, seconds: float) -> None:

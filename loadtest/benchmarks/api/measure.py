@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import uvloop
@@ -117,7 +117,19 @@ def running(variant: Variant, stage: Stage, core: int) -> Iterator[Running]:
     port, metrics_port = free_port(), free_port()
     environment = environment_of(variant, stage, port, metrics_port)
     log = stage.folder / f"{variant.name}-{port}.log"
-    command = variant.command
-    with ServerProcess(command, environment, port=port, health=variant.health, core=core, log=log) as process:
+    server = ServerProcess(variant.command, environment, port=port, health=variant.health, core=core, log=log)
+    with ExitStack() as opened:
+        process = opened.enter_context(server)
+        if variant.worker:
+            opened.enter_context(_worker(environment, stage))
         caller = sign_in(variant, port, stage.folder, stage.folder / f"data-{port}")
         yield Running(variant, process, caller, workloads_of(caller), f"http://127.0.0.1:{metrics_port}/metrics")
+
+
+def _worker(environment: Mapping[str, str], stage: Stage) -> ServerProcess:
+    """What runs the extractions of a server that runs none; its CPU is nobody's."""
+    port = free_port()
+    told = {**environment, "PROMETHEUS_PORT": str(port)}
+    log = stage.folder / f"worker-{port}.log"
+    command = ("-m", "service", "worker")
+    return ServerProcess(command, told, port=port, health="/health/ready", core=stage.core, log=log)

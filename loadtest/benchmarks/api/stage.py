@@ -27,7 +27,8 @@ class Stage:
     """Opened before the first server and closed after the last; its CPU is charged to nobody."""
 
     def __init__(self, core: int) -> None:
-        self._core = core
+        self.core = core
+        """Where everything runs but the server under test."""
         self._opened = ExitStack()
         self.folder = Path()
         self.redis_port = 0
@@ -36,7 +37,7 @@ class Stage:
     def __enter__(self) -> Self:
         with ExitStack() as undo:
             undo.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0))
-            os.sched_setaffinity(0, {self._core})  # whatever is started from here inherits it
+            os.sched_setaffinity(0, {self.core})  # whatever is started from here inherits it
             self.folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
             self._postgres = start_embedded(self.folder / "postgresql")
             undo.callback(self._postgres.stop)

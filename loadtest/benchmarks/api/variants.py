@@ -11,6 +11,8 @@ from loadtest.benchmarks.api.stage import Stage
 Family = Literal["ours", "seed", "plugins", "plain"]
 SECRET = "benchmark-secret-of-more-than-32-bytes"  # noqa: S105 -- guards nothing
 PACKAGE = "loadtest.benchmarks.api"
+NOBODY = "http://127.0.0.1:9"
+"""Where nothing listens."""
 NO_LIMIT = "1000000000"
 """Requests a minute: every one is counted, none refused."""
 
@@ -26,6 +28,8 @@ class Variant:
     environment: Mapping[str, str]
     health: str = "/health"
     workloads: frozenset[str] = frozenset({"status", "cached", "uncached", "upload"})
+    worker: bool = False
+    """Whether a worker process runs its extractions, on the other core."""
 
 
 def traces(share: float) -> dict[str, str]:
@@ -40,13 +44,19 @@ def traces(share: float) -> dict[str, str]:
 
 
 def ours(
-    name: str, title: str, *, without: tuple[str, ...] = (), share: float = 0.1, workloads: str = "status", **more: str
+    name: str,
+    title: str,
+    *,
+    without: tuple[str, ...] = (),
+    share: float = 0.1,
+    workloads: str = "status",
+    worker: bool = False,
+    **more: str,
 ) -> Variant:
     """The service itself, with parts taken out and settings changed."""
     command = ("-m", f"{PACKAGE}.ours", *without, "--", "serve")
-    return Variant(
-        name, title, "ours", command, {**traces(share), **more}, "/health/ready", frozenset(workloads.split())
-    )
+    environment = {**traces(share), **more}
+    return Variant(name, title, "ours", command, environment, "/health/ready", frozenset(workloads.split()), worker)
 
 
 def seed(name: str, title: str, *, workloads: str = "status cached uncached upload", **environment: str) -> Variant:
@@ -65,6 +75,8 @@ VARIANTS: tuple[Variant, ...] = (
     ours("ours-none", "ours, no telemetry", without=("telemetry",), share=0.0, workloads=_ALL, LOG_LEVEL="ERROR"),
     ours("ours-10", "ours, 10 % traces", workloads=_ALL),
     ours("ours-100", "ours, 100 % traces", share=1.0, workloads=_ALL),
+    ours("apart", "ours, 10 % traces, workers apart", workloads="status cached", worker=True, WORKER_IN_API="false"),
+    ours("no-collector", "ours, 100 % traces, the collector away", share=1.0, JAEGER_ENDPOINT=NOBODY),
     ours("no-metrics", "ours, 10 %, without metrics", without=("metrics",)),
     ours("no-access", "ours, 10 %, without access line", LOG_LEVEL="ERROR"),
     ours("no-traces", "ours, without traces", share=0.0),

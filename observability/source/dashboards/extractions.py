@@ -200,8 +200,11 @@ def attempts() -> model.Panel:
     return lines(
         "Attempts",
         "Attempts at extractions a second by what became of them. Retried and handed back ones come again; crashed "
-        "ones were taken over from a worker that died.",
-        [Query(total(rate("job_attempts_total"), "outcome"), "{{outcome}}")],
+        "ones were taken over from a worker that died; the database counts them too, as who finds one may die next.",
+        [
+            Query(total(rate("job_attempts_total"), "outcome"), "{{outcome}}"),
+            Query(f"max(rate({series('extraction_crashes')}[$__rate_interval]))", "crashed, by the database"),
+        ],
         Look(
             units.OpsPerSecond,
             stacked=True,

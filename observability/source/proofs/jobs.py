@@ -8,7 +8,7 @@ _OLDEST = 'extraction_queue_oldest_seconds{job="feature-agent",instance="%s"}'
 _QUEUED = 'extraction_queue_jobs{job="feature-agent",state="queued"}'
 _DEAD = 'extraction_dead_letters_total{job="feature-agent-worker",code="%s"}'
 _WORKERS = 'extraction_workers{job="%s"}'
-_CRASHED = 'job_attempts_total{job="feature-agent-worker",outcome="crashed"}'
+_CRASHED = 'extraction_crashes{job="feature-agent"}'
 _BACKUP = 'backup_last_success_timestamp_seconds{job="feature-agent"}'
 
 PROOFS = (

@@ -13,6 +13,7 @@ from sqlglot import exp
 
 from service.engines.dialect import render
 from service.engines.duckdb.evidence import measure
+from service.engines.duckdb.progress import Progress
 from service.engines.duckdb.sandbox import Limits, Sandbox, sandbox
 from service.engines.duckdb.spans import engine_span
 from service.engines.duckdb.statements import Connection
@@ -111,22 +112,28 @@ async def _traced(box: Sandbox, order: Order) -> Computed:
     request = order.request
     with engine_span(request.tracer, "compute", features=len(request.plan.features)) as span:
         try:
-            computed = await box.run(lambda execute: _compute(Connection(execute), order))
+            progress = Progress(request.progress)
+            computed = await box.run(lambda execute: _compute(Connection(execute), order, progress), progress.within)
         except duckdb.Error as error:
             raise _failure(error, order.path) from None
         span.set_attribute("feature_agent.rows", computed.rows)
         return computed
 
 
-def _compute(connection: Connection, order: Order) -> Computed:
+def _compute(connection: Connection, order: Order, progress: Progress) -> Computed:
     request, profile = order.request, order.request.dataset.profile
     compiled = compile_plan(request.plan, profile)
     connection.query(template(OPEN_DATASET, path=exp.Literal.string(str(order.path))))
+    progress.begin(COMPUTED_SHARE)
     connection.create(COMPUTED, compiled.computed)
-    request.progress(COMPUTED_SHARE)
-    rows, evidence = measure(connection, compiled, request.plan, profile, request.target)
-    request.progress(1.0)
+    rows, evidence = measure(connection, compiled, request.plan, profile, request.target, _rest(progress))
+    progress.end()
     return Computed(compiled, rows, evidence, render(compiled.statement(), "duckdb", pretty=True))
+
+
+def _rest(progress: Progress) -> Callable[[float], None]:
+    """Begins steps of what comes after the features are computed, told as shares of that."""
+    return lambda until: progress.begin(COMPUTED_SHARE + (1 - COMPUTED_SHARE) * until)
 
 
 def _write(connection: Connection, compiled: CompiledPlan, names: Sequence[str], path: Path) -> None:

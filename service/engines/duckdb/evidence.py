@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
 from sqlglot import exp
@@ -50,22 +50,34 @@ class Top(Struct, frozen=True):
 
 
 def measure(
-    connection: Connection, compiled: CompiledPlan, plan: FeaturePlan, profile: Profile, target: str | None
+    connection: Connection,
+    compiled: CompiledPlan,
+    plan: FeaturePlan,
+    profile: Profile,
+    target: str | None,
+    begin: Callable[[float], None] = lambda _: None,
 ) -> tuple[int, tuple[FeatureEvidence, ...]]:
     """The rows of the table `computed`, and one measurement for each feature in the plan's order.
+
+    `begin` is told before each step the share of the work, 0 to 1, that is done when the step ends.
 
     Drift is between halves in time, so it needs row grain, a time column and some hundred rows: a file's order is no
     time, and entities have none. Raises what `Sandbox.run` raises.
     """
+    begin(0.1)
     features = open_finite(connection, compiled)
     rows, computed = _counts(connection, features)
+    begin(0.5)
     moments = _moments(connection, features, exact=rows <= sample_size(len(features)))
+    begin(0.7)
     sample = draw(connection, features, plan, profile, target, rows)
+    begin(0.9)
     medians, tops, drift = (
         _medians(connection, features),
         _tops(connection, sample, moments),
         drifts(connection, sample),
     )
+    begin(1.0)
     related, telling = correlations(connection, sample), target_associations(connection, sample)
     hidden = _hidden(plan, profile)
 

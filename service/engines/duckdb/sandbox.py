@@ -29,6 +29,8 @@ Execute = Callable[[str], list[Row]]
 
 INTERRUPT_INTERVAL = 0.02
 """Seconds between interrupts: one that arrives before the statement has begun is lost, so it is repeated."""
+WATCH_SECONDS = 0.25
+"""Between two looks at how far a statement has come."""
 
 
 class Limits(Struct, frozen=True):
@@ -60,8 +62,10 @@ class Sandbox:
         """
         return await self.run(lambda _: self._execute(statement, parameters))
 
-    async def run(self, work: Callable[[Execute], T]) -> T:
+    async def run(self, work: Callable[[Execute], T], watch: Callable[[float], None] | None = None) -> T:
         """Run `work` in the sandbox's thread, with the means to execute statements.
+
+        `watch` is told now and then how much of the statement that runs is done, in percent; less than 0 for none.
 
         When the calling task is cancelled or the time is used up, the statement that runs is interrupted, which ends
         the work, and it has ended before this returns. Raises ComputeOutOfMemory, DeadlineExceeded, and any other
@@ -70,7 +74,7 @@ class Sandbox:
         started = time.monotonic()
         running = asyncio.get_running_loop().run_in_executor(self._thread, work, self._execute)
         try:
-            await asyncio.wait({running}, timeout=max(self._seconds_left, 0.0))
+            await self._wait(running, watch)
             in_time = running.done()
         finally:
             # Shielded, so that a second cancellation does not leave the statement running.
@@ -94,6 +98,17 @@ class Sandbox:
                 "The computation needs more memory and scratch space than the engine may use. "
                 "Ask for fewer features at a time, or bring a smaller dataset."
             ) from error
+
+    async def _wait(self, running: asyncio.Future[Any], watch: Callable[[float], None] | None) -> None:
+        """Until it has ended or the time is over."""
+        left = self._seconds_left
+        while watch is not None and left > WATCH_SECONDS:
+            await asyncio.wait({running}, timeout=WATCH_SECONDS)
+            if running.done():
+                return
+            watch(self._connection.query_progress())
+            left -= WATCH_SECONDS
+        await asyncio.wait({running}, timeout=max(left, 0.0))
 
     async def _interrupt(self, running: asyncio.Future[Any]) -> None:
         while not running.done():
@@ -142,7 +157,9 @@ def _open(limits: Limits, folder: Path, readable: Sequence[Path]) -> duckdb.Duck
     )
     files = sorted({str(spelling) for path in readable for spelling in (path, path.resolve())})
     connection.execute("SET TimeZone = 'UTC'")
-    connection.execute("SET enable_progress_bar = false")  # else DuckDB may draw it among the log's lines
+    connection.execute("SET enable_progress_bar = true")  # what `query_progress` reads …
+    connection.execute("SET enable_progress_bar_print = false")  # … and nothing is drawn among the log's lines
+    connection.execute("SET progress_bar_time = 0")
     connection.execute("SET allowed_paths = ?", [files])
     connection.execute("SET allowed_directories = ?", [[str(folder)]])
     connection.execute("SET enable_external_access = false")

@@ -18,9 +18,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
-from tests.e2e.servers import PostgresProcess, RedisProcess
+from tests.e2e.servers import PostgresProcess
 from tests.model_server import STEP_SECONDS, ModelServerProcess
 from tests.monitoring.gameday.watch import ROOT, free_port
+from tests.redis_process import RedisProcess
 from tests.support import Client
 
 START_SECONDS = 90.0

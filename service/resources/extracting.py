@@ -1,0 +1,52 @@
+"""What a process has for extractions: all that plans and computes, or as much as taking them in needs.
+
+The agent library, the models' SDKs and DuckDB are imported here when extractions run in this process, and not before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from service.features.ports import Engine
+from service.resources.capacity import PlanningCapacity, open_capacity
+from service.resources.computing import LateEngine, open_engine
+from service.resources.storage import Storage
+from service.resources.telemetry import Telemetry
+from service.settings import Settings
+from service.telemetry.clients import http_watcher
+
+if TYPE_CHECKING:
+    from service.agents.providers import Model
+    from service.resources.planning import Planning
+
+
+@dataclass(frozen=True, slots=True)
+class Extracting:
+    """What plans and computes."""
+
+    engine: Engine
+    capacity: PlanningCapacity
+    planning: Planning | None
+    """None in a process that runs no extractions."""
+
+
+def open_models_early(settings: Settings, telemetry: Telemetry) -> Mapping[str, Model]:
+    """The configured models, before anything else is opened. Raises ModelConfigurationError."""
+    from service.resources.planning import open_models  # noqa: PLC0415 -- see above
+
+    return open_models(settings, http_watcher(telemetry.tracing.children))
+
+
+def open_extracting(storage: Storage, telemetry: Telemetry, models: Mapping[str, Model] | None) -> Extracting:
+    """On those models; with None, for a process that runs no extractions."""
+    provider, observer = telemetry.tracing.provider, telemetry.observer
+    if models is None:
+        capacity = open_capacity(storage, observer, provider)
+        return Extracting(LateEngine(lambda: open_engine(storage, provider)), capacity, None)
+    from service.resources.planning import open_planning  # noqa: PLC0415 -- see above
+
+    engine = open_engine(storage, provider)
+    planning = open_planning(models, storage, rehearsal=engine, observer=observer, tracer_provider=provider)
+    return Extracting(engine, planning, planning)

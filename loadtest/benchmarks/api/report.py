@@ -75,9 +75,10 @@ def render(results: Results, command: str, rounds: int, seconds: float) -> str:
     setting = (
         f"`{command}`: {rounds} rounds of {seconds:g} s, interleaved; medians. One server process pinned to a core, "
         f"client, PostgreSQL, Redis, model and collector on the other; CPU is the server process' own.\n\n"
-        f"{machine}; {versions}."
+        f"{machine}; {versions}. Where time and memory go: [PROFILE.md](PROFILE.md)."
     )
     parts = [
+        "# What a request costs",
         setting,
         "## Status reads\n\n" + _table(_status_head(), _status_rows(results)),
         "## Extractions and uploads\n\n" + _table(_work_head(), _work_rows(results)),

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from service.api import extract_routes
+from service.engines.duckdb import engine as duckdb_engine
 from service.engines.duckdb.compute import DuckDBTable
 from service.engines.duckdb.engine import DuckDBEngine
 from service.features.extract import AcceptExtraction
 from service.jobs.queue import ProcrastinateQueue
-from service.resources import computing, jobs
+from service.resources import jobs
 
 
 async def reach(stage: str) -> None:
@@ -98,7 +99,7 @@ def install() -> None:
     """Put the stages into this process."""
     jobs.ProcrastinateQueue = StagedQueue  # type: ignore[misc]
     jobs.AcceptExtraction = StagedAccept  # type: ignore[misc]
-    computing.DuckDBEngine = StagedEngine  # type: ignore[misc]
+    duckdb_engine.DuckDBEngine = StagedEngine  # type: ignore[misc]
     DuckDBTable.publish = around(DuckDBTable.publish)  # type: ignore[method-assign]
     extract_routes.keep = answering(extract_routes.keep)
 

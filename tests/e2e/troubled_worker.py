@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from service.__main__ import main
+from service.engines.duckdb import engine as duckdb_engine
 from service.engines.duckdb.engine import DuckDBEngine
 from service.features.model import Dataset, FeaturePlan
-from service.resources import computing
 
 
 class TroubledEngine(DuckDBEngine):
@@ -37,5 +37,5 @@ async def _gate_opens() -> None:
         await asyncio.sleep(0.05)
 
 
-computing.DuckDBEngine = TroubledEngine  # type: ignore[misc]
+duckdb_engine.DuckDBEngine = TroubledEngine  # type: ignore[misc]
 sys.exit(main(["worker"]))

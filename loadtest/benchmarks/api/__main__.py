@@ -15,7 +15,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
-from loadtest.benchmarks.api.measure import Running, running
+from loadtest.benchmarks.api.client import BrokenAnswer
+from loadtest.benchmarks.api.measure import Running, Sample, running
 from loadtest.benchmarks.api.report import Results, render
 from loadtest.benchmarks.api.stage import Stage
 from loadtest.benchmarks.api.variants import VARIANTS, Variant
@@ -77,11 +78,20 @@ def _round(started: list[Running], results: Results, seconds: float, workloads: 
     for workload in workloads:
         for server in started:
             if workload in server.variant.workloads:
-                sample = server.measure(workload, seconds)
+                sample = _measured(server, workload, seconds)
                 results.note(server.variant.name, workload, sample)
                 _say(f"{server.variant.name:12} {workload:9} {sample.cpu_us:9.1f} µs {sample.rate:8.1f}/s")
             if workload == "status":
                 results.resident[server.variant.name] = server.process.resident_mib()
+
+
+def _measured(server: Running, workload: str, seconds: float) -> Sample:
+    """A server that breaks a connection is asked once more. Raises BrokenAnswer when it does so again."""
+    try:
+        return server.measure(workload, seconds)
+    except BrokenAnswer as broken:
+        _say(f"{server.variant.name}: {broken}; once more")
+        return server.measure(workload, seconds)
 
 
 def _finish(started: list[Running], results: Results, seconds: float) -> None:

@@ -156,3 +156,4 @@ def test_queue_is_shown_as_it_was_measured() -> None:
     assert [registry.get_sample_value("extraction_queue_jobs", {"state": state}) for state in states] == [3, 2, 1]
     assert registry.get_sample_value("extraction_queue_oldest_seconds") == 4.5
     assert registry.get_sample_value("extraction_workers") == 2
+    assert registry.get_sample_value("extraction_crashes") == 7

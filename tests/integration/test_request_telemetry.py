@@ -13,7 +13,7 @@ from service.settings import Settings
 from tests.support import LiveService
 
 REQUESTS = 20
-APART = ("process_", "python_", "event_loop_", "garbage_", "telemetry_", "dependency_", "db_", "extraction_", "memory_")
+APART = ("process_", "python_", "event_loop_", "gc_", "telemetry_", "dependency_", "db_", "extraction_", "memory_")
 """What moves by itself, whoever asks."""
 
 

@@ -23,7 +23,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1 import trace_pb2
 
-from service.demo.tree import KINDS, Span
+from service.demo.tree import KINDS, Kind, Span
 
 PATH = "/v1/traces"
 MAX_BODY_BYTES = 16 * 2**20
@@ -72,17 +72,21 @@ class Collector:
         with self._arrived:
             return tuple(self._spans.get(trace_id, {}).values())
 
-    def wait_for_trace(self, trace_id: str, *, seconds: float, quiet: float = 0.6) -> tuple[Span, ...]:
+    def wait_for_trace(
+        self, trace_id: str, *, seconds: float, quiet: float = 0.6, awaited: Iterable[tuple[str, Kind]] = ()
+    ) -> tuple[Span, ...]:
         """What arrives of a trace until it is whole, for at most `seconds`.
 
         Whole: a root is there, every other span's parent is there, and for `quiet` seconds nothing more has come
-        (longer than the delay with which the exporter sends its batches).
+        (longer than the delay with which the exporter sends its batches). What another process exports may come later
+        than that: name such spans in `awaited`, by name and kind, and the trace is not whole without them.
         """
+        needed = set(awaited)
         deadline = time.monotonic() + seconds
         with self._arrived:
             while (now := time.monotonic()) < deadline:
                 still = self._last_arrival.get(trace_id, now) + quiet - now
-                whole = _is_whole(self._spans.get(trace_id, {}))
+                whole = _is_whole(self._spans.get(trace_id, {}), needed)
                 if whole and still <= 0:
                     break
                 self._arrived.wait(min(still if whole else deadline - now, deadline - now))
@@ -186,7 +190,9 @@ def _decompressed(body: bytes, encoding: str | None) -> bytes:
     return plain
 
 
-def _is_whole(spans: dict[str, Span]) -> bool:
-    return any(not span.parent_id for span in spans.values()) and all(
-        not span.parent_id or span.parent_id in spans for span in spans.values()
+def _is_whole(spans: dict[str, Span], needed: set[tuple[str, Kind]]) -> bool:
+    return (
+        any(not span.parent_id for span in spans.values())
+        and all(not span.parent_id or span.parent_id in spans for span in spans.values())
+        and needed <= {(span.name, span.kind) for span in spans.values()}
     )

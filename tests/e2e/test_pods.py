@@ -124,7 +124,8 @@ async def _accepted_here_told_there(caller: Caller, here: str, there: str, colle
     assert from_there.content[:4] == b"PAR1"
     assert from_there.content == from_here.content
     trace_id = accepted.headers["X-Trace-ID"]
-    spans = await asyncio.to_thread(collector.wait_for_trace, trace_id, seconds=60.0)
+    job_ended = ("job extract_features", "consumer")
+    spans = await asyncio.to_thread(collector.wait_for_trace, trace_id, seconds=60.0, awaited=[job_ended])
     request = of_kind(spans, "POST /api/v1/extract-features", "server")
     producer, consumer = of_kind(spans, "job extract_features", "producer"), of_kind(
         spans, "job extract_features", "consumer"

@@ -111,6 +111,24 @@ def test_waits_for_a_late_root(collector: Collector, provider: TracerProvider) -
     assert {span.name for span in spans} == {"root", "child"}
 
 
+def test_waits_for_what_another_process_exports(collector: Collector, provider: TracerProvider) -> None:
+    """A trace that looks whole is not, until the spans that are awaited by name and kind are there too."""
+    tracer = provider.get_tracer("test")
+    with tracer.start_as_current_span("request") as request:
+        trace_id = format_trace_id(request.get_span_context().trace_id)
+    provider.force_flush()
+
+    def job() -> None:
+        tracer.start_span("job", context=_inside(request), kind=SpanKind.CONSUMER).end()
+        provider.force_flush()
+
+    later = threading.Timer(0.5, job)
+    later.start()
+    spans = collector.wait_for_trace(trace_id, seconds=10, quiet=0.1, awaited=[("job", "consumer")])
+    later.join()
+    assert {span.name for span in spans} == {"request", "job"}
+
+
 def test_waiting_is_bounded(collector: Collector, provider: TracerProvider) -> None:
     """A trace that never becomes whole is given as it is when the time is over."""
     tracer = provider.get_tracer("test")

@@ -37,7 +37,7 @@ def build_app(runtime: Runtime) -> Litestar:
     services = ApiServices(
         store=runtime.storage.store,
         artifacts=runtime.storage.artifacts,
-        engine=runtime.extracting.engine,
+        reader=runtime.extracting.reader,
         upload=runtime.upload,
         accept=runtime.accept,
         queue=runtime.jobs.queue,

@@ -16,7 +16,7 @@ import msgspec
 from evals.tables import commerce, odd, operations, people
 from evals.tables.cells import Table
 from service.engines.duckdb.engine import DuckDBEngine
-from service.engines.duckdb.sandbox import Limits
+from service.engines.limits import Limits
 from service.features.model import Profile
 from service.store.artifacts import open_artifacts
 

@@ -19,7 +19,7 @@ from service.features.datasets import UploadDataset
 from service.features.extract import AcceptExtraction
 from service.features.identity import Principal
 from service.features.model import Extraction
-from service.features.ports import Artifacts, Clock, Engine, JobQueue, Notices, Observer, Store
+from service.features.ports import Artifacts, Clock, JobQueue, Notices, Observer, Reader, Store
 from service.features.repeat import RepeatExtraction
 
 Dependency = Literal["database", "redis", "ai_model"]
@@ -105,7 +105,7 @@ class ApiServices:
 
     store: Store
     artifacts: Artifacts
-    engine: Engine
+    reader: Reader
     upload: UploadDataset
     accept: AcceptExtraction
     queue: JobQueue

@@ -95,7 +95,7 @@ async def _table(services: ApiServices, key: str, media_type: MediaType) -> Asyn
         async for chunk in services.artifacts.stream(key):
             yield bytes(chunk)
         return
-    path = await services.engine.export(key, media_type)
+    path = await services.reader.export(key, media_type)
     try:
         with await asyncio.to_thread(path.open, "rb") as file:
             while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):

@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -20,7 +20,7 @@ from service.agents.misconfigured import ModelConfigurationError
 from service.commands.environment import settings_or_refuse
 from service.commands.running import print_json
 from service.features.errors import FeatureAgentError
-from service.resources.computing import open_engine
+from service.resources.computing import open_engine, open_scratch
 from service.resources.planning import open_models
 from service.resources.storage import Storage, open_storage
 from service.settings import Settings
@@ -129,9 +129,10 @@ async def _artifacts(storage: Storage) -> Check:
 
 async def _engine(storage: Storage) -> Check:
     try:
-        await open_engine(storage).ping()
-    except FeatureAgentError as error:
-        return Check("engine", "failed", error.message, "Mend ENGINE_URL, or free memory and disk.")
+        with closing(open_scratch(storage.settings)) as scratch:
+            await open_engine(storage, scratch).ping()
+    except (FeatureAgentError, OSError) as error:
+        return Check("engine", "failed", str(error), "Mend ENGINE_URL or DATA_DIR, or free memory and disk.")
     return Check(
         "engine", "ok", ", ".join(f"{name}={value}" for name, value in storage.settings.engine_options().items())
     )

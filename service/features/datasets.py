@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 
 from service.features.errors import DatasetExists, DatasetNotFound, InvalidRequest
 from service.features.model import Dataset, FieldError, MediaType
-from service.features.ports import Artifacts, Clock, Engine, Store
+from service.features.ports import Artifacts, Clock, Reader, Store
 
 DATASET_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """What a client may call a dataset: at most 100 characters that are safe in a path, a file name and a log line."""
@@ -21,14 +21,14 @@ class UploadDataset:
         *,
         store: Store,
         artifacts: Artifacts,
-        engine: Engine,
+        reader: Reader,
         clock: Clock,
         new_id: Callable[[], str],
         max_bytes: int,
     ) -> None:
         self._store = store
         self._artifacts = artifacts
-        self._engine = engine
+        self._reader = reader
         self._clock = clock
         self._new_id = new_id
         self._max_bytes = max_bytes
@@ -49,7 +49,7 @@ class UploadDataset:
         source, target = f"uploads/{upload}", f"datasets/{upload}.parquet"
         try:
             size = await self._artifacts.put_stream(source, chunks, limit=self._max_bytes)
-            profile = await self._engine.ingest(source, media_type, target)
+            profile = await self._reader.ingest(source, media_type, target)
             dataset = Dataset(dataset_id, owner, media_type, size, target, profile, self._clock.now())
             async with self._store.begin() as work:
                 await work.datasets.add(dataset)

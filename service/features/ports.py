@@ -197,15 +197,31 @@ class FeatureTable(Protocol):
         ...
 
 
-class Engine(Protocol):
-    """Reads uploads and runs validated plans. Never blocks the event loop; stops when its task is cancelled."""
+class Reader(Protocol):
+    """Reads files: uploads in, tables out. Never blocks the event loop; stops when its task is cancelled."""
 
     async def ingest(self, source_key: str, media_type: MediaType, target_key: str) -> Profile:
         """Read an uploaded file, write it as typed Parquet to `target_key`, and profile it.
 
-        Raises DatasetUnreadable with the row and column at fault.
+        Raises DatasetUnreadable with the row and column at fault, ComputeOutOfMemory, DeadlineExceeded;
+        DependencyUnavailable when the engine's process ended over it.
         """
         ...
+
+    async def ping(self) -> None:
+        """Raises ComputeFailed when the engine cannot start a sandbox."""
+        ...
+
+    async def export(self, key: str, media_type: MediaType) -> Path:
+        """Render a published Parquet table as CSV or NDJSON into a temporary file that the caller removes.
+
+        Raises ComputeFailed, DeadlineExceeded; DependencyUnavailable when the engine's process ended over it.
+        """
+        ...
+
+
+class Engine(Reader, Protocol):
+    """Runs validated plans, too."""
 
     def compute(
         self, dataset: Dataset, plan: FeaturePlan, *, target: str | None, progress: Callable[[float], None]
@@ -219,14 +235,6 @@ class Engine(Protocol):
         """
         ...
 
-    async def ping(self) -> None:
-        """Raises ComputeFailed when the engine cannot start a sandbox."""
-        ...
-
-    async def export(self, key: str, media_type: MediaType) -> Path:
-        """Render a published Parquet table as CSV or NDJSON into a temporary file that the caller removes."""
-        ...
-
 
 class StoredArtifact(Struct, frozen=True):
     """One file in the artifact store."""
@@ -236,28 +244,32 @@ class StoredArtifact(Struct, frozen=True):
     modified_at: datetime
 
 
-class Artifacts(Protocol):
-    """Files by key, in a folder or an object store. Keys are made by the service, never by a client."""
-
-    async def put_stream(self, key: str, chunks: AsyncIterator[bytes], *, limit: int) -> int:
-        """Store a stream and give its size in bytes. Raises PayloadTooLarge over `limit` bytes, leaving nothing."""
-        ...
+class Files(Protocol):
+    """What an engine needs of the artifacts."""
 
     async def put_file(self, key: str, path: Path) -> None:
         """Store a local file under the key, atomically."""
-        ...
-
-    async def copy(self, source: str, target: str) -> None:
-        """Store the artifact under another key as well, atomically, and without reading it where that can be.
-
-        The copy is as young as any artifact that is written now. Raises FileNotFoundError when there is no such source.
-        """
         ...
 
     def local(self, key: str) -> AbstractAsyncContextManager[Path]:
         """The artifact as a local file (the stored one itself when it is local), read only.
 
         Raises FileNotFoundError on entry when there is none.
+        """
+        ...
+
+
+class Artifacts(Files, Protocol):
+    """Files by key, in a folder or an object store. Keys are made by the service, never by a client."""
+
+    async def put_stream(self, key: str, chunks: AsyncIterator[bytes], *, limit: int) -> int:
+        """Store a stream and give its size in bytes. Raises PayloadTooLarge over `limit` bytes, leaving nothing."""
+        ...
+
+    async def copy(self, source: str, target: str) -> None:
+        """Store the artifact under another key as well, atomically, and without reading it where that can be.
+
+        The copy is as young as any artifact that is written now. Raises FileNotFoundError when there is no such source.
         """
         ...
 

@@ -5,13 +5,16 @@ The agent library, the models' SDKs and DuckDB are imported here when extraction
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from service.features.ports import Engine
+from service.engines.apart.reader import ReaderProcess
+from service.engines.scratch import Scratch
+from service.features.ports import Engine, Reader
 from service.resources.capacity import PlanningCapacity, open_capacity
-from service.resources.computing import LateEngine, open_engine
+from service.resources.computing import open_engine, open_reader, open_scratch
 from service.resources.storage import Storage
 from service.resources.telemetry import Telemetry
 from service.settings import Settings
@@ -23,13 +26,28 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Extracting:
-    """What plans and computes."""
+class Means:
+    """What runs extractions."""
 
+    planning: Planning
     engine: Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Extracting:
+    """What takes requests and files in, and what runs them."""
+
     capacity: PlanningCapacity
-    planning: Planning | None
+    reader: Reader
+    means: Means | None
     """None in a process that runs no extractions."""
+    scratch: Scratch
+
+    async def close(self) -> None:
+        """End what reads files, and leave nothing in the scratch space."""
+        if isinstance(self.reader, ReaderProcess):
+            await self.reader.close()
+        await asyncio.to_thread(self.scratch.close)
 
 
 def open_models_early(settings: Settings, telemetry: Telemetry) -> Mapping[str, Model]:
@@ -42,11 +60,12 @@ def open_models_early(settings: Settings, telemetry: Telemetry) -> Mapping[str, 
 def open_extracting(storage: Storage, telemetry: Telemetry, models: Mapping[str, Model] | None) -> Extracting:
     """On those models; with None, for a process that runs no extractions."""
     provider, observer = telemetry.tracing.provider, telemetry.observer
+    scratch = open_scratch(storage.settings)
     if models is None:
         capacity = open_capacity(storage, observer, provider)
-        return Extracting(LateEngine(lambda: open_engine(storage, provider)), capacity, None)
+        return Extracting(capacity, open_reader(storage, scratch, provider), None, scratch)
     from service.resources.planning import open_planning  # noqa: PLC0415 -- see above
 
-    engine = open_engine(storage, provider)
+    engine = open_engine(storage, scratch, provider)
     planning = open_planning(models, storage, rehearsal=engine, observer=observer, tracer_provider=provider)
-    return Extracting(engine, planning, planning)
+    return Extracting(planning, engine, Means(planning, engine), scratch)

@@ -41,11 +41,9 @@ def open_jobs(storage: Storage, telemetry: Telemetry, extracting: Extracting, se
     )
     repeat = _repeat(storage, telemetry)
     monitor = QueueMonitor(storage.database.store, telemetry.observer)
-    if extracting.planning is None:
+    if (means := extracting.means) is None:
         return Jobs(accept, queue, repeat, monitor, None, None)
-    pipeline = Pipeline(
-        store=storage.store, planner=extracting.planning, engine=extracting.engine, observer=telemetry.observer
-    )
+    pipeline = Pipeline(store=storage.store, planner=means.planning, engine=means.engine, observer=telemetry.observer)
     run = RunExtraction(
         pipeline,
         store=storage.store,

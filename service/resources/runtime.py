@@ -100,10 +100,11 @@ class Runtime:
             if self.metrics_server is not None:
                 stack.callback(self.metrics_server.close)
             stack.push_async_callback(self.storage.close)
+            stack.push_async_callback(self.extracting.close)
             await self.storage.database.migrate()
             await self._keep_development_key()
-            if self.extracting.planning is not None:
-                await stack.enter_async_context(self.extracting.planning)
+            if self.extracting.means is not None:
+                await stack.enter_async_context(self.extracting.means.planning)
             await stack.enter_async_context(self.notices)
             await stack.enter_async_context(self._monitor())
             await stack.enter_async_context(self.jobs.monitor)
@@ -178,7 +179,7 @@ def open_runtime(
             telemetry=telemetry,
             storage=storage,
             extracting=extracting,
-            upload=open_upload(storage, extracting.engine),
+            upload=open_upload(storage, extracting.reader),
             jobs=jobs,
             webhooks=webhooks,
             notices=storage.database.notices(),

@@ -21,6 +21,8 @@ from typing import Any, Literal, cast
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder
 
+from service.telemetry.openmetrics import MEDIA_TYPE, write_openmetrics
+
 PATH = "/metrics"
 LIVE_PATH = "/health/live"
 READY_PATH = "/health/ready"
@@ -41,12 +43,15 @@ class MetricsPortUnavailable(RuntimeError):
 def render(registry: CollectorRegistry, accept: str) -> tuple[str, bytes]:
     """The registry in the format that `accept` asks for, with its content type.
 
-    OpenMetrics carries the exemplars; anything not understood gets the plain text format.
+    OpenMetrics carries the exemplars and is what Prometheus asks for; anything not understood gets the plain text
+    format, from the client's own writer.
     """
     try:
         encode, content_type = choose_encoder(accept)
     except (TypeError, ValueError):  # the client raises on a version that is not a number
         encode, content_type = generate_latest, CONTENT_TYPE_PLAIN_0_0_4
+    if content_type.startswith(MEDIA_TYPE):
+        return content_type, write_openmetrics(registry)
     return content_type, encode(registry)
 
 

@@ -109,10 +109,10 @@ class World:
         return ApiServices(
             store=self.store,
             artifacts=self.artifacts,
-            engine=self.engine,
+            reader=self.engine,
             upload=UploadDataset(
                 artifacts=self.artifacts,
-                engine=self.engine,
+                reader=self.engine,
                 max_bytes=self.config.max_upload_bytes,
                 new_id=new_id,
                 **parts,

@@ -13,7 +13,7 @@ from moto.server import ThreadedMotoServer
 
 from service.demo.collector import Collector
 from service.demo.tree import Span
-from tests.e2e.fleet import ASYNC, Caller, Fleet, extraction_of, open_fleet
+from tests.e2e.fleet import ASYNC, Caller, Fleet, Pod, extraction_of, open_fleet
 from tests.redis_process import running_redis
 
 BUCKET = "features"
@@ -66,6 +66,11 @@ async def follow(client: httpx2.AsyncClient, url: str, last: int | None = None) 
     return events
 
 
+def holds_engine(pod: Pod) -> bool:
+    """Whether its process has loaded the engine."""
+    return "duckdb" in Path(f"/proc/{pod.process.pid}/maps").read_text()
+
+
 def of_kind(spans: tuple[Span, ...], name: str, kind: str) -> Span:
     """The one span of that name and kind."""
     [span] = [span for span in spans if (span.name, span.kind) == (name, kind)]
@@ -94,6 +99,8 @@ async def test_several_pods_are_one_service(s3: Any, new_database: Callable[[], 
             async with fleet.client() as client:
                 caller = Caller(fleet, client)
                 await caller.upload("clicks")
+                for api in (one, other):
+                    assert not await asyncio.to_thread(holds_engine, api), "an API read the upload itself"
                 await _accepted_here_told_there(caller, one.address or "", other.address or "", collector)
                 accepted = await caller.submit("clicks", 6)
                 for extraction_id in accepted:

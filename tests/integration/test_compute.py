@@ -26,7 +26,7 @@ from service.engines.duckdb.association import cramers_v, separation
 from service.engines.duckdb.compute import COMPUTED_SHARE
 from service.engines.duckdb.drift import population_stability
 from service.engines.duckdb.engine import DuckDBEngine
-from service.engines.duckdb.sandbox import Limits
+from service.engines.limits import Limits
 from service.features.deadline import deadline
 from service.features.errors import ComputeFailed, ComputeOutOfMemory, DatasetNotFound, DeadlineExceeded
 from service.features.model import (

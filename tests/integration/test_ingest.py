@@ -28,8 +28,8 @@ from service.engines.duckdb.detect import CHUNK_BYTES, Stopped
 from service.engines.duckdb.engine import DuckDBEngine
 from service.engines.duckdb.ingest import _in_thread
 from service.engines.duckdb.ingest_source import MOST_NOTES
-from service.engines.duckdb.sandbox import Limits
 from service.engines.duckdb.statistics import _significant
+from service.engines.limits import Limits
 from service.features.errors import ComputeOutOfMemory, DatasetUnreadable
 from service.features.model import ColumnProfile, MediaType, Profile, ValueCount
 from service.store.artifacts import open_artifacts

@@ -19,7 +19,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from service.engines.duckdb import rehearse as module
 from service.engines.duckdb.engine import DuckDBEngine
 from service.engines.duckdb.rehearse import LEAST_ENTITIES, ROWS, shares
-from service.engines.duckdb.sandbox import Limits, sandbox
+from service.engines.duckdb.sandbox import sandbox
+from service.engines.limits import Limits
 from service.features.deadline import deadline
 from service.features.errors import ComputeFailed, ComputeOutOfMemory, DeadlineExceeded
 from service.features.model import (

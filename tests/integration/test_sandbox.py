@@ -9,7 +9,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from service.engines.duckdb.sandbox import Limits, Sandbox, sandbox
+from service.engines.duckdb.sandbox import Sandbox, sandbox
+from service.engines.limits import Limits
 from service.features.errors import ComputeOutOfMemory, DeadlineExceeded
 
 LIMITS = Limits(memory_bytes=64 * 2**20, threads=1, scratch_bytes=8 * 2**20, seconds=30.0)

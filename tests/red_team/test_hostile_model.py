@@ -27,7 +27,7 @@ from service.agents.fence import CLOSING, OPENING, encodable
 from service.agents.planner import AgentPlanner
 from service.agents.tools import planner_tools
 from service.engines.duckdb.engine import DuckDBEngine
-from service.engines.duckdb.sandbox import Limits
+from service.engines.limits import Limits
 from service.features.errors import DatasetUnreadable, FeatureAgentError, ModelOutputInvalid, ModelUnavailable
 from service.features.model import (
     ColumnProfile,

@@ -14,14 +14,15 @@ from sqlglot import exp
 from service.engines.dialect import render
 from service.engines.duckdb.evidence import measure
 from service.engines.duckdb.progress import Progress
-from service.engines.duckdb.sandbox import Limits, Sandbox, sandbox
-from service.engines.duckdb.spans import engine_span
+from service.engines.duckdb.sandbox import Sandbox, sandbox
 from service.engines.duckdb.statements import Connection
+from service.engines.limits import Limits
+from service.engines.spans import engine_span
 from service.features.errors import ComputeFailed, DatasetNotFound
 from service.features.model import Dataset, FeatureEvidence, FeaturePlan
 from service.features.operations.compile import COMPUTED, CompiledPlan, compile_plan
 from service.features.operations.sql import template
-from service.features.ports import Artifacts
+from service.features.ports import Files
 
 OPEN_DATASET = "CREATE VIEW dataset AS SELECT * FROM READ_PARQUET(:path)"
 WRITE_PARQUET = "COPY (SELECT 1) TO :path (FORMAT PARQUET, COMPRESSION ZSTD)"
@@ -49,7 +50,7 @@ class DuckDBTable(Struct, frozen=True):
     sql: str
     box: Sandbox
     compiled: CompiledPlan
-    artifacts: Artifacts
+    artifacts: Files
 
     async def publish(self, names: Sequence[str], key: str) -> None:
         """Write the keys and the named features, ordered by key, as Parquet to the artifact `key`, atomically."""
@@ -62,7 +63,7 @@ class DuckDBTable(Struct, frozen=True):
 
 
 @asynccontextmanager
-async def compute(artifacts: Artifacts, limits: Limits, scratch: Path, request: Request) -> AsyncGenerator[DuckDBTable]:
+async def compute(artifacts: Files, limits: Limits, scratch: Path, request: Request) -> AsyncGenerator[DuckDBTable]:
     """Compute the plan's features and measure them.
 
     Raises ComputeFailed, ComputeOutOfMemory, DeadlineExceeded, DatasetNotFound.
@@ -76,7 +77,7 @@ async def compute(artifacts: Artifacts, limits: Limits, scratch: Path, request: 
 
 
 @asynccontextmanager
-async def dataset_file(artifacts: Artifacts, dataset: Dataset) -> AsyncGenerator[Path]:
+async def dataset_file(artifacts: Files, dataset: Dataset) -> AsyncGenerator[Path]:
     """The dataset's file. Raises DatasetNotFound when the dataset was deleted meanwhile."""
     async with AsyncExitStack() as stack:
         try:

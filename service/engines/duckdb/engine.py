@@ -18,13 +18,14 @@ from service.engines.duckdb.compute import DuckDBTable, Request, compute
 from service.engines.duckdb.ingest import ingest
 from service.engines.duckdb.rehearse import SECONDS as REHEARSAL_SECONDS
 from service.engines.duckdb.rehearse import rehearse
-from service.engines.duckdb.sandbox import Limits, sandbox
-from service.engines.duckdb.spans import engine_span
+from service.engines.duckdb.sandbox import sandbox
+from service.engines.limits import Limits, Turns
+from service.engines.spans import engine_span
 from service.features.deadline import deadline, seconds_left
-from service.features.errors import ComputeFailed, DeadlineExceeded
+from service.features.errors import ComputeFailed
 from service.features.model import Dataset, FeaturePlan, MediaType, Profile
 from service.features.operations.sql import template
-from service.features.ports import Artifacts, RehearsedFeature
+from service.features.ports import Files, RehearsedFeature
 
 EXPORTS: dict[MediaType, str] = {
     "text/csv": "COPY (SELECT * FROM READ_PARQUET(:source)) TO :path (FORMAT CSV, HEADER TRUE)",
@@ -37,7 +38,7 @@ class DuckDBEngine:
 
     def __init__(
         self,
-        artifacts: Artifacts,
+        artifacts: Files,
         limits: Limits,
         scratch: Path,
         *,
@@ -49,7 +50,7 @@ class DuckDBEngine:
         self._limits = limits
         self._scratch = scratch
         self._tracer = get_tracer("service.engines.duckdb", tracer_provider=tracer_provider)
-        self._turns = asyncio.Semaphore(concurrency)
+        self._turns = Turns(concurrency, limits.seconds)
 
     async def ping(self) -> None:
         """Raises ComputeFailed when no sandbox can be opened and used."""
@@ -61,7 +62,7 @@ class DuckDBEngine:
 
     async def ingest(self, source_key: str, media_type: MediaType, target_key: str) -> Profile:
         """Read an upload, write it as typed Parquet, and profile it."""
-        async with self._turn():
+        async with self._turns.taken():
             with engine_span(self._tracer, "ingest"):
                 return await ingest(self._artifacts, self._limits, self._scratch, source_key, media_type, target_key)
 
@@ -76,13 +77,13 @@ class DuckDBEngine:
     ) -> AsyncGenerator[DuckDBTable]:
         """Run the plan and measure each feature."""
         request = Request(dataset, plan, target, progress, self._tracer)
-        async with self._turn(), compute(self._artifacts, self._limits, self._scratch, request) as table:
+        async with self._turns.taken(), compute(self._artifacts, self._limits, self._scratch, request) as table:
             yield table
 
     async def rehearse(self, dataset: Dataset, plan: FeaturePlan) -> tuple[RehearsedFeature, ...]:
         """Try the plan on a sample; see `ports.Rehearsal`. Waiting for a turn takes of its few seconds, too."""
         with deadline(seconds_left(REHEARSAL_SECONDS)):
-            async with self._turn():
+            async with self._turns.taken():
                 with engine_span(self._tracer, "rehearse", features=len(plan.features)):
                     return await rehearse(self._artifacts, self._limits, self._scratch, dataset, plan)
 
@@ -93,27 +94,13 @@ class DuckDBEngine:
         """
         rendered = await asyncio.to_thread(self._temporary)
         try:
-            async with self._turn(), self._artifacts.local(key) as source:
+            async with self._turns.taken(), self._artifacts.local(key) as source:
                 with engine_span(self._tracer, "export"):
                     await self._render(source, rendered, media_type)
         except BaseException:
             rendered.unlink(missing_ok=True)
             raise
         return rendered
-
-    @asynccontextmanager
-    async def _turn(self) -> AsyncGenerator[None]:
-        """Wait until a sandbox may work; memory is `concurrency` times the limit of one, whatever is asked at once."""
-        seconds = seconds_left(self._limits.seconds)
-        try:
-            async with asyncio.timeout(seconds):
-                await self._turns.acquire()
-        except TimeoutError:
-            raise DeadlineExceeded("Too much is being computed: there was no turn in time.") from None
-        try:
-            yield
-        finally:
-            self._turns.release()
 
     async def _render(self, source: Path, rendered: Path, media_type: MediaType) -> None:
         if media_type not in EXPORTS:

@@ -22,18 +22,19 @@ from service.engines.duckdb.ingest_parquet import damaged, read_parquet, typed_r
 from service.engines.duckdb.ingest_source import Source, bounded
 from service.engines.duckdb.ingest_sql import ROW_ID, cast, named, parquet, run, write_parquet
 from service.engines.duckdb.ingest_types import Reading, read_types
-from service.engines.duckdb.sandbox import Limits, Sandbox, sandbox
+from service.engines.duckdb.sandbox import Sandbox, sandbox
 from service.engines.duckdb.statistics import TypedColumn, TypedTable, measure
+from service.engines.limits import Limits
 from service.features.errors import ComputeOutOfMemory
 from service.features.model import MediaType, Profile
-from service.features.ports import Artifacts
+from service.features.ports import Files
 from service.features.profile import build_profile
 
 T = TypeVar("T")
 
 
 async def ingest(
-    artifacts: Artifacts, limits: Limits, scratch: Path, source_key: str, media_type: MediaType, target_key: str
+    artifacts: Files, limits: Limits, scratch: Path, source_key: str, media_type: MediaType, target_key: str
 ) -> Profile:
     """Read the upload under `source_key`, write it as typed Parquet to `target_key`, and profile it.
 

@@ -20,15 +20,16 @@ from msgspec.structs import replace
 from sqlglot import exp
 
 from service.engines.duckdb.evidence import measure
-from service.engines.duckdb.sandbox import Limits, sandbox
+from service.engines.duckdb.sandbox import sandbox
 from service.engines.duckdb.statements import Connection
+from service.engines.limits import Limits
 from service.features.deadline import seconds_left
 from service.features.errors import ComputeFailed, DeadlineExceeded
 from service.features.model import Dataset, FeatureEvidence, FeaturePlan, PlannedFeature, Profile
 from service.features.operations.compile import COMPUTED, compile_plan
 from service.features.operations.registry import source_columns
 from service.features.operations.sql import DATASET, ROW_ID, column, number, template
-from service.features.ports import Artifacts, RehearsedFeature
+from service.features.ports import Files, RehearsedFeature
 
 SECONDS = 5.0
 MEMORY_BYTES = 256 * 2**20
@@ -55,7 +56,7 @@ class Shares(Struct, frozen=True):
 
 
 async def rehearse(
-    artifacts: Artifacts, limits: Limits, scratch: Path, dataset: Dataset, plan: FeaturePlan
+    artifacts: Files, limits: Limits, scratch: Path, dataset: Dataset, plan: FeaturePlan
 ) -> tuple[RehearsedFeature, ...]:
     """Statistics of the plan's features on a sample, in the plan's order, those that read personal columns left out.
 

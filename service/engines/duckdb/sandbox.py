@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import duckdb
-from msgspec import Struct
 
+from service.engines.limits import Limits
 from service.features.deadline import seconds_left
 from service.features.errors import ComputeOutOfMemory, DeadlineExceeded
 
@@ -31,18 +31,6 @@ INTERRUPT_INTERVAL = 0.02
 """Seconds between interrupts: one that arrives before the statement has begun is lost, so it is repeated."""
 WATCH_SECONDS = 0.25
 """Between two looks at how far a statement has come."""
-
-
-class Limits(Struct, frozen=True):
-    """What one sandbox may use."""
-
-    memory_bytes: int
-    """Of the buffer manager; the process's resident memory can be up to twice that."""
-    threads: int
-    scratch_bytes: int
-    """Disk space for spilled intermediate results."""
-    seconds: float
-    """Time that the sandbox's work may take altogether, if the deadline around it does not come first."""
 
 
 class Sandbox:

@@ -17,10 +17,13 @@ serve: $(VENV)/.runtime  ## keep the service running, with its documentation at 
 	@$(BIN)/feature-agent serve
 
 test: $(VENV)/.dev  ## run the tests, with coverage
-	$(BIN)/python -m pytest -n auto --dist loadgroup -m "not proof" --cov --cov-report=term --cov-fail-under=90
+	$(PYTEST) -m "not proof and not unmeasured" --cov --cov-report=term --cov-fail-under=90
+	$(PYTEST) -m "not proof and unmeasured"
 
 proofs: $(VENV)/.dev  ## run what takes its time: faults, outages, several processes, every panel and runbook over real traffic
-	$(BIN)/python -m pytest -n auto --dist loadgroup -m proof
+	$(PYTEST) -m proof
+
+PYTEST = $(BIN)/python -m pytest -n auto --dist loadgroup
 
 eval: $(VENV)/.dev  ## measure a planner on the cases of evals/ and write its table: make eval MODEL=openai:gpt-5
 	$(BIN)/python -m evals --model "$(MODEL)"

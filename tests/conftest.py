@@ -12,6 +12,16 @@ import pytest
 from service.settings import Settings
 from service.store.embedded import start_embedded
 
+WHOLE_SERVICES = tuple(Path(__file__).parent / name for name in ("e2e", "monitoring", "red_team"))
+"""What runs here is many processes, or all parts at once: tracing its lines tells little and takes as long again."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Measure coverage where a test aims at one part."""
+    for item in items:
+        if any(item.path.is_relative_to(folder) for folder in WHOLE_SERVICES):
+            item.add_marker("unmeasured")
+
 
 @pytest.fixture(scope="session")
 def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:

@@ -35,7 +35,7 @@ PATIENCE = 100.0
 RECOVERY_SECONDS = 15.0
 """Within which another worker takes what a dead one held."""
 INHERITED = {"PATH", "HOME", "LANG", "LD_LIBRARY_PATH"}
-PREFIXES = ("COVERAGE_", "AWS_")
+CLOUD = "AWS_"
 SECRET = "only-for-tests-" * 4
 BROKEN = (httpx2.TransportError,)
 """What a client sees of a process that dies under its request."""
@@ -209,7 +209,7 @@ class Fleet:
     @property
     def shared(self) -> dict[str, str]:
         """What every process is told."""
-        kept = {name: value for name, value in os.environ.items() if name in INHERITED or name.startswith(PREFIXES)}
+        kept = {name: value for name, value in os.environ.items() if name in INHERITED or name.startswith(CLOUD)}
         return {
             **kept,
             "PYTHONPATH": str(ROOT),

@@ -33,7 +33,7 @@ class ServiceProcess:
 
     def __init__(self, environment: Mapping[str, str], log: Path) -> None:
         kept = {"PATH", "HOME", "LANG"}
-        inherited = {name: value for name, value in os.environ.items() if name in kept or name.startswith("COVERAGE_")}
+        inherited = {name: value for name, value in os.environ.items() if name in kept}
         self._environment = {**inherited, "PYTHONPATH": str(ROOT), **environment}
         self._log = log
         self.address = ""

@@ -26,16 +26,13 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture(scope="module")
 def environment(new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """An environment whose commands share one database and one data folder."""
-    kept = {
-        name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG", "COVERAGE_PROCESS_START"}
-    }
+    kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
     return {
         **kept,
         "DATA_DIR": str(tmp_path_factory.mktemp("cli")),
         "DATABASE_URL": new_database(),
         "COLUMNS": "200",
         "PYTHONPATH": str(Path.cwd()),
-        **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")},
     }
 
 

@@ -458,6 +458,21 @@ async def test_many_features_are_measured_together(room: Room) -> None:
     assert found[60].correlations["f59"] > 0.95
 
 
+async def test_statistics_do_not_know_the_order_of_rows(room: Room) -> None:
+    """Sums of floating-point numbers depend on their order, which threads decide: what is answered does not."""
+    chance = random.Random(11)  # noqa: S311 -- repeatable, guards nothing
+    values = [chance.gauss(48.0, 4.0) for _ in range(400)]
+    found: list[FeatureEvidence] = []
+    for _ in range(10):
+        chance.shuffle(values)
+        found += await room.evidence(room.dataset({"x": "DOUBLE"}, [(value,) for value in values]), plan(op.Value("x")))
+    assert [one.statistics for one in found] == [found[0].statistics] * 10
+    assert found[0].statistics.mean == pytest.approx(math.fsum(values) / 400, rel=1e-11)
+    third = 0.1 + 0.2
+    (constant,) = await room.evidence(room.dataset({"x": "DOUBLE"}, [(third,)] * 30), plan(op.Value("x")))
+    assert constant.statistics.mean == constant.statistics.minimum == constant.statistics.maximum == third
+
+
 async def test_export_renders_the_table(room: Room) -> None:
     """CSV has a header and empty fields for nulls; NDJSON one object a row; Parquet is the file itself."""
     dataset = room.dataset({"x": "DOUBLE", "c": "VARCHAR"}, [(1.5, 'say "hi", then\ngo'), (None, "é")])

@@ -48,7 +48,7 @@ def until(found: Callable[[], Any], what: str) -> Any:
 def process(command: list[str], log: Path, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """A process with nothing of ours in its environment but what is given; ended in order, or else by force."""
     kept = {"PATH", "HOME", "LANG"}
-    inherited = {name: value for name, value in os.environ.items() if name in kept or name.startswith("COVERAGE_")}
+    inherited = {name: value for name, value in os.environ.items() if name in kept}
     with log.open("wb") as output:
         running = subprocess.Popen(
             command,

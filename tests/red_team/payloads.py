@@ -5,12 +5,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
+
+import pytest
+from _pytest.mark import ParameterSet
 
 SECRET = "canary-5e1f"
 """Content of the file, of the environment variable and of the other dataset; it may appear nowhere."""
 VARIABLE = "RED_TEAM_SECRET"
 
+EARLY = 2
+"""Payloads of each kind that are tried whenever the tests run."""
 PAYLOADS: dict[str, str] = {
     # SQL that ends the statement it stands in
     "sql-drop": "'; DROP TABLE dataset; --",
@@ -109,6 +115,17 @@ PAYLOADS: dict[str, str] = {
 }  # fmt: skip
 _VERBATIM = frozenset({"format-class", "format-jinja", "format-jndi", "format-environment"})
 """Their braces are their own."""
+
+
+def payload_names() -> list[ParameterSet]:
+    """All of them as a test's parameters: the first two of each kind in the tests, the others among the proofs."""
+    seen: Counter[str] = Counter()
+    names: list[ParameterSet] = []
+    for name in PAYLOADS:
+        kind = name.partition("-")[0]
+        seen[kind] += 1
+        names.append(pytest.param(name, id=name, marks=[] if seen[kind] <= EARLY else pytest.mark.proof))
+    return names
 
 
 def payload(name: str, room: Room) -> str:

@@ -40,7 +40,7 @@ from service.features.model import (
 from service.features.operations.types import Column
 from service.features.ports import PlanRequest, Proposal
 from tests.integration.test_planner import Recorder, Traced
-from tests.red_team.payloads import PAYLOADS, SECRET, VARIABLE, Room, carried, payload
+from tests.red_team.payloads import PAYLOADS, SECRET, VARIABLE, Room, carried, payload, payload_names
 
 LIMITS = Limits(memory_bytes=256 * 2**20, threads=1, scratch_bytes=64 * 2**20, seconds=20.0)
 ROWS = 60
@@ -246,7 +246,7 @@ def described(text: str) -> Dataset:
     return Dataset("d", "me", "text/csv", 1, "data.parquet", profile, datetime(2026, 1, 1, tzinfo=UTC))
 
 
-@pytest.mark.parametrize("name", PAYLOADS)
+@pytest.mark.parametrize("name", payload_names())
 async def test_payloads_in_values_and_words(stage: Stage, name: str) -> None:
     """A plan that holds the payload wherever it may is run as what it says, and what ran is one SELECT."""
     text = payload(name, stage.room)
@@ -295,7 +295,7 @@ async def computes(
     return computed.sql, evidence, computed.compiled.keys
 
 
-@pytest.mark.parametrize("name", PAYLOADS)
+@pytest.mark.parametrize("name", payload_names())
 async def test_payloads_where_none_may_stand(stage: Stage, name: str) -> None:
     """In every other place of an answer the payload is refused with the place at fault, and nothing is run."""
     text = payload(name, stage.room)
@@ -314,7 +314,7 @@ async def test_payloads_where_none_may_stand(stage: Stage, name: str) -> None:
             assert SECRET not in outcome.message + repr(outcome.errors)
 
 
-@pytest.mark.parametrize("name", PAYLOADS)
+@pytest.mark.parametrize("name", payload_names())
 async def test_payloads_in_tool_arguments(stage: Stage, name: str) -> None:
     """Tools answer hostile arguments with data about this dataset, or send them back; the run goes on to its plan."""
     text = payload(name, stage.room)

@@ -349,6 +349,7 @@ def test_what_gives_the_target_away_is_not_read() -> None:
     assert "Not read, for they give the target away: closing_note, cancellation_day." in made.steps
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     "text",
     ["/ " * 2_000, "over 5 " * 570, "without a, " * 360, "price / price " * 280, "7 and " * 660, "lags 1," * 570],

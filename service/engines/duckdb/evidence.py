@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 
 from msgspec import Struct
 from sqlglot import exp
@@ -27,6 +28,11 @@ LISTED_DISTINCT = 20
 """Numbers with at most so many distinct values (flags, small counts) have their top values listed, as text has."""
 
 DISTINCT = "COUNT(DISTINCT :x)"
+MEAN = "FAVG(:x)"
+"""Kahan's sum: its error does not grow with the rows."""
+DIGITS = 12
+"""Significant ones of means and deviations. Rows are added in whatever order threads reach them, which shows in the
+fifteenth or sixteenth digit: without it the same plan on the same data would not give the same answer."""
 SKETCHED_DISTINCT = "CASE WHEN MIN(:x) = MAX(:x) THEN 1 ELSE APPROX_COUNT_DISTINCT(:x) END"
 
 
@@ -136,14 +142,32 @@ def _moments(connection: Connection, features: Sequence[Measured], *, exact: boo
         x = column(feature.alias, "f")
         asked += [exp.Count(this=x), template(DISTINCT if exact else SKETCHED_DISTINCT, x=x)]
         if feature.numeric:
-            asked += [kind(this=x.copy()) for kind in (exp.Min, exp.Max, exp.Avg, exp.StddevSamp)]
+            asked += [
+                exp.Min(this=x.copy()),
+                exp.Max(this=x.copy()),
+                template(MEAN, x=x),
+                exp.StddevSamp(this=x.copy()),
+            ]
     values = iter(connection.aggregate(f"{FINITE} AS f", asked))
     return {
-        feature.name: Moments(
-            next(values), next(values), *([_real(next(values)) for _ in range(4)] if feature.numeric else ())
-        )
+        feature.name: Moments(next(values), next(values), *(_spread(*islice(values, 4)) if feature.numeric else ()))
         for feature in features
     }
+
+
+def _spread(
+    minimum: float | None, maximum: float | None, mean: float | None, deviation: float | None
+) -> tuple[float | None, float | None, float | None, float | None]:
+    """What is known and finite of them, the mean between the extremes whatever its rounding."""
+    least, most, middle = _real(minimum), _real(maximum), _real(mean)
+    if least is not None and most is not None and middle is not None:
+        middle = min(max(_rounded(middle), least), most)
+    wide = _real(deviation)
+    return least, most, middle, None if wide is None else _rounded(wide)
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")
 
 
 def _medians(connection: Connection, features: Sequence[Measured]) -> dict[str, float | None]:

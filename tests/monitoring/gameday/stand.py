@@ -48,7 +48,7 @@ class Service:
         self.metrics_port, self.port = free_port(), free_port()
         self._name, self._command, self._log = name, command, folder / f"{name}.log"
         self._environment = {
-            **{key: value for key, value in os.environ.items() if key in KEPT or key.startswith("COVERAGE_")},
+            **{key: value for key, value in os.environ.items() if key in KEPT},
             "PYTHONPATH": str(ROOT),
             "PORT": str(self.port),
             "PROMETHEUS_PORT": str(self.metrics_port),

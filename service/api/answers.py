@@ -19,7 +19,7 @@ from service.api.views import extraction_path, extraction_view
 from service.features.errors import InvalidRequest
 from service.features.extract import IdempotencyClaim
 from service.features.model import Extraction, FieldError
-from service.features.ports import StoredAnswer
+from service.features.stores import StoredAnswer
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 REPLAYED = "Idempotency-Replayed"

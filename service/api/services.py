@@ -19,8 +19,9 @@ from service.features.datasets import UploadDataset
 from service.features.extract import AcceptExtraction
 from service.features.identity import Principal
 from service.features.model import Extraction
-from service.features.ports import Artifacts, Clock, JobQueue, Notices, Observer, Reader, Store
+from service.features.ports import Artifacts, Clock, Observer, Reader
 from service.features.repeat import RepeatExtraction
+from service.features.stores import JobQueue, Notices, Store
 
 Dependency = Literal["database", "redis", "ai_model"]
 DEPENDENCIES: tuple[Dependency, ...] = ("database", "redis", "ai_model")

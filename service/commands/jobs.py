@@ -14,7 +14,7 @@ from service.commands.running import moment, print_json, with_storage
 from service.features.cancel import cancel as cancel_extraction
 from service.features.delivery import Delivery, DeliveryState
 from service.features.model import Extraction, Status
-from service.features.ports import UnitOfWork
+from service.features.stores import UnitOfWork
 from service.resources.jobs import open_queue
 from service.resources.storage import Storage
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from service.features.model import Extraction
-from service.features.ports import JobQueue, UnitOfWork
+from service.features.stores import JobQueue, UnitOfWork
 from service.features.webhooks import announce
 
 

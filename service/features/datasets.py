@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Callable
 
 from service.features.errors import DatasetExists, DatasetNotFound, InvalidRequest
 from service.features.model import Dataset, FieldError, MediaType
-from service.features.ports import Artifacts, Clock, Reader, Store
+from service.features.ports import Artifacts, Clock, Reader
+from service.features.stores import Store
 
 DATASET_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """What a client may call a dataset: at most 100 characters that are safe in a path, a file name and a log line."""

@@ -33,22 +33,9 @@ from service.features.model import (
     Profile,
     Stage,
 )
-from service.features.ports import (
-    Capacity,
-    Clock,
-    Engine,
-    FeatureTable,
-    IdempotencyRecord,
-    JobQueue,
-    Observer,
-    Planner,
-    PlanRequest,
-    Proposal,
-    Store,
-    StoredAnswer,
-    UnitOfWork,
-)
+from service.features.ports import Capacity, Clock, Engine, FeatureTable, Observer, Planner, PlanRequest, Proposal
 from service.features.quality import assess, require_features
+from service.features.stores import IdempotencyRecord, JobQueue, Store, StoredAnswer, UnitOfWork
 
 LARGE_CELLS = 50_000_000
 """From so many cells (rows times columns) on, a dataset's extractions run in the large lane: some ten seconds each."""

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from service.features.errors import DependencyUnavailable
-from service.features.ports import Store, UnitOfWork
+from service.features.stores import Store, UnitOfWork
 
 T = TypeVar("T")
 

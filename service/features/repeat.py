@@ -17,8 +17,9 @@ from service.features.errors import FeatureAgentError
 from service.features.events import CacheLooked, ExtractionRepeated
 from service.features.extract import Accepted, artifact_key
 from service.features.model import Extraction, ExtractionRequest, ExtractionResult, Lane
-from service.features.ports import Artifacts, Clock, Observer, Store
+from service.features.ports import Artifacts, Clock, Observer
 from service.features.recent import Recent
+from service.features.stores import Store
 
 
 class _Kept(Struct, frozen=True):

@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
-from service.features.ports import Artifacts, Clock, StoredArtifact, Upkeep
+from service.features.ports import Artifacts, Clock, StoredArtifact
+from service.features.stores import Upkeep
 
 BATCH = 500
 """Extractions deleted in one transaction."""

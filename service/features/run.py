@@ -22,7 +22,8 @@ from service.features.events import ExtractionFinished, ExtractionStarted
 from service.features.extract import Pipeline, artifact_key
 from service.features.model import Extraction, ExtractionResult, Failure, Stage
 from service.features.persistence import stored
-from service.features.ports import Artifacts, AttemptSuperseded, Clock, JobQueue, Observer, Store, UnitOfWork
+from service.features.ports import Artifacts, Clock, Observer
+from service.features.stores import AttemptSuperseded, JobQueue, Store, UnitOfWork
 from service.features.tasks import stop, to_its_end
 from service.features.webhooks import announce
 

@@ -28,7 +28,8 @@ from service.features.delivery import (
 from service.features.events import WebhookAttempted
 from service.features.model import Extraction
 from service.features.persistence import stored
-from service.features.ports import AttemptSuperseded, Clock, JobQueue, Observer, Store, UnitOfWork
+from service.features.ports import Clock, Observer
+from service.features.stores import AttemptSuperseded, JobQueue, Store, UnitOfWork
 from service.features.tasks import to_its_end
 
 RETRY_SECONDS = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 86_400.0)

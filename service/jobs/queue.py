@@ -8,7 +8,7 @@ from opentelemetry.trace import TracerProvider
 
 from service.features.delivery import Delivery
 from service.features.model import Extraction
-from service.features.ports import UnitOfWork
+from service.features.stores import UnitOfWork
 from service.jobs.statements import DELIVERY_QUEUE, ENQUEUE, ENQUEUE_DELIVERY
 from service.jobs.tracing import JobSpans, delivery_spans
 from service.store.failures import database_errors
@@ -16,7 +16,7 @@ from service.store.unit_of_work import SqlUnitOfWork
 
 
 class ProcrastinateQueue:
-    """Implements `ports.JobQueue` with a queue for each lane and one for webhooks.
+    """Implements `stores.JobQueue` with a queue for each lane and one for webhooks.
 
     A principal's extractions take turns with those of others, however many it asks for at once. A job carries an id
     and the trace context, nothing else.

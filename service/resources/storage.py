@@ -12,7 +12,8 @@ from opentelemetry.trace import TracerProvider
 from redis.asyncio import BlockingConnectionPool
 
 from service.features.identity import DEFAULT_SCOPES, ApiKey, Scope
-from service.features.ports import Artifacts, Clock, Store
+from service.features.ports import Artifacts, Clock
+from service.features.stores import Store
 from service.resources.secrets import read_secret, secret_kept_in, write_secret
 from service.security import keys
 from service.security.authenticator import Authenticator

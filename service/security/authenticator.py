@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 
 from service.features.errors import NotAuthenticated
 from service.features.identity import ApiKey, Principal
-from service.features.ports import Clock, Store
+from service.features.ports import Clock
+from service.features.stores import Store
 from service.security import keys
 from service.security.keyring import Holder, KeyRing
 from service.security.tokens import TokenIssuer

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from service.features.identity import ApiKey, Principal
-from service.features.ports import Store
+from service.features.stores import Store
 from service.security.cache import TtlCache
 
 FRESH_SECONDS = 10.0

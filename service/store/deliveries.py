@@ -10,7 +10,7 @@ from sqlalchemy import CursorResult, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from service.features.delivery import Delivery, DeliveryLog, DeliveryState
-from service.features.ports import AttemptSuperseded
+from service.features.stores import AttemptSuperseded
 from service.store.pages import Repository
 from service.store.payload import storable
 from service.store.tables import webhook_deliveries as table

@@ -10,7 +10,7 @@ from sqlalchemy import Column, RowMapping, case, delete, false, func, insert, se
 
 from service.features.errors import ExtractionEnded, ExtractionNotFound, ExtractionNotReady
 from service.features.model import Extraction, Lane, Status
-from service.features.ports import AttemptSuperseded, Page
+from service.features.stores import AttemptSuperseded, Page
 from service.store.pages import Repository, page, paged, require_storable
 from service.store.payload import storable
 from service.store.tables import TERMINAL, extractions
@@ -26,7 +26,7 @@ _OF_A_RUN = ("status", "progress", "stage", "started_at", "finished_at", "result
 
 
 class SqlExtractions(Repository):
-    """Implements `ports.Extractions`."""
+    """Implements `stores.Extractions`."""
 
     async def add(self, extraction: Extraction) -> None:
         """Store a new extraction."""

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import RowMapping, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from service.features.ports import IdempotencyRecord, StoredAnswer
+from service.features.stores import IdempotencyRecord, StoredAnswer
 from service.store.pages import Repository
 from service.store.tables import idempotency_keys
 
@@ -16,7 +16,7 @@ KEPT = timedelta(hours=24)
 
 
 class SqlIdempotencyKeys(Repository):
-    """Implements `ports.IdempotencyKeys`."""
+    """Implements `stores.IdempotencyKeys`."""
 
     async def claim(self, owner: str, key: str, record: IdempotencyRecord, now: datetime) -> IdempotencyRecord | None:
         """Take the key for this request; gives the record that has it already, or None when it is ours now.

@@ -27,7 +27,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class RowWatch:
-    """Looks out for changes of one extraction; implements `ports.Watch`."""
+    """Looks out for changes of one extraction; implements `stores.Watch`."""
 
     def __init__(self) -> None:
         self._changed = asyncio.Event()
@@ -48,7 +48,7 @@ class RowWatch:
 
 
 class PostgresNotices:
-    """Listens on one connection for the whole process; implements `ports.Notices`.
+    """Listens on one connection for the whole process; implements `stores.Notices`.
 
     The connection is opened for the first watch and closed when there has been none for a while, so that a process in
     which nobody waits is sent nothing. Whoever watches is never told that it broke: it is opened again, and then every

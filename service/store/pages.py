@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.features.errors import DatasetNotFound, ExtractionNotFound
 from service.features.model import Dataset, Extraction
-from service.features.ports import Page
+from service.features.stores import Page
 from service.store.cursors import Position, read_cursor, write_cursor
 from service.store.failures import database_errors
 from service.store.payload import storable

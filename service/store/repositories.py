@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from service.features.errors import DatasetExists, DatasetNotFound
 from service.features.identity import SCOPES, ApiKey
 from service.features.model import Dataset, Extraction
-from service.features.ports import Page
+from service.features.stores import Page
 from service.store.pages import Repository, page, paged, require_storable
 from service.store.payload import storable
 from service.store.tables import api_keys, datasets
@@ -21,7 +21,7 @@ T = TypeVar("T", Dataset, Extraction)
 
 
 class SqlDatasets(Repository):
-    """Datasets of one owner at a time; implements `ports.Datasets`."""
+    """Datasets of one owner at a time; implements `stores.Datasets`."""
 
     async def add(self, dataset: Dataset) -> None:
         """Raises DatasetExists when the owner already has that id; the transaction stays usable."""
@@ -50,7 +50,7 @@ class SqlDatasets(Repository):
 
 
 class SqlKeys(Repository):
-    """API keys; implements `ports.Keys`."""
+    """API keys; implements `stores.Keys`."""
 
     async def add(self, key: ApiKey) -> None:
         """Store a new key."""

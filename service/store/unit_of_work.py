@@ -28,7 +28,7 @@ look at one that runs."""
 
 
 class SqlUnitOfWork:
-    """The repositories on one transaction; implements `ports.UnitOfWork`."""
+    """The repositories on one transaction; implements `stores.UnitOfWork`."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         self.connection = connection
@@ -66,7 +66,7 @@ class SqlUnitOfWork:
 
 
 class SqlStore:
-    """Units of work on one engine; implements `ports.Store`."""
+    """Units of work on one engine; implements `stores.Store`."""
 
     def __init__(self, engine: AsyncEngine, states: StateReads, repeats: RepeatedExtractions) -> None:
         self._engine = engine

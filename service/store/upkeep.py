@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import delete, func, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from service.features.ports import Forgotten
+from service.features.stores import Forgotten
 from service.store.failures import database_errors
 from service.store.idempotency import KEPT
 from service.store.tables import TERMINAL, datasets, extractions, idempotency_keys
@@ -22,7 +22,7 @@ ARTIFACT_KEY = func.jsonb_extract_path_text(extractions.c.result, "artifact_key"
 
 
 class SqlUpkeep:
-    """Implements `ports.Upkeep`."""
+    """Implements `stores.Upkeep`."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine

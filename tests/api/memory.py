@@ -23,7 +23,7 @@ from service.features.errors import (
 )
 from service.features.identity import ApiKey
 from service.features.model import Dataset, Extraction, ExtractionState, FieldError, Lane, Status
-from service.features.ports import AttemptSuperseded, IdempotencyRecord, Page, StoredAnswer
+from service.features.stores import AttemptSuperseded, IdempotencyRecord, Page, StoredAnswer
 
 T = TypeVar("T")
 

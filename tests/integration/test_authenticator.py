@@ -12,7 +12,7 @@ import pytest
 
 from service.features.errors import DependencyUnavailable, NotAuthenticated
 from service.features.identity import DEFAULT_SCOPES, ApiKey, Principal
-from service.features.ports import Store
+from service.features.stores import Store
 from service.security import authenticator as module
 from service.security import keyring, keys
 from service.security.authenticator import Authenticator

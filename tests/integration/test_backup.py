@@ -21,7 +21,8 @@ from msgspec.structs import replace
 from service import __version__
 from service.features.errors import DatasetNotFound, DependencyUnavailable, ExtractionNotFound
 from service.features.model import Extraction
-from service.features.ports import Artifacts, IdempotencyRecord
+from service.features.ports import Artifacts
+from service.features.stores import IdempotencyRecord
 from service.store import backup as module
 from service.store import restore as restoring
 from service.store.artifacts import FolderArtifacts, open_artifacts

@@ -45,7 +45,7 @@ from service.features.model import (
     ValueCount,
 )
 from service.features.operations.types import Flag, Predicate, Rate, RollingStatistic
-from service.features.ports import AttemptSuperseded
+from service.features.stores import AttemptSuperseded
 from service.store import unit_of_work
 from service.store.database import Database, open_database
 from service.store.embedded import start_embedded

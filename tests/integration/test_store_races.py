@@ -15,7 +15,7 @@ from sqlalchemy import make_url, text
 
 from service.features.errors import ExtractionEnded, ExtractionNotFound, ExtractionNotReady
 from service.features.model import Extraction
-from service.features.ports import AttemptSuperseded, IdempotencyRecord, StoredAnswer
+from service.features.stores import AttemptSuperseded, IdempotencyRecord, StoredAnswer
 from service.store.database import Database
 from service.store.idempotency import KEPT
 from service.store.schema import upgrade

@@ -23,7 +23,7 @@ from service.features.cancel import cancel
 from service.features.delivery import Delivery, DeliveryAttempt, DeliveryLog, delivery_of
 from service.features.errors import ComputeFailed
 from service.features.model import ExtractionRequest
-from service.features.ports import AttemptSuperseded
+from service.features.stores import AttemptSuperseded
 from service.features.webhooks import DeliverWebhook, announce
 from service.jobs import worker as worker_module
 from service.jobs.connection import connector_to

@@ -20,7 +20,7 @@ from service.features.errors import (
 )
 from service.features.extract import LARGE_CELLS, AcceptExtraction, IdempotencyClaim, artifact_key, lane_of
 from service.features.model import Dataset, Extraction, ExtractionOptions, ExtractionRequest
-from service.features.ports import StoredAnswer
+from service.features.stores import StoredAnswer
 from tests.api.doubles import NOW, PROFILE, FixedClock, ScriptedPlanner
 from tests.api.memory import MemoryQueue, MemoryStore
 

@@ -10,8 +10,9 @@ import pytest
 
 from service.features import retention as module
 from service.features.errors import DependencyUnavailable
-from service.features.ports import Artifacts, Forgotten
+from service.features.ports import Artifacts
 from service.features.retention import Housekeeping, Removed
+from service.features.stores import Forgotten
 from service.store.artifacts import ObjectArtifacts, open_artifacts
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from service.features.errors import DependencyUnavailable, ExtractionEnded, ModelUnavailable
 from service.features.model import Extraction
-from service.features.ports import AttemptSuperseded
+from service.features.stores import AttemptSuperseded
 from tests.api.memory import TERMINAL, MemoryExtractions
 from tests.unit.held_time import NOON, run_held
 from tests.unit.test_run import NEW, World, result_of

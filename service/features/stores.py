@@ -1,0 +1,299 @@
+"""What the domain needs of a database and a queue, as protocols; adapters implement them (see `ports`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from datetime import datetime
+from typing import Generic, Protocol, TypeVar
+
+from msgspec import Struct
+
+from service.features.delivery import Deliveries, Delivery
+from service.features.identity import ApiKey
+from service.features.model import Dataset, Extraction, ExtractionState, Lane, Status
+
+T = TypeVar("T")
+
+
+class Page(Struct, Generic[T], frozen=True):
+    """One page of a list."""
+
+    items: tuple[T, ...]
+    next_cursor: str | None = None
+
+
+class Datasets(Protocol):
+    """Datasets of one owner at a time: another's do not exist."""
+
+    async def add(self, dataset: Dataset) -> None:
+        """Raises DatasetExists when the owner already has that id."""
+        ...
+
+    async def get(self, owner: str, dataset_id: str) -> Dataset:
+        """Raises DatasetNotFound."""
+        ...
+
+    async def list(self, owner: str, *, limit: int, cursor: str | None = None) -> Page[Dataset]:
+        """Newest first. Raises InvalidRequest for a cursor that this list did not give."""
+        ...
+
+    async def delete(self, owner: str, dataset_id: str) -> Dataset:
+        """Remove the row and give back what it was. Raises DatasetNotFound."""
+        ...
+
+
+class AttemptSuperseded(Exception):
+    """The extraction has ended, or another attempt has taken it over: whoever writes for this one stops."""
+
+
+class Extractions(Protocol):
+    """Extractions: of one owner at a time for clients, of all for workers."""
+
+    async def add(self, extraction: Extraction) -> None:
+        """Store a new extraction."""
+        ...
+
+    async def claim(self, extraction_id: str, now: datetime) -> Extraction | None:
+        """Begin the next attempt; None when there is no such extraction or it has ended.
+
+        A row that is still `processing` was left by a worker that died: that counts in `crashes`.
+        """
+        ...
+
+    async def save(self, extraction: Extraction) -> None:
+        """Store the present state of a run, and wake whoever waits for the extraction.
+
+        Raises AttemptSuperseded when the row has ended, is gone, or another attempt than `extraction.attempt` has it.
+        """
+        ...
+
+    async def find(self, extraction_id: str) -> Extraction | None:
+        """Any owner's extraction, for workers."""
+        ...
+
+    async def get(self, owner: str, extraction_id: str) -> Extraction:
+        """Raises ExtractionNotFound."""
+        ...
+
+    async def wait_no_more(self, owner: str, extraction_id: str) -> None:
+        """Note that its caller has been sent away with a 202: from now on it is `patient`."""
+        ...
+
+    async def cancel(self, owner: str, extraction_id: str, now: datetime) -> Extraction:
+        """End a queued extraction as cancelled; ask for the end of a running one.
+
+        Raises ExtractionNotFound, ExtractionEnded.
+        """
+        ...
+
+    async def remove(self, owner: str, extraction_id: str) -> Extraction:
+        """Delete the row of an extraction that has ended. Raises ExtractionNotFound, ExtractionNotReady."""
+        ...
+
+    async def revive(self, extraction_id: str) -> Extraction:
+        """Queue a failed extraction again, as new; the caller enqueues it. Raises ExtractionNotFound or -NotReady."""
+        ...
+
+    async def newest(self, limit: int, status: Status | None = None) -> tuple[Extraction, ...]:
+        """The newest of all owners, for operators."""
+        ...
+
+    async def usual_seconds(self, lane: Lane) -> float | None:
+        """Median run time of the lane's last 100 completed extractions; None before there are 5."""
+        ...
+
+    async def list(
+        self,
+        owner: str,
+        *,
+        limit: int,
+        cursor: str | None = None,
+        status: Status | None = None,
+        dataset_id: str | None = None,
+    ) -> Page[Extraction]:
+        """Newest first. Raises InvalidRequest for a cursor that this list did not give."""
+        ...
+
+
+class StoredAnswer(Struct, frozen=True):
+    """An HTTP answer as it was given, to be given again."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class IdempotencyRecord(Struct, frozen=True):
+    """What an idempotency key stands for."""
+
+    digest: bytes
+    """SHA-256 of the request that it was first used for."""
+    extraction_id: str
+    answer: StoredAnswer | None = None
+    """None while the first request is being answered, or when its process died before it could."""
+
+
+class IdempotencyKeys(Protocol):
+    """Idempotency keys of each owner, kept for 24 hours."""
+
+    async def claim(self, owner: str, key: str, record: IdempotencyRecord, now: datetime) -> IdempotencyRecord | None:
+        """Take the key for this request; gives the record that has it already, or None when it is ours now.
+
+        Waits for a transaction that is taking the same key.
+        """
+        ...
+
+    async def answer(self, owner: str, key: str, answer: StoredAnswer) -> None:
+        """Keep the first answer given under the key; a later one changes nothing."""
+        ...
+
+    async def find(self, owner: str, key: str, now: datetime) -> IdempotencyRecord | None:
+        """The record of a key that is still kept."""
+        ...
+
+
+class JobQueue(Protocol):
+    """Makes extractions run and webhooks go out, here or in another process."""
+
+    async def enqueue(self, work: UnitOfWork, extraction: Extraction, *, delay: float = 0.0) -> None:
+        """Have the extraction run, `delay` seconds from now at the earliest; part of the unit of work's transaction."""
+        ...
+
+    async def enqueue_delivery(self, work: UnitOfWork, delivery: Delivery, *, delay: float = 0.0) -> None:
+        """Have the webhook sent, `delay` seconds from now at the earliest; likewise."""
+        ...
+
+
+class Watch(Protocol):
+    """Looks out for changes of one extraction, from its making on."""
+
+    async def changed(self, seconds: float) -> bool:
+        """Wait at most so long for a change since the last call; False when none was noticed.
+
+        It may say so without a change, and after `seconds` there may have been one: whoever asks looks at the row.
+        """
+        ...
+
+
+class Notices(Protocol):
+    """Tells when extractions change, whichever process changes them."""
+
+    def watch(self, extraction_id: str) -> AbstractContextManager[Watch]:
+        """Look out for changes while the block runs; enter it before looking at the row."""
+        ...
+
+
+class Forgotten(Struct, frozen=True):
+    """Extractions that were deleted."""
+
+    count: int
+    artifact_keys: tuple[str, ...]
+    """What they referred to and nothing refers to any more."""
+
+
+class Upkeep(Protocol):
+    """What it takes of the database to keep only what is needed; each call is a transaction of its own.
+
+    Its methods raise DependencyUnavailable when the database is away.
+    """
+
+    def alone(self) -> AbstractAsyncContextManager[bool]:
+        """True for one process at a time, while the block runs; False at once for all others."""
+        ...
+
+    async def now(self) -> datetime:
+        """The instant by the database's clock, which all processes share."""
+        ...
+
+    async def forget_extractions(self, before: datetime, *, limit: int) -> Forgotten:
+        """Delete at most `limit` extractions that ended before that instant, oldest first."""
+        ...
+
+    async def forget_idempotency_keys(self, now: datetime) -> int:
+        """Delete the idempotency keys that are kept no longer; gives how many."""
+        ...
+
+    async def in_use(self, keys: Sequence[str]) -> frozenset[str]:
+        """Which of these artifacts a row refers to."""
+        ...
+
+
+class Keys(Protocol):
+    """API keys."""
+
+    async def add(self, key: ApiKey) -> None:
+        """Store a new key."""
+        ...
+
+    async def find(self, key_id: str) -> ApiKey | None:
+        """The key of that public id, revoked and expired ones too."""
+        ...
+
+    async def list(self) -> tuple[ApiKey, ...]:
+        """All keys, newest first."""
+        ...
+
+    async def revoke(self, key_id: str, at: datetime) -> bool:
+        """Revoke; False when there is no such key. Revoking twice keeps the first time."""
+        ...
+
+
+class UnitOfWork(Protocol):
+    """One transaction: committed when its block ends well, rolled back otherwise."""
+
+    @property
+    def datasets(self) -> Datasets:
+        """The datasets, in this transaction."""
+        ...
+
+    @property
+    def extractions(self) -> Extractions:
+        """The extractions, in this transaction."""
+        ...
+
+    @property
+    def deliveries(self) -> Deliveries:
+        """The webhooks, in this transaction."""
+        ...
+
+    @property
+    def keys(self) -> Keys:
+        """The API keys, in this transaction."""
+        ...
+
+    @property
+    def idempotency(self) -> IdempotencyKeys:
+        """The idempotency keys, in this transaction."""
+        ...
+
+
+class Store(Protocol):
+    """The database. Every method of it and of its units of work raises DependencyUnavailable when it is away."""
+
+    def begin(self) -> AbstractAsyncContextManager[UnitOfWork]:
+        """Open a unit of work."""
+        ...
+
+    async def state_of(self, owner: str, extraction_id: str) -> ExtractionState:
+        """How far an extraction has come now, outside of any unit of work and at the least cost.
+
+        Raises ExtractionNotFound.
+        """
+        ...
+
+    async def add_repeated(self, extraction: Extraction, dataset_key: str) -> bool:
+        """Store an extraction that is completed as it begins, in a transaction of its own.
+
+        False, and nothing stored, when its dataset is gone or not the one of that artifact any more. What it raises may
+        leave the row stored.
+        """
+        ...
+
+    async def usual_seconds(self, lane: Lane) -> float | None:
+        """`Extractions.usual_seconds`, as it was some seconds ago at most."""
+        ...
+
+    async def ping(self) -> None:
+        """Raises DependencyUnavailable when the database does not answer."""
+        ...

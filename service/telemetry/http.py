@@ -11,7 +11,6 @@ OpenTelemetry middleware at all (it costs several times all else here), only ids
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Collection
 from time import perf_counter
 from typing import Any, Final
@@ -89,7 +88,7 @@ class HttpObserver:
         self._requests = metrics.counter("api_requests_total")
         self._durations = metrics.histogram("api_request_duration_seconds")
         self._in_flight = metrics.gauge("api_requests_in_flight").child()
-        self._ids = RandomIdGenerator()
+        self._ids = RandomIdGenerator()  # unique, no secrets: asking the kernel for each would cost as much as a span
         self._propagator = TraceContextTextMapPropagator()
         self._instrumented = OpenTelemetryMiddleware(
             self._run_sampled,
@@ -135,7 +134,7 @@ class HttpObserver:
             parent = self._parent(traceparent, tracestate or b"")
         span = self._start_span(scope["path"], parent)
         correlation = RequestContext(
-            request_id=request_id or secrets.token_hex(16),
+            request_id=request_id or f"{self._ids.generate_trace_id():032x}",
             trace_id=f"{span.get_span_context().trace_id:032x}",
             started=started,
         )

@@ -216,6 +216,17 @@ def _prepare_environment() -> None:
     logging.getLogger("opentelemetry.exporter.otlp").setLevel(logging.CRITICAL)
 
 
+class _HashedOnce(Resource):
+    """The exporter looks its resource up for each span, and the SDK's renders all attributes as JSON to be found."""
+
+    def __init__(self, resource: Resource) -> None:
+        super().__init__(resource.attributes, resource.schema_url)
+        self._hash = super().__hash__()
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
 def _resource(service_name: str, version: str, environment: str) -> Resource:
     """Ours, under what `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` say."""
     ours = {
@@ -223,7 +234,7 @@ def _resource(service_name: str, version: str, environment: str) -> Resource:
         "service.version": version,
         "deployment.environment.name": environment,
     }
-    return Resource.create(ours).merge(OTELResourceDetector().detect())
+    return _HashedOnce(Resource.create(ours).merge(OTELResourceDetector().detect()))
 
 
 def _standard_exporters(endpoint: str | None) -> list[SpanExporter]:

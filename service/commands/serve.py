@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
+import os
 import signal
 import socket
+import stat
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
@@ -18,13 +19,14 @@ import structlog
 from service.commands.environment import settings_or_refuse
 from service.commands.failures import CommandFailed
 from service.commands.supervisor import Assignment, Supervisor
+from service.engines.scratch import Scratch
 from service.resources.telemetry import open_logs, shared_registry
 from service.settings import Settings
 from service.telemetry.exposition import MetricsPortUnavailable, MetricsServer
-from service.telemetry.workers import shared_folder
 
 END_SECONDS = 40.0
 """For a worker to end what it is doing and close everything, beside its jobs' own time."""
+MEMORY = Path("/dev/shm")  # noqa: S108 -- see `memory_of_our_own`
 BACKLOG = 2048
 """Connections that may wait to be accepted; uvicorn's own default."""
 
@@ -52,9 +54,9 @@ def _serving() -> Any:
 def _supervise(settings: Settings, listener: socket.socket, arguments: tuple[str, ...]) -> int:
     """Keep WORKERS processes, and answer the metrics port for all of them."""
     listener.listen(BACKLOG)
-    folder = shared_folder()
     with contextlib.ExitStack() as cleanup:
-        cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
+        folder = cleanup.enter_context(contextlib.closing(Scratch(memory_of_our_own(settings)))).folder / "numbers"
+        folder.mkdir()
         cleanup.callback(open_logs(settings).close)
         if settings.prometheus_enabled:
             metrics = _serve_metrics(settings, folder)
@@ -63,6 +65,21 @@ def _supervise(settings: Settings, listener: socket.socket, arguments: tuple[str
             structlog.get_logger("service.serve").info("keeping workers", metrics=address)
         grace = settings.seconds_to_drain() + settings.worker_grace_seconds + END_SECONDS
         return Supervisor(settings.workers, listener, folder, arguments, grace_seconds=grace).run()
+
+
+def memory_of_our_own(settings: Settings) -> Path:
+    """Where the workers' numbers are kept: in memory, where this user can have a folder there, else under DATA_DIR.
+
+    Everybody may write where it is made, so a folder of that name that is not ours alone is left to whoever made it.
+    """
+    folder = MEMORY / f"feature-agent-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError:
+        return settings.data_dir / "scratch"
+    ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+    return folder if ours else settings.data_dir / "scratch"
 
 
 def _serve_metrics(settings: Settings, folder: Path) -> MetricsServer:

@@ -10,7 +10,6 @@ import fcntl
 import math
 import mmap
 import os
-import tempfile
 import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -175,12 +174,6 @@ class Retired:
             if key not in self._histograms:
                 self._histograms[key] = self._cells.histogram(SPECS[key[0]], key[1])
             self._histograms[key].merge(observed)
-
-
-def shared_folder() -> Path:
-    """A new private folder for the workers' files: in memory where the system has such a place, else temporary."""
-    memory = Path("/dev/shm")  # noqa: S108 -- a private folder is made in it
-    return Path(tempfile.mkdtemp(prefix="feature-agent-", dir=memory if os.access(memory, os.W_OK) else None))
 
 
 @contextmanager

@@ -7,8 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as openmetr
 from service.telemetry import cells as cells_module
 from service.telemetry.cells import Cells
 from service.telemetry.metrics import Metrics
-from service.telemetry.workers import Retired, WorkersCollector, shared_folder
+from service.telemetry.workers import Retired, WorkersCollector
 
 IDENTITY = {"version": "9", "environment": "test"}
 ROUTES = [("GET", "/a"), ("POST", "/b")]
@@ -28,11 +28,9 @@ EXEMPLAR = {"trace_id": "ab" * 16, "span_id": "cd" * 8}
 
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
+def folder(tmp_path: Path) -> Path:
     """Where workers keep their numbers."""
-    folder = shared_folder()
-    yield folder
-    shutil.rmtree(folder)
+    return tmp_path
 
 
 def registry_of(folder: Path) -> CollectorRegistry:
@@ -147,7 +145,7 @@ def test_a_counter_only_rises(folder: Path) -> None:
 @given(st.lists(st.floats(0, 200), max_size=50))
 def test_buckets_are_the_clients(amounts: list[float]) -> None:
     """Whatever is observed lands in the buckets where the Prometheus client puts it."""
-    folder = shared_folder()
+    folder = Path(tempfile.mkdtemp())
     single = Metrics(CollectorRegistry(), **IDENTITY)
     shared = worker(folder, "1", 11)
     for metrics in (single, shared):

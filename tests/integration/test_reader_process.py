@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -21,6 +22,7 @@ from service.engines.apart.process import serve
 from service.engines.apart.reader import ReaderBroke, ReaderProcess
 from service.engines.duckdb.engine import DuckDBEngine
 from service.engines.limits import Limits
+from service.features.context import CURRENT, RequestContext
 from service.features.deadline import deadline
 from service.features.errors import ComputeFailed, DatasetUnreadable, DeadlineExceeded, DependencyUnavailable
 from service.store.artifacts import FolderArtifacts
@@ -81,6 +83,12 @@ async def room(tmp_path: Path) -> AsyncIterator[Room]:
     await room.reader.close()
     assert not children()
     assert room.left == []
+
+
+def correlated(_logger: object, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Note the request that a line would be said to be of."""
+    context = CURRENT.get()
+    return {**event, "request_id": None if context is None else context.request_id}
 
 
 def large(rows: int = 400_000) -> bytes:
@@ -145,14 +153,15 @@ async def test_what_nobody_expected(room: Room) -> None:
 async def test_a_killed_process_fails_what_it_read(room: Room) -> None:
     """Who waits is told to send it again; the next file gets a new process."""
     await room.put(large())
+    CURRENT.set(RequestContext("first", "trace", started=0.0))
     reading = [asyncio.create_task(room.reader.ingest("upload", "text/csv", f"{n}.parquet")) for n in range(2)]
     await until(lambda: [name for name in room.left if name.startswith("job-")])
-    with capture_logs() as lines:
+    with capture_logs(processors=[correlated]) as lines:
         os.kill(children()[0], signal.SIGKILL)
         ended = await asyncio.gather(*reading, return_exceptions=True)
     assert [type(error) for error in ended] == [DependencyUnavailable] * 2
     assert all(isinstance(error, DependencyUnavailable) and error.retry_after for error in ended)
-    assert {"event": "reader process ended", "exit_code": -9, "log_level": "error"} in lines
+    assert {"event": "reader process ended", "exit_code": -9, "log_level": "error", "request_id": None} in lines
     assert room.left
     await room.put(CSV)
     assert (await room.reader.ingest("upload", "text/csv", "typed.parquet")).row_count == 300

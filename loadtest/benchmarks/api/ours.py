@@ -6,11 +6,12 @@ costs with it less what it costs without.
 
 from __future__ import annotations
 
-import secrets
 import sys
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any
+
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
 import service.app
 from service.__main__ import run
@@ -26,12 +27,14 @@ class _Unobserved:
 
     def __init__(self, app: Any, **_: Any) -> None:
         self._app = app
+        self._ids = RandomIdGenerator()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        token = CURRENT.set(RequestContext(secrets.token_hex(16), secrets.token_hex(16), started=perf_counter()))
+        request_id, trace_id = (f"{self._ids.generate_trace_id():032x}" for _ in range(2))
+        token = CURRENT.set(RequestContext(request_id, trace_id, started=perf_counter()))
         try:
             await self._app(scope, receive, send)
         finally:

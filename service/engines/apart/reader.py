@@ -14,6 +14,7 @@ import tempfile
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import Context
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,8 @@ class _Child:
     def __init__(self, process: Process) -> None:
         self._process = process
         self._waiting: dict[int, asyncio.Future[Reply]] = {}
-        self._listening = asyncio.create_task(self._listen(), name="reader-process")
+        # Not in the context of the request that happens to need it first: the log would say that it was that one's.
+        self._listening = asyncio.create_task(self._listen(), name="reader-process", context=Context())
         self.gone = False
 
     @property
@@ -267,7 +269,7 @@ class ReaderProcess:
             self._idle = None
         child, self._child = self._child, None
         if child is not None and not child.gone:
-            ending = asyncio.create_task(child.end(), name="reader-process-end")
+            ending = asyncio.create_task(child.end(), name="reader-process-end", context=Context())
             self._ending.add(ending)
             ending.add_done_callback(self._ending.discard)
 

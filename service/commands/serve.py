@@ -18,6 +18,7 @@ import structlog
 
 from service.commands.environment import settings_or_refuse
 from service.commands.failures import CommandFailed
+from service.commands.garbage import rest, settle
 from service.commands.supervisor import Assignment, Supervisor
 from service.engines.scratch import Scratch
 from service.resources.telemetry import open_logs, shared_registry
@@ -38,10 +39,12 @@ def serve(*, as_json: bool, assignment: str | None) -> int:
     """Run the API. In development the first start makes an API key, shows it once, and keeps it in DATA_DIR."""
     settings = settings_or_refuse(**({"log_format": "json"} if as_json else {}))
     signal.signal(signal.SIGTERM, _leave)
+    rest()
     if assignment is not None:
         return int(_serving().serve_among(settings, msgspec.json.decode(assignment, type=Assignment)))
     listener = _bind("PORT", settings.host, settings.port)
     if settings.workers > 1:
+        settle()
         return _supervise(settings, listener, ("--json",) if as_json else ())
     return int(_serving().serve_alone(settings, listener))
 

@@ -20,6 +20,7 @@ from service import __version__
 from service.agents.misconfigured import ModelConfigurationError
 from service.app import build_app
 from service.commands.failures import CommandFailed, InputRefused
+from service.commands.garbage import settle
 from service.commands.supervisor import Assignment, Leash, own
 from service.resources.runtime import Runtime, open_runtime
 from service.resources.telemetry import Place
@@ -51,6 +52,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then announce the address, and tell the supervisor where there is one."""
         await super().startup(sockets)
+        settle()
         if not self.started or not sockets:
             return
         if self._announce:

@@ -15,6 +15,7 @@ from service import __version__
 from service.agents.misconfigured import ModelConfigurationError
 from service.commands.environment import settings_or_refuse
 from service.commands.failures import CommandFailed, InputRefused
+from service.commands.garbage import rest, settle
 from service.features.errors import FeatureAgentError
 from service.resources.runtime import Runtime
 from service.store.embedded import EmbeddedUnavailable
@@ -32,6 +33,7 @@ def worker() -> None:
     """
     settings = settings_or_refuse()
     signal.signal(signal.SIGTERM, _leave)
+    rest()
     try:
         runtime = create_worker(settings)
     except (ModelConfigurationError, ValueError) as error:
@@ -55,6 +57,7 @@ async def _work(runtime: Runtime) -> None:
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
             loop.add_signal_handler(number, stop.set)
+        settle()
         _announce(runtime)
         await stop.wait()
         structlog.get_logger("service.worker").info("draining")

@@ -6,6 +6,7 @@ a sixth of the time that imports take, and a tenth of a second each time all are
 
 from __future__ import annotations
 
+import atexit
 import gc
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ def resting() -> Generator[None]:
     try:
         yield
     finally:
-        gc.freeze()
+        _keep()
         gc.enable()
 
 
@@ -35,6 +36,13 @@ def settle() -> None:
     """It has started: clear away what starting has left, and look at what comes from now on."""
     gc.unfreeze()
     gc.collect()
-    gc.freeze()
+    _keep()
     gc.set_threshold(*THRESHOLDS)
     gc.enable()
+
+
+def _keep() -> None:
+    """Until the process ends: extension modules complain of what the last collection does not reach."""
+    gc.freeze()
+    atexit.unregister(gc.unfreeze)
+    atexit.register(gc.unfreeze)

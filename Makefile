@@ -51,10 +51,10 @@ up:  ## run the service with everything around it in containers, and print where
 down:  ## stop what `make up` started; its data stay (make down ARGS=--volumes throws them away)
 	@$(PYTHON) -m observability.stack down $(ARGS)
 
-bench-api: $(VENV)/.bench  ## measure what a request costs against a plain design of the same job: make bench-api BENCH_ROUNDS=5
+bench-api: $(VENV)/.bench  ## measure what a request costs against a plain design of the same job: make bench-api BENCH_ROUNDS=8
 	$(BIN)/python -m loadtest.benchmarks.api --rounds $(BENCH_ROUNDS) --write loadtest/benchmarks/api/RESULTS.md
 
-BENCH_ROUNDS ?= 5
+BENCH_ROUNDS ?= 8
 
 observability: $(VENV)/.dev  ## render what is generated in observability/ from slo.yaml and the telemetry catalog
 	$(BIN)/python -m observability.source

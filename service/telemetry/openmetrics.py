@@ -1,4 +1,4 @@
-"""A registry written in OpenMetrics 1.0, as the Prometheus client writes it, in a quarter of the client's time.
+"""A registry written in OpenMetrics 1.0, as the Prometheus client writes it, in less than half of the client's time.
 
 The client decides for each character of each name whether it may stand there, at every scrape. The names of the catalog
 and of the client are known to be of the classic set, so only label values and help texts are looked at.
@@ -7,7 +7,8 @@ Format: https://prometheus.io/docs/specs/om/open_metrics_spec/
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
@@ -17,6 +18,8 @@ from prometheus_client.utils import (
 )
 
 MEDIA_TYPE = "application/openmetrics-text"
+REMEMBERED = 8192
+"""How many sets of labels, and how many numbers, are known as they are written: the same come with every scrape."""
 
 
 def write_openmetrics(registry: CollectorRegistry) -> bytes:
@@ -36,19 +39,27 @@ def _family(family: Metric) -> Iterator[str]:
 
 
 def _line(sample: Sample) -> str:
-    labels = _labels(sample.labels) if sample.labels else ""
+    labels = _remembered(tuple(sample.labels.items())) if sample.labels else ""
     timestamp = "" if sample.timestamp is None else f" {sample.timestamp}"
     exemplar = _exemplar(sample.exemplar) if sample.exemplar else ""
-    return f"{sample.name}{labels} {floatToGoString(sample.value)}{timestamp}{exemplar}\n"
+    return f"{sample.name}{labels} {_number(sample.value)}{timestamp}{exemplar}\n"
 
 
-def _labels(labels: dict[str, str]) -> str:
-    return "{" + ",".join([f'{name}="{_escaped(value)}"' for name, value in sorted(labels.items())]) + "}"
+def _labels(labels: Iterable[tuple[str, str]]) -> str:
+    return "{" + ",".join([f'{name}="{_escaped(value)}"' for name, value in sorted(labels)]) + "}"
+
+
+_remembered = lru_cache(REMEMBERED)(_labels)
+
+
+@lru_cache(REMEMBERED)
+def _number(value: float) -> str:
+    return floatToGoString(value)
 
 
 def _exemplar(exemplar: Exemplar) -> str:
     at = "" if exemplar.timestamp is None else f" {exemplar.timestamp}"
-    return f" # {_labels(exemplar.labels)} {floatToGoString(exemplar.value)}{at}"
+    return f" # {_labels(exemplar.labels.items())} {floatToGoString(exemplar.value)}{at}"
 
 
 def _escaped(text: str) -> str:

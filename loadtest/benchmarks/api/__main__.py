@@ -56,8 +56,8 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="What a request costs.")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0, help="for one measurement")
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=1.0, help="for one measurement")
     parser.add_argument("--only", default="", help=f"of {','.join(variant.name for variant in VARIANTS)}")
     parser.add_argument("--workloads", default=",".join(WORKLOADS))
     parser.add_argument(

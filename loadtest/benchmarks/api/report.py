@@ -16,7 +16,7 @@ PACKAGES = (
     "psycopg", "sqlalchemy", "redis", "hiredis",
 )  # fmt: skip
 LAYERS = {
-    "ours-none": "telemetry altogether (metrics, log line, 10 % traces)",
+    "reads-none": "telemetry altogether (metrics, log line, 10 % traces)",
     "no-metrics": "metrics",
     "no-access": "access line",
     "no-traces": "traces of 10 %",
@@ -61,8 +61,11 @@ class Results:
         return median(there.cpu_us / here.cpu_us for here, there in zip(ours, theirs, strict=False))
 
     def less(self, variant: str) -> float | None:
-        """Microseconds of CPU that a status read takes less than the service with 10 % traces."""
-        full, part = self.samples.get(("ours-10", "status")), self.samples.get((variant, "status"))
+        """Microseconds of CPU that a status read takes less than the service with 10 % traces, both asked for nothing else.
+
+        A process that also ran extractions and took uploads has more in memory, and everything in it costs more.
+        """
+        full, part = self.samples.get(("reads-10", "status")), self.samples.get((variant, "status"))
         if not full or not part:
             return None
         return median(whole.cpu_us - rest.cpu_us for whole, rest in zip(full, part, strict=False))
@@ -157,7 +160,7 @@ def _targets(results: Results) -> Iterable[Sequence[str]]:
         ("status reads at 10 % traces ≥ 6 times the seed design", results.gain("ours-10", "status"), 6.0, "least"),
         ("status reads at 100 % traces ≥ 4 times", results.gain("ours-100", "status"), 4.0, "least"),
         ("repeated extractions ≥ 10 times", results.gain("ours-10", "cached"), 10.0, "least"),
-        ("telemetry ≤ 60 µs a request", results.less("ours-none"), TELEMETRY_US, "most"),
+        ("telemetry ≤ 60 µs a request", results.less("reads-none"), TELEMETRY_US, "most"),
         ("p99 ≤ 5 times p50 at half of saturation", tail, TAIL, "most"),
         ("ready ≤ 3 s, with a worker inside", results.ready.get("ours-10"), READY_SECONDS, "most"),
         ("ready ≤ 3 s, workers apart", results.ready.get("apart"), READY_SECONDS, "most"),

@@ -77,6 +77,8 @@ VARIANTS: tuple[Variant, ...] = (
     ours("ours-100", "ours, 100 % traces", share=1.0, workloads=_ALL),
     ours("apart", "ours, 10 % traces, workers apart", workloads="status cached", worker=True, WORKER_IN_API="false"),
     ours("no-collector", "ours, 100 % traces, the collector away", share=1.0, JAEGER_ENDPOINT=NOBODY),
+    ours("reads-10", "ours, 10 % traces, reads alone"),
+    ours("reads-none", "ours, no telemetry, reads alone", without=("telemetry",), share=0.0, LOG_LEVEL="ERROR"),
     ours("no-metrics", "ours, 10 %, without metrics", without=("metrics",)),
     ours("no-access", "ours, 10 %, without access line", LOG_LEVEL="ERROR"),
     ours("no-traces", "ours, without traces", share=0.0),

@@ -11,7 +11,7 @@ import gc
 from collections.abc import Generator
 from contextlib import contextmanager
 
-THRESHOLDS = (50_000, 10, 10)
+THRESHOLDS = (5_000, 20, 20)
 """Objects made, less those that are gone, until the youngest are looked at (Python's own: 700), and how often that goes
 before older ones are. What is not in a cycle goes at once whatever they are; measured, requests take 5 to 10 % less."""
 

@@ -61,9 +61,10 @@ class Results:
         return median(there.cpu_us / here.cpu_us for here, there in zip(ours, theirs, strict=False))
 
     def less(self, variant: str) -> float | None:
-        """Microseconds of CPU that a status read takes less than the service with 10 % traces, both asked for nothing else.
+        """Microseconds of CPU that a status read takes less than it does of the service with 10 % traces.
 
-        A process that also ran extractions and took uploads has more in memory, and everything in it costs more.
+        Both are asked for nothing else: a process that also ran extractions and took uploads has more in memory, and
+        everything in it costs more.
         """
         full, part = self.samples.get(("reads-10", "status")), self.samples.get((variant, "status"))
         if not full or not part:

@@ -69,6 +69,7 @@ _ALL = "status cached uncached upload"
 _STATUS = frozenset({"status"})
 _PLAIN = f"{PACKAGE}.plain"
 
+# All run at once and share a PostgreSQL, which takes 200 connections.
 VARIANTS: tuple[Variant, ...] = (
     Variant("uvicorn", "raw uvicorn, a fixed answer", "plain", ("-m", _PLAIN, "uvicorn"), {}, workloads=_STATUS),
     Variant("litestar", "bare Litestar, a fixed answer", "plain", ("-m", _PLAIN, "litestar"), {}, workloads=_STATUS),
@@ -84,7 +85,6 @@ VARIANTS: tuple[Variant, ...] = (
     ours("no-traces", "ours, without traces", share=0.0),
     ours("no-auth", "ours, 10 %, without authentication", without=("authentication",)),
     ours("no-limit", "ours, 10 %, without rate limit", RATE_LIMIT_PER_MINUTE="0"),
-    ours("own-limit", "ours, 10 %, rate limit without Redis", REDIS_URL=""),
     Variant(
         "granian",
         "ours, 10 %, on granian instead of uvicorn",
@@ -96,8 +96,6 @@ VARIANTS: tuple[Variant, ...] = (
     ),
     Variant("plugins", "Litestar with its own plugins", "plugins", ("-m", f"{PACKAGE}.plugins"), {}, workloads=_STATUS),
     seed("seed", "seed design"),
-    seed("seed-10", "seed design, 10 % traces", workloads="status cached", **traces(0.1)),
-    seed("seed-0", "seed design, no traces", workloads="status cached", SEED_TRACING="off"),
     seed("seed-redis", "seed design, states in Redis", workloads="status", SEED_STATE="redis"),
 )
 

@@ -104,7 +104,7 @@ agent = Agent(
     OpenAIChatModel("good", provider=OpenAIProvider(base_url=os.environ["OPENAI_BASE_URL"], api_key="none")),
     output_type=Plan,
     instructions="Propose machine-learning features for the described dataset.",
-    capabilities=[] if os.environ.get("SEED_TRACING") == "off" else [Instrumentation()],
+    capabilities=[Instrumentation()],
 )
 
 

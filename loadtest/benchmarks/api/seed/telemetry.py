@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 import time
 import uuid
@@ -65,8 +64,6 @@ def configure_logging() -> None:
 
 def instrument(app: FastAPI, engine: AsyncEngine) -> None:
     """Trace requests, statements and Redis commands; the sampler is that of `OTEL_TRACES_SAMPLER`, all by default."""
-    if os.environ.get("SEED_TRACING", "on") == "off":
-        return
     provider = TracerProvider(resource=Resource.create({"service.name": "seed"}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)

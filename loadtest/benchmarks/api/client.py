@@ -12,6 +12,8 @@ HEAD_END = b"\r\n\r\n"
 LENGTH = b"\r\ncontent-length:"
 GRACE_SECONDS = 30.0
 """For answers that are still due when the time is up."""
+SLOWEST_SECONDS = 0.02
+"""For each of a number of requests, until the server is taken to answer no more."""
 
 NextRequest = Callable[[], bytes]
 Record = Callable[[int, float, bytes], None]
@@ -129,7 +131,7 @@ async def closed_loop(
             if not count or left > 0:
                 left, busy = left - 1, busy + 1
                 connection.ask(request(), perf_counter())
-        await _wait(over, opened, seconds)
+        await _wait(over, opened, seconds or count * SLOWEST_SECONDS)
     finally:
         _close(opened)
     load.seconds = perf_counter() - began

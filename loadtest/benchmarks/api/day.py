@@ -28,7 +28,7 @@ STEPS = 10
 CONNECTIONS = 32
 GROWTH_MIB = 8.0
 """Between the first tenth and the last: the allocator's breath, not a leak of a day."""
-METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "BREW")
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
 
 
 class Look(NamedTuple):

@@ -1,4 +1,4 @@
-"""A run's own numbers for Prometheus, beside the service's: what was offered, and what the callers saw."""
+"""The generator's own numbers for Prometheus, beside the service's: what was offered, and what the clients saw."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 
 
 
 class RunMetrics:
-    """Counts each request as Locust reports it. `name` is the test's own, so its values are few."""
+    """Counts each request as Locust reports it, by route template and by the stage of the run: both are few."""
 
     def __init__(self, environment: Environment, registry: CollectorRegistry) -> None:
         self._requests = Counter(
             "locust_requests_total",
             "Requests that ended, by whether they got the answer that the test expects.",
-            ("method", "name", "outcome"),
+            ("method", "name", "stage", "outcome"),
             registry=registry,
         )
         self._durations = Histogram(
             "locust_request_duration_seconds",
-            "Time from sending a request to the end of its answer, as the caller sees it.",
-            ("method", "name"),
+            "Time from the moment at which a request was due to the end of its answer, as the client sees it.",
+            ("method", "name", "stage"),
             buckets=BUCKETS,
             registry=registry,
         )
@@ -36,12 +36,20 @@ class RunMetrics:
         environment.events.request.add_listener(self.record)
 
     def record(
-        self, request_type: str, name: str, response_time: float, exception: BaseException | None, **_: Any
+        self,
+        request_type: str,
+        name: str,
+        response_time: float,
+        exception: BaseException | None,
+        context: dict[str, Any],
+        **_: Any,
     ) -> None:
-        """One request; `response_time` is in milliseconds."""
+        """Count one request; `response_time` is in milliseconds."""
+        route, stage = context.get("endpoint", name), context.get("stage", "")
         for outcome in ("success", "failure"):
-            self._requests.labels(request_type, name, outcome).inc((outcome == "failure") == (exception is not None))
-        self._durations.labels(request_type, name).observe(response_time / 1000)
+            failed = exception is not None
+            self._requests.labels(request_type, route, stage, outcome).inc((outcome == "failure") == failed)
+        self._durations.labels(request_type, route, stage).observe(response_time / 1000)
 
 
 def serve(environment: Environment, port: int) -> None:

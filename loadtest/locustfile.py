@@ -1,100 +1,103 @@
-"""Users of the main job: each brings a dataset, asks for features, and reads what came of it.
+"""The load test as Locust runs it: clients arrive at the moments of an open model, whatever the service does.
 
-    locust -f loadtest/locustfile.py --host http://127.0.0.1:8000 --users 5 --run-time 1m --headless
+    FEATURE_AGENT_KEY=… locust -f loadtest/locustfile.py --host http://127.0.0.1:8000 --headless --shape smoke
 
-The API key is in FEATURE_AGENT_KEY, or in the file that FEATURE_AGENT_KEY_FILE names. The run's numbers are on
-LOCUST_METRICS_PORT (9646; 0: nowhere) for the dashboard "Load test".
+`python -m loadtest run` does this and measures the service at the same time. The API key is in FEATURE_AGENT_KEY or in
+the file that FEATURE_AGENT_KEY_FILE names. On several machines: one master with `--generators N --master`, N workers
+with `--worker --master-host …`; each sends its share of the same arrivals. The run's numbers are on LOCUST_METRICS_PORT
+(9646; 0: nowhere) for the dashboard "Load test".
 """
 
 from __future__ import annotations
 
-import itertools
 import os
-import random
-from pathlib import Path
+import sys
+import uuid
 from typing import Any
 
-from locust import HttpUser, between, events, task
+from locust import LoadTestShape, User, events, task
+from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
+from locust.runners import WorkerRunner
 
+from loadtest.errors import BadInput
 from loadtest.exposition import PORT, serve
+from loadtest.traffic.generator import Generator, State, key
+from loadtest.traffic.plan import WARM_UP_SECONDS, Options, make_plan
+from loadtest.traffic.scenario import DEFAULT
+from loadtest.traffic.shapes import SHAPES
 
-API = "/api/v1"
-ROWS = 400
-SENTENCES = (
-    "How often does each user come back, and how much do they spend?",
-    "Click-through and conversion features for a recommendation engine",
-    "Which users stopped being active in the last month?",
-    "Typical order value and its spread for every user",
-)
-ACCEPTED = {200, 202}
-_numbers = itertools.count()
+state = State()
+
+
+@events.init_command_line_parser.add_listener
+def add_options(parser: LocustArgumentParser, **_: Any) -> None:
+    """Add the options of a run; a master hands them to its workers."""
+    parser.add_argument("--shape", default="smoke", choices=list(SHAPES), help="how the arrival rate changes")
+    parser.add_argument("--scenario", default=str(DEFAULT), help="YAML file that says which clients come")
+    parser.add_argument("--rate", type=float, help="arrivals a second in place of the scenario's")
+    parser.add_argument("--stage-seconds", type=float, help="length of a stage in place of the shape's own")
+    parser.add_argument("--warm-up-seconds", type=float, default=WARM_UP_SECONDS, help="of a stage that is not judged")
+    parser.add_argument("--seed", type=int, default=1, help="of the moments at which clients arrive")
+    parser.add_argument("--generators", type=int, default=1, help="processes that share the arrivals")
+    parser.add_argument("--run-id", default="", help="begins the ids of the datasets that the run makes")
+    parser.add_argument("--out", default="", help="folder for the counts")
 
 
 @events.init.add_listener
-def expose(environment: Environment, **_: Any) -> None:
-    """Tell Prometheus of this run."""
+def prepare(environment: Environment, **_: Any) -> None:
+    """Tell Prometheus of this run, and collect what its processes count."""
     port = int(os.environ.get("LOCUST_METRICS_PORT", str(PORT)))
     if port:
         serve(environment, port)
+    state.collect(environment)
 
 
-def key() -> str:
-    """The API key; raises KeyError when there is none."""
-    file = os.environ.get("FEATURE_AGENT_KEY_FILE")
-    return Path(file).read_text(encoding="utf-8").strip() if file else os.environ["FEATURE_AGENT_KEY"]
+@events.test_start.add_listener
+def begin(environment: Environment, **_: Any) -> None:
+    """Lay out the run and upload its datasets, which one process does for all."""
+    asked: Any = environment.parsed_options
+    if not asked.run_id:
+        asked.run_id = f"load-{uuid.uuid4().hex[:8]}"
+    try:
+        state.begin(environment, make_plan(_options(asked)), asked.out)
+        if not isinstance(environment.runner, WorkerRunner):
+            state.upload_datasets(environment.host or "", key())
+    except BadInput as error:
+        sys.stderr.write(f"{error}\n")
+        os._exit(2)  # Locust would go on without a plan
 
 
-def table(seed: int) -> bytes:
-    """A small event log, the same for the same seed."""
-    chance = random.Random(seed)  # noqa: S311 - rows for a test, no secret
-    rows = (
-        f"u{chance.randrange(40):03d},2026-{chance.randrange(1, 10):02d}-{chance.randrange(1, 29):02d}T10:00:00,"
-        f"{chance.choice(('view', 'click', 'order'))},{chance.uniform(1, 99):.2f}\n"
-        for _ in range(ROWS)
+def _options(asked: Any) -> Options:
+    return Options(
+        shape=asked.shape,
+        run_id=asked.run_id,
+        scenario=asked.scenario,
+        rate=asked.rate,
+        stage_seconds=asked.stage_seconds,
+        warm_up_seconds=asked.warm_up_seconds,
+        seed=asked.seed,
+        generators=asked.generators,
     )
-    return ("user_id,time,event,price\n" + "".join(rows)).encode()
 
 
-class Analyst(HttpUser):
-    """Somebody who wants features, and then looks at them."""
+class UntilAllLeft(LoadTestShape):
+    """Keeps one generator a process running until the last client of each has left."""
 
-    wait_time = between(0.2, 1.0)
+    def tick(self) -> tuple[int, float] | None:
+        """Give Locust the number of generators, or None at the end."""
+        if state.over():
+            return None
+        asked = state.options_of(self.runner)
+        return asked.generators, float(asked.generators)
 
-    def on_start(self) -> None:
-        """Bring a dataset of one's own."""
-        self._number = next(_numbers)
-        self._dataset = f"load-{os.getpid()}-{self._number}"
-        self._extractions: list[str] = []
-        self.client.headers["Authorization"] = f"Bearer {key()}"
-        self.client.post(
-            f"{API}/datasets",
-            params={"dataset_id": self._dataset},
-            data=table(self._number),
-            headers={"Content-Type": "text/csv"},
-            name="POST /datasets",
-        ).raise_for_status()
 
-    @task(1)
-    def extract(self) -> None:
-        """Ask for features. Answered at once or accepted for later is as it should be; shed load (429, 503) is not."""
-        body = {"dataset_id": self._dataset, "feature_description": random.choice(SENTENCES)}  # noqa: S311 - no secret
-        with self.client.post(
-            f"{API}/extract-features", json=body, name="POST /extract-features", catch_response=True
-        ) as answer:
-            if answer.status_code not in ACCEPTED:
-                answer.failure(f"answered {answer.status_code}")
-                return
-            self._extractions.append(answer.json()["data"]["extraction_id"])
+class Traffic(User):
+    """The clients of one process: not one simulated person, but everybody who arrives."""
 
-    @task(3)
-    def follow(self) -> None:
-        """Ask how the last extraction is doing."""
-        if self._extractions:
-            path = f"{API}/extraction/{self._extractions[-1]}/status"
-            self.client.get(path, name="GET /extraction/{id}/status")
-
-    @task(1)
-    def look_back(self) -> None:
-        """List what one asked for before."""
-        self.client.get(f"{API}/extractions", params={"limit": 10}, name="GET /extractions")
+    @task
+    def generate(self) -> None:
+        """Send this process's share of the arrivals."""
+        runner = self.environment.runner
+        share = runner.worker_index if isinstance(runner, WorkerRunner) else 0
+        Generator(state, self.environment, self.host or "", key(), share).run()

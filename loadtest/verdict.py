@@ -1,4 +1,4 @@
-"""The verdict of a gate: `verdict.json`, whose schema is docs/load-testing.md and `python -m loadtest gate --schema`."""
+"""The verdict of a gate: `verdict.json`. Its schema: `python -m loadtest gate --schema` and docs/load-testing.md."""
 
 from __future__ import annotations
 

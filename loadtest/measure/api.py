@@ -1,0 +1,101 @@
+"""The service's API as the test itself uses it, before and after the clients."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import Any
+
+from loadtest.errors import BadInput
+
+TIMEOUT_SECONDS = 30.0
+API = "/api/v1"
+HTTP = frozenset({"http", "https"})
+
+
+class Api:
+    """A client with the key of the test."""
+
+    def __init__(self, host: str, key: str) -> None:
+        self._host = require_address(host)
+        self._key = key
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def ask(self, method: str, path: str) -> tuple[int, dict[str, Any], dict[str, str]]:
+        """Give status, JSON body (empty when it is none) and headers in lower case. Raises OSError."""
+        request = urllib.request.Request(  # noqa: S310 - the scheme is checked
+            self._host + path, method=method, headers={"Authorization": f"Bearer {self._key}"}
+        )
+        try:
+            with self._opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
+                return answer.status, _json(answer.read()), {k.lower(): v for k, v in answer.headers.items()}
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, _json(error.read()), {k.lower(): v for k, v in error.headers.items()}
+
+    def require_ready(self, requests_a_minute: float) -> None:
+        """Raise BadInput when the service is not there, refuses the key, or would refuse so many requests of it."""
+        try:
+            status, body, headers = self.ask("GET", f"{API}/extractions?limit=1")
+        except OSError as error:
+            raise BadInput(f"--host {self._host}: cannot be reached: {_words(error)}") from None
+        if status in {401, 403}:
+            raise BadInput(
+                f"--key: {self._host} refuses it ({status} {body.get('error_code', '')}): give a valid API key"
+            )
+        if status != 200:  # noqa: PLR2004 - the route's only success
+            raise BadInput(f"--host {self._host}: answered {status} where feature-agent lists extractions")
+        limit = headers.get("ratelimit-limit", "")
+        if limit.isdecimal() and int(limit) < requests_a_minute:
+            raise BadInput(
+                f"--key: the service takes {limit} requests a minute of it and this run makes up to "
+                f"{requests_a_minute:.0f}: raise RATE_LIMIT_PER_MINUTE, or lower --rate"
+            )
+
+    def extractions(self, dataset_id: str) -> dict[str, str]:
+        """Give every extraction of a dataset -> its status. Raises OSError."""
+        found: dict[str, str] = {}
+        cursor = ""
+        while True:
+            query = urllib.parse.urlencode(
+                {"dataset_id": dataset_id, "limit": 100, **({"cursor": cursor} if cursor else {})}
+            )
+            status, body, _ = self.ask("GET", f"{API}/extractions?{query}")
+            if status != 200:  # noqa: PLR2004 - the route's only success
+                raise OSError(f"listing extractions was answered {status}")
+            data = body["data"]
+            found.update({item["extraction_id"]: item["status"] for item in data["items"]})
+            cursor = data["next_cursor"]
+            if not cursor:
+                return found
+
+    def has_table(self, extraction_id: str) -> bool:
+        """Whether a completed extraction's table can be downloaded. Raises OSError."""
+        return self.ask("GET", f"{API}/extraction/{extraction_id}/features?format=ndjson")[0] == 200  # noqa: PLR2004
+
+    def remove_dataset(self, dataset_id: str) -> None:
+        """Delete a dataset of the run. Raises OSError."""
+        self.ask("DELETE", f"{API}/datasets/{dataset_id}")
+
+
+def require_address(host: str) -> str:
+    """Give the address without a trailing slash. Raises BadInput for anything but http:// or https:// and a host."""
+    parts = urllib.parse.urlsplit(host)
+    if parts.scheme not in HTTP or not parts.hostname or parts.path.strip("/") or parts.query:
+        raise BadInput(f"--host {host}: write it as http://name:port or https://name:port")
+    return host.rstrip("/")
+
+
+def _json(content: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _words(error: OSError) -> str:
+    reason = getattr(error, "reason", error)
+    return str(getattr(reason, "strerror", None) or reason).strip().splitlines()[0]

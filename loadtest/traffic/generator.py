@@ -1,0 +1,260 @@
+"""Starts each client at the moment at which it is due, and collects what the clients of all processes saw."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import gevent
+import msgspec
+from gevent.pool import Group
+from locust.env import Environment
+from locust.runners import MasterRunner, WorkerRunner
+
+from loadtest.errors import BadInput
+from loadtest.results import NO_ANSWER
+from loadtest.traffic.arrivals import Arrival, arrivals, total_seconds
+from loadtest.traffic.clients import DATASETS, KINDS, Failed, Visit, World
+from loadtest.traffic.http import Connection, Finished
+from loadtest.traffic.plan import PROGRESS_FILE, TALLY_FILE, Outcome, Plan, Progress
+from loadtest.traffic.pool import Pool, table
+from loadtest.traffic.tally import StageTally, Tally
+
+DRAIN_TIMEOUT_SECONDS = 90.0
+"""After the last arrival, for the last clients to leave."""
+SLOW_MILLISECONDS = 1000.0
+CPU_WINDOW_SECONDS = 5
+
+
+def key() -> str:
+    """Give the API key. Raises BadInput when there is none."""
+    file = os.environ.get("FEATURE_AGENT_KEY_FILE")
+    try:
+        found = Path(file).read_text(encoding="utf-8").strip() if file else os.environ.get("FEATURE_AGENT_KEY", "")
+    except OSError as error:
+        raise BadInput(f"FEATURE_AGENT_KEY_FILE={file}: cannot be read: {error.strerror}") from None
+    if not found:
+        raise BadInput("no API key: set FEATURE_AGENT_KEY, or FEATURE_AGENT_KEY_FILE to a file that holds it")
+    return found
+
+
+class State:
+    """What the processes of one run know of it."""
+
+    def __init__(self) -> None:
+        self.plan: Plan | None = None
+        self.tally = Tally(0)
+        self.began = 0.0
+        self.began_monotonic = 0.0
+        self.left = 0
+        """Processes whose last client has left."""
+        self.cores = 0.0
+        self._folder: Path | None = None
+
+    # -- before --------------------------------------------------------------------------------------------------
+
+    def collect(self, environment: Environment) -> None:
+        """Have workers send their counts to the master with Locust's own reports."""
+        environment.events.report_to_master.add_listener(self._report)
+        environment.events.worker_report.add_listener(self._take)
+        environment.events.quitting.add_listener(self._finish)
+
+    def begin(self, environment: Environment, plan: Plan, folder: str) -> None:
+        """Take the plan."""
+        self.plan = plan
+        self.tally = Tally(len(plan.steps))
+        self.began, self.began_monotonic = time.time(), time.monotonic()
+        if folder and not isinstance(environment.runner, WorkerRunner):
+            self._folder = Path(folder)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            gevent.spawn(self._write_progress)
+
+    def upload_datasets(self, host: str, api_key: str) -> None:
+        """Upload what the clients ask about. Raises BadInput when the service does not take it."""
+        plan = self.required_plan()
+        connection = Connection(host, api_key, _ignore)
+        data = plan.scenario.data
+        for number, dataset_id in enumerate(plan.datasets):
+            path = f"{DATASETS}?dataset_id={dataset_id}"
+            content = table(data.rows, data.seed + number)
+            sent = {"Content-Type": "text/csv"}
+            answer = connection.send(
+                0, "POST", DATASETS, path, due=time.monotonic(), expected=frozenset(), body=content, headers=sent
+            )
+            if answer.status != 201:  # noqa: PLR2004 - created
+                why = (
+                    f"answered {answer.status}: {answer.body[:300].decode(errors='replace')}"
+                    if answer.status
+                    else "no answer"
+                )
+                raise BadInput(f"{host}: uploading the data pool: {' '.join(why.split())}")
+        connection.close()
+
+    def required_plan(self) -> Plan:
+        """Give the plan of a run that has begun."""
+        if self.plan is None:
+            raise RuntimeError("the run has not begun")
+        return self.plan
+
+    def options_of(self, runner: Any) -> Any:
+        """Give Locust's options, the run's own among them."""
+        return runner.environment.parsed_options
+
+    # -- between processes ---------------------------------------------------------------------------------------
+
+    def over(self) -> bool:
+        """Whether the last client of every process has left, or the time for it is over."""
+        if self.plan is None:
+            return False
+        limit = total_seconds(self.plan.steps) + DRAIN_TIMEOUT_SECONDS
+        return self.left >= self.plan.options.generators or time.monotonic() - self.began_monotonic > limit
+
+    def _report(self, client_id: str, data: dict[str, Any]) -> None:
+        """Send what was counted since the last report."""
+        del client_id
+        if self.plan is not None:
+            tally, left, self.left = self.tally.dump(), self.left, 0
+            data["loadtest"] = {"tally": tally, "left": left, "cores": self.cores, "began": self.began}
+            self.tally.clear()
+
+    def _take(self, client_id: str, data: dict[str, Any]) -> None:
+        del client_id
+        report = data.get("loadtest")
+        if report is None or self.plan is None:
+            return
+        self.tally.add(report["tally"])
+        self.left += report["left"]
+        self.began = min(self.began, report["began"])
+        self.cores = max(self.cores, report["cores"])
+
+    # -- during and after ----------------------------------------------------------------------------------------
+
+    def _write_progress(self) -> None:
+        while True:
+            gevent.sleep(1.0)
+            self._write(PROGRESS_FILE, self.progress())
+
+    def progress(self) -> Progress:
+        """Give how far the run is."""
+        at = time.monotonic() - self.began_monotonic
+        name, offset = "waiting for the last clients", 0.0
+        for step in self.required_plan().steps:
+            if offset <= at < offset + step.seconds:
+                name = step.name
+            offset += step.seconds
+        stages = self.tally.stages
+        judged = {
+            of: durations
+            for of, durations in self.tally.requests.items()
+            if not of[2].endswith(("/events", "/extract-features"))
+        }
+        slow = sum(
+            count
+            for durations in judged.values()
+            for duration, count in durations.items()
+            if float(duration) > SLOW_MILLISECONDS
+        )
+        return Progress(
+            at=at,
+            stage=name,
+            arrivals=sum(stage.arrivals for stage in stages),
+            ended=sum(stage.completed + stage.failed for stage in stages),
+            failed=sum(stage.failed for stage in stages),
+            requests=sum(durations.total() for durations in self.tally.requests.values()),
+            slow_requests=slow,
+        )
+
+    def _finish(self, environment: Environment, **_: Any) -> None:
+        workers = self.plan.options.generators if isinstance(environment.runner, MasterRunner) and self.plan else 1
+        self._write(TALLY_FILE, Outcome(self.began, time.time(), workers, self.cores, self.tally.dump()))
+
+    def _write(self, name: str, record: msgspec.Struct) -> None:
+        if self._folder is not None:
+            unfinished = self._folder / f".{name}"
+            unfinished.write_bytes(msgspec.json.encode(record))
+            unfinished.replace(self._folder / name)
+
+
+def _ignore(_: Finished) -> None:
+    """Count nothing: what is sent before the run is not part of it."""
+
+
+class Generator:
+    """Sends one process's share of the arrivals."""
+
+    def __init__(self, state: State, environment: Environment, host: str, api_key: str, share: int) -> None:
+        plan = state.required_plan()
+        if share >= plan.options.generators:
+            raise BadInput(f"--generators {plan.options.generators}: there are more workers than that")
+        self._state = state
+        self._environment = environment
+        self._plan = plan
+        self._share = share
+        self._clients = Group()
+        data, shares = plan.scenario.data, plan.options.generators
+        self._world = World(
+            connection=Connection(host, api_key, self._finished),
+            pool=Pool(plan.datasets, data, plan.scenario.repeat_share, share=share, shares=shares),
+            run_id=plan.options.run_id,
+            upload=table(data.rows, data.seed),
+            chance=random.Random(plan.options.seed + share),  # noqa: S311 - choices of clients are no secret
+            ledger=state.tally.ledger,
+        )
+
+    def run(self) -> None:
+        """Start every client when it is due, and wait until the last has left."""
+        options, weights = self._plan.options, self._plan.scenario.mix.weights()
+        watching = gevent.spawn(self._watch_own_cpu)
+        self._state.began, began = time.time(), time.monotonic()
+        kinds = random.Random(options.seed + self._share)  # noqa: S311 - likewise
+        for arrival in arrivals(self._plan.steps, options.seed, self._share, options.generators):
+            due = began + arrival.at
+            gevent.sleep(max(0.0, due - time.monotonic()))
+            [kind] = kinds.choices(list(weights), list(weights.values()))
+            self._stage(arrival).arrivals += 1
+            self._clients.spawn(self._visit, arrival, kind, due, began)
+        self._clients.join(DRAIN_TIMEOUT_SECONDS)
+        self._clients.kill()
+        watching.kill()
+        self._state.left += 1
+        gevent.sleep(DRAIN_TIMEOUT_SECONDS)  # Locust ends this; a task that returned would be started again
+
+    def _visit(self, arrival: Arrival, kind: str, due: float, began: float) -> None:
+        self._stage(arrival).started += 1
+        self._stage(arrival).lags[round((time.monotonic() - due) * 1000)] += 1
+        try:
+            KINDS[kind](Visit(self._world, arrival.number, arrival.stage, due))
+        except (Failed, BadInput) as error:
+            self._stage(arrival).failed += 1
+            self._state.tally.fail(f"{kind}: {error}")
+        else:
+            self._stage(arrival).completed += 1
+        now = time.monotonic()
+        self._stage(arrival).visits.append((now - began, now - due))
+
+    def _stage(self, arrival: Arrival) -> StageTally:
+        return self._state.tally.stages[arrival.stage]
+
+    def _finished(self, finished: Finished) -> None:
+        self._state.tally.record(finished)
+        stage = self._plan.steps[finished.stage].name
+        self._environment.events.request.fire(
+            request_type=finished.method,
+            name=f"{finished.endpoint} [{stage}]",
+            response_time=finished.milliseconds,
+            response_length=finished.size,
+            exception=None if finished.failure is None else Failed(finished.failure),
+            context={"endpoint": finished.endpoint, "stage": stage, "answered": finished.status != NO_ANSWER},
+        )
+
+    def _watch_own_cpu(self) -> None:
+        """Keep the CPU use of this process over its busiest seconds."""
+        samples = [(time.monotonic(), time.process_time())]
+        while True:
+            gevent.sleep(1.0)
+            samples = [*samples[-CPU_WINDOW_SECONDS:], (time.monotonic(), time.process_time())]
+            (first, used_first), (last, used_last) = samples[0], samples[-1]
+            self._state.cores = max(self._state.cores, (used_last - used_first) / (last - first))

@@ -1,0 +1,82 @@
+"""Shapes of load: how the arrival rate changes over a run. Rates are multiples of the scenario's promised rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from loadtest.errors import BadInput
+from loadtest.results import WARM_UP
+
+MAX_STAGES = 40
+MIN_STAGE_SECONDS = 1.0
+
+
+class Step(Struct, frozen=True):
+    """A stretch of the run: the rate goes steadily from `first` to `last`."""
+
+    name: str
+    seconds: float
+    first: float
+    """Arrivals a second."""
+    last: float
+
+    @property
+    def mean(self) -> float:
+        """Arrivals a second, on average."""
+        return (self.first + self.last) / 2
+
+
+def _flat(name: str, seconds: float, rate: float) -> Step:
+    return Step(name, seconds, rate, rate)
+
+
+def _smoke(rate: float, seconds: float) -> tuple[Step, ...]:
+    return (_flat("smoke", seconds, rate / 4),)
+
+
+def _staircase(rate: float, seconds: float) -> tuple[Step, ...]:
+    return tuple(_flat(f"step-{step}", seconds, rate * step / 4) for step in range(1, 5))
+
+
+def _ramp(rate: float, seconds: float) -> tuple[Step, ...]:
+    return (Step("ramp", 2 * seconds, 0.0, rate), _flat("hold", seconds, rate))
+
+
+def _spike(rate: float, seconds: float) -> tuple[Step, ...]:
+    return (_flat("before", seconds, rate / 4), _flat("spike", seconds, rate), _flat("after", seconds, rate / 4))
+
+
+def _soak(rate: float, seconds: float) -> tuple[Step, ...]:
+    return tuple(_flat(f"part-{part}", 10 * seconds, rate / 2) for part in range(1, 7))
+
+
+def _breakpoint(rate: float, seconds: float) -> tuple[Step, ...]:
+    return tuple(_flat(f"step-{step:02d}", seconds, rate * step / 4) for step in range(2, 33, 2))
+
+
+SHAPES: dict[str, tuple[str, float, Callable[[float, float], tuple[Step, ...]]]] = {
+    "smoke": ("a quarter of the promised rate: does it work at all", 30.0, _smoke),
+    "staircase": ("a quarter, a half, three quarters, all of the promised rate", 25.0, _staircase),
+    "ramp": ("from nothing to the promised rate, and holding it", 60.0, _ramp),
+    "spike": ("a quarter, suddenly all of the promised rate, a quarter again", 45.0, _spike),
+    "soak": ("half of the promised rate for an hour: what grows, leaks or wears out", 60.0, _soak),
+    "breakpoint": ("twice a step further, up to eight times the promised rate, until it breaks", 20.0, _breakpoint),
+}
+"""Name -> what it is for, seconds of a stage, its steps."""
+
+
+def steps_of(shape: str, rate: float, stage_seconds: float | None, warm_up_seconds: float) -> tuple[Step, ...]:
+    """Give the steps of a shape, after a warm-up at a quarter of the rate. Raises BadInput for an unknown shape."""
+    if shape not in SHAPES:
+        raise BadInput(f"--shape {shape}: there is no such shape; take one of {', '.join(SHAPES)}")
+    _, seconds, build = SHAPES[shape]
+    stage_seconds = seconds if stage_seconds is None else stage_seconds
+    if not MIN_STAGE_SECONDS <= stage_seconds < math.inf:
+        raise BadInput(f"--stage-seconds {stage_seconds}: a stage takes at least {MIN_STAGE_SECONDS:.0f} s")
+    if not 0 < rate < math.inf:
+        raise BadInput(f"the arrival rate {rate} must be above 0 a second")
+    warm_up = (_flat(WARM_UP, warm_up_seconds, rate / 4),) if warm_up_seconds else ()
+    return (*warm_up, *build(rate, stage_seconds))

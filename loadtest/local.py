@@ -72,7 +72,7 @@ def local_service(model: str = BUILTIN, environment: Mapping[str, str] | None = 
 
 def _start(log: Path, folder: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     with log.open("wb") as output:
-        return subprocess.Popen(  # noqa: S603 - this package's own service
+        return subprocess.Popen(
             [sys.executable, "-m", "service", "serve", "--json"],
             cwd=folder,
             env=dict(environment),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +24,7 @@ from loadtest.measure.indicators import Slo, metrics_of, of_clients, of_service
 from loadtest.measure.machine import MachineWatch, cpu_pressure, listeners
 from loadtest.measure.selector import Selector, Values
 from loadtest.measure.watch import Watch
-from loadtest.results import RUN_FILE, WARM_UP, Run, Service, Stage, write_record
+from loadtest.results import RUN_FILE, WARM_UP, Indicator, Run, Service, write_record
 from loadtest.traffic.arrivals import total_seconds
 from loadtest.traffic.generator import DRAIN_TIMEOUT_SECONDS
 from loadtest.traffic.plan import PROGRESS_FILE, TALLY_FILE, Options, Outcome, Plan, Progress, make_plan
@@ -91,7 +90,9 @@ def run(target: Target, options: Options, slos: Sequence[Slo], folder: Path, say
     say("looking for lost and doubled extractions")
     extractions = audit(api, tally.ledger, plan.datasets)
     judged = [stage for stage in stages if stage.name != WARM_UP]
-    service = _service(watch, counted, slos, judged, plan, before, [throttling_of(pid) for pid in pids])
+    throttled = _throttled(before, [throttling_of(pid) for pid in pids])
+    indicators = [*of_service(slos, counted), *of_clients(slos, judged)]
+    service = _service(watch, counted, indicators, len(plan.datasets), throttled)
     _clean_up(api, plan)
     found = Run(
         version=VERSION,
@@ -214,9 +215,8 @@ def _processes(target: Target, plan: Plan, folder: Path) -> Iterator[list[subpro
     with (folder / LOG_FILE).open("wb") as log:
         try:
             for arguments in [[*command, *asked, *master], *[[*command, "--worker"]] * workers]:
-                started.append(
-                    subprocess.Popen(arguments, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)  # noqa: S603
-                )
+                process = subprocess.Popen(arguments, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+                started.append(process)
             yield started
         finally:
             for process in started:
@@ -280,26 +280,23 @@ def _outcome(folder: Path) -> Outcome:
 # -- the service's own view --------------------------------------------------------------------------------------
 
 
-def _service(  # noqa: PLR0913 - everything that is known of it
+def _service(
     watch: Watch,
     counted: Values,
-    slos: Sequence[Slo],
-    judged: Sequence[Stage],
-    plan: Plan,
-    before: Sequence[Throttling | None],
-    after: Sequence[Throttling | None],
+    indicators: list[Indicator],
+    uploads: int,
+    throttled: tuple[float | None, float | None],
 ) -> Service:
-    share, limit = _throttled(before, after)
     return Service(
         points=watch.points,
-        requests=_requests(counted, len(plan.datasets)),
-        indicators=[*of_service(slos, counted), *of_clients(slos, judged)],
+        requests=_requests(counted, uploads),
+        indicators=indicators,
         restarts=watch.restarts,
         memory_limit_mib=watch.memory_limit_mib,
         cpu_seconds=Selector("process_cpu_seconds_total").total(counted),
         cache_hits=watch.cache_share(),
-        throttled_share=share,
-        cpu_limit_cores=limit,
+        throttled_share=throttled[0],
+        cpu_limit_cores=throttled[1],
         spans_dropped=Selector("telemetry_spans_dropped_total").total(counted),
     )
 
@@ -329,12 +326,12 @@ def _throttled(
     return max(found, default=(None, None), key=lambda one: one[0])
 
 
-def fresh_folder(folder: Path) -> Path:
-    """Make an empty folder in place of what an earlier run left there. Raises BadInput when that cannot be done."""
+def make_folder(folder: Path) -> Path:
+    """Make the folder for the results. Raises BadInput when that cannot be done."""
     try:
-        if folder.exists():
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / PROGRESS_FILE).touch()
+        (folder / PROGRESS_FILE).unlink()
     except OSError as error:
         raise BadInput(f"--out {folder}: cannot be written: {error.strerror}") from None
     return folder

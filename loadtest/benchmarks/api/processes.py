@@ -45,7 +45,7 @@ class ServerProcess:
     def __enter__(self) -> Self:
         with self._log.open("wb") as log:
             began = time.perf_counter()
-            self._process = subprocess.Popen(  # noqa: S603 -- commands of this package
+            self._process = subprocess.Popen(
                 self._command,
                 cwd=ROOT,
                 env=self._environment,

@@ -77,7 +77,7 @@ class Stage:
         if program is None:
             raise RuntimeError("redis-server is not on PATH; the benchmark needs a real one")
         options = ["--port", str(self.redis_port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL, cwd=self.folder)  # noqa: S603 -- found on PATH
+        process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL, cwd=self.folder)
         undo.callback(process.wait, STEP_SECONDS)
         undo.callback(process.terminate)
         with Redis(port=self.redis_port) as client:
@@ -94,7 +94,7 @@ class Stage:
 
     def _start_sinks(self, undo: ExitStack) -> int:
         command = [sys.executable, "-m", "loadtest.benchmarks.api.sinks"]
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)  # noqa: S603 -- our own module
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         undo.callback(process.communicate, timeout=STEP_SECONDS)
         undo.callback(process.terminate)
         assert process.stdout is not None  # noqa: S101 -- it was asked for

@@ -1,0 +1,72 @@
+"""The cost of a request against a committed baseline, in a unit that takes the machine's speed out of it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from loadtest.errors import BadInput
+from loadtest.results import Run
+
+BASELINE_FILE = Path(__file__).with_name("baseline.json")
+
+
+class Known(Struct, frozen=True):
+    """What a shape cost when the baseline was made."""
+
+    shape: str
+    scenario_digest: str
+    cost: float
+    """CPU time of the service for a request, in units of the calibration's."""
+    cpu_milliseconds: float
+    """The same on the machine of the baseline."""
+    date: str
+    machine: str
+
+
+class Baseline(Struct, frozen=True):
+    """The committed file."""
+
+    runs: tuple[Known, ...] = ()
+
+    def cost_of(self, run: Run) -> float | None:
+        """Give the known cost of a run like this one."""
+        for known in self.runs:
+            if (known.shape, known.scenario_digest) == (run.shape, run.scenario_digest):
+                return known.cost
+        return None
+
+    def with_run(self, run: Run) -> Baseline:
+        """Give the baseline with that run in place of an older one of its shape."""
+        others = tuple(known for known in self.runs if known.shape != run.shape)
+        machine = f"{run.machine.cores} cores, {run.machine.system}, Python {run.machine.python}"
+        date = f"{datetime.fromtimestamp(run.began, UTC):%Y-%m-%d}"
+        own = Known(run.shape, run.scenario_digest, round(cost_of(run), 5), round(_cpu_ms(run), 3), date, machine)
+        return Baseline((*others, own))
+
+
+def cost_of(run: Run) -> float:
+    """Give the service's CPU time for a request in units of a fixed piece of work on the same machine."""
+    return _cpu_ms(run) / 1000 / run.machine.calibration_seconds
+
+
+def _cpu_ms(run: Run) -> float:
+    return 1000 * run.service.cpu_seconds / max(1.0, sum(run.service.requests.values()))
+
+
+def load_baseline(path: Path) -> Baseline:
+    """Read a baseline. Raises BadInput, naming the file and the field."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Baseline)
+    except OSError as error:
+        raise BadInput(f"--baseline {path}: cannot be read: {error.strerror}") from None
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise BadInput(f"--baseline {path}: {error}") from None
+
+
+def write_baseline(path: Path, baseline: Baseline) -> None:
+    """Write a baseline."""
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(baseline), indent=2) + b"\n")

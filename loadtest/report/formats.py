@@ -20,9 +20,14 @@ _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud8
 
 
 def clean(text: str) -> str:
-    r"""Write characters that terminals, XML or a reader's eye take wrongly as `\x1b`, and cut what is too long."""
+    """Make every character visible, and cut what is too long."""
     cut = text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}… ({len(text) - MAX_TEXT:,} more characters)"
-    return _UNSAFE.sub(_visible, cut.replace("\r\n", "\n"))
+    return visible(cut)
+
+
+def visible(text: str) -> str:
+    r"""Write characters that terminals, XML or a reader's eye take wrongly as `\x1b`."""
+    return _UNSAFE.sub(_escape, text.replace("\r\n", "\n"))
 
 
 def one_line(text: str) -> str:
@@ -116,7 +121,7 @@ def _three(value: float) -> str:
     return plain.rstrip("0").rstrip(".")
 
 
-def _visible(found: re.Match[str]) -> str:
+def _escape(found: re.Match[str]) -> str:
     """Write one character as its escape."""
     code = ord(found.group())
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"  # noqa: PLR2004 - a byte

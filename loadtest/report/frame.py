@@ -11,7 +11,7 @@ from loadtest.report.markup import Markup, element, join, leaf
 from loadtest.report.scales import Scale, clock_ticks, finite, linear_ticks, log_ticks
 
 WIDTH, HEIGHT = 480.0, 252.0
-LEFT, RIGHT, TOP, BASE = 62.0, 470.0, 26.0, 222.0
+LEFT, RIGHT, TOP, BASE = 62.0, 470.0, 22.0, 222.0
 """Edges of the area in which values are drawn."""
 LETTER = 6.4
 """Average width of a character of the marks."""
@@ -28,8 +28,6 @@ class Frame:
     y: Scale
     x_ticks: tuple[tuple[float, str], ...]
     y_ticks: tuple[tuple[float, str], ...]
-    caption: str
-    """What the y axis measures, when its marks do not say it."""
 
 
 def frame_of(chart: Chart) -> Frame:
@@ -40,12 +38,12 @@ def frame_of(chart: Chart) -> Frame:
         x, x_ticks = _categories(chart.categories)
     else:
         x, x_ticks = _continuous(chart)
-    return Frame(x, y, x_ticks, marks, _caption(chart))
+    return Frame(x, y, x_ticks, marks)
 
 
 def axes(frame: Frame) -> Markup:
     """Draw grid lines, marks and their labels."""
-    return join((*_y_marks(frame), *_x_marks(frame), _label(4, 14, frame.caption, "start")))
+    return join((*_y_marks(frame), *_x_marks(frame)))
 
 
 def shades(bands: Sequence[Band], scale: Scale) -> Markup:
@@ -69,9 +67,15 @@ def limits(bounds: Sequence[Bound], frame: Frame) -> Markup:
         line = {"x1": LEFT, "x2": RIGHT, "y1": level, "y2": level, "class": "bound", "stroke": BOUND_INK}
         parts.append(element("line", {**line, "stroke-width": 1.6, "stroke-dasharray": "7 4"}))
         below = level < TOP + 14  # the height of the label
-        place = {"x": RIGHT - 4, "y": level + 14 if below else level - 5, "text-anchor": "end", "class": "bound-label"}
+        place = {"x": LEFT + 6, "y": level + 14 if below else level - 5, "class": "bound-label"}
         parts.append(leaf("text", {**place, "fill": BOUND_INK, "font-size": 12}, one_line(bound.label)))
     return join(parts)
+
+
+def scale_words(chart: Chart) -> str:
+    """Say what the y axis measures; empty when its marks say it."""
+    words = ["log scale"] if isinstance(chart, LineChart) and chart.log else []
+    return ", ".join(([] if chart.y_unit in {"", "ms", "%"} else [chart.y_unit]) + words)
 
 
 def fit(words: str, room: float) -> str:
@@ -124,13 +128,6 @@ def _y_label(value: float, unit: str) -> str:
     return quantity(value, unit if unit in {"ms", "%"} else "")
 
 
-def _caption(chart: Chart) -> str:
-    """Say what the y axis measures."""
-    if isinstance(chart, LineChart) and chart.log:
-        return "log scale"
-    return "" if chart.y_unit in {"ms", "%"} else chart.y_unit
-
-
 def _y_marks(frame: Frame) -> list[Markup]:
     """Draw the grid lines with their labels."""
     parts: list[Markup] = []
@@ -143,8 +140,13 @@ def _y_marks(frame: Frame) -> list[Markup]:
 
 
 def _x_marks(frame: Frame) -> list[Markup]:
-    """Write the labels below the area."""
-    return [_label(frame.x.place(value), BASE + 18, words, "middle") for value, words in frame.x_ticks]
+    """Write the labels below the area; one at its right edge ends there."""
+    parts: list[Markup] = []
+    for value, words in frame.x_ticks:
+        place = frame.x.place(value)
+        over = place + len(words) * LETTER / 2 > WIDTH
+        parts.append(_label(WIDTH - 2 if over else place, BASE + 18, words, "end" if over else "middle"))
+    return parts
 
 
 def _label(x: float, y: float, words: str, anchor: str) -> Markup:

@@ -21,12 +21,13 @@ from loadtest.report.document import (
     Table,
     Text,
 )
+from loadtest.report.frame import scale_words
+from loadtest.report.gates import WORDS
 from loadtest.report.markup import EMPTY, Markup, element, join, leaf, text
 from loadtest.report.styles import STYLE
 from loadtest.report.svg import draw, legend
 from loadtest.verdict import Outcome
 
-WORDS: dict[Outcome, str] = {"pass": "Pass", "fail": "Fail", "not_measured": "Not measured"}
 ICONS: dict[Outcome, tuple[str, str]] = {
     "pass": ("M12 1a11 11 0 1 0 0 22a11 11 0 1 0 0-22z", "M6.5 12.5l3.8 3.8l7.2-8"),
     "fail": ("M7.4 1h9.2L23 7.4v9.2L16.6 23H7.4L1 16.6V7.4z", "M8 8l8 8M16 8l-8 8"),
@@ -132,11 +133,12 @@ def _facts(facts: Facts) -> Markup:
 
 def _figure(chart: Chart, key: str) -> Markup:
     """Write a chart with its title and legend."""
+    words = scale_words(chart)
     names = [element("li", {}, swatch, leaf("span", {}, name)) for name, swatch in legend(chart)]
     return element(
         "figure",
         {},
-        leaf("figcaption", {}, chart.title),
+        element("figcaption", {}, text(chart.title), leaf("span", {"class": "unit"}, f" {words}") if words else EMPTY),
         element("ul", {"class": "legend"}, *names) if names else EMPTY,
         draw(chart, key),
         leaf("p", {"class": "note"}, chart.note) if chart.note else EMPTY,
@@ -148,9 +150,15 @@ def _table(table: Table, key: str) -> Markup:
     if not table.rows:
         return join((leaf("p", {"class": "note"}, f"{table.caption}: {table.empty}"),))
     caption = leaf("caption", {"id": key}, table.caption)
-    heads = [leaf("th", {"scope": "col", **_kind(column)}, column.heading) for column in table.columns]
-    body = [element("tr", {}, *_cells(table.columns, row)) for row in table.rows[:MAX_ROWS]]
-    whole = element("table", {}, caption, element("thead", {}, element("tr", {}, *heads)), element("tbody", {}, *body))
+    heads = [
+        leaf("th", {"scope": "col", "role": "columnheader", **_kind(column)}, column.heading)
+        for column in table.columns
+    ]
+    body = [element("tr", {"role": "row"}, *_cells(table.columns, row)) for row in table.rows[:MAX_ROWS]]
+    # A narrow screen shows a table with sentences as blocks; the roles keep it a table for a screen reader.
+    kind = {"class": "stack", "role": "table"} if any(column.wide for column in table.columns) else {}
+    head = element("thead", {"role": "rowgroup"}, element("tr", {"role": "row"}, *heads))
+    whole = element("table", kind, caption, head, element("tbody", {"role": "rowgroup"}, *body))
     box = {"class": "scroll", "tabindex": 0, "role": "region", "aria-labelledby": key}
     return join((element("div", box, whole), *_notes(table)))
 
@@ -170,7 +178,10 @@ def _cells(columns: tuple[Column, ...], row: tuple[str | Cell, ...]) -> Iterator
         words = _cell(cell)
         if isinstance(cell, Cell) and cell.outcome:
             look = {"class": f"o {cell.outcome}"}
-        yield element("td", look, words) if index else element("th", {"scope": "row", **look}, words)
+        if index:
+            yield element("td", {"role": "cell", "data-label": column.heading, **look}, words)
+        else:
+            yield element("th", {"scope": "row", "role": "rowheader", **look}, words)
 
 
 def _cell(cell: str | Cell) -> Markup:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from loadtest.report.document import Block, Bullets, Cell, Document, Facts, Section, Table, Text
 from loadtest.report.formats import one_line
-from loadtest.report.html_page import MAX_ROWS, WORDS
+from loadtest.report.gates import WORDS
+from loadtest.report.html_page import MAX_ROWS
 
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|~#])")
 _OPENING = re.compile(r"^(\d+)([.)])|^([-+=])")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import NewType
 
-from loadtest.report.formats import clean
+from loadtest.report.formats import clean, visible
 
 Markup = NewType("Markup", str)
 EMPTY = Markup("")
@@ -35,4 +35,4 @@ def join(parts: Iterable[Markup], between: str = "") -> Markup:
 
 def _value(value: str | float) -> str:
     """Write an attribute's value."""
-    return escape(clean(value)) if isinstance(value, str) else f"{value:.2f}".rstrip("0").rstrip(".")
+    return escape(visible(value)) if isinstance(value, str) else f"{value:.2f}".rstrip("0").rstrip(".")

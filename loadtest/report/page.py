@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
-from loadtest.report.document import Bullets, Cell, Column, Document, Facts, Section, Table
+from loadtest.report.document import Bullets, Document, Facts, Section
 from loadtest.report.formats import moment, number, span
-from loadtest.report.html_page import WORDS, to_html
+from loadtest.report.gates import cases, gates, headline
+from loadtest.report.html_page import to_html
 from loadtest.report.objectives import Objective
 from loadtest.report.run_tables import (
     extractions_section,
@@ -21,7 +22,7 @@ from loadtest.report.run_tables import (
 from loadtest.report.service_charts import service_section
 from loadtest.report.stage_charts import latency_section, load_section
 from loadtest.results import Run
-from loadtest.verdict import Check, Outcome, Verdict
+from loadtest.verdict import Verdict
 
 MAX_RUNS = 5
 """Runs shown in full, the newest: a page stays below 500 KB."""
@@ -37,48 +38,12 @@ def document(verdict: Verdict, runs: Sequence[Run], objectives: Sequence[Objecti
     """Build the report: the verdict, its reasons, every gate, then each run."""
     reasons = tuple(reason.sentence for reason in verdict.reasons)
     sections = [Section("Reasons", (Bullets(reasons),))] if reasons else []
-    sections.append(Section("Gates", (gates(verdict.checks),)))
+    sections.append(Section("Gates", (gates(cases(verdict)),)))
     shown = runs[-MAX_RUNS:]
     for index, run in enumerate(shown, start=1 + len(runs) - len(shown)):
         sections += _run_sections(run, objectives, f"Run {index} of {len(runs)}" if len(runs) > 1 else "")
     title = f"Load test of feature-agent: {verdict.shape}"
     return Document(title, verdict.verdict, tuple(sections), headline(verdict), _facts(verdict, runs))
-
-
-def headline(verdict: Verdict) -> str:
-    """Say the verdict in one sentence."""
-    failed, unmeasured = (_count(verdict, outcome) for outcome in ("fail", "not_measured"))
-    total = len(verdict.checks)
-    open_words = f" {unmeasured} could not be measured." if unmeasured else ""
-    if verdict.verdict == "pass":
-        return f"Every gate held: {total} of {total}."
-    if verdict.verdict == "fail":
-        return f"{failed} of {total} gates did not hold.{open_words}"
-    return f"This run says neither yes nor no.{open_words.replace('could', f'of {total} gates could')}"
-
-
-def gates(checks: Sequence[Check]) -> Table:
-    """List every gate with what was measured and what is allowed."""
-    columns = (
-        Column("Gate"), Column("Outcome"), Column("Measured", numeric=True), Column("Allowed", numeric=True),
-        Column("In words", wide=True),
-    )  # fmt: skip
-    rows = tuple(
-        (
-            Cell(check.gate, code=True),
-            Cell(WORDS[check.outcome], check.outcome),
-            number(check.measured),
-            number(check.allowed),
-            check.sentence,
-        )
-        for check in checks
-    )
-    return Table("What the run was judged by", columns, rows, "no gate was checked.")
-
-
-def _count(verdict: Verdict, outcome: Outcome) -> int:
-    """Count the gates with an outcome."""
-    return sum(check.outcome == outcome for check in verdict.checks)
 
 
 def _facts(verdict: Verdict, runs: Sequence[Run]) -> Pairs:

@@ -40,7 +40,7 @@ border-left-width:8px}
 .icon path+path{stroke:var(--card);fill:none}
 nav{margin:18px 0 0}
 nav ul{list-style:none;display:flex;flex-wrap:wrap;gap:4px 18px;margin:0;padding:0;font-size:.92rem}
-dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(210px,1fr));gap:14px 24px;margin:20px 0 0}
+dl{display:flex;flex-wrap:wrap;gap:12px 40px;margin:20px 0 0}
 dt{font-size:.82rem;color:var(--soft)}
 dd{margin:0;overflow-wrap:anywhere;font-variant-numeric:tabular-nums}
 main ul.said{max-width:90ch;padding-left:1.2em;margin:8px 0}
@@ -61,6 +61,7 @@ tbody th{font-weight:500;overflow-wrap:anywhere;min-width:9rem}
 figure{margin:0;padding:14px 16px 8px;background:var(--card);border:1px solid var(--line);border-radius:10px;
 min-width:0}
 figcaption{font-weight:600;font-size:.95rem;overflow-wrap:anywhere}
+.unit{font-weight:400;color:var(--soft);margin-left:.35em}
 figure>svg{display:block;width:100%;height:auto;margin-top:4px}
 figure .note{margin:2px 0 4px}
 .legend{list-style:none;display:flex;flex-wrap:wrap;gap:2px 16px;margin:6px 0 0;padding:0;
@@ -79,8 +80,13 @@ COLOURS = "".join(f".s{index}{{stroke:var(--c{index})}}.f{index}{{fill:var(--c{i
 NARROW = """
 @media (max-width:640px){header,main,footer{padding-left:14px;padding-right:14px}
 .verdict{padding:14px;gap:12px}.verdict svg{width:40px;height:40px}.verdict strong{font-size:1.35rem}
-dl{grid-template-columns:repeat(auto-fill,minmax(140px,1fr))}th,td{padding:8px 12px}
-figure{padding:12px 10px 6px}.w{min-width:17rem}svg .mark,svg .bound-label{font-size:14px}}"""
+dl{gap:10px 28px}th,td{padding:8px 12px}
+.stack,.stack tbody,.stack tr,.stack caption,.stack th,.stack td{display:block;width:auto;min-width:0}
+.stack thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
+.stack tr{border-top:1px solid var(--line);padding:8px 0}
+.stack tbody th,.stack td{border:0;padding:3px 12px;text-align:left}
+.stack .n::before{content:attr(data-label) ": ";color:var(--soft)}.stack .n{display:inline-block}
+figure{padding:12px 10px 6px}svg .mark,svg .bound-label{font-size:14px}}"""
 PAPER = """
 @media print{body{background:#fff;font-size:11px}header,main,footer{max-width:none;padding-left:0;padding-right:0}
 nav{display:none}.scroll{overflow:visible;border-radius:0}figure,.verdict,tr{break-inside:avoid}

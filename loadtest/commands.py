@@ -19,10 +19,8 @@ from loadtest.gate import judge
 from loadtest.local import local_service
 from loadtest.measure.indicators import SLO_FILE, Slo, load_slos
 from loadtest.regression import BASELINE_FILE, Baseline, load_baseline, write_baseline
-from loadtest.report.console import summary
+from loadtest.report import console, junit, page
 from loadtest.report.grafana import annotate
-from loadtest.report.junit import junit
-from loadtest.report.page import render
 from loadtest.results import RUN_FILE, Run, read_record, write_record
 from loadtest.running import Target, make_folder, new_run_id, run
 from loadtest.traffic.generator import key as key_of_environment
@@ -191,15 +189,17 @@ def _conclude(asked: argparse.Namespace, verdict: Verdict, runs: Sequence[Run]) 
     write_record(asked.out / VERDICT_FILE, verdict)
     _write_documents(asked.out, verdict, runs)
     if asked.grafana:
-        annotate(asked.grafana, os.environ.get("GRAFANA_TOKEN", ""), verdict, runs)
-    sys.stdout.write(summary(verdict))
+        warning = annotate(asked.grafana, os.environ.get("GRAFANA_TOKEN", ""), verdict, runs)
+        if warning is not None:
+            say(warning)
+    console.write(verdict, sys.stdout)
     sys.stdout.write(f"report: {asked.out / REPORT_FILE}\n")
     return EXIT_STATUS[verdict.verdict]
 
 
 def _write_documents(folder: Path, verdict: Verdict, runs: Sequence[Run]) -> None:
-    (folder / JUNIT_FILE).write_text(junit(verdict), encoding="utf-8")
-    (folder / REPORT_FILE).write_text(render(verdict, runs), encoding="utf-8")
+    (folder / JUNIT_FILE).write_text(junit.render(verdict), encoding="utf-8")
+    (folder / REPORT_FILE).write_text(page.render(verdict, runs), encoding="utf-8")
 
 
 def _report(asked: argparse.Namespace) -> int:

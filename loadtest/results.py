@@ -107,7 +107,7 @@ class Service(Struct, frozen=True):
     """Smallest limit that a process states; 0 when none does."""
     cpu_seconds: float
     cache_hits: float
-    """Share of extractions answered by a cached result."""
+    """Share of the requests for features that a cached result or plan answered."""
     throttled_share: float | None = None
     """Share of the scheduler's periods in which a CPU limit stopped it; None when its cgroup cannot be read."""
     cpu_limit_cores: float | None = None

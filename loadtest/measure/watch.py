@@ -172,11 +172,12 @@ class Watch:
         return ""
 
     def cache_share(self) -> float:
-        """Share of the requests for features that a cached result answered."""
+        """Share of the requests for features that a cached result or plan answered."""
         lookups, counted = Selector("cache_requests_total"), self.counted()
-        hits = lookups.total(counted, cache="result", result="hit")
-        whole = hits + lookups.total(counted, cache="result", result="miss")
-        return hits / whole if whole else 0.0
+        results = lookups.total(counted, cache="result", result="hit")
+        plans = lookups.total(counted, cache="plan", result="hit")
+        whole = results + plans + lookups.total(counted, cache="plan", result="miss", level="memory")
+        return (results + plans) / whole if whole else 0.0
 
 
 def _resolved(url: str) -> list[str]:

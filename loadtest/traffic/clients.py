@@ -124,9 +124,8 @@ class Visit:
     # -- asking for features -------------------------------------------------------------------------------------
 
     def extract_and_wait(self) -> None:
-        """Ask for features and wait for the answer, as long as the service lets one wait."""
-        wish = self.world.pool.draw()
-        answer = self._ask(wish, self._key(), {})
+        """Ask for features and wait for the answer, as simple clients do: without a key that makes sending again safe."""
+        answer = self._ask(self.world.pool.draw(), "", {})
         if answer.status == 202:  # noqa: PLR2004 - accepted for later
             self._until_ended(answer)
 
@@ -151,19 +150,24 @@ class Visit:
 
     def _ask(self, wish: Wish, key: str, headers: dict[str, str]) -> Answer:
         body = {"dataset_id": wish.dataset_id, "feature_description": wish.sentence, "quality_threshold": "low"}
-        sent = {"Content-Type": "application/json", "Idempotency-Key": key, **headers}
+        sent = {"Content-Type": "application/json", **({"Idempotency-Key": key} if key else {}), **headers}
         for _ in range(MAX_SENDS):
             answer = self._send("POST", EXTRACT, EXTRACT, TAKEN, body=json.dumps(body).encode(), headers=sent)
             if answer.status in TAKEN:
                 extraction_id = _extraction_of(answer)
-                self.world.ledger.note(key, extraction_id)
+                self.world.ledger.note(key or extraction_id, extraction_id)
                 self._note_status(extraction_id, str(answer.data().get("status")))
                 return answer
+            if not answer.status and not key:
+                break
             if answer.status and answer.status not in REFUSED:
                 raise Failed(f"a request for features was answered {answer.status}")
             self._pause(answer.retry_after(1.0))
-        self.world.ledger.unknown.append(key)
-        raise Failed(f"a request for features was not taken in {MAX_SENDS} tries")
+        if not answer.status:
+            self.world.ledger.unknown.append(key)
+        raise Failed(
+            f"a request for features was not taken: {f'answered {answer.status}' if answer.status else 'no answer'}"
+        )
 
     def _until_ended(self, answer: Answer) -> str:
         """Ask for the status, as often as the service wants to be asked, until the extraction has ended."""

@@ -45,13 +45,17 @@ dt{font-size:.82rem;color:var(--soft)}
 dd{margin:0;overflow-wrap:anywhere;font-variant-numeric:tabular-nums}
 main ul.said{max-width:90ch;padding-left:1.2em;margin:8px 0}
 ul.said li{margin:6px 0;overflow-wrap:anywhere}
-.scroll{overflow-x:auto;background:var(--card);border:1px solid var(--line);border-radius:10px;margin:12px 0 4px}
+.scroll{overflow-x:auto;background:linear-gradient(90deg,transparent,var(--card) 70%) 100% 0/44px 100% no-repeat local,
+linear-gradient(270deg,var(--axis),transparent) 100% 0/14px 100% no-repeat scroll var(--card);
+border:1px solid var(--line);border-radius:10px;margin:12px 0 4px}
 .scroll:focus-visible{outline:3px solid var(--c0);outline-offset:2px}
 table{border-collapse:collapse;width:100%;font-size:.92rem}
 caption{text-align:left;padding:12px 16px 8px;font-weight:600}
 th,td{padding:8px 16px;text-align:left;vertical-align:top;border-top:1px solid var(--line)}
 thead th{font-size:.8rem;font-weight:600;color:var(--soft);white-space:nowrap;vertical-align:bottom}
 tbody th{font-weight:500;overflow-wrap:anywhere;min-width:9rem}
+.stack tbody th{min-width:13.5rem}
+table:not(.stack) tbody th{position:sticky;left:0;background:var(--card)}
 .n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .w{min-width:22rem;overflow-wrap:anywhere}
 .o{white-space:nowrap;font-weight:600}

@@ -68,11 +68,9 @@ def normalize(
     spec: Spec, controller: Controller, seen: Observation, state: State, status: Status, wanted: int
 ) -> Outcome:
     """Apply windows, policies and bounds to what the metrics want."""
-    now, current = seen.now, seen.replicas
-    if spec.behavior is None:
-        limited, samples = limits.plain(spec, controller, state, now, current, wanted)
-    else:
-        limited, samples = limits.with_behavior(spec, spec.behavior, controller, state, now, current, wanted)
+    current = seen.replicas
+    turn = limits.Turn(spec, controller, state, seen.now, current, wanted)
+    limited, samples = limits.with_behavior(turn, spec.behavior) if spec.behavior else limits.plain(turn)
     reason = "ReadyForNewScale"
     if limited.stabilized != wanted:
         reason = "ScaleUpStabilized" if spec.behavior and wanted >= current else "ScaleDownStabilized"
@@ -97,6 +95,6 @@ def rescale(spec: Spec, seen: Observation, state: State, status: Status, desired
 
 
 def conclude(state: State, status: Status, desired: int | None = None) -> Outcome:
-    """Write the status; the reason is said when the status changed."""
+    """Write the status; the outcome has a reason when the status changed."""
     why = status.why if status != state.status else None
     return Outcome(status.current if desired is None else desired, replace(state, status=status), why)

@@ -1,4 +1,4 @@
-"""Answer scenarios on standard input with the decisions of every sync: python -m loadtest.hpa.decide < scenarios.jsonl."""
+"""Answer scenarios, one on each line of standard input, with the controller's decisions at every sync."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import cast
 import msgspec
 
 from loadtest.errors import BadInput
-from loadtest.hpa.spec import read_form
+from loadtest.hpa.forms import read_form
 from loadtest.hpa.world import Decision, Scenario, play
 
 BAD_INPUT = 2
@@ -36,8 +36,9 @@ def answer(line: str, where: str) -> str:
         document: object = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeError) as error:
         raise BadInput(f"{where}not JSON ({error}): write one scenario as a JSON object on each line") from None
-    if isinstance(document, dict) and "scenario" in document:
-        document = cast("dict[str, object]", document)["scenario"]
+    if isinstance(document, dict):
+        document = cast("dict[str, object]", document)
+        document = document.get("scenario", document)
     scenario = read_form(document, Scenario, where)
     try:
         found = Answer(scenario.id, list(play(scenario)))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from loadtest.hpa.model import Controller, State, Stamped
+from loadtest.hpa.model import Controller, Stamped, State
 from loadtest.hpa.proposals import MIN_INT32, rounded_up, wrapped
-from loadtest.hpa.spec import MAX_INT32, Behavior, Policy, Rules, Spec
+from loadtest.hpa.spec import MAX_INT32, SECOND, Behavior, Policy, Rules, Spec
 
 Samples = tuple[Stamped, ...]
 
@@ -15,6 +15,17 @@ WITHIN = "DesiredWithinRange"
 MAX_UP_FACTOR = 2
 """Without behavior a sync at most doubles the pods, or has this many: the controller's fixed limit."""
 MIN_UP_LIMIT = 4
+
+
+class Turn(NamedTuple):
+    """What the metrics want at a sync, and what limits it."""
+
+    spec: Spec
+    controller: Controller
+    state: State
+    now: int
+    current: int
+    wanted: int
 
 
 class Limited(NamedTuple):
@@ -33,12 +44,13 @@ def remember(samples: Samples, new: Stamped, cutoff: int) -> Samples:
     return (*samples, new)
 
 
-def plain(spec: Spec, controller: Controller, state: State, now: int, current: int, wanted: int) -> tuple[Limited, Samples]:
+def plain(turn: Turn) -> tuple[Limited, Samples]:
     """Limit as a spec without behavior does: the highest recommendation of the window, and twice the pods."""
-    cutoff = now - controller.downscale
-    stabilized = max([wanted, *(sample.replicas for sample in state.recommendations if sample.at >= cutoff)])
-    samples = remember(state.recommendations, Stamped(wanted, now), cutoff)
-    limit = max(MAX_UP_FACTOR * current, MIN_UP_LIMIT)
+    spec, samples = turn.spec, turn.state.recommendations
+    cutoff = turn.now - turn.controller.downscale
+    stabilized = max([turn.wanted, *(sample.replicas for sample in samples if sample.at >= cutoff)])
+    samples = remember(samples, Stamped(turn.wanted, turn.now), cutoff)
+    limit = max(MAX_UP_FACTOR * turn.current, MIN_UP_LIMIT)
     highest, reason = (limit, "ScaleUpLimit") if spec.maximum > limit else (spec.maximum, "TooManyReplicas")
     if stabilized < spec.minimum:
         return Limited(spec.minimum, "TooFewReplicas", stabilized), samples
@@ -47,21 +59,21 @@ def plain(spec: Spec, controller: Controller, state: State, now: int, current: i
     return Limited(stabilized, WITHIN, stabilized), samples
 
 
-def with_behavior(
-    spec: Spec, behavior: Behavior, controller: Controller, state: State, now: int, current: int, wanted: int
-) -> tuple[Limited, Samples]:
+def with_behavior(turn: Turn, behavior: Behavior) -> tuple[Limited, Samples]:
     """Limit by a behavior: the windows of both directions, then the policies of the direction."""
-    up = behavior.up.window or 0
-    down = controller.downscale if behavior.down.window is None else behavior.down.window
-    lowest = min([wanted, *(sample.replicas for sample in state.recommendations if sample.at > now - up)])
-    highest = max([wanted, *(sample.replicas for sample in state.recommendations if sample.at > now - down)])
-    stabilized = min(max(current, lowest), highest)
-    samples = remember(state.recommendations, Stamped(wanted, now), now - max(up, down))
-    return by_rate(spec, behavior, state, now, current, stabilized), samples
+    samples, now, wanted = turn.state.recommendations, turn.now, turn.wanted
+    up, down = behavior.up.window or 0, behavior.down.window
+    if down is None:  # the controller cuts its own window to whole seconds here, and only here
+        down = turn.controller.downscale - turn.controller.downscale % SECOND
+    lowest = min([wanted, *(sample.replicas for sample in samples if sample.at > now - up)])
+    highest = max([wanted, *(sample.replicas for sample in samples if sample.at > now - down)])
+    stabilized = min(max(turn.current, lowest), highest)
+    return by_rate(turn, behavior, stabilized), remember(samples, Stamped(wanted, now), now - max(up, down))
 
 
-def by_rate(spec: Spec, behavior: Behavior, state: State, now: int, current: int, stabilized: int) -> Limited:
+def by_rate(turn: Turn, behavior: Behavior, stabilized: int) -> Limited:
     """Limit a recommendation by the policies of its direction and the bounds of the spec."""
+    spec, state, now, current = turn.spec, turn.state, turn.now, turn.current
     if stabilized > current:
         limit = max(up_limit(behavior.up, state, now, current), current)
         highest, reason = (limit, "ScaleUpLimit") if spec.maximum > limit else (spec.maximum, "TooManyReplicas")

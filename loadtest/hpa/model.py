@@ -23,8 +23,8 @@ class Pod(Struct, frozen=True):
     """One pod as the API server and the metrics APIs show it at a sync.
 
     `usage` has millicores of "cpu" and thousandths of a byte of "memory", `gauges` thousandths by the name of a Pods
-    metric; a name that is not there has no sample yet. `started` is None until the pod has a start time and a Ready condition; `changed` is
-    when that condition last changed. `sampled` is the end of the samples' window.
+    metric; a name that is not there has no sample yet. `started` is None until the pod has a start time and a Ready
+    condition; `changed` is when that condition last changed. `sampled` is the end of the samples' window.
     """
 
     running: bool = True

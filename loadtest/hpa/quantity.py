@@ -23,7 +23,8 @@ def milli(written: object) -> Quantity:
     Raises ValueError for what Kubernetes refuses, and for what overflows its 64-bit integers.
     """
     if isinstance(written, bool) or not isinstance(written, (str, int, float)):
-        raise ValueError(f"a quantity is text or a number, such as 250m or 512Mi, not {type(written).__name__}")
+        message = f"a quantity is text or a number, such as 250m or 512Mi, not {type(written).__name__}"
+        raise ValueError(message)  # noqa: TRY004 - msgspec adds the path to a ValueError
     text = str(written).strip()
     found = _FORM.fullmatch(text)
     if not found or not (found[2] or found[3]):

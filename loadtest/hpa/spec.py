@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Any, Literal, cast
 
-import msgspec
 from msgspec import Meta, Struct
 
 from loadtest.errors import BadInput
-from loadtest.hpa.quantity import Quantity, milli
+from loadtest.hpa.forms import read_form
+from loadtest.hpa.quantity import Quantity
 
 SECOND = 1_000_000_000
 """Nanoseconds: the unit of every time in this package."""
@@ -26,7 +25,6 @@ TargetType = Literal["Utilization", "AverageValue", "Value"]
 PolicyType = Literal["Pods", "Percent"]
 Select = Literal["Max", "Min", "Disabled"]
 Replicas = Annotated[int, Meta(ge=1, le=MAX_INT32)]
-T = TypeVar("T")
 
 
 class Metric(Struct, frozen=True):
@@ -66,7 +64,7 @@ class Behavior(Struct, frozen=True):
 
 
 class Spec(Struct, frozen=True):
-    """What the controller needs of a HorizontalPodAutoscaler; without behavior other limits hold than with an empty one."""
+    """What the controller needs of the spec; without behavior other limits hold than with an empty one."""
 
     minimum: int
     maximum: int
@@ -97,11 +95,12 @@ class _Target(_Form, frozen=True):
 
     def one_of(self, **allowed: int | None) -> tuple[TargetType, int]:
         """Return the only target that is set of those that the source allows."""
-        given = [(cast("TargetType", name), amount) for name, amount in allowed.items() if amount is not None]
+        given = [(name, amount) for name, amount in allowed.items() if amount is not None]
         if len(given) != 1:
             wanted = ", ".join({"Utilization": "averageUtilization"}.get(n, n[0].lower() + n[1:]) for n in allowed)
             raise ValueError(f"the target needs exactly one of: {wanted}")
-        return given[0]
+        name, amount = given[0]
+        return cast("TargetType", name), amount
 
 
 class _Resource(_Form, frozen=True):
@@ -163,7 +162,9 @@ class _Metric(_Form, frozen=True):
             raise ValueError(f"metric type {self.type} is not supported by this model: use Resource, Pods or External")
         if self.type not in SOURCES:
             raise ValueError(f"metric type {self.type!r} is unknown: use Resource, Pods or External")
-        given = [name for name in (*SOURCES.values(), "object", "container_resource") if getattr(self, name) is not None]
+        given = [
+            name for name in (*SOURCES.values(), "object", "container_resource") if getattr(self, name) is not None
+        ]
         if given != [SOURCES[self.type]]:
             raise ValueError(f"a metric of type {self.type} needs the field {SOURCES[self.type]} and no other source")
         self.read()
@@ -231,7 +232,9 @@ class SpecForm(_Form, frozen=True):
 
     def __post_init__(self) -> None:
         if (self.min_replicas or 1) > self.max_replicas:
-            raise ValueError(f"minReplicas {self.min_replicas} is above maxReplicas {self.max_replicas}: raise the latter")
+            raise ValueError(
+                f"minReplicas {self.min_replicas} is above maxReplicas {self.max_replicas}: raise the latter"
+            )
 
     def read(self) -> Spec:
         """Return the spec with the API server's defaults."""
@@ -244,50 +247,23 @@ class SpecForm(_Form, frozen=True):
         )
 
 
-def read_spec(document: object, where: str = "") -> Spec:
-    """Return the spec of a whole HorizontalPodAutoscaler (autoscaling/v2), or of its `spec` alone, parsed from JSON or YAML.
-
-    `where` names the document in the message of BadInput.
-    """
-    if isinstance(document, Mapping) and "kind" in document:
-        whole = cast("Mapping[str, object]", document)
-        found = (whole.get("apiVersion"), whole["kind"])
-        if found != ("autoscaling/v2", "HorizontalPodAutoscaler"):
-            raise BadInput(f"{where}{found[1]} of {found[0]} is no HorizontalPodAutoscaler of autoscaling/v2: give that")
-        return read_form({"spec": whole.get("spec")}, _Manifest, where).spec.read()
-    return read_form(document, SpecForm, where).read()
-
-
 class _Manifest(Struct, frozen=True):
     """A manifest, reduced to its spec so that messages name the path from its root."""
 
     spec: SpecForm
 
 
-def read_form(document: object, form: type[T], where: str = "") -> T:
-    """Return parsed JSON or YAML as a struct; raise BadInput with the field's path on one line."""
-    try:
-        return msgspec.convert(document, form, dec_hook=_decode)
-    except msgspec.ValidationError as wrong:
-        raise BadInput(f"{where}{_explain(str(wrong))}") from None
+def read_spec(document: object, where: str = "") -> Spec:
+    """Return the spec of a parsed HorizontalPodAutoscaler (autoscaling/v2), whole or its `spec` alone.
 
-
-def _decode(form: type, written: object) -> object:
-    """Read what msgspec does not know: quantities."""
-    if form is Quantity:
-        return milli(written)
-    raise NotImplementedError(f"no decoder for {form}")
-
-
-def _explain(message: str) -> str:
-    """Return msgspec's message with the field first."""
-    said, _, path = message.partition(" - at `$")
-    path = path.rstrip("`").lstrip(".")
-    for beginning, advice in (
-        ("Object missing required field `", "is missing: add it"),
-        ("Object contains unknown field `", "is not a field here: correct its name or remove it"),
-    ):
-        if said.startswith(beginning):
-            name = said.removeprefix(beginning).rstrip("`")
-            return f"field {path}{'.' if path else ''}{name} {advice}"
-    return f"field {path}: {said}" if path else said
+    `where` goes in front of the message of BadInput.
+    """
+    whole = cast("dict[str, object]", document) if isinstance(document, dict) else {}
+    if "kind" in whole:
+        found = (whole.get("apiVersion"), whole["kind"])
+        if found != ("autoscaling/v2", "HorizontalPodAutoscaler"):
+            raise BadInput(
+                f"{where}{found[1]} of {found[0]} is no HorizontalPodAutoscaler of autoscaling/v2: give that"
+            )
+        return read_form({"spec": whole.get("spec")}, _Manifest, where).spec.read()
+    return read_form(cast("object", document), SpecForm, where).read()

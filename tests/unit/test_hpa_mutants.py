@@ -42,11 +42,17 @@ MUTANTS = {
     "missing pods count at exactly the target": ("if ratio != 1.0:", "if True:"),
     "unready pods are ignored before a scale-up": ("groups.unready if ratio > 1.0 else 0", "0"),
     "unready pods count before a scale-down": ("groups.unready if ratio > 1.0 else 0", "groups.unready"),
-    "pending pods are missing": ("if not pod.running:\n            unready += 1", "if not pod.running:\n            missing += 1"),
+    "pending pods are missing": (
+        "if not pod.running:\n            unready += 1",
+        "if not pod.running:\n            missing += 1",
+    ),
     "cpu of starting pods counts": ("elif cpu and not", "elif False and not"),
     "memory waits for readiness too": ("elif cpu and not", "elif resource and not"),
     "gauges wait for readiness too": ("elif cpu and not", "elif not"),
-    "the first window of a sample is not awaited": ("pod.ready and pod.sampled >= pod.changed + seen.window", "pod.ready"),
+    "the first window of a sample is not awaited": (
+        "pod.ready and pod.sampled >= pod.changed + seen.window",
+        "pod.ready",
+    ),
     "a sample needs more than a window": ("pod.sampled >= pod.changed", "pod.sampled > pod.changed"),
     "the initialization is a moment longer": (
         "controller.cpu_initialization > seen.now",
@@ -60,7 +66,6 @@ MUTANTS = {
     "a pod that was never ready counts": ("return pod.ready or pod.started", "return True or pod.started"),
     "a turn upward is not seen": ("return ratio > 1.0 or wanted > current", "return False"),
     "a turn downward is not seen": ("again > 1.0 and (ratio < 1.0 or wanted < current)", "False"),
-    "more pods while usage is low": ("return ratio > 1.0 or wanted > current", "return ratio > 1.0"),
     "the damped change ignores the tolerance": ("if within(again, controller.tolerance) or turned", "if turned"),
     "the count is of all pods": ("rounded_up(ratio * groups.counted)", "rounded_up(ratio * current)"),
     "the damped count is of all pods": ("wanted = rounded_up(again * counted)", "wanted = rounded_up(again * current)"),
@@ -71,11 +76,10 @@ MUTANTS = {
         "if True:",
     ),
     "an external average is taken as a total": ('if metric.target == "AverageValue"', 'if metric.target == "Average"'),
-    "an external average is shown rounded down": (
-        "(math.ceil(float(usage) / float(seen.replicas)),)",
-        "(usage // seen.replicas,)",
+    "an overflow is cut at the highest integer": (
+        "up if MIN_INT32 <= up <= MAX_INT32 else MIN_INT32",
+        "min(up, MAX_INT32)",
     ),
-    "an overflow is cut at the highest integer": ("up if MIN_INT32 <= up <= MAX_INT32 else MIN_INT32", "min(up, MAX_INT32)"),
     "the lowest proposal is taken": ("proposal.replicas > chosen[0]", "proposal.replicas < chosen[0]"),
     "a proposal of 0 stays": ("or chosen[0] == 0 ", ""),
     "the first proposal is taken": ("or proposal.replicas > chosen[0]", ""),
@@ -95,18 +99,27 @@ MUTANTS = {
     "the window upward includes its edge": ("if sample.at > now - up", "if sample.at >= now - up"),
     "the window downward includes its edge": ("if sample.at > now - down", "if sample.at >= now - down"),
     "the window upward follows the highest": ("lowest = min([wanted", "lowest = max([wanted"),
-    "the windows are swapped": ("up, down = behavior.up.window or 0, behavior.down.window", "down, up = behavior.up.window, behavior.down.window or 0"),
-    "the windows' bounds are swapped": (
-        "min(max(turn.current, lowest), highest)",
-        "max(min(turn.current, highest), lowest)",
+    "the windows are swapped": (
+        "up, down = behavior.up.window or 0, behavior.down.window",
+        "down, up = behavior.up.window, behavior.down.window or 0",
     ),
     "the wanted is followed rather than the current": ("max(turn.current, lowest)", "max(wanted, lowest)"),
-    "the controller's window is not cut to seconds": ("turn.controller.downscale - turn.controller.downscale % SECOND", "turn.controller.downscale"),
+    "the controller's window is not cut to seconds": (
+        "turn.controller.downscale - turn.controller.downscale % SECOND",
+        "turn.controller.downscale",
+    ),
     "Min upward is Max": ('return min(allowed) if rules.select == "Min" else max(allowed)', "return max(allowed)"),
     "Max upward is Min": ('return min(allowed) if rules.select == "Min" else max(allowed)', "return min(allowed)"),
     "Min downward is Max": ('return max(allowed) if rules.select == "Min" else min(allowed)', "return min(allowed)"),
     "Max downward is Min": ('return max(allowed) if rules.select == "Min" else min(allowed)', "return max(allowed)"),
-    "Disabled is not known": ('if rules.select == "Disabled":', 'if rules.select == "Off":'),
+    "Disabled upward is not known": (
+        'if rules.select == "Disabled":\n        return current\n    allowed = [raised',
+        "allowed = [raised",
+    ),
+    "Disabled downward is not known": (
+        'if rules.select == "Disabled":\n        return current\n    allowed = [lowered',
+        "allowed = [lowered",
+    ),
     "Percent upward is rounded down": (
         "rounded_up(replicas * (1 + policy.value / 100))",
         "math.floor(replicas * (1 + policy.value / 100))",
@@ -120,8 +133,12 @@ MUTANTS = {
         "math.trunc(replicas / (1 + policy.value / 100))",
     ),
     "Pods upward is Percent": (
-        'if policy.type == "Pods":\n        return wrapped(replicas + policy.value)\n',
-        "",
+        '"Pods":\n        return wrapped(replicas + policy',
+        '"":\n        return (replicas + policy',
+    ),
+    "Pods downward is Percent": (
+        '"Pods":\n        return wrapped(replicas - policy',
+        '"":\n        return (replicas - policy',
     ),
     "a policy's integers do not overflow": ("wrapped(replicas + policy.value)", "replicas + policy.value"),
     "the period starts with now": ("return current - added + removed", "return current"),
@@ -149,7 +166,7 @@ MUTANTS = {
         "if desired < current:\n        return remember(state.added",
     ),
     "the reason is written at every sync": ("status.why if status != state.status else None", "status.why"),
-}  # fmt: skip
+}
 
 
 def mutated(before: str, after: str) -> Sync:

@@ -113,6 +113,12 @@ def test_pods_that_are_being_deleted_do_not_count() -> None:
     assert decide(spec(resource()), (*pods([100, 100]), *pods([10], leaving=True))).desired == 4
 
 
+def test_leftover_pods_do_not_turn_a_scale_down_into_a_scale_up() -> None:
+    """4 pods at 20 % and 1 at an assumed 100 % are 36 of 50 %: 0.72 x 5 = 4, more than the 2 replicas, which stay."""
+    seen = Observation(now=NOW, replicas=2, pods=(*pods([20] * 4), *pods([None])), requests={"cpu": 100})
+    assert sync(spec(resource()), Controller(downscale=0), seen, PAST).desired == 2
+
+
 def test_external_values_are_shared_by_ready_pods_or_divided_by_the_target() -> None:
     """30 of a Value of 10 is 3 x 2 ready pods of 4 = 6; 30 of an AverageValue of 10 is 3 pods."""
     seen = (*pods([0, 0]), *pods([0, 0], ready=False))
@@ -124,9 +130,15 @@ def test_external_values_are_shared_by_ready_pods_or_divided_by_the_target() -> 
 
 @pytest.mark.parametrize(("target", "wanted"), [("value", 2), ("averageValue", 4)])
 def test_a_count_that_overflows_32_bits(target: str, wanted: int) -> None:
-    """An overflow of a Value becomes the lowest integer and asks for fewer pods; an AverageValue is cut and asks for more."""
+    """An overflow of a Value becomes the lowest integer and asks for fewer pods; an AverageValue is cut instead."""
     of = spec(queue(**{target: "1m"}), lowest=2)
     assert decide(of, pods([0, 0]), external={"depth": MAX_INT32 * 2}).desired == wanted
+
+
+@pytest.mark.parametrize(("target", "wanted"), [("value", 1), ("averageValue", 4)])
+def test_a_negative_external_value(target: str, wanted: int) -> None:
+    """An AverageValue takes -1 for an overflow and asks for more pods, 4 at first; a Value asks for none."""
+    assert decide(spec(queue(**{target: "10"})), pods([0, 0]), external={"depth": -1000}).desired == wanted
 
 
 def test_the_highest_of_several_metrics_is_taken() -> None:

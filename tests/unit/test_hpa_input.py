@@ -167,7 +167,9 @@ def without(name: str) -> dict[str, Any]:
         (json.dumps({**SCENARIO, "request_cpu": "lots"}), "line 2: field request_cpu: 'lots' is no quantity"),
         (json.dumps({**SCENARIO, "sync": 0}), "line 2: field sync: Expected `float` >= 0.001"),
         (json.dumps({**SCENARIO, "seconds": 1e9, "sync": 1}), "line 2: seconds / sync is above 1000000 syncs"),
-        (json.dumps({"scenario": {**SCENARIO, "spec": {"maxReplicas": 1, "minReplicas": 2}}}), "line 2: field spec: minR"),
+        ('{"id": "\udcff"}', "line 2: not JSON"),
+        ("[" * 100_000, "line 2: not JSON"),
+        (json.dumps({"scenario": {**SCENARIO, "spec": {"maxReplicas": 1, "minReplicas": 2}}}), "line 2: field spec: "),
     ],
 )  # fmt: skip
 def test_a_wrong_scenario_is_refused_with_its_line(line: str, message: str) -> None:
@@ -205,12 +207,12 @@ def test_a_scenario_is_answered_on_one_line() -> None:
     assert written[0] == written[1]
 
 
-@pytest.mark.parametrize(("line", "status"), [(json.dumps(SCENARIO), 0), ("{}", 2)])
-def test_the_program_ends_with_0_or_2(line: str, status: int) -> None:
+@pytest.mark.parametrize(("line", "status"), [(json.dumps(SCENARIO).encode(), 0), (b"{}", 2), (b"\xff", 2)])
+def test_the_program_ends_with_0_or_2(line: bytes, status: int) -> None:
     """Answers go to standard output with 0; wrong input is one line on standard error with 2."""
     command = [sys.executable, "-m", "loadtest.hpa.decide"]
-    ended = subprocess.run(command, input=line, capture_output=True, text=True, check=False, cwd=ROOT)
+    ended = subprocess.run(command, input=line, capture_output=True, check=False, cwd=ROOT)
 
     assert ended.returncode == status
     assert len((ended.stderr if status else ended.stdout).splitlines()) == 1
-    assert (ended.stdout if status else ended.stderr) == ""
+    assert (ended.stdout if status else ended.stderr) == b""

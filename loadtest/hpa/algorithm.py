@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from loadtest.hpa import limits
+from loadtest.hpa.limits import Turn, plain, record, with_behavior
 from loadtest.hpa.model import Condition, Controller, Observation, Outcome, Proposal, Stamped, State, Status
 from loadtest.hpa.proposals import Unavailable, propose
 from loadtest.hpa.spec import Metric, Spec
@@ -69,8 +69,8 @@ def normalize(
 ) -> Outcome:
     """Apply windows, policies and bounds to what the metrics want."""
     current = seen.replicas
-    turn = limits.Turn(spec, controller, state, seen.now, current, wanted)
-    limited, samples = limits.with_behavior(turn, spec.behavior) if spec.behavior else limits.plain(turn)
+    turn = Turn(spec, controller, state, seen.now, current, wanted)
+    limited, samples = with_behavior(turn, spec.behavior) if spec.behavior else plain(turn)
     reason = "ReadyForNewScale"
     if limited.stabilized != wanted:
         reason = "ScaleUpStabilized" if spec.behavior and wanted >= current else "ScaleDownStabilized"
@@ -88,7 +88,7 @@ def normalize(
 
 def rescale(spec: Spec, seen: Observation, state: State, status: Status, desired: int) -> Outcome:
     """Change the number of replicas and remember by how many."""
-    added, removed = limits.record(spec.behavior, state, seen.now, seen.replicas, desired)
+    added, removed = record(spec.behavior, state, seen.now, seen.replicas, desired)
     able = Condition(status=True, reason="SucceededRescale", detail=str(desired))
     status = replace(status, current=seen.replicas, desired=desired, scaled=seen.now, able=able)
     return conclude(replace(state, added=added, removed=removed), status, desired)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Iterable
 from typing import cast
@@ -34,7 +35,7 @@ def answer(line: str, where: str) -> str:
     """Return the line of decisions for one line; raise BadInput with the place in front."""
     try:
         document: object = msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeError) as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise BadInput(f"{where}not JSON ({error}): write one scenario as a JSON object on each line") from None
     if isinstance(document, dict):
         document = cast("dict[str, object]", document)
@@ -49,8 +50,10 @@ def answer(line: str, where: str) -> str:
 
 def main() -> int:
     """Answer standard input on standard output; return the exit status."""
+    # What is no UTF-8 passes as surrogates, so that decide can name its line.
+    lines = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8", errors="surrogateescape")
     try:
-        decide(sys.stdin, sys.stdout.write)
+        decide(lines, sys.stdout.write)
     except BadInput as error:
         sys.stdout.flush()
         sys.stderr.write(f"{error}\n")

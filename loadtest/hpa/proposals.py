@@ -10,6 +10,7 @@ from loadtest.hpa.model import Controller, Observation, Pod, Proposal
 from loadtest.hpa.spec import MAX_INT32, Metric
 
 MIN_INT32 = -(2**31)
+MAX_INT64 = 2**63 - 1
 
 
 class Unavailable(Exception):
@@ -180,9 +181,11 @@ def external(metric: Metric, controller: Controller, seen: Observation) -> Propo
         raise Unavailable("the metrics API has no value")
     if metric.target == "AverageValue":
         wanted = seen.replicas
+        if usage < 0:  # the controller takes a negative sum for an overflow
+            usage = MAX_INT64
         if not within(float(usage) / (float(metric.amount) * float(wanted)), controller.tolerance):
             wanted = min(math.ceil(float(usage) / float(metric.amount)), MAX_INT32)
-        return Proposal(wanted, (math.ceil(float(usage) / float(seen.replicas)),))
+        return Proposal(wanted, (usage if usage == MAX_INT64 else math.ceil(float(usage) / float(seen.replicas)),))
     ratio = float(usage) / float(metric.amount)
     if within(ratio, controller.tolerance):
         return Proposal(seen.replicas, (usage,))

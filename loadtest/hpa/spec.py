@@ -36,8 +36,8 @@ class Metric(Struct, frozen=True):
     amount: int
 
     def describe(self) -> str:
-        """Name the metric in a sentence."""
-        return f"{self.kind} metric {self.name} ({self.target})"
+        """Name the metric as the status does, which says the target of a resource only."""
+        return f"{self.kind} metric {self.name}" + (f" ({self.target})" if self.kind == "Resource" else "")
 
 
 class Policy(Struct, frozen=True):

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 NOTHING = "—"
 """Where there is no number."""
-MAX_TEXT = 600
+MAX_TEXT = 400
 """Characters of one text: error texts of a service can be as long as it likes."""
 SECOND_MS = 1000.0
 MINUTE = 60

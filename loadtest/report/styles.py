@@ -92,9 +92,12 @@ dl{gap:10px 28px}th,td{padding:8px 12px}
 .stack .n::before{content:attr(data-label) ": ";color:var(--soft)}.stack .n{display:inline-block}
 figure{padding:12px 10px 6px}svg .mark,svg .bound-label{font-size:14px}}"""
 PAPER = """
-@media print{body{background:#fff;font-size:11px}header,main,footer{max-width:none;padding-left:0;padding-right:0}
+@media print{html{font-size:10.5px}
+body{background:#fff;font-size:1rem}header,main,footer{max-width:none;padding-left:0;padding-right:0}
 nav{display:none}.scroll{overflow:visible;border-radius:0}figure,.verdict,tr{break-inside:avoid}
-h2,h3,caption{break-after:avoid}th,td{padding:4px 8px}.w{min-width:0}tbody th{min-width:0}
+h2,h3,caption,section>p{break-after:avoid}
+h2{margin-top:24px}
+th,td{padding:4px 8px}.w{min-width:0}tbody th{min-width:0}.stack tbody th{min-width:10.5rem}
 thead th,.n,.o{white-space:normal}
 .charts{grid-template-columns:1fr 1fr}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}"""
 STYLE = (

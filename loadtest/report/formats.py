@@ -66,7 +66,7 @@ def duration_ms(value: float | None) -> str:
     """Write milliseconds as ms, or from one second on as s, with three significant digits."""
     if value is None or not math.isfinite(value):
         return NOTHING
-    if value < SECOND_MS:
+    if value < SECOND_MS - 0.5:  # 999.9 would be written as 1,000 ms
         return f"{_three(value)} ms"
     return f"{_three(value / SECOND_MS)} s"
 

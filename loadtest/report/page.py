@@ -32,30 +32,41 @@ Pairs: TypeAlias = tuple[tuple[str, str], ...]
 
 
 def render(verdict: Verdict, runs: Sequence[Run], objectives: Sequence[Objective] = ()) -> str:
-    """Write the report as one HTML page, with as many runs as it has room for."""
-    shown = min(len(runs), MAX_RUNS)
-    page = to_html(document(verdict, runs, objectives, shown))
-    while len(page.encode()) > MAX_BYTES and shown > 1:
-        shown -= 1
-        page = to_html(document(verdict, runs, objectives, shown))
+    """Write the report as one HTML page, with as many of the last runs as it has room for."""
+    parts = _runs(runs, objectives)
+    page = to_html(_assemble(verdict, runs, parts))
+    while len(page.encode()) > MAX_BYTES and len(parts) > 1:
+        parts = parts[1:]
+        page = to_html(_assemble(verdict, runs, parts))
     return page
 
 
-def document(
-    verdict: Verdict, runs: Sequence[Run], objectives: Sequence[Objective] = (), max_runs: int = MAX_RUNS
-) -> Document:
+def document(verdict: Verdict, runs: Sequence[Run], objectives: Sequence[Objective] = ()) -> Document:
     """Build the report: the verdict, its reasons, every gate, then each of the last runs."""
+    return _assemble(verdict, runs, _runs(runs, objectives))
+
+
+def _runs(runs: Sequence[Run], objectives: Sequence[Objective]) -> list[list[Section]]:
+    """Build the sections of each of the last runs."""
+    numbered = list(enumerate(runs, start=1))[-MAX_RUNS:]
+    return [
+        _run_sections(run, objectives, f"Run {place} of {len(runs)}" if len(runs) > 1 else "")
+        for place, run in numbered
+    ]
+
+
+def _assemble(verdict: Verdict, runs: Sequence[Run], parts: Sequence[Sequence[Section]]) -> Document:
+    """Put the verdict before the sections of the runs that are shown."""
     reasons = tuple(reason.sentence for reason in verdict.reasons)
     sections = [Section("Reasons", (Bullets(reasons),))] if reasons else []
     sections.append(Section("Gates", (gates(cases(verdict)),)))
-    shown = list(runs[-max_runs:]) if max_runs else []
-    if len(shown) < len(runs):
-        left = f"Of {len(runs):,} runs the last {len(shown):,} are shown: the page would be too large with all of them."
+    if len(parts) < len(runs):
+        left = f"Of {len(runs):,} runs the last {len(parts):,} are shown: the page would be too large with all of them."
         sections.append(Section("Runs", (Text(left),)))
-    for index, run in enumerate(shown, start=1 + len(runs) - len(shown)):
-        sections += _run_sections(run, objectives, f"Run {index} of {len(runs)}" if len(runs) > 1 else "")
-    title = f"Load test of feature-agent: {verdict.shape}"
-    return Document(title, verdict.verdict, tuple(sections), headline(verdict), _facts(verdict, runs))
+    whole = (*sections, *(section for part in parts for section in part))
+    return Document(
+        f"Load test of feature-agent: {verdict.shape}", verdict.verdict, whole, headline(verdict), _facts(verdict, runs)
+    )
 
 
 def _facts(verdict: Verdict, runs: Sequence[Run]) -> Pairs:

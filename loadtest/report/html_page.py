@@ -88,7 +88,9 @@ def _header(document: Document, heads: list[tuple[str, str]]) -> Markup:
     """Write the outcome, the facts of the run and the list of sections."""
     parts = [leaf("h1", {}, document.title)]
     if document.outcome:
-        words = element("div", {}, leaf("strong", {}, WORDS[document.outcome]), leaf("span", {}, document.headline))
+        words = element(
+            "div", {}, leaf("p", {"class": "word"}, WORDS[document.outcome]), leaf("p", {}, document.headline)
+        )
         parts.append(element("div", {"class": f"verdict {document.outcome}"}, icon(document.outcome), words))
     elif document.headline:
         parts.append(leaf("p", {}, document.headline))

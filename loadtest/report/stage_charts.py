@@ -71,7 +71,7 @@ def statuses(stages: Sequence[Stage]) -> StackedBars:
         categories=_names(stages),
         parts=tuple(parts),
         y_unit="requests",
-        note="A status that is rare is drawn two pixels high.",
+        note="A rare status is drawn at least two pixels high, so that it is seen.",
     )
 
 

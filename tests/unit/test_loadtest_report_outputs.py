@@ -232,6 +232,7 @@ def test_grafana_that_is_away_is_one_warning() -> None:
     assert warning == "Grafana took 0 of 1 annotations of this run: it cannot be reached (Connection refused)"
 
 
+@pytest.mark.timeout(20)
 def test_grafana_that_keeps_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that takes the connection and says nothing costs one time limit, and one line."""
     monkeypatch.setattr("loadtest.report.grafana.TIMEOUT_SECONDS", 0.2)

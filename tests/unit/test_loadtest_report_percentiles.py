@@ -17,11 +17,12 @@ def test_percentile_is_the_nearest_rank(percent: float, expected: float) -> None
     assert percentile(FOUR, percent) == expected
 
 
-def test_percentile_of_a_hundred() -> None:
-    """Of 1 to 100 the percentile is the number itself, also where its float is a little above the rank."""
+def test_percentile_is_exact() -> None:
+    """Of 1 to 100 the percentile is the number itself; of 1 to 1500 p2.2 is 33, which binary fractions would miss."""
     hundred = {str(value): 1 for value in range(1, 101)}
-    assert [percentile(hundred, percent) for percent in (7, 14, 28, 29, 55, 57, 99)] == [7, 14, 28, 29, 55, 57, 99]
+    assert [percentile(hundred, percent) for percent in (7, 29, 55, 57, 99)] == [7, 29, 55, 57, 99]
     assert percentile(hundred, 99.1) == 100
+    assert percentile({str(value): 1 for value in range(1, 1501)}, 2.2) == 33
 
 
 def test_percentile_counts_requests_not_durations() -> None:

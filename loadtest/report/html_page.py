@@ -35,7 +35,7 @@ ICONS: dict[Outcome, tuple[str, str]] = {
 }
 """Shape and sign: a circle with a tick, an octagon with a cross, a triangle with an exclamation mark."""
 INKS: dict[Outcome, str] = {"pass": "#17723f", "fail": "#b3261e", "not_measured": "#8a5a00"}
-MAX_ROWS = 150
+MAX_ROWS = 100
 """Rows of a table; what does not fit is counted below it."""
 
 
@@ -88,7 +88,9 @@ def _header(document: Document, heads: list[tuple[str, str]]) -> Markup:
     """Write the outcome, the facts of the run and the list of sections."""
     parts = [leaf("h1", {}, document.title)]
     if document.outcome:
-        words = element("div", {}, leaf("strong", {}, WORDS[document.outcome]), leaf("span", {}, document.headline))
+        words = element(
+            "div", {}, leaf("p", {"class": "word"}, WORDS[document.outcome]), leaf("p", {}, document.headline)
+        )
         parts.append(element("div", {"class": f"verdict {document.outcome}"}, icon(document.outcome), words))
     elif document.headline:
         parts.append(leaf("p", {}, document.headline))
@@ -116,13 +118,20 @@ def _block(block: Block, key: str) -> Markup:
         case Text():
             return leaf("p", {}, block.text)
         case Bullets():
-            return element("ul", {"class": "said"}, *(leaf("li", {}, item) for item in block.items))
+            return _bullets(block)
         case Facts():
             return _facts(block)
         case Table():
             return _table(block, key)
         case _:
             return _figure(block, key)
+
+
+def _bullets(bullets: Bullets) -> Markup:
+    """Write a list of sentences."""
+    left = len(bullets.items) - MAX_ROWS
+    more = [leaf("li", {}, f"… and {left:,} more")] if left > 0 else []
+    return element("ul", {"class": "said"}, *(leaf("li", {}, item) for item in bullets.items[:MAX_ROWS]), *more)
 
 
 def _facts(facts: Facts) -> Markup:

@@ -57,7 +57,7 @@ def add_traffic_options(command: argparse.ArgumentParser) -> None:
 
 METRICS_HELP = (
     "metrics of a process of the service, once for each process; dns+http://name:port/metrics is every address of a "
-    "name; none takes the host's /metrics"
+    "name, file+PATH every address in a file; none takes the host's /metrics"
 )
 SHAPES_HELP = "; ".join(f"{name}: {meaning}" for name, (meaning, _, _) in SHAPES.items())
 

@@ -7,6 +7,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -17,6 +18,8 @@ from loadtest.results import ServicePoint
 SCRAPE_SECONDS = 2.0
 SCRAPE_TIMEOUT_SECONDS = 5.0
 MIB = 2**20
+FILE_PREFIX = "file+"
+"""`file+PATH` is every address in that file, a line each; it is read again at every look."""
 LAG_SHARE = 0.99
 MAX_LAG_SECONDS = 10.0
 """What is shown for a lag beyond the histogram's last bound."""
@@ -130,7 +133,10 @@ class Watch:
         """Give the address of every process that there is now."""
         found: list[str] = []
         for url in self._urls:
-            found += _resolved(url.removeprefix(DNS_PREFIX)) if url.startswith(DNS_PREFIX) else [url]
+            if url.startswith(FILE_PREFIX):
+                found += _listed(Path(url.removeprefix(FILE_PREFIX)))
+            else:
+                found += _resolved(url.removeprefix(DNS_PREFIX)) if url.startswith(DNS_PREFIX) else [url]
         return found
 
     def _point(self) -> ServicePoint:
@@ -196,6 +202,13 @@ class Watch:
         plans = lookups.total(counted, cache="plan", result="hit")
         whole = results + plans + lookups.total(counted, cache="plan", result="miss", level="memory")
         return (results + plans) / whole if whole else 0.0
+
+
+def _listed(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").split()
+    except OSError:
+        return []
 
 
 def _resolved(url: str) -> list[str]:

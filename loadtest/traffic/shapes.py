@@ -49,6 +49,12 @@ def _spike(rate: float, seconds: float) -> tuple[Step, ...]:
     return (_flat("before", seconds, rate / 4), _flat("spike", seconds, rate), _flat("after", seconds, rate / 4))
 
 
+def _tide(rate: float, seconds: float) -> tuple[Step, ...]:
+    low = rate / 10
+    high = _flat("high", 4 * seconds, rate)
+    return (_flat("low", seconds, low), Step("rising", seconds / 2, low, rate), high, _flat("ebb", 8 * seconds, low))
+
+
 def _soak(rate: float, seconds: float) -> tuple[Step, ...]:
     return tuple(_flat(f"part-{part}", 10 * seconds, rate / 2) for part in range(1, 7))
 
@@ -62,6 +68,7 @@ SHAPES: dict[str, tuple[str, float, Callable[[float, float], tuple[Step, ...]]]]
     "staircase": ("a quarter, a half, three quarters, all of the promised rate", 25.0, _staircase),
     "ramp": ("from nothing to the promised rate, and holding it", 60.0, _ramp),
     "spike": ("a quarter, suddenly all of the promised rate, a quarter again", 45.0, _spike),
+    "tide": ("a tenth, all, a tenth of the promised rate: what an autoscaler has to follow", 30.0, _tide),
     "soak": ("half of the promised rate for an hour: what grows, leaks or wears out", 60.0, _soak),
     "breakpoint": ("twice a step further, up to eight times the promised rate, until it breaks", 20.0, _breakpoint),
 }

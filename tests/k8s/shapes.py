@@ -1,4 +1,4 @@
-"""The objects of operators whose schemas are not with Kubernetes': the part of each that k8s/ uses, and nothing else."""
+"""The objects of operators, whose schemas are not Kubernetes' own: the members that k8s/ uses, and no others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from msgspec import Struct
 from tests.k8s.rendering import Object
 
 
-class _Shape(Struct, forbid_unknown_fields=True, frozen=True):
+class _Shape(Struct, rename="camel", forbid_unknown_fields=True, frozen=True):
     """A misspelt member is a member too many."""
 
 
@@ -18,14 +18,14 @@ class Target(_Shape, frozen=True):
     """What is scaled."""
 
     name: str
-    apiVersion: str
+    api_version: str
     kind: str
 
 
 class Relabeling(_Shape, frozen=True):
     """A label set on every series."""
 
-    targetLabel: str
+    target_label: str
     replacement: str
 
 
@@ -42,9 +42,9 @@ class PodMonitor(_Shape, frozen=True):
     """monitoring.coreos.com/v1."""
 
     selector: dict[str, Any]
-    sampleLimit: int
-    labelLimit: int
-    podMetricsEndpoints: list[Endpoint]
+    sample_limit: int
+    label_limit: int
+    pod_metrics_endpoints: list[Endpoint]
 
 
 class Rule(_Shape, frozen=True):
@@ -80,7 +80,7 @@ class PrometheusRule(_Shape, frozen=True):
 class Query(_Shape, frozen=True):
     """What KEDA asks Prometheus; every value is text."""
 
-    serverAddress: str
+    server_address: str
     query: str
     threshold: str
 
@@ -90,7 +90,7 @@ class Trigger(_Shape, frozen=True):
 
     type: Literal["prometheus"]
     name: str
-    metricType: Literal["AverageValue", "Value"]
+    metric_type: Literal["AverageValue", "Value"]
     metadata: Query
 
 
@@ -104,16 +104,16 @@ class Autoscaler(_Shape, frozen=True):
 class Advanced(_Shape, frozen=True):
     """How it scales."""
 
-    horizontalPodAutoscalerConfig: Autoscaler
+    horizontal_pod_autoscaler_config: Autoscaler
 
 
 class ScaledObject(_Shape, frozen=True):
     """keda.sh/v1alpha1."""
 
-    scaleTargetRef: Target
-    pollingInterval: int
-    minReplicaCount: int
-    maxReplicaCount: int
+    scale_target_ref: Target
+    polling_interval: int
+    min_replica_count: int
+    max_replica_count: int
     advanced: Advanced
     triggers: list[Trigger]
 
@@ -135,7 +135,7 @@ class SecretTarget(_Shape, frozen=True):
     """The Secret that is made."""
 
     name: str
-    creationPolicy: Literal["Owner"]
+    creation_policy: Literal["Owner"]
     template: Template | None = None
 
 
@@ -148,15 +148,15 @@ class Remote(_Shape, frozen=True):
 class Entry(_Shape, frozen=True):
     """A key of the Secret."""
 
-    secretKey: str
-    remoteRef: Remote
+    secret_key: str
+    remote_ref: Remote
 
 
 class ExternalSecret(_Shape, frozen=True):
     """external-secrets.io/v1."""
 
-    refreshInterval: str
-    secretStoreRef: Store
+    refresh_interval: str
+    secret_store_ref: Store
     target: SecretTarget
     data: list[Entry]
 

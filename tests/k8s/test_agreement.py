@@ -17,6 +17,7 @@ from tests.k8s.policies.autoscaling import series
 from tests.k8s.policies.monitoring import JOBS
 from tests.k8s.rendering import K8S, ROOT, Object
 
+
 def adapter(rendered: Rendered) -> Object:
     """prometheus-adapter's configuration."""
     found = Cluster(rendered("components/prometheus-adapter")).get("ConfigMap", "feature-agent-prometheus-adapter")
@@ -26,9 +27,7 @@ def adapter(rendered: Rendered) -> Object:
 def metric_targets(autoscaler: Object) -> dict[str, str]:
     """The figure of each metric of the worker's autoscaler."""
     external = [metric["external"] for metric in autoscaler["spec"]["metrics"]]
-    return {
-        one["metric"]["name"]: one["target"].get("averageValue") or one["target"]["value"] for one in external
-    }
+    return {one["metric"]["name"]: one["target"].get("averageValue") or one["target"]["value"] for one in external}
 
 
 def test_the_adapter_serves_what_autoscalers_ask_for(rendered: Rendered) -> None:
@@ -80,12 +79,18 @@ def test_jobs_are_those_of_prometheus_yml() -> None:
 def test_every_rule_and_board_is_there(rendered: Rendered) -> None:
     """The component has each group of rules once, and each board as Grafana gets it from a file."""
     objects = Cluster(rendered("components/prometheus-operator"))
-    shipped = [*(ROOT / "observability/prometheus/rules").glob("*.yml"), *(ROOT / "observability/alerts").glob("*.rules.yml")]
+    shipped = [
+        *(ROOT / "observability/prometheus/rules").glob("*.yml"),
+        *(ROOT / "observability/alerts").glob("*.rules.yml"),
+    ]
     groups = [group for path in shipped for group in yaml.safe_load(path.read_text())["groups"]]
     found = [group for one in objects.of("PrometheusRule") for group in one["spec"]["groups"]]
     assert sorted(found, key=lambda group: group["name"]) == sorted(groups, key=lambda group: group["name"])
     dashboards = {
-        key: yaml.safe_load(text) for one in objects.of("ConfigMap") for key, text in one["data"].items() if ".json" in key
+        key: yaml.safe_load(text)
+        for one in objects.of("ConfigMap")
+        for key, text in one["data"].items()
+        if ".json" in key
     }
     objectives = load_objectives(ROOT / "observability/slo.yaml")
     assert dashboards == {f"{board.uid}.json": yaml.safe_load(board_text(board)) for board in boards(objectives)}
@@ -103,7 +108,9 @@ def test_the_role_gets_what_pgbouncer_ignores() -> None:
 def test_production_takes_the_figures_of_the_base(rendered: Rendered, name: str) -> None:
     """Requests, limits and the autoscalers' targets stand in the base alone: production changes none of them."""
     base, production = Cluster(rendered("base")), Cluster(rendered("overlays/production"))
-    containers = [one.get("Deployment", name)["spec"]["template"]["spec"]["containers"][0] for one in (base, production)]
+    containers = [
+        one.get("Deployment", name)["spec"]["template"]["spec"]["containers"][0] for one in (base, production)
+    ]
     assert containers[0]["resources"] == containers[1]["resources"]
     assert quantity(containers[0]["resources"]["requests"]["cpu"]) > 0
     autoscalers = [one.get("HorizontalPodAutoscaler", name)["spec"] for one in (base, production)]

@@ -22,7 +22,7 @@ MAX_ANNOTATION_BYTES = 262_144
 
 @cache
 def checked(text: str, version: str) -> str:
-    """The release whose schema the object was held to; most objects are in every kustomization, and are checked once."""
+    """The release whose schema the object was held to; one that is in many kustomizations is checked once."""
     return kubernetes_validate.validate(json.loads(text), version, strict=True)
 
 

@@ -106,7 +106,9 @@ def _with_claims(pod: Object, owner: Object) -> Object:
 
 
 BROKEN = {
-    "a pod that Pod Security refuses": put(lambda c: container(c)["securityContext"], "allowPrivilegeEscalation", True),
+    "a pod that Pod Security refuses": put(
+        lambda c: container(c)["securityContext"], "allowPrivilegeEscalation", value=True
+    ),
     "bounds crossed": put(lambda c: spec(c, "HorizontalPodAutoscaler"), "minReplicas", 11),
     "a request above its limit": put(lambda c: container(c)["resources"]["requests"], "cpu", "2"),
     "a misspelt member": put(lambda c: spec(c, "Deployment"), "replica", 3),

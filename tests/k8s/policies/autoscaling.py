@@ -40,7 +40,7 @@ def _behaviour(one: Object) -> Iterator[str]:
 
 
 def metrics(cluster: Cluster) -> Iterator[str]:
-    """Every metric that an autoscaler or the adapter names is in the telemetry catalog, with its labels and their values."""
+    """Every metric that an autoscaler names is in the telemetry catalog, with its labels and their values."""
     for one in cluster.of("HorizontalPodAutoscaler"):
         for metric in one["spec"]["metrics"]:
             yield from (f"{title(one)}: {fault}" for fault in _metric(metric, cluster, one))

@@ -39,7 +39,10 @@ def _bounds(cluster: Cluster) -> dict[str, int]:
     found: dict[str, int] = {}
     for one in cluster.of("ConfigMap"):
         text = one.get("data", {}).get("pgbouncer.ini", "")
-        most = [int(number) for number in re.findall(r"^(?:max_db_connections|default_pool_size) = (\d+)$", text, re.M)]
+        most = [
+            int(number)
+            for number in re.findall(r"^(?:max_db_connections|default_pool_size) = (\d+)$", text, re.MULTILINE)
+        ]
         found |= {title(one): min(most)} if most else {}
     for pods in cluster.pods:
         arguments = " ".join(pods.spec["containers"][0].get("args", ()))

@@ -21,7 +21,7 @@ MIN_LIVENESS_SECONDS = 30
 
 
 def probes(cluster: Cluster) -> Iterator[str]:
-    """Whatever runs for long has a readiness probe; the service has all three, each patient, each of a route there is."""
+    """Whatever runs for long has a readiness probe; the service has all three, patient ones, of existing routes."""
     for pods in cluster.pods:
         if not pods.lasting:
             continue

@@ -46,7 +46,7 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def settings(cluster: Cluster) -> Iterator[str]:
-    """Each variable is a setting or one of OpenTelemetry's, each secret file too, and together they start in production."""
+    """Each variable is a setting or one of OpenTelemetry's, and together with the secrets they start in production."""
     for one in cluster.of("ConfigMap"):
         if not plain(one).startswith(SERVICE) or any("." in key for key in one["data"]):
             continue

@@ -14,7 +14,7 @@ CLOSING_SECONDS = 10
 
 
 def stopping(cluster: Cluster) -> Iterator[str]:
-    """terminationGracePeriodSeconds exceed preStop and everything that the code waits for, added up from its constants."""
+    """The grace period exceeds preStop and everything that the code waits for, added up from its constants."""
     for pods in cluster.pods:
         if pods.command not in {"serve", "worker"}:
             continue

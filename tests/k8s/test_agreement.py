@@ -55,8 +55,8 @@ def test_keda_scales_as_the_autoscaler_does(rendered: Rendered) -> None:
     autoscaler = Cluster(rendered("base")).get("HorizontalPodAutoscaler", "feature-agent-worker")
     cluster = Cluster(rendered("components/keda"))
     scaled = cluster.get("ScaledObject", "feature-agent-worker")["spec"]
-    told = scaled["advanced"]["horizontalPodAutoscalerConfig"]
-    assert told == {"name": "feature-agent-worker", "behavior": autoscaler["spec"]["behavior"]}
+    config = scaled["advanced"]["horizontalPodAutoscalerConfig"]
+    assert config == {"name": "feature-agent-worker", "behavior": autoscaler["spec"]["behavior"]}
     assert (scaled["minReplicaCount"], scaled["maxReplicaCount"]) == (
         autoscaler["spec"]["minReplicas"],
         autoscaler["spec"]["maxReplicas"],

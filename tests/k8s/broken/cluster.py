@@ -88,7 +88,12 @@ CLUSTER = (
         "everybody may read secrets",
         put(lambda c: pod(c)["volumes"][0]["secret"], "defaultMode", 0o444),
     ),
-    Mutation("secrets for nobody", "security", "without fsGroup", drop(lambda c: pod(c)["securityContext"], "fsGroup")),
+    Mutation(
+        "secrets that the group cannot read",
+        "security",
+        "without fsGroup",
+        drop(lambda c: pod(c)["securityContext"], "fsGroup"),
+    ),
     Mutation(
         "a secret in the manifest",
         "security",

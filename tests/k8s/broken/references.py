@@ -47,7 +47,7 @@ REFERENCES = (
         ),
     ),
     Mutation(
-        "a peer that is nobody",
+        "a peer that does not exist",
         "selectors",
         "a peer that selects no pods",
         put(
@@ -122,14 +122,17 @@ REFERENCES = (
         put(lambda c: pod(c)["volumes"][0]["secret"], "secretName", "feature-agnet"),
     ),
     Mutation(
-        "a Secret for nobody",
+        "a Secret that is not used",
         "references",
         "defined and never used",
         put(lambda c: spec(c, "ExternalSecret", "feature-agent")["target"], "name", "x"),
     ),
     Mutation("a ConfigMap without its hash", "references", "'feature-agent-api' is named and nowhere", unhashed),
     Mutation(
-        "a ConfigMap for nobody", "references", "defined and never used", drop(lambda c: container(c)["envFrom"], 1)
+        "a ConfigMap that is not used",
+        "references",
+        "defined and never used",
+        drop(lambda c: container(c)["envFrom"], 1),
     ),
     Mutation(
         "a service account that is nowhere",
@@ -139,7 +142,7 @@ REFERENCES = (
     ),
     Mutation("a certificate from nowhere", "references", "Secret 'feature-agent-tls' is named", forget_issuer),
     Mutation(
-        "a claim for nobody",
+        "a claim that is not used",
         "references",
         "PersistentVolumeClaim",
         put(lambda c: c.get("PersistentVolumeClaim", "feature-agent-artifacts")["metadata"], "name", "x"),

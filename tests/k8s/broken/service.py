@@ -1,4 +1,4 @@
-"""Mutations of what the service is told, asked and given."""
+"""Mutations of what the service reads, answers and uses."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from tests.k8s.cluster import Cluster, Pods, matches, title
 from tests.k8s.rendering import Object
 
 FORBIDDEN_BLOCKS = {"0.0.0.0/0": "169.254.0.0/16", "::/0": "fe80::/10"}
-"""Whoever may go everywhere may not go to a cloud's metadata service."""
+"""A rule for all addresses has to leave out a cloud's metadata service."""
 
 
 def network(cluster: Cluster) -> Iterator[str]:

@@ -8,7 +8,7 @@ from tests.k8s.cluster import Cluster, title
 
 
 def rollout(cluster: Cluster) -> Iterator[str]:
-    """New pods come before old ones go, old ReplicaSets are bounded, and an autoscaler's number is nobody else's."""
+    """New pods come before old ones go, old ReplicaSets are bounded, and an autoscaler's number is set by it alone."""
     scaled = {one["spec"]["scaleTargetRef"]["name"] for one, _, _ in cluster.autoscalers()}
     for one in cluster.of("Deployment"):
         spec = one["spec"]

@@ -8,6 +8,21 @@ HPA = "HorizontalPodAutoscaler"
 ENGINE = "duckdb://?memory_mib={memory}&threads={threads}&scratch_mib={scratch}&concurrency=1"
 
 SERVICE = (
+    Mutation(
+        "a variable of OpenTelemetry misspelt",
+        "settings",
+        "OTEL_TRACE_SAMPLER is no setting",
+        variable("feature-agent", "OTEL_TRACE_SAMPLER", "always_on"),
+    ),
+    Mutation(
+        "a setting twice", "settings", "gets DRAIN_SECONDS twice", variable("feature-agent-api", "DRAIN_SECONDS", "5")
+    ),
+    Mutation(
+        "a variable for nothing",
+        "settings",
+        "BACKUP_URL is read by nothing",
+        put(lambda c: container(c, "feature-agent-migrate", "Job"), "env", [{"name": "BACKUP_URL", "value": "x"}]),
+    ),
     Mutation("a setting misspelt", "settings", "is no setting", variable("feature-agent", "DRAIN_SECOND", "10")),
     Mutation(
         "a setting of the wrong type",

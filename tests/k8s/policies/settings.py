@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from opentelemetry import environment_variables as of_the_api
+from opentelemetry.sdk import environment_variables as of_the_sdk
 from pydantic import ValidationError
 
 from service.settings import Settings
 from tests.k8s.cluster import SERVICE, Cluster, Pods, plain, title
 
 FIELDS = frozenset(Settings.model_fields)
-OTHER_VARIABLES = {"SECRETS_DIR"}
+VARIABLES = {
+    "SECRETS_DIR",
+    *(name.upper() for name in FIELDS),
+    *(name for module in (of_the_api, of_the_sdk) for name in vars(module) if name.startswith("OTEL_")),
+}
+"""What the service reads: its settings, the folder of those that are files, and OpenTelemetry's standard ones."""
 GIVEN = {
     "jwt_secret": "a" * 64,
     "database_url": "postgresql+psycopg://feature_agent:password@pgbouncer:5432/feature_agent",
@@ -51,11 +59,12 @@ def settings(cluster: Cluster) -> Iterator[str]:
         if not plain(one).startswith(SERVICE) or any("." in key for key in one["data"]):
             continue
         for name in one["data"]:
-            if name.lower() not in FIELDS and name not in OTHER_VARIABLES and not name.startswith("OTEL_"):
+            if name not in VARIABLES:
                 yield f"{title(one)}: {name} is no setting"
     for pods in cluster.pods:
         if pods.labels.get("app.kubernetes.io/name") == SERVICE:
             yield from _starts(cluster, pods)
+            yield from _once(cluster, pods)
     yield from _secret_files(cluster)
 
 
@@ -77,6 +86,18 @@ def _starts(cluster: Cluster, pods: Pods) -> Iterator[str]:
         for rule in ingress["spec"]["rules"]:
             if pods.command == "serve" and rule["host"] not in read.allowed_hosts:
                 yield f"{pods.title}: ALLOWED_HOSTS lacks {rule['host']} of {title(ingress)}"
+
+
+def _once(cluster: Cluster, pods: Pods) -> Iterator[str]:
+    """No setting is in two of its ConfigMaps, and each variable of its own is a setting or an argument."""
+    container = pods.spec["containers"][0]
+    sources = [cluster.get("ConfigMap", one["configMapRef"]["name"])["data"] for one in container.get("envFrom", ())]
+    times = Counter(name for source in sources for name in source)
+    yield from (f"{pods.title} gets {name} twice" for name, times in times.items() if times > 1)
+    for variable in container.get("env", ()):
+        argument = f"$({variable['name']})" in " ".join(container.get("args", ()))
+        if variable["name"] not in VARIABLES and not argument:
+            yield f"{pods.title}: {variable['name']} is read by nothing"
 
 
 def _secret_files(cluster: Cluster) -> Iterator[str]:

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PYDANTIC_AI_NO_BANNER := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test proofs eval up down observability gameday gameday-short faults outage soak rolling bench-api check format lock clean
+.PHONY: help demo serve test proofs eval up down kind-up kind-down observability gameday gameday-short faults outage soak rolling bench-api check format lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -50,6 +50,12 @@ up:  ## run the service with everything around it in containers, and print where
 
 down:  ## stop what `make up` started; its data stay (make down ARGS=--volumes throws them away)
 	@$(PYTHON) -m observability.stack down $(ARGS)
+
+kind-up:  ## run the service in Kubernetes on this machine (needs Docker, kind and kubectl)
+	@$(PYTHON) -m k8s.kind up
+
+kind-down:  ## throw that cluster away, with its data
+	@$(PYTHON) -m k8s.kind down
 
 bench-api: $(VENV)/.bench  ## measure what a request costs against a plain design of the same job: make bench-api BENCH_ROUNDS=8
 	$(BIN)/python -m loadtest.benchmarks.api --rounds $(BENCH_ROUNDS) --write loadtest/benchmarks/api/RESULTS.md

@@ -96,14 +96,15 @@ def add_report(commands: Commands) -> None:
 
 def _run(asked: argparse.Namespace) -> int:
     slos = load_slos(asked.slo)
-    options = _options(asked, asked.shape)
-    with _target(asked) as target:
+    options = make_options(asked, asked.shape)
+    with target_of(asked) as target:
         run(target, options, slos, make_folder(asked.out), say)
     sys.stdout.write(f"{asked.out / RUN_FILE}\n")
     return 0
 
 
-def _options(asked: argparse.Namespace, shape: str) -> Options:
+def make_options(asked: argparse.Namespace, shape: str) -> Options:
+    """Give the options of a run. Raises BadInput."""
     if asked.generators < 1:
         raise BadInput(f"--generators {asked.generators}: at least one process has to send")
     return Options(
@@ -119,7 +120,7 @@ def _options(asked: argparse.Namespace, shape: str) -> Options:
 
 
 @contextmanager
-def _target(asked: argparse.Namespace) -> Iterator[Target]:
+def target_of(asked: argparse.Namespace) -> Iterator[Target]:
     """Give the service that was named, or start one."""
     if asked.host:
         yield Target(asked.host, asked.key or key_of_environment(), tuple(asked.metrics))
@@ -141,7 +142,7 @@ def _gate(asked: argparse.Namespace) -> int:
         raise BadInput("gate: --out FOLDER is needed")
     slos, baseline = load_slos(asked.slo), load_baseline(asked.baseline)
     shapes = asked.shape or ["smoke"]
-    planned = [_options(asked, shape) for shape in shapes]
+    planned = [make_options(asked, shape) for shape in shapes]
     folder = make_folder(asked.out)
     (folder / VERDICT_FILE).unlink(missing_ok=True)
     try:
@@ -155,7 +156,7 @@ def _gate(asked: argparse.Namespace) -> int:
 
 
 def _runs(asked: argparse.Namespace, planned: Sequence[Options], slos: Sequence[Slo], folder: Path) -> list[Run]:
-    with _target(asked) as target:
+    with target_of(asked) as target:
         runs: list[Run] = []
         for options in planned:
             say(f"{options.shape}: {SHAPES[options.shape][0]}" if options.shape in SHAPES else options.shape)

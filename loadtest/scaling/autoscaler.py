@@ -1,4 +1,4 @@
-"""The autoscaler's model on a clock of its own: what measured or predicted pods look like to it, and what it decides."""
+"""The autoscaler's model fed with measured or predicted pods: what they look like to it, and what it decides."""
 
 from __future__ import annotations
 

@@ -185,7 +185,7 @@ class Pods:
         self.path.append(moment)
         if desired != len(pods):
             self._say(
-                f"{moment.at:4.0f} s  {len(pods)} -> {desired} pods (CPU {100 * moment.cpu_share:.0f} % of the request, "
+                f"{len(pods)} -> {desired} pods (CPU {100 * moment.cpu_share:.0f} % of the request, "
                 f"memory {100 * moment.memory_share:.0f} %, {moment.in_flight:.1f} in flight)"
             )
 
@@ -218,7 +218,7 @@ class Pods:
 
 
 def scale_under_load(
-    stand: Stand, deployed: Deployed, flags: Flags, options: Options, slos: Sequence[Slo], folder: Path, say: Say
+    stand: Stand, deployed: Deployed, flags: Flags, options: Options, slos: Sequence[Slo], folder: Path, *, say: Say
 ) -> Scaled:
     """Run the load against pods that the model scales. Raises BadInput and NotMeasured as a run does."""
     with running_balancer(stand.folder, 2 * deployed.spec().maximum) as balancer:

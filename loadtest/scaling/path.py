@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
+from loadtest.hpa.model import Outcome
 from loadtest.scaling.autoscaler import Autoscaler, Flags, Seen
 from loadtest.scaling.curve import Curve
 from loadtest.scaling.manifest import MIB, Deployed
 from loadtest.traffic.shapes import Step as TrafficStep
 
 TICK_SECONDS = 0.5
+HOUR_SECONDS = 3600.0
+START_CORES = 0.0
+"""CPU of a pod that starts: the autoscaler does not count it while it is not ready."""
 
 
 class Moment(Struct, frozen=True):
@@ -92,14 +97,9 @@ def predict(  # noqa: PLR0913 - what a prediction depends on
         if now >= next_sync:
             next_sync += flags.sync
             outcome = autoscaler.decide(now, len(pods), [_seen(pod, now) for pod in pods])
-            moments.append(_moment(now, pods, len(ready), share, outcome.desired, deployed, outcome.why or ""))
+            moments.append(_moment(now, pods, deployed, ready=len(ready), share=share, outcome=outcome))
             _resize(pods, outcome.desired, now, ready_seconds)
     return moments
-
-
-HOUR_SECONDS = 3600.0
-START_CORES = 0.0
-"""CPU of a pod that starts: the autoscaler does not count it while it is not ready."""
 
 
 def _sample(pod: _Pod, now: float) -> None:
@@ -131,20 +131,20 @@ def _resize(pods: list[_Pod], desired: int, now: float, ready_seconds: float) ->
 
 
 def _moment(
-    now: float, pods: Sequence[_Pod], ready: int, share: float, desired: int, deployed: Deployed, why: str
+    now: float, pods: Sequence[_Pod], deployed: Deployed, *, ready: int, share: float, outcome: Outcome
 ) -> Moment:
     resources = deployed.resources
     cores = [pod.cores for pod in pods if pod.cores is not None]
     return Moment(
         at=now,
         current=len(pods),
-        desired=desired,
+        desired=outcome.desired,
         ready=ready,
         cpu_share=1000 * sum(cores) / max(1, len(cores)) / resources.request_cpu_m,
         memory_share=sum(pod.memory for pod in pods) / max(1, len(pods)) / resources.request_memory,
         in_flight=sum(pod.in_flight for pod in pods) / max(1, len(pods)),
         requests_per_pod=share,
-        why=why,
+        why=outcome.why or "",
     )
 
 
@@ -178,7 +178,7 @@ def _shifts(slack: float) -> list[float]:
 def turns(path: Sequence[Moment]) -> int:
     """Count how often the path changes its direction."""
     directions = [one.desired > one.current for one in path if one.desired != one.current]
-    return sum(first != second for first, second in zip(directions, directions[1:], strict=False))
+    return sum(first != second for first, second in itertools.pairwise(directions))
 
 
 def scale_ins(path: Sequence[Moment]) -> int:

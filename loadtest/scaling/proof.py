@@ -1,0 +1,202 @@
+"""The proof of the autoscaler's targets on one machine: measure a pod, predict, scale real processes, judge."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from loadtest.errors import BadInput
+from loadtest.gate import outcome_of
+from loadtest.measure.indicators import Slo
+from loadtest.running import Say, make_folder, new_run_id
+from loadtest.scaling.autoscaler import Flags
+from loadtest.scaling.curve import Curve, measure
+from loadtest.scaling.judging import judge_one, judge_prediction, judge_scaling
+from loadtest.scaling.limited import NoCgroups
+from loadtest.scaling.live import Happening, Scaled, scale_under_load
+from loadtest.scaling.manifest import Deployed, read_deployed
+from loadtest.scaling.path import Moment, predict, rate_at
+from loadtest.scaling.pod import PodProcess, await_ready
+from loadtest.scaling.stand import Stand, open_stand
+from loadtest.scaling.targets import Target, judge_targets
+from loadtest.scaling.worker_target import WorkerCurve, judge_worker, measure_worker
+from loadtest.traffic.plan import Options, make_plan
+from loadtest.traffic.scenario import SCENARIOS
+from loadtest.verdict import Check, Outcome
+
+PROOF_FILE = "hpa-proof.json"
+SCENARIO = SCENARIOS / "api.yaml"
+START_TIMEOUT_SECONDS = 120.0
+CLUSTER = Flags()
+
+
+class Asked(Struct, frozen=True):
+    """What a proof is asked for."""
+
+    peak: float
+    """Requests a second at the height of the tide."""
+    stage_seconds: float
+    """Of the tide; its parts are multiples of it."""
+    curve_stage_seconds: float
+    curve_rate: float
+    """The staircase goes in steps of a half of it."""
+    speed: float
+    jobs: int
+    min_scale_ins: int
+    minimum: int | None = None
+    """Replicas in place of the manifest's, for a short form on a small machine."""
+    maximum: int | None = None
+
+
+class Proof(Struct, frozen=True):
+    """Everything that was measured and decided."""
+
+    verdict: Outcome
+    checks: list[Check]
+    targets: list[Target]
+    deployed: Deployed
+    worker: Deployed
+    curve: Curve
+    worker_curve: WorkerCurve
+    predicted: list[Moment]
+    seen: list[Moment]
+    happenings: list[Happening]
+    asked: Asked
+    flags: Flags
+    requests: int
+    failed_requests: int
+    began: float
+    ended: float
+    date: str
+    machine: str
+
+
+def prove(asked: Asked, slos: Sequence[Slo], folder: Path, say: Say) -> Proof:
+    """Carry out the proof. Raises BadInput and NotMeasured."""
+    began = time.time()
+    api, worker = _with_replicas(read_deployed("api"), asked), read_deployed("worker")
+    flags = CLUSTER.faster(asked.speed)
+    with open_stand() as stand:
+        curve, worker_curve = _measure(stand, api, worker, asked, slos, folder, say=say)
+        tide = Options(
+            shape="tide",
+            run_id=new_run_id(),
+            scenario=str(SCENARIO),
+            rate=asked.peak,
+            stage_seconds=asked.stage_seconds,
+        )
+        steps = make_plan(tide).steps
+        seconds = sum(step.seconds for step in steps)
+        # A client of the scenario sends one request, so arrivals a second are requests a second.
+        predicted = predict(
+            curve, api, flags, lambda at: rate_at(steps, at), seconds, ready_seconds=curve.ready_seconds
+        )
+        say(f"predicted: up to {max(one.desired for one in predicted)} pods; now for real, {seconds:.0f} s")
+        scaled = scale_under_load(stand, api, flags, tide, slos, make_folder(folder / "tide"), say=say)
+    return _concluded(asked, api, worker, (curve, worker_curve), predicted, scaled, began=began)
+
+
+def _with_replicas(deployed: Deployed, asked: Asked) -> Deployed:
+    bounds = {"minReplicas": asked.minimum, "maxReplicas": asked.maximum}
+    given = {name: value for name, value in bounds.items() if value is not None}
+    return replace(deployed, autoscaler={**deployed.autoscaler, **given})
+
+
+def _measure(
+    stand: Stand, api: Deployed, worker: Deployed, asked: Asked, slos: Sequence[Slo], folder: Path, *, say: Say
+) -> tuple[Curve, WorkerCurve]:
+    """Measure one limited worker, then one limited API pod."""
+    limits = f"{worker.resources.limit_cpu_m}m and {api.resources.limit_cpu_m}m of CPU"
+    say(f"measuring one worker and one API pod within their limits ({limits})")
+    try:
+        pod, job_pod = PodProcess(stand, api, 240), PodProcess(stand, worker, 241)
+    except NoCgroups as error:
+        raise BadInput(f"{error}; {_without_limits(stand, api, slos, folder, say)}") from None
+    try:
+        for one in (pod, job_pod):
+            _require_ready(one)
+        worker_curve = measure_worker(pod.host, stand.key, job_pod, asked.jobs)
+        say(f"a worker does {worker_curve.jobs_per_second:.2f} extractions a second")
+        options = Options(
+            shape="breakpoint",
+            run_id=new_run_id(),
+            scenario=str(SCENARIO),
+            rate=asked.curve_rate,
+            stage_seconds=asked.curve_stage_seconds,
+        )
+        curve, _ = measure(pod, stand.key, options, slos, make_folder(folder / "curve"), say)
+    finally:
+        pod.kill()
+        job_pod.kill()
+    say(f"a pod's objectives hold up to {curve.knee.requests_per_second:.0f} requests a second")
+    return curve, worker_curve
+
+
+def _without_limits(stand: Stand, api: Deployed, slos: Sequence[Slo], folder: Path, say: Say) -> str:
+    """Measure a pod without limits for a few seconds, so that the message says at least what that gave."""
+    pod = PodProcess(stand, api, 242, limited=False)
+    try:
+        _require_ready(pod)
+        options = Options(
+            shape="smoke", run_id=new_run_id(), scenario=str(SCENARIO), stage_seconds=5.0, warm_up_seconds=2.0
+        )
+        curve, _ = measure(pod, stand.key, options, slos, make_folder(folder / "unlimited"), say, limited=False)
+    finally:
+        pod.kill()
+    step = curve.steps[0]
+    return (
+        f"without limits a pod served {step.requests_per_second:.0f} requests/s at {step.cpu_ms_per_request:.1f} ms of "
+        f"CPU each (p99 {step.p99_ms:.0f} ms), which proves no target"
+    )
+
+
+def _require_ready(pod: PodProcess) -> None:
+    if not await_ready(pod, START_TIMEOUT_SECONDS):
+        raise BadInput(f"{pod.name} did not become ready: {pod.tail()}")
+
+
+def _concluded(
+    asked: Asked,
+    api: Deployed,
+    worker: Deployed,
+    curves: tuple[Curve, WorkerCurve],
+    predicted: list[Moment],
+    scaled: Scaled,
+    *,
+    began: float,
+) -> Proof:
+    flags = CLUSTER.faster(asked.speed)
+    curve, worker_curve = curves
+    targets = judge_targets(api, curve, predicted, flags)
+    targets += judge_worker(worker, worker_curve, CLUSTER.sync)
+    checks = [
+        *(judge_one(target) for target in targets),
+        *judge_prediction(api, curve, predicted, scaled, asked.peak, flags),
+        *judge_scaling(api, scaled, asked.min_scale_ins),
+    ]
+    return Proof(
+        verdict=outcome_of(checks),
+        checks=checks,
+        targets=targets,
+        deployed=api,
+        worker=worker,
+        curve=curve,
+        worker_curve=worker_curve,
+        predicted=predicted,
+        seen=scaled.path,
+        happenings=scaled.happenings,
+        asked=asked,
+        flags=flags,
+        requests=sum(one.count for stage in scaled.run.stages for one in stage.requests),
+        failed_requests=scaled.failed_requests,
+        began=began,
+        ended=time.time(),
+        date=f"{datetime.now(UTC):%Y-%m-%d}",
+        machine=f"{scaled.run.machine.cores} cores, {platform.system()}, Python {platform.python_version()}",
+    )

@@ -64,10 +64,10 @@ def _how(proof: Proof) -> str:
     return (
         f"A pod is a process of the service in a cgroup with {resources.limit_cpu_m}m of CPU and "
         f"{resources.limit_memory // 2**20} MiB, with the settings of k8s/base. Its curve and the planned traffic give "
-        f"the predicted path; then {spec.minimum} to {spec.maximum} such processes behind HAProxy (no retries) are started "
-        f"and drained as the model of the HorizontalPodAutoscaler decides from what their cgroups and metrics say, every "
-        f"{proof.flags.sync:g} s, while clients arrive as planned whatever the service does. Windows and periods of the "
-        f"autoscaler pass {proof.flags.speed:g} times as fast as in a cluster; starting and draining take their time."
+        f"the predicted path; then {spec.minimum} to {spec.maximum} such processes behind HAProxy (no retries) are "
+        f"started and drained as the model of the HorizontalPodAutoscaler decides from what their cgroups and metrics "
+        f"say, every {proof.flags.sync:g} s, while clients arrive as planned whatever the service does. Windows and "
+        f"periods of the autoscaler pass {proof.flags.speed:g} times as fast as in a cluster; starting and draining take their time."
     )
 
 
@@ -94,7 +94,8 @@ def curve_table(curve: Curve) -> Table:
     rows = tuple(_row(step) for step in curve.steps)
     note = (
         f"Idle: {curve.idle_cpu_cores:.3f} cores and {curve.idle_memory_mib:.0f} MiB before, "
-        f"{curve.rested_memory_mib:.0f} MiB after all load. Ready {curve.ready_seconds:.1f} s after its start. Latencies are those of reads."
+        f"{curve.rested_memory_mib:.0f} MiB after all load. Ready "
+        f"{curve.ready_seconds:.1f} s after its start. Latencies are those of reads."
     )
     return Table("A staircase of load on one pod", columns, rows, note=note)
 

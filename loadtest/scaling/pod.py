@@ -39,7 +39,7 @@ class PodProcess:
         self._log = stand.folder / f"{self.name}.log"
         self._failures = 0
         role = {"api": "serve"}.get(deployed.component, deployed.component)
-        command = [sys.executable, "-m", "service", role, "--json"]
+        command = [sys.executable, "-m", "service", role]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 self._cgroup.command(command) if self._cgroup else command,

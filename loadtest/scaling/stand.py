@@ -91,7 +91,7 @@ def _worker(folder: Path, environment: Mapping[str, str]) -> Iterator[None]:
     own = {**environment, "DATA_DIR": str(folder / "worker"), "PROMETHEUS_PORT": "0"}
     with (folder / "worker.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "service", "worker", "--json"], cwd=folder, env=own, stdout=log, stderr=log
+            [sys.executable, "-m", "service", "worker"], cwd=folder, env=own, stdout=log, stderr=log
         )
     try:
         yield

@@ -25,13 +25,19 @@ from loadtest.verdict import EXIT_STATUS, Check, Outcome, Reason, Verdict
 HTML_FILE = "hpa-proof.html"
 MARKDOWN_FILE = "hpa-proof.md"
 FULL = Asked(
-    peak=480.0, stage_seconds=30.0, curve_stage_seconds=12.0, curve_rate=120.0, speed=5.0, jobs=60, min_scale_ins=5
+    peak_pods=6.3,
+    stage_seconds=30.0,
+    curve_stage_seconds=12.0,
+    curve_rate=100.0,
+    speed=5.0,
+    jobs=60,
+    min_scale_ins=3,
 )
 SHORT = Asked(
-    peak=110.0,
-    stage_seconds=8.0,
+    peak_pods=1.7,
+    stage_seconds=6.0,
     curve_stage_seconds=5.0,
-    curve_rate=80.0,
+    curve_rate=160.0,
     speed=15.0,
     jobs=12,
     min_scale_ins=1,
@@ -49,7 +55,7 @@ def add_hpa(commands: Any) -> None:
     proving = ways.add_parser("prove", help="measure a pod, predict, scale real processes of this machine, judge")
     proving.add_argument("--out", type=Path, required=True, help="folder for the proof")
     proving.add_argument("--short", action="store_true", help="a short form with one to three pods")
-    proving.add_argument("--peak", type=float, help="requests a second at the height of the tide")
+    proving.add_argument("--peak-pods", type=float, help="height of the tide, in pods at their CPU target")
     proving.add_argument("--speed", type=float, help="how many times faster than a cluster the autoscaler is")
     proving.set_defaults(run=_prove)
     watching = ways.add_parser("cluster", help="send the tide to a cluster and watch its own autoscaler (KUBECONFIG)")
@@ -74,7 +80,7 @@ def _decide(_: argparse.Namespace) -> int:
 
 def _prove(asked: argparse.Namespace) -> int:
     wanted = SHORT if asked.short else FULL
-    given = {name: getattr(asked, name) for name in ("peak", "speed") if getattr(asked, name) is not None}
+    given = {name: getattr(asked, name) for name in ("peak_pods", "speed") if getattr(asked, name) is not None}
     fields = {name: getattr(wanted, name) for name in wanted.__struct_fields__}
     folder = make_folder(asked.out)
     (folder / PROOF_FILE).unlink(missing_ok=True)

@@ -114,10 +114,14 @@ def interpolated(points: Sequence[tuple[float, float]], x: float) -> float:
 
 
 class Sampler:
-    """Reads what a pod has used, every second, in a thread."""
+    """Reads what a pod has used, every second, in a thread.
 
-    def __init__(self, pod: PodProcess) -> None:
+    With `scrape_seconds` it also asks for the pod's metrics as often as an autoscaler does: being watched costs CPU.
+    """
+
+    def __init__(self, pod: PodProcess, scrape_seconds: float | None = None) -> None:
         self._pod = pod
+        self._scrape_seconds = scrape_seconds
         self.samples: list[tuple[float, Used]] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -131,8 +135,12 @@ class Sampler:
         self._thread.join()
 
     def _run(self) -> None:
+        scraped = time.monotonic()
         while not self._over.is_set():
             self.samples.append((time.time(), self._pod.used()))
+            if self._scrape_seconds is not None and time.monotonic() - scraped >= self._scrape_seconds:
+                scraped = time.monotonic()
+                self._pod.in_flight()
             self._over.wait(SAMPLE_SECONDS)
 
     def within(self, began: float, ended: float) -> list[tuple[float, Used]]:
@@ -141,11 +149,19 @@ class Sampler:
 
 
 def measure(
-    pod: PodProcess, key: str, options: Options, slos: Sequence[Slo], folder: Path, say: Say, *, limited: bool = True
+    pod: PodProcess,
+    key: str,
+    options: Options,
+    slos: Sequence[Slo],
+    folder: Path,
+    *,
+    say: Say,
+    limited: bool = True,
+    scrape_seconds: float | None = None,
 ) -> tuple[Curve, Run]:
     """Send a staircase of load to one pod that is ready. Raises BadInput and NotMeasured as a run does."""
     time.sleep(IDLE_SECONDS / 2)
-    with Sampler(pod) as sampler:
+    with Sampler(pod, scrape_seconds) as sampler:
         time.sleep(IDLE_SECONDS)
         idle = sampler.samples[:]
         done = run(Target(pod.host, key, (pod.metrics,)), options, slos, folder, say)

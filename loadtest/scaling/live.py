@@ -7,8 +7,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
 
 from loadtest.measure.indicators import Slo
 from loadtest.measure.watch import FILE_PREFIX
@@ -21,9 +21,10 @@ from loadtest.scaling.manifest import Deployed
 from loadtest.scaling.path import Moment
 from loadtest.scaling.pod import PROBE_SECONDS, PodProcess, await_ready
 from loadtest.scaling.stand import Stand
-from loadtest.traffic.plan import Options
+from loadtest.traffic.plan import PROGRESS_FILE, Options, Progress
 
 START_TIMEOUT_SECONDS = 120.0
+START_LOOK_SECONDS = 0.2
 ENDPOINTS_SECONDS = 1.0
 """How long the balancer goes on sending to a pod that leaves: the time in which a cluster's proxies hear of it."""
 
@@ -50,15 +51,26 @@ class Scaled(Struct, frozen=True):
     """Median time from a pod's creation to its readiness."""
 
 
+def arrivals_of(progress: Path) -> int:
+    """Give the clients that have come, by the file that the generator writes."""
+    try:
+        return msgspec.json.decode(progress.read_bytes(), type=Progress).arrivals
+    except (OSError, msgspec.DecodeError):
+        return 0
+
+
 class Pods:
     """The pods of one Deployment."""
 
-    def __init__(self, stand: Stand, deployed: Deployed, flags: Flags, balancer: Balancer, say: Say) -> None:
+    def __init__(
+        self, stand: Stand, deployed: Deployed, flags: Flags, balancer: Balancer, *, say: Say, progress: Path
+    ) -> None:
         self._stand = stand
         self._deployed = deployed
         self._flags = flags
         self._balancer = balancer
         self._say = say
+        self._progress = progress
         self._autoscaler = Autoscaler(deployed, flags)
         self._pods: list[PodProcess] = []
         self._left: list[tuple[PodProcess, threading.Thread]] = []
@@ -71,7 +83,8 @@ class Pods:
         self.targets = stand.folder / "targets"
         self.began = time.monotonic()
         self.path: list[Moment] = []
-        self.happenings: list[Happening] = []
+        self.noted: list[tuple[float, str]] = []
+        """Moments by time.monotonic(), and what happened."""
 
     def start(self) -> None:
         """Start the least number of pods and wait until they are ready."""
@@ -102,7 +115,7 @@ class Pods:
         self._note(f"{pod.name} created")
 
     def _note(self, what: str) -> None:
-        self.happenings.append(Happening(round(time.monotonic() - self.began, 2), what))
+        self.noted.append((time.monotonic(), what))
 
     # -- the kubelet's and the proxies' part -----------------------------------------------------------------------
 
@@ -127,7 +140,11 @@ class Pods:
     # -- the autoscaler's part -------------------------------------------------------------------------------------
 
     def _scale(self) -> None:
-        due = time.monotonic()
+        """Sync from the first client's arrival on: what prepares the data is not the planned traffic."""
+        while not arrivals_of(self._progress):
+            if self._over.wait(START_LOOK_SECONDS):
+                return
+        self.began = due = time.monotonic()
         while True:
             due += self._flags.sync
             if self._over.wait(max(0.0, due - time.monotonic())):
@@ -222,25 +239,21 @@ def scale_under_load(
 ) -> Scaled:
     """Run the load against pods that the model scales. Raises BadInput and NotMeasured as a run does."""
     with running_balancer(stand.folder, 2 * deployed.spec().maximum) as balancer:
-        pods = Pods(stand, deployed, flags, balancer, say)
+        progress = folder / PROGRESS_FILE
+        progress.unlink(missing_ok=True)
+        pods = Pods(stand, deployed, flags, balancer, say=say, progress=progress)
         try:
             pods.start()
-            pods.began = time.monotonic()
             target = Target(balancer.host, stand.key, (f"{FILE_PREFIX}{pods.targets}",))
             done = run(target, options, slos, folder, say)
         finally:
             pods.close()
-    shift = done.began - (time.time() - time.monotonic()) - pods.began
+    length = done.stages[-1].ended - done.began
     return Scaled(
-        path=[_shifted(moment, shift) for moment in pods.path],
-        happenings=[Happening(round(one.at - shift, 2), one.what) for one in pods.happenings],
+        path=[moment for moment in pods.path if moment.at <= length],
+        happenings=[Happening(round(at - pods.began, 2), what) for at, what in pods.noted if at >= pods.began],
         run=done,
         failed_requests=sum(done.failures.values()),
         forced=pods.forced,
         start_seconds=pods.start_seconds(),
     )
-
-
-def _shifted(moment: Moment, shift: float) -> Moment:
-    """Count from the first arrival on, not from the start of the preparations."""
-    return replace(moment, at=round(moment.at - shift, 2))

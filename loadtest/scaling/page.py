@@ -33,7 +33,7 @@ WORDS = {
 
 def document(proof: Proof) -> Document:
     """Build the page of a proof on one machine."""
-    asked, flags = proof.asked, proof.flags
+    flags = proof.flags
     seconds = proof.ended - proof.began
     return Document(
         "Proof of the autoscalers' targets",
@@ -53,7 +53,7 @@ def document(proof: Proof) -> Document:
             ("Took", f"{seconds / 60:.0f} min"),
             ("Requests of the tide", number(proof.requests)),
             ("Failed", number(proof.failed_requests)),
-            ("Peak", f"{asked.peak:g} requests/s"),
+            ("Peak", f"{proof.peak:.0f} requests/s"),
             ("Speed", f"{flags.speed:g} times a cluster's"),
         ),
     )
@@ -67,7 +67,8 @@ def _how(proof: Proof) -> str:
         f"the predicted path; then {spec.minimum} to {spec.maximum} such processes behind HAProxy (no retries) are "
         f"started and drained as the model of the HorizontalPodAutoscaler decides from what their cgroups and metrics "
         f"say, every {proof.flags.sync:g} s, while clients arrive as planned whatever the service does. Windows and "
-        f"periods of the autoscaler pass {proof.flags.speed:g} times as fast as in a cluster; starting and draining take their time."
+        f"periods of the autoscaler pass {proof.flags.speed:g} times as fast as in a cluster; starting and draining "
+        f"take their own time."
     )
 
 

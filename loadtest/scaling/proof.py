@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,10 +22,10 @@ from loadtest.scaling.judging import judge_one, judge_prediction, judge_scaling
 from loadtest.scaling.limited import NoCgroups
 from loadtest.scaling.live import Happening, Scaled, scale_under_load
 from loadtest.scaling.manifest import Deployed, read_deployed
-from loadtest.scaling.path import Moment, predict, rate_at
+from loadtest.scaling.path import Moment, highest, predict, rate_at
 from loadtest.scaling.pod import PodProcess, await_ready
 from loadtest.scaling.stand import Stand, open_stand
-from loadtest.scaling.targets import Target, judge_targets
+from loadtest.scaling.targets import Target, cpu_target_cores, judge_targets
 from loadtest.scaling.worker_target import WorkerCurve, judge_worker, measure_worker
 from loadtest.traffic.plan import Options, make_plan
 from loadtest.traffic.scenario import SCENARIOS
@@ -33,14 +34,16 @@ from loadtest.verdict import Check, Outcome
 PROOF_FILE = "hpa-proof.json"
 SCENARIO = SCENARIOS / "api.yaml"
 START_TIMEOUT_SECONDS = 120.0
+CURVE_NUMBER, WORKER_NUMBER = 240, 241
+"""Of the pods that are measured alone: above those that scale."""
 CLUSTER = Flags()
 
 
 class Asked(Struct, frozen=True):
     """What a proof is asked for."""
 
-    peak: float
-    """Requests a second at the height of the tide."""
+    peak_pods: float
+    """Height of the tide: what so many pods at their CPU target serve, by the measured curve."""
     stage_seconds: float
     """Of the tide; its parts are multiples of it."""
     curve_stage_seconds: float
@@ -68,6 +71,8 @@ class Proof(Struct, frozen=True):
     seen: list[Moment]
     happenings: list[Happening]
     asked: Asked
+    peak: float
+    """Requests a second at the height of the tide."""
     flags: Flags
     requests: int
     failed_requests: int
@@ -82,13 +87,14 @@ def prove(asked: Asked, slos: Sequence[Slo], folder: Path, say: Say) -> Proof:
     began = time.time()
     api, worker = _with_replicas(read_deployed("api"), asked), read_deployed("worker")
     flags = CLUSTER.faster(asked.speed)
-    with open_stand() as stand:
-        curve, worker_curve = _measure(stand, api, worker, asked, slos, folder, say=say)
+    with open_stand() as stand, _limited_worker(stand, worker) as job_pod:
+        curve, worker_curve = _measure(stand, api, job_pod, asked, slos, folder, say=say)
+        peak = asked.peak_pods * curve.rate_at_cpu(cpu_target_cores(api))
         tide = Options(
             shape="tide",
             run_id=new_run_id(),
             scenario=str(SCENARIO),
-            rate=asked.peak,
+            rate=peak,
             stage_seconds=asked.stage_seconds,
         )
         steps = make_plan(tide).steps
@@ -97,9 +103,9 @@ def prove(asked: Asked, slos: Sequence[Slo], folder: Path, say: Say) -> Proof:
         predicted = predict(
             curve, api, flags, lambda at: rate_at(steps, at), seconds, ready_seconds=curve.ready_seconds
         )
-        say(f"predicted: up to {max(one.desired for one in predicted)} pods; now for real, {seconds:.0f} s")
+        say(f"predicted: up to {highest(predicted)} pods; now for real, {seconds:.0f} s")
         scaled = scale_under_load(stand, api, flags, tide, slos, make_folder(folder / "tide"), say=say)
-    return _concluded(asked, api, worker, (curve, worker_curve), predicted, scaled, began=began)
+    return _concluded(asked, api, worker, (curve, worker_curve), predicted, scaled, peak=peak, began=began)
 
 
 def _with_replicas(deployed: Deployed, asked: Asked) -> Deployed:
@@ -108,19 +114,32 @@ def _with_replicas(deployed: Deployed, asked: Asked) -> Deployed:
     return replace(deployed, autoscaler={**deployed.autoscaler, **given})
 
 
+@contextmanager
+def _limited_worker(stand: Stand, worker: Deployed) -> Iterator[PodProcess]:
+    """Run one worker within its limits, or without where there are no cgroups: the API's measurement says so."""
+    try:
+        pod = PodProcess(stand, worker, WORKER_NUMBER)
+    except NoCgroups:
+        pod = PodProcess(stand, worker, WORKER_NUMBER, limited=False)
+    try:
+        _require_ready(pod)
+        yield pod
+    finally:
+        pod.kill()
+
+
 def _measure(
-    stand: Stand, api: Deployed, worker: Deployed, asked: Asked, slos: Sequence[Slo], folder: Path, *, say: Say
+    stand: Stand, api: Deployed, job_pod: PodProcess, asked: Asked, slos: Sequence[Slo], folder: Path, *, say: Say
 ) -> tuple[Curve, WorkerCurve]:
     """Measure one limited worker, then one limited API pod."""
-    limits = f"{worker.resources.limit_cpu_m}m and {api.resources.limit_cpu_m}m of CPU"
+    limits = f"{job_pod.deployed.resources.limit_cpu_m}m and {api.resources.limit_cpu_m}m of CPU"
     say(f"measuring one worker and one API pod within their limits ({limits})")
     try:
-        pod, job_pod = PodProcess(stand, api, 240), PodProcess(stand, worker, 241)
+        pod = PodProcess(stand, api, CURVE_NUMBER)
     except NoCgroups as error:
         raise BadInput(f"{error}; {_without_limits(stand, api, slos, folder, say)}") from None
     try:
-        for one in (pod, job_pod):
-            _require_ready(one)
+        _require_ready(pod)
         worker_curve = measure_worker(pod.host, stand.key, job_pod, asked.jobs)
         say(f"a worker does {worker_curve.jobs_per_second:.2f} extractions a second")
         options = Options(
@@ -130,23 +149,30 @@ def _measure(
             rate=asked.curve_rate,
             stage_seconds=asked.curve_stage_seconds,
         )
-        curve, _ = measure(pod, stand.key, options, slos, make_folder(folder / "curve"), say)
+        curve, _ = measure(
+            pod,
+            stand.key,
+            options,
+            slos,
+            make_folder(folder / "curve"),
+            say=say,
+            scrape_seconds=CLUSTER.faster(asked.speed).sync,
+        )
     finally:
         pod.kill()
-        job_pod.kill()
     say(f"a pod's objectives hold up to {curve.knee.requests_per_second:.0f} requests a second")
     return curve, worker_curve
 
 
 def _without_limits(stand: Stand, api: Deployed, slos: Sequence[Slo], folder: Path, say: Say) -> str:
     """Measure a pod without limits for a few seconds, so that the message says at least what that gave."""
-    pod = PodProcess(stand, api, 242, limited=False)
+    pod = PodProcess(stand, api, CURVE_NUMBER, limited=False)
     try:
         _require_ready(pod)
         options = Options(
             shape="smoke", run_id=new_run_id(), scenario=str(SCENARIO), stage_seconds=5.0, warm_up_seconds=2.0
         )
-        curve, _ = measure(pod, stand.key, options, slos, make_folder(folder / "unlimited"), say, limited=False)
+        curve, _ = measure(pod, stand.key, options, slos, make_folder(folder / "unlimited"), say=say, limited=False)
     finally:
         pod.kill()
     step = curve.steps[0]
@@ -169,6 +195,7 @@ def _concluded(
     predicted: list[Moment],
     scaled: Scaled,
     *,
+    peak: float,
     began: float,
 ) -> Proof:
     flags = CLUSTER.faster(asked.speed)
@@ -177,7 +204,7 @@ def _concluded(
     targets += judge_worker(worker, worker_curve, CLUSTER.sync)
     checks = [
         *(judge_one(target) for target in targets),
-        *judge_prediction(api, curve, predicted, scaled, asked.peak, flags),
+        *judge_prediction(api, curve, predicted, scaled, peak, flags),
         *judge_scaling(api, scaled, asked.min_scale_ins),
     ]
     return Proof(
@@ -192,6 +219,7 @@ def _concluded(
         seen=scaled.path,
         happenings=scaled.happenings,
         asked=asked,
+        peak=peak,
         flags=flags,
         requests=sum(one.count for stage in scaled.run.stages for one in stage.requests),
         failed_requests=scaled.failed_requests,

@@ -90,7 +90,8 @@ def _memory(metric: Metric, deployed: Deployed, curve: Curve, flags: Flags) -> T
     needed = request if valid else -(-idle // (MAX_IDLE_SHARE * MEMORY_STEP_MIB)) * MEMORY_STEP_MIB
     sentence = (
         f"after load an idle pod holds {idle:.0f} of the {request:.0f} MiB that it requests "
-        f"({100 * idle / request:.0f} %); from {spec.maximum} idle pods the autoscaler comes back to {rests_at} of {spec.minimum}"
+        f"({100 * idle / request:.0f} %); from {spec.maximum} idle pods the autoscaler comes back to {rests_at} of "
+        f"{spec.minimum}"
     )
     sentence += "" if valid else f": memory keeps them, and a request of {needed:.0f} MiB would not"
     return Target("memory", f"{metric.amount} %", valid, f"{metric.amount} % of {needed:.0f} MiB", sentence)

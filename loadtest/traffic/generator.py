@@ -235,6 +235,7 @@ class Generator:
         options, weights = self._plan.options, self._plan.scenario.mix.weights()
         watching = gevent.spawn(self._watch)
         self._state.began, began = time.time(), time.monotonic()
+        self._state.began_monotonic = began
         kinds = random.Random(options.seed + self._share)  # noqa: S311 - likewise
         for arrival in arrivals(self._plan.steps, options.seed, self._share, options.generators):
             due = began + arrival.at

@@ -58,7 +58,7 @@ class Process:
         """Take a scrape; a process that started anew counts from zero again."""
         if self.first is None:
             self.first = values
-        elif _started(values) > _started(self.last) + 1:
+        elif self.last and _started(values) > _started(self.last) + 1:
             self.restarts += 1
             self.ended = _added(self.ended, _difference(self.last, self.first))
             self.first = {}

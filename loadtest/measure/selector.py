@@ -10,9 +10,11 @@ from loadtest.errors import BadInput
 
 _SELECTOR = re.compile(r"^\s*([a-zA-Z_:][a-zA-Z0-9_:]*)\s*(?:\{(.*)\})?\s*$", re.DOTALL)
 _MATCHER = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*(=~|!~|!=|=)\s*"((?:[^"\\]|\\.)*)"\s*(,|$)')
-_LINE = re.compile(r"^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)")
-_LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)",?')
+_LINE = re.compile(r'^([a-zA-Z_:][a-zA-Z0-9_:]*)\s*(?:\{((?:[^"}]|"(?:[^"\\]|\\.)*")*)\})?\s*(?<=[\s}])(\S+)')
+"""The braces end at the first one outside of quotes: an OpenMetrics line has an exemplar's labels behind its value."""
+_LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)\s*=\s*"((?:[^"\\]|\\.)*)"')
 _ESCAPED = re.compile(r"\\(.)")
+_ESCAPES = {"\\": "\\", '"': '"', "n": "\n"}
 
 Labels = tuple[tuple[str, str], ...]
 
@@ -98,8 +100,11 @@ def parse_exposition(text: str, names: Iterable[str]) -> Values:
         parts = _LINE.match(line)
         if parts is None or parts.group(1) not in wanted:
             continue
-        labels = tuple(
-            sorted((label, _ESCAPED.sub(r"\1", value)) for label, value in _LABEL.findall(parts.group(2) or ""))
-        )
+        labels = tuple(sorted((label, _unescaped(value)) for label, value in _LABEL.findall(parts.group(2) or "")))
         found[Series(parts.group(1), labels)] = float(parts.group(3))
     return found
+
+
+def _unescaped(value: str) -> str:
+    """Undo the escapes of a label's value; a backslash before anything else stands for itself."""
+    return _ESCAPED.sub(lambda found: _ESCAPES.get(found.group(1), found.group(0)), value)

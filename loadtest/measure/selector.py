@@ -41,7 +41,7 @@ class Matcher(NamedTuple):
         found = labels.get(self.label, "")
         if self.operator in {"=", "!="}:
             return (found == self.value) == (self.operator == "=")
-        return (re.fullmatch(self.value, found) is not None) == (self.operator == "=~")
+        return (re.fullmatch(self.value, found, re.DOTALL) is not None) == (self.operator == "=~")
 
 
 class Selector(NamedTuple):
@@ -75,11 +75,18 @@ def parse_selector(text: str) -> Selector:
         one = _MATCHER.match(inside)
         if one is None:
             raise BadInput(f'{text!r}: cannot read {inside!r}: write label="value", with commas between')
-        label, operator, value = one.group(1), one.group(2), _ESCAPED.sub(r"\1", one.group(3))
+        label, operator, value = one.group(1), one.group(2), _unescaped(one.group(3))
+        _require_escapes(text, one.group(3))
         _require_pattern(text, operator, value)
         matchers.append(Matcher(label, operator, value))
         inside = inside[one.end() :].strip()
     return Selector(name, tuple(matchers))
+
+
+def _require_escapes(text: str, quoted: str) -> None:
+    for escape in _ESCAPED.findall(quoted):
+        if escape not in _ESCAPES:
+            raise BadInput(f"{text!r}: \\{escape} is not an escape in PromQL: write \\\\{escape}")
 
 
 def _require_pattern(text: str, operator: str, value: str) -> None:

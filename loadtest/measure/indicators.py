@@ -57,14 +57,20 @@ def load_slos(path: Path = SLO_FILE) -> tuple[Slo, ...]:
     if not slos:
         raise BadInput(f"--slo {path}: slos: there is no objective, so nothing could be judged")
     for slo in slos:
-        if (slo.sli.total is None, slo.sli.bad is None) != (slo.sli.histogram is not None,) * 2 or (
-            (slo.sli.histogram is None) != (slo.sli.within is None)
-        ):
-            raise BadInput(f"--slo {path}: {slo.name}: sli takes `total` and `bad`, or `histogram` and `within`")
-        for text in (slo.sli.total, slo.sli.bad, slo.sli.histogram):
-            if text is not None:
-                parse_selector(text)
+        _require_sli(path, slo)
     return slos
+
+
+def _require_sli(path: Path, slo: Slo) -> None:
+    sli = slo.sli
+    given = tuple(value is not None for value in (sli.total, sli.bad, sli.histogram, sli.within))
+    if given not in {(True, True, False, False), (False, False, True, True)}:
+        raise BadInput(f"--slo {path}: {slo.name}: sli takes `total` and `bad`, or `histogram` and `within`")
+    for text in (sli.total, sli.bad, sli.histogram):
+        try:
+            parse_selector(text or "any")
+        except BadInput as error:
+            raise BadInput(f"--slo {path}: {slo.name}: {error}") from None
 
 
 def metrics_of(slos: Sequence[Slo]) -> list[str]:

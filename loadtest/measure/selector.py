@@ -101,7 +101,7 @@ def parse_exposition(text: str, names: Iterable[str]) -> Values:
     """Read the series of these names (histograms by their base name) from Prometheus' text format or OpenMetrics."""
     wanted = {name + suffix for name in names for suffix in ("", "_bucket", "_count", "_sum", "_total")}
     found: Values = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         if line.startswith("#") or not line:
             continue
         parts = _LINE.match(line)

@@ -107,12 +107,19 @@ def _indicator(slo: Slo, stage: str, side: str, values: Values) -> Indicator:
 
 
 def _bucket(selector: Selector, values: Values, within: float) -> float:
-    """Add up the bucket of that bound; exporters write bounds as 10, 10.0 or 1e+01."""
-    return sum(
-        value
+    """Add up the bucket of that bound; exporters write bounds as 10, 10.0 or 1e+01.
+
+    Raises BadInput when the histogram has other bounds: every event would count as a bad one.
+    """
+    buckets = [
+        (float(dict(series.labels).get("le", "nan")), value)
         for series, value in values.items()
-        if selector.picks(series, "_bucket") and float(dict(series.labels).get("le", "nan")) == within
-    )
+        if selector.picks(series, "_bucket")
+    ]
+    if buckets and within not in {bound for bound, _ in buckets}:
+        there = ", ".join(f"{bound:g}" for bound in sorted({bound for bound, _ in buckets}))
+        raise BadInput(f"--slo: {selector.name} has no bucket of {within:g} s: `within` is one of {there}")
+    return sum(value for bound, value in buckets if bound == within)
 
 
 def _as_metrics(requests: Sequence[Requests], within: float | None) -> Values:

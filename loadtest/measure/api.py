@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.parse
@@ -20,11 +21,17 @@ class Api:
 
     def __init__(self, host: str, key: str) -> None:
         self._host = require_address(host)
-        self._key = key
+        self._key = require_key(key)
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def ask(self, method: str, path: str) -> tuple[int, dict[str, Any], dict[str, str]]:
         """Give status, JSON body (empty when it is none) and headers in lower case. Raises OSError."""
+        try:
+            return self._exchange(method, path)
+        except http.client.HTTPException as error:
+            raise OSError(f"it speaks no HTTP ({type(error).__name__})") from None
+
+    def _exchange(self, method: str, path: str) -> tuple[int, dict[str, Any], dict[str, str]]:
         request = urllib.request.Request(  # noqa: S310 - the scheme is checked
             self._host + path, method=method, headers={"Authorization": f"Bearer {self._key}"}
         )
@@ -82,10 +89,21 @@ class Api:
 
 def require_address(host: str) -> str:
     """Give the address without a trailing slash. Raises BadInput for anything but http:// or https:// and a host."""
-    parts = urllib.parse.urlsplit(host)
-    if parts.scheme not in HTTP or not parts.hostname or parts.path.strip("/") or parts.query:
+    try:
+        parts = urllib.parse.urlsplit(host)
+        sound = parts.scheme in HTTP and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:  # a port that is no number, or brackets around no address
+        sound, parts = False, urllib.parse.urlsplit("")
+    if not sound or parts.path.strip("/") or parts.query or parts.fragment or not host.isprintable() or " " in host:
         raise BadInput(f"--host {host}: write it as http://name:port or https://name:port")
     return host.rstrip("/")
+
+
+def require_key(key: str) -> str:
+    """Give the key. Raises BadInput, without showing it, for what no header can carry."""
+    if not key or not key.isascii() or not key.isprintable():
+        raise BadInput("--key: an API key is one word of printable ASCII characters")
+    return key
 
 
 def _json(content: bytes) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
 import threading
 import time
@@ -39,8 +40,11 @@ _GAUGES = frozenset({"api_requests_in_flight", "active_extractions", "extraction
 def fetch(url: str, timeout: float = SCRAPE_TIMEOUT_SECONDS) -> str:
     """Get a text over HTTP without any proxy. Raises OSError."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(urllib.request.Request(url), timeout=timeout) as answer:  # noqa: S310 - an address of the test
-        return answer.read().decode("utf-8", errors="replace")
+    try:
+        with opener.open(urllib.request.Request(url), timeout=timeout) as answer:  # noqa: S310 - an address of the test
+            return answer.read().decode("utf-8", errors="replace")
+    except (http.client.HTTPException, ValueError) as error:  # no HTTP is spoken there, or it is no address
+        raise OSError(f"{type(error).__name__}: {error}") from None
 
 
 class Process:
@@ -113,7 +117,7 @@ class Watch:
     def _scrape(self, url: str, *, first_look: bool) -> bool:
         try:
             values = parse_exposition(fetch(url), self._names)
-        except OSError:
+        except (OSError, ValueError):  # nothing answers there, or not with metrics
             return False
         process = self._processes.setdefault(url, Process())
         if process.first is None and not first_look:

@@ -119,6 +119,8 @@ class Watch:
             values = parse_exposition(fetch(url), self._names)
         except (OSError, ValueError):  # nothing answers there, or not with metrics
             return False
+        if not values:
+            return False  # a page, or the metrics of something else
         process = self._processes.setdefault(url, Process())
         if process.first is None and not first_look:
             process.first = {}  # it was started during the run, so all that it counted belongs to the run

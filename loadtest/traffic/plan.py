@@ -51,7 +51,8 @@ def make_plan(options: Options) -> Plan:
     rate = scenario.rate if options.rate is None else options.rate
     steps = steps_of(options.shape, rate, options.stage_seconds, options.warm_up_seconds)
     if options.shape != "breakpoint":  # which ends long before its last step
-        require_enough(scenario.data, scenario.repeat_share, expected(steps) * scenario.asking_share)
+        wishes = expected(steps) * scenario.asking_share
+        require_enough(scenario.data, scenario.repeat_share, wishes, options.generators)
     return Plan(options, steps, scenario, digest)
 
 

@@ -68,7 +68,7 @@ def _require_sli(path: Path, slo: Slo) -> None:
         raise BadInput(f"--slo {path}: {slo.name}: sli takes `total` and `bad`, or `histogram` and `within`")
     for text in (sli.total, sli.bad, sli.histogram):
         try:
-            parse_selector(text or "any")
+            _ = None if text is None else parse_selector(text)
         except BadInput as error:
             raise BadInput(f"--slo {path}: {slo.name}: {error}") from None
 

@@ -230,12 +230,20 @@ class Generator:
         try:
             KINDS[kind](Visit(self._world, arrival.number, arrival.stage, due))
         except (Failed, BadInput) as error:
-            self._stage(arrival).failed += 1
-            self._state.tally.fail(f"{kind}: {error}")
+            self._fail(arrival, f"{kind}: {error}")
+        except gevent.GreenletExit:
+            self._fail(arrival, f"{kind}: had not left when the run was over")
+            raise
+        except Exception as error:  # noqa: BLE001 - an answer nobody thought of is a failed client, not a missing one
+            self._fail(arrival, f"{kind}: {type(error).__name__}")
         else:
             self._stage(arrival).completed += 1
         now = time.monotonic()
         self._stage(arrival).visits.append((now - began, now - due))
+
+    def _fail(self, arrival: Arrival, sentence: str) -> None:
+        self._stage(arrival).failed += 1
+        self._state.tally.fail(sentence)
 
     def _stage(self, arrival: Arrival) -> StageTally:
         return self._state.tally.stages[arrival.stage]

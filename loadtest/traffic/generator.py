@@ -50,6 +50,7 @@ class State:
         self.plan: Plan | None = None
         self.tally = Tally(0)
         self.began = 0.0
+        """Moment of the first arrival's clock; 0 before it."""
         self.began_monotonic = 0.0
         self.left = 0
         """Processes whose last client has left."""
@@ -68,7 +69,7 @@ class State:
         """Take the plan."""
         self.plan = plan
         self.tally = Tally(len(plan.steps))
-        self.began, self.began_monotonic = time.time(), time.monotonic()
+        self.began, self.began_monotonic = 0.0, time.monotonic()
         if folder and not isinstance(environment.runner, WorkerRunner):
             self._folder = Path(folder)
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -114,6 +115,16 @@ class State:
         limit = total_seconds(self.plan.steps) + DRAIN_TIMEOUT_SECONDS
         return self.left >= self.plan.options.generators or time.monotonic() - self.began_monotonic > limit
 
+    def start(self) -> float:
+        """Begin the clock of the arrivals; gives it as time.monotonic()."""
+        self._start(time.time())
+        return time.monotonic()
+
+    def _start(self, began: float) -> None:
+        if not self.began:
+            self.began_monotonic = time.monotonic()
+        self.began = began
+
     def _report(self, client_id: str, data: dict[str, Any]) -> None:
         """Send what was counted since the last report."""
         del client_id
@@ -129,7 +140,8 @@ class State:
             return
         self.tally.add(report["tally"])
         self.left += report["left"]
-        self.began = min(self.began, report["began"])
+        if report["began"]:
+            self._start(min(self.began or report["began"], report["began"]))
         self.cores = max(self.cores, report["cores"])
 
     # -- during and after ----------------------------------------------------------------------------------------
@@ -171,7 +183,7 @@ class State:
 
     def _finish(self, environment: Environment, **_: Any) -> None:
         workers = self.plan.options.generators if isinstance(environment.runner, MasterRunner) and self.plan else 1
-        self._write(TALLY_FILE, Outcome(self.began, time.time(), workers, self.cores, self.tally.dump()))
+        self._write(TALLY_FILE, Outcome(self.began or time.time(), time.time(), workers, self.cores, self.tally.dump()))
 
     def _write(self, name: str, record: msgspec.Struct) -> None:
         if self._folder is not None:
@@ -210,7 +222,7 @@ class Generator:
         """Start every client when it is due, and wait until the last has left."""
         options, weights = self._plan.options, self._plan.scenario.mix.weights()
         watching = gevent.spawn(self._watch_own_cpu)
-        self._state.began, began = time.time(), time.monotonic()
+        began = self._state.start()
         kinds = random.Random(options.seed + self._share)  # noqa: S311 - likewise
         for arrival in arrivals(self._plan.steps, options.seed, self._share, options.generators):
             due = began + arrival.at

@@ -206,7 +206,7 @@ def _processes(target: Target, plan: Plan, folder: Path) -> Iterator[list[subpro
     workers = options.generators if options.generators > 1 else 0
     master = ["--master", "--expect-workers", str(workers), "--master-bind-host", "127.0.0.1"] if workers else []
     environment = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name != "FEATURE_AGENT_KEY_FILE"},
         "FEATURE_AGENT_KEY": target.key,
         "PYTHONPATH": str(ROOT),
         "LOCUST_METRICS_PORT": os.environ.get("LOCUST_METRICS_PORT", "0"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from loadtest.errors import BadInput, NotMeasured
+from loadtest.local import free_port
 from loadtest.measure.api import Api
 from loadtest.measure.audit import audit
 from loadtest.measure.cgroup import Throttling, throttling_of
@@ -72,7 +72,6 @@ def run(target: Target, options: Options, slos: Sequence[Slo], folder: Path, say
     plan = make_plan(options)
     api = Api(target.host, target.key)
     api.require_ready(max(step.mean for step in plan.steps) * 60 * REQUESTS_OF_A_CLIENT)
-    folder.mkdir(parents=True, exist_ok=True)
     for name in (TALLY_FILE, PROGRESS_FILE, RUN_FILE):
         (folder / name).unlink(missing_ok=True)
     pids = _service_pids(target.host)
@@ -170,8 +169,7 @@ def _generate(target: Target, plan: Plan, folder: Path, say: Say) -> str:
             why = _broken(history) if plan.options.shape == "breakpoint" else ""
             if why:
                 say(f"ending the run: {why}")
-                leader.send_signal(signal.SIGTERM)
-                leader.wait(STOP_TIMEOUT_SECONDS)
+                _end(leader)
                 return why
         if leader.returncode == BAD_INPUT_STATUS:
             raise BadInput(_last_line(folder / LOG_FILE))
@@ -204,7 +202,11 @@ def _processes(target: Target, plan: Plan, folder: Path) -> Iterator[list[subpro
         *(("--stage-seconds", str(options.stage_seconds)) if options.stage_seconds is not None else ()),
     ]
     workers = options.generators if options.generators > 1 else 0
-    master = ["--master", "--expect-workers", str(workers), "--master-bind-host", "127.0.0.1"] if workers else []
+    port = str(free_port())
+    master = [
+        *("--master", "--expect-workers", str(workers), "--master-bind-host", "127.0.0.1", "--master-bind-port", port)
+    ]
+    worker = ["--worker", "--master-port", port]
     environment = {
         **{name: value for name, value in os.environ.items() if name != "FEATURE_AGENT_KEY_FILE"},
         "FEATURE_AGENT_KEY": target.key,
@@ -214,7 +216,7 @@ def _processes(target: Target, plan: Plan, folder: Path) -> Iterator[list[subpro
     started: list[subprocess.Popen[bytes]] = []
     with (folder / LOG_FILE).open("wb") as log:
         try:
-            for arguments in [[*command, *asked, *master], *[[*command, "--worker"]] * workers]:
+            for arguments in [[*command, *asked, *(master if workers else [])], *[[*command, *worker]] * workers]:
                 process = subprocess.Popen(arguments, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
                 started.append(process)
             yield started
@@ -334,4 +336,4 @@ def make_folder(folder: Path) -> Path:
         (folder / PROGRESS_FILE).unlink()
     except OSError as error:
         raise BadInput(f"--out {folder}: cannot be written: {error.strerror}") from None
-    return folder
+    return folder.absolute()  # Locust runs in another folder

@@ -72,6 +72,7 @@ def run(target: Target, options: Options, slos: Sequence[Slo], folder: Path, say
     plan = make_plan(options)
     api = Api(target.host, target.key)
     api.require_ready(max(step.mean for step in plan.steps) * 60 * REQUESTS_OF_A_CLIENT)
+    folder = make_folder(folder)
     for name in (TALLY_FILE, PROGRESS_FILE, RUN_FILE):
         (folder / name).unlink(missing_ok=True)
     pids = _service_pids(target.host)

@@ -153,7 +153,7 @@ def _gate(asked: argparse.Namespace) -> int:
         return _conclude(asked, _unmeasured(asked, str(error)), [])
     verdict = judge(runs, slos, baseline)
     if asked.write_baseline:
-        _keep(asked.baseline, baseline, runs)
+        _keep(asked.baseline, baseline, runs, verdict)
     return _conclude(asked, verdict, runs)
 
 
@@ -167,7 +167,11 @@ def _runs(asked: argparse.Namespace, planned: Sequence[Options], slos: Sequence[
         return runs
 
 
-def _keep(path: Path, baseline: Baseline, runs: Sequence[Run]) -> None:
+def _keep(path: Path, baseline: Baseline, runs: Sequence[Run], verdict: Verdict) -> None:
+    """Write the baseline, unless the runs are none to compare with; that they cost more is what a new one is for."""
+    if any(reason.gate != "regression" for reason in verdict.reasons):
+        say(f"{path} is left as it was: the run did not pass")
+        return
     for one in runs:
         baseline = baseline.with_run(one)
     write_baseline(path, baseline)

@@ -198,7 +198,7 @@ def _processes(target: Target, plan: Plan, folder: Path) -> Iterator[list[subpro
     asked = [
         *("--shape", options.shape, "--scenario", options.scenario, "--run-id", options.run_id),
         *("--warm-up-seconds", str(options.warm_up_seconds), "--seed", str(options.seed)),
-        *("--generators", str(options.generators), "--out", str(folder), "--stop-timeout", "5"),
+        *("--generators", str(options.generators), "--out", str(folder), "--stop-timeout", "1"),
         *(("--rate", str(options.rate)) if options.rate is not None else ()),
         *(("--stage-seconds", str(options.stage_seconds)) if options.stage_seconds is not None else ()),
     ]

@@ -23,7 +23,7 @@ from loadtest.report import console, junit, page
 from loadtest.report.grafana import annotate
 from loadtest.results import RUN_FILE, Run, read_record, write_record
 from loadtest.running import Target, make_folder, new_run_id, run
-from loadtest.traffic.generator import key as key_of_environment
+from loadtest.traffic.key import key as key_of_environment
 from loadtest.traffic.plan import WARM_UP_SECONDS, Options, make_plan
 from loadtest.traffic.scenario import DEFAULT, load_scenario
 from loadtest.traffic.shapes import SHAPES

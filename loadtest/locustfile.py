@@ -22,7 +22,8 @@ from locust.runners import WorkerRunner
 
 from loadtest.errors import BadInput
 from loadtest.exposition import PORT, serve
-from loadtest.traffic.generator import Generator, State, key
+from loadtest.traffic.generator import Generator, State
+from loadtest.traffic.key import key
 from loadtest.traffic.plan import WARM_UP_SECONDS, Options, make_plan
 from loadtest.traffic.scenario import DEFAULT
 from loadtest.traffic.shapes import SHAPES
@@ -60,9 +61,10 @@ def begin(environment: Environment, **_: Any) -> None:
     if not asked.run_id:
         asked.run_id = f"load-{uuid.uuid4().hex[:8]}"
     try:
+        api_key = key()
         state.begin(environment, make_plan(_options(asked)), asked.out)
         if not isinstance(environment.runner, WorkerRunner):
-            state.upload_datasets(environment.host or "", key())
+            state.upload_datasets(environment.host or "", api_key)
     except BadInput as error:
         sys.stderr.write(f"{error}\n")
         os._exit(2)  # Locust would go on without a plan

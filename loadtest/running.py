@@ -26,8 +26,16 @@ from loadtest.measure.selector import Selector, Values
 from loadtest.measure.watch import Watch
 from loadtest.results import RUN_FILE, WARM_UP, Indicator, Run, Service, write_record
 from loadtest.traffic.arrivals import total_seconds
-from loadtest.traffic.generator import DRAIN_TIMEOUT_SECONDS
-from loadtest.traffic.plan import PROGRESS_FILE, TALLY_FILE, Options, Outcome, Plan, Progress, make_plan
+from loadtest.traffic.plan import (
+    DRAIN_TIMEOUT_SECONDS,
+    PROGRESS_FILE,
+    TALLY_FILE,
+    Options,
+    Outcome,
+    Plan,
+    Progress,
+    make_plan,
+)
 from loadtest.traffic.tally import Tally
 
 ROOT = Path(__file__).parents[1]

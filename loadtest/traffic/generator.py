@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from pathlib import Path
@@ -19,28 +18,12 @@ from loadtest.results import NO_ANSWER
 from loadtest.traffic.arrivals import Arrival, arrivals, total_seconds
 from loadtest.traffic.clients import DATASETS, KINDS, Failed, Visit, World
 from loadtest.traffic.http import Connection, Finished
-from loadtest.traffic.plan import PROGRESS_FILE, TALLY_FILE, Outcome, Plan, Progress
+from loadtest.traffic.plan import DRAIN_TIMEOUT_SECONDS, PROGRESS_FILE, TALLY_FILE, Outcome, Plan, Progress
 from loadtest.traffic.pool import Pool, table
 from loadtest.traffic.tally import StageTally, Tally
 
-DRAIN_TIMEOUT_SECONDS = 90.0
-"""After the last arrival, for the last clients to leave."""
 SLOW_MILLISECONDS = 1000.0
 CPU_WINDOW_SECONDS = 5
-
-
-def key() -> str:
-    """Give the API key. Raises BadInput when there is none."""
-    file = os.environ.get("FEATURE_AGENT_KEY_FILE")
-    try:
-        found = Path(file).read_text(encoding="utf-8").strip() if file else os.environ.get("FEATURE_AGENT_KEY", "")
-    except OSError as error:
-        raise BadInput(f"FEATURE_AGENT_KEY_FILE={file}: cannot be read: {error.strerror}") from None
-    except ValueError:
-        raise BadInput(f"FEATURE_AGENT_KEY_FILE={file}: holds no text") from None
-    if not found:
-        raise BadInput("no API key: set FEATURE_AGENT_KEY, or FEATURE_AGENT_KEY_FILE to a file that holds it")
-    return found
 
 
 class State:

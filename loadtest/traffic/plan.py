@@ -14,6 +14,8 @@ from loadtest.traffic.shapes import Step, steps_of
 TALLY_FILE = "tally.json"
 PROGRESS_FILE = "progress.json"
 WARM_UP_SECONDS = 10.0
+DRAIN_TIMEOUT_SECONDS = 90.0
+"""After the last arrival, for the last clients to leave."""
 
 
 class Options(Struct, frozen=True):

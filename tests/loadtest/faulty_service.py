@@ -7,17 +7,19 @@ import itertools
 import os
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, ClassVar, cast
 
 from service.features.extract import AcceptExtraction
 from service.jobs.queue import ProcrastinateQueue
 from service.resources import jobs
 from service.security.authenticator import Authenticator
+from service.store.unit_of_work import SqlUnitOfWork
 from service.telemetry.exchange import Exchange
 from service.telemetry.http import HttpObserver
 
 DELAY_SECONDS = 0.3
 LEAKED_BYTES = 2**20
+LOST_SECONDS = 3.0
 ERROR_EACH, LOST_EACH, DOUBLED_EACH, UNCOUNTED_EACH = 40, 3, 3, 10
 
 
@@ -63,26 +65,25 @@ def leak() -> None:
 
 
 class Forgetful(AcceptExtraction):
-    """Accepts extractions, and removes some of them."""
+    """Accepts extractions, and removes some of them when their clients know of them."""
 
     _numbers = itertools.count(1)
+    _removals: ClassVar[set[asyncio.Task[None]]] = set()
 
     async def __call__(self, *arguments: Any, **options: Any) -> Any:
         """Accept, and forget every third that has an Idempotency-Key."""
         accepted = await super().__call__(*arguments, **options)
         if options.get("claim") is not None and next(self._numbers) % LOST_EACH == 0:
-            async with self._store.begin() as work:
-                await _remove(work, accepted.extraction.id)
+            self._removals.add(asyncio.create_task(self._remove(accepted.extraction.id)))
         return accepted
 
-
-async def _remove(work: Any, extraction_id: str) -> None:
-    connection = work.connection
-    for statement in (
-        "DELETE FROM idempotency_keys WHERE extraction_id = %(id)s",
-        "DELETE FROM extractions WHERE id = %(id)s",
-    ):
-        await connection.exec_driver_sql(statement, {"id": extraction_id})
+    async def _remove(self, extraction_id: str) -> None:
+        await asyncio.sleep(LOST_SECONDS)
+        async with self._store.begin() as work:
+            connection = cast("SqlUnitOfWork", work).connection
+            for table, column in (("idempotency_keys", "extraction_id"), ("extractions", "id")):
+                statement = f"DELETE FROM {table} WHERE {column} = %(id)s"  # noqa: S608 - the names are these
+                await connection.exec_driver_sql(statement, {"id": extraction_id})
 
 
 def lost() -> None:

@@ -1,4 +1,4 @@
-"""`python -m loadtest` on a machine on which other tests run: it judges the service, and not how quiet the machine is."""
+"""`python -m loadtest` on a machine on which other tests run: it judges the service, not how quiet the machine is."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -12,6 +13,8 @@ from typing import Any
 from loadtest.errors import BadInput
 
 TIMEOUT_SECONDS = 30.0
+MAX_TRIES = 4
+PAUSE_SECONDS = 0.5
 API = "/api/v1"
 HTTP = frozenset({"http", "https"})
 
@@ -61,6 +64,15 @@ class Api:
                 f"{requests_a_minute:.0f}: raise RATE_LIMIT_PER_MINUTE, or lower --rate"
             )
 
+    def _insist(self, path: str) -> tuple[int, dict[str, Any], dict[str, str]]:
+        """GET, again after an answer that says nothing of what is there. Raises OSError."""
+        for _ in range(MAX_TRIES - 1):
+            answer = self.ask("GET", path)
+            if answer[0] < 500 and answer[0] != 429:  # noqa: PLR2004 - a server's fault, or too many requests
+                return answer
+            time.sleep(PAUSE_SECONDS)
+        return self.ask("GET", path)
+
     def extractions(self, dataset_id: str) -> dict[str, str]:
         """Give every extraction of a dataset -> its status. Raises OSError."""
         found: dict[str, str] = {}
@@ -69,7 +81,7 @@ class Api:
             query = urllib.parse.urlencode(
                 {"dataset_id": dataset_id, "limit": 100, **({"cursor": cursor} if cursor else {})}
             )
-            status, body, _ = self.ask("GET", f"{API}/extractions?{query}")
+            status, body, _ = self._insist(f"{API}/extractions?{query}")
             if status != 200:  # noqa: PLR2004 - the route's only success
                 raise OSError(f"listing extractions was answered {status}")
             data = body["data"]
@@ -80,7 +92,7 @@ class Api:
 
     def has_table(self, extraction_id: str) -> bool:
         """Whether a completed extraction's table can be downloaded. Raises OSError."""
-        return self.ask("GET", f"{API}/extraction/{extraction_id}/features?format=ndjson")[0] == 200  # noqa: PLR2004
+        return self._insist(f"{API}/extraction/{extraction_id}/features?format=ndjson")[0] == 200  # noqa: PLR2004
 
     def remove_dataset(self, dataset_id: str) -> None:
         """Delete a dataset of the run. Raises OSError."""

@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, cast
 
 from service.features.extract import AcceptExtraction
-from service.jobs.queue import ProcrastinateQueue
 from service.resources import jobs
 from service.security.authenticator import Authenticator
 from service.store.unit_of_work import SqlUnitOfWork
@@ -91,22 +90,6 @@ def lost() -> None:
     jobs.AcceptExtraction = Forgetful  # type: ignore[misc]
 
 
-class Idle(ProcrastinateQueue):
-    """Takes jobs, and keeps some of them from the workers."""
-
-    _numbers = itertools.count(1)
-
-    async def enqueue(self, *arguments: Any, **options: Any) -> None:
-        """Enqueue two of three."""
-        if next(self._numbers) % LOST_EACH:
-            await super().enqueue(*arguments, **options)
-
-
-def unqueued() -> None:
-    """Leave extractions that were accepted without a job."""
-    jobs.ProcrastinateQueue = Idle  # type: ignore[misc]
-
-
 class Zealous(AcceptExtraction):
     """Makes some extractions twice."""
 
@@ -136,7 +119,7 @@ def miscount() -> None:
 
 
 FAULTS: dict[str, Callable[[], None]] = {
-    fault.__name__: fault for fault in (delay, errors, leak, lost, unqueued, doubled, miscount)
+    fault.__name__: fault for fault in (delay, errors, leak, lost, doubled, miscount)
 }
 
 

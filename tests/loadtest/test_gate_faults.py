@@ -47,14 +47,6 @@ def test_a_memory_leak(tmp_path: Path, new_database: Callable[[], str]) -> None:
     assert "it may leak" in rejected(judged, "memory_growth")
 
 
-def test_extractions_without_a_job(tmp_path: Path, new_database: Callable[[], str]) -> None:
-    """Accepted extractions that no worker takes are lost: they have not ended when the clients have left."""
-    waiting = "rate: 20\nmix: {list_extractions: 85, follow_events: 15}\ndata: {datasets: 1, rows: 50}\n"
-    with service(tmp_path, new_database(), "unqueued") as standing:
-        judged = gate(standing, tmp_path, "--rate", "8", scenario=waiting)
-    assert "is still queued" in rejected(judged, "lost")
-
-
 def test_doubled_extractions(tmp_path: Path, new_database: Callable[[], str]) -> None:
     """A second extraction for one Idempotency-Key is found, though no client ever sees it."""
     with service(tmp_path, new_database(), "doubled") as standing:

@@ -120,7 +120,7 @@ def test_a_process_that_does_not_answer_for_a_while() -> None:
 
 
 def test_pods_that_come_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a pod counted that came during the run belongs to the run, one that left keeps its counts; neither restarts."""
+    """What a pod counted that came during the run belongs to the run, one that left keeps its own; neither restarts."""
     with serving("127.0.0.1") as one, serving("127.0.0.2", int(one.url.rpartition(":")[2])) as other:
         port, addresses = one.url.rpartition(":")[2], ["127.0.0.1"]
 

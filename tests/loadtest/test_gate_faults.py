@@ -14,12 +14,17 @@ import pytest
 from loadtest.measure.watch import fetch
 from tests.loadtest.stand import Judged, Standing, gate, service
 
-pytestmark = [pytest.mark.proof, pytest.mark.xdist_group("loadtest"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.proof, pytest.mark.xdist_group("loadtest"), pytest.mark.timeout(400)]
 
 CGROUPS = Path("/sys/fs/cgroup")
-CPU_PERCENT = 15
+CPU_PERCENT = 20
 MIB = 2**20
 RESTART_SECONDS = 9.0
+READING = """
+rate: 20
+mix: {poll_status: 50, list_extractions: 40, extract_and_poll: 10}
+data: {datasets: 1, rows: 50}
+"""
 
 
 def rejected(judged: Judged, gate_name: str) -> str:
@@ -133,10 +138,10 @@ def test_a_cpu_limit_that_is_too_small(tmp_path: Path, new_database: Callable[[]
     with group("cpu", limits) as folder, service(tmp_path, new_database()) as standing:
         assert standing.process is not None
         (folder / "cgroup.procs").write_text(str(standing.process.pid))
-        judged = gate(standing, tmp_path)
+        judged = gate(standing, tmp_path, scenario=READING)
         standing.kill()
     sentence = rejected(judged, "cpu_limit")
-    assert "0.15 cores" in sentence
+    assert "0.20 cores" in sentence
     assert "too small for this load" in sentence
     assert judged.reasons.keys() & {"slo:api-latency-read", "achieved_rate", "clients"}
 

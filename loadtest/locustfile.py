@@ -11,10 +11,12 @@ with `--worker --master-host …`; each sends its share of the same arrivals. Th
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import uuid
 from typing import Any
 
+import gevent
 from locust import LoadTestShape, User, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
@@ -52,6 +54,7 @@ def prepare(environment: Environment, **_: Any) -> None:
     if port:
         serve(environment, port)
     state.collect(environment)
+    gevent.signal_handler(signal.SIGTERM, state.stop)  # Locust's own handler comes after a run that follows a shape
 
 
 @events.test_start.add_listener

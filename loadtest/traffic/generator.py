@@ -38,6 +38,8 @@ class State:
         self.left = 0
         """Processes whose last client has left."""
         self.cores = 0.0
+        self.stopping = False
+        """Whether the run was asked to end before its last stage."""
         self._folder: Path | None = None
 
     # -- before --------------------------------------------------------------------------------------------------
@@ -47,6 +49,10 @@ class State:
         environment.events.report_to_master.add_listener(self._report)
         environment.events.worker_report.add_listener(self._take)
         environment.events.quitting.add_listener(self._finish)
+
+    def stop(self) -> None:
+        """End the run now, with its counts."""
+        self.stopping = True
 
     def begin(self, environment: Environment, plan: Plan, folder: str) -> None:
         """Take the plan."""
@@ -93,8 +99,8 @@ class State:
 
     def over(self) -> bool:
         """Whether the last client of every process has left, or the time for it is over."""
-        if self.plan is None:
-            return False
+        if self.plan is None or self.stopping:
+            return self.stopping
         limit = total_seconds(self.plan.steps) + DRAIN_TIMEOUT_SECONDS
         return self.left >= self.plan.options.generators or time.monotonic() - self.began_monotonic > limit
 
@@ -207,15 +213,17 @@ class Generator:
         watching = gevent.spawn(self._watch_own_cpu)
         began = self._state.start()
         kinds = random.Random(options.seed + self._share)  # noqa: S311 - likewise
-        for arrival in arrivals(self._plan.steps, options.seed, self._share, options.generators):
-            due = began + arrival.at
-            gevent.sleep(max(0.0, due - time.monotonic()))
-            [kind] = kinds.choices(list(weights), list(weights.values()))
-            self._stage(arrival).arrivals += 1
-            self._clients.spawn(self._visit, arrival, kind, due, began)
-        self._clients.join(DRAIN_TIMEOUT_SECONDS)
-        self._clients.kill()
-        watching.kill()
+        try:
+            for arrival in arrivals(self._plan.steps, options.seed, self._share, options.generators):
+                due = began + arrival.at
+                gevent.sleep(max(0.0, due - time.monotonic()))
+                [kind] = kinds.choices(list(weights), list(weights.values()))
+                self._stage(arrival).arrivals += 1
+                self._clients.spawn(self._visit, arrival, kind, due, began)
+            self._clients.join(DRAIN_TIMEOUT_SECONDS)
+        finally:
+            self._clients.kill()  # each notes what it was promised, or may have been
+            watching.kill()
         self._state.left += 1
         gevent.sleep(DRAIN_TIMEOUT_SECONDS)  # Locust ends this; a task that returned would be started again
 

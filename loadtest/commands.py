@@ -23,8 +23,8 @@ from loadtest.report import console, junit, page
 from loadtest.report.grafana import annotate
 from loadtest.results import RUN_FILE, Run, read_record, write_record
 from loadtest.running import Target, make_folder, new_run_id, run
-from loadtest.traffic.generator import key as key_of_environment
-from loadtest.traffic.plan import WARM_UP_SECONDS, Options
+from loadtest.traffic.key import key as key_of_environment
+from loadtest.traffic.plan import WARM_UP_SECONDS, Options, make_plan
 from loadtest.traffic.scenario import DEFAULT, load_scenario
 from loadtest.traffic.shapes import SHAPES
 from loadtest.verdict import EXIT_STATUS, VERDICT_FILE, Check, Reason, Verdict
@@ -107,7 +107,7 @@ def make_options(asked: argparse.Namespace, shape: str) -> Options:
     """Give the options of a run. Raises BadInput."""
     if asked.generators < 1:
         raise BadInput(f"--generators {asked.generators}: at least one process has to send")
-    return Options(
+    options = Options(
         shape=shape,
         run_id=new_run_id(),
         scenario=str(Path(asked.scenario).absolute()),
@@ -117,12 +117,14 @@ def make_options(asked: argparse.Namespace, shape: str) -> Options:
         seed=asked.seed,
         generators=asked.generators,
     )
+    make_plan(options)  # refuses what cannot be run, before a service is started for it
+    return options
 
 
 @contextmanager
 def target_of(asked: argparse.Namespace) -> Iterator[Target]:
     """Give the service that was named, or start one."""
-    if asked.host:
+    if asked.host is not None:
         yield Target(asked.host, asked.key or key_of_environment(), tuple(asked.metrics))
         return
     scenario, _ = load_scenario(Path(asked.scenario))
@@ -140,18 +142,19 @@ def _gate(asked: argparse.Namespace) -> int:
         return 0
     if asked.out is None:
         raise BadInput("gate: --out FOLDER is needed")
+    folder = make_folder(asked.out)
+    for name in (VERDICT_FILE, JUNIT_FILE, REPORT_FILE):
+        (folder / name).unlink(missing_ok=True)  # what an earlier gate said must not outlive a failure of this one
     slos, baseline = load_slos(asked.slo), load_baseline(asked.baseline)
     shapes = asked.shape or ["smoke"]
     planned = [make_options(asked, shape) for shape in shapes]
-    folder = make_folder(asked.out)
-    (folder / VERDICT_FILE).unlink(missing_ok=True)
     try:
         runs = _runs(asked, planned, slos, folder)
     except NotMeasured as error:
         return _conclude(asked, _unmeasured(asked, str(error)), [])
     verdict = judge(runs, slos, baseline)
     if asked.write_baseline:
-        _keep(asked.baseline, baseline, runs)
+        _keep(asked.baseline, baseline, runs, verdict)
     return _conclude(asked, verdict, runs)
 
 
@@ -165,7 +168,11 @@ def _runs(asked: argparse.Namespace, planned: Sequence[Options], slos: Sequence[
         return runs
 
 
-def _keep(path: Path, baseline: Baseline, runs: Sequence[Run]) -> None:
+def _keep(path: Path, baseline: Baseline, runs: Sequence[Run], verdict: Verdict) -> None:
+    """Write the baseline, unless the runs are none to compare with; that they cost more is what a new one is for."""
+    if any(reason.gate != "regression" for reason in verdict.reasons):
+        say(f"{path} is left as it was: the run did not pass")
+        return
     for one in runs:
         baseline = baseline.with_run(one)
     write_baseline(path, baseline)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from locust.env import Environment
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, start_http_server
 
 PORT = 9646
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0)
@@ -29,10 +29,6 @@ class RunMetrics:
             buckets=BUCKETS,
             registry=registry,
         )
-        running = Gauge("locust_users", "Simulated users that run now.", registry=registry)
-        running.set_function(lambda: environment.runner.user_count if environment.runner else 0)
-        wanted = Gauge("locust_users_wanted", "Simulated users that the test wants by now.", registry=registry)
-        wanted.set_function(lambda: environment.runner.target_user_count if environment.runner else 0)
         environment.events.request.add_listener(self.record)
 
     def record(

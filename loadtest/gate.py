@@ -58,7 +58,9 @@ def outcome_of(checks: Sequence[Check]) -> Outcome:
     """Give the verdict: what was lost was lost on a busy machine too; anything else needs a sound measurement."""
     if any(check.gate in DECISIVE and check.outcome == "fail" for check in checks):
         return "fail"
-    for outcome in ("not_measured", "fail"):
+    if any(check.gate != "samples" and check.outcome == "not_measured" for check in checks):
+        return "not_measured"
+    for outcome in ("fail", "not_measured"):  # what failed on few samples failed
         if any(check.outcome == outcome for check in checks):
             return outcome
     return "pass"
@@ -147,7 +149,7 @@ def _samples(runs: Sequence[Run], slos: Sequence[Slo]) -> Iterable[Check]:
         sentence = f"{slo.name}: {total:.0f} events were seen; fewer than {needed:.0f} would decide nothing"
         if total < needed:
             sentence += "; run a longer shape, or give --stage-seconds"
-        yield _check("samples", total, round(needed), sentence, total >= needed)
+        yield _check("samples", total, round(needed), sentence, total >= needed, "not_measured")
 
 
 # -- the objectives ----------------------------------------------------------------------------------------------

@@ -11,10 +11,12 @@ with `--worker --master-host …`; each sends its share of the same arrivals. Th
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import uuid
 from typing import Any
 
+import gevent
 from locust import LoadTestShape, User, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
@@ -22,7 +24,8 @@ from locust.runners import WorkerRunner
 
 from loadtest.errors import BadInput
 from loadtest.exposition import PORT, serve
-from loadtest.traffic.generator import Generator, State, key
+from loadtest.traffic.generator import Generator, State
+from loadtest.traffic.key import key
 from loadtest.traffic.plan import WARM_UP_SECONDS, Options, make_plan
 from loadtest.traffic.scenario import DEFAULT
 from loadtest.traffic.shapes import SHAPES
@@ -51,6 +54,7 @@ def prepare(environment: Environment, **_: Any) -> None:
     if port:
         serve(environment, port)
     state.collect(environment)
+    gevent.signal_handler(signal.SIGTERM, state.stop)  # Locust's own handler comes after a run that follows a shape
 
 
 @events.test_start.add_listener
@@ -60,9 +64,10 @@ def begin(environment: Environment, **_: Any) -> None:
     if not asked.run_id:
         asked.run_id = f"load-{uuid.uuid4().hex[:8]}"
     try:
+        api_key = key()
         state.begin(environment, make_plan(_options(asked)), asked.out)
         if not isinstance(environment.runner, WorkerRunner):
-            state.prepare_data(environment.host or "", key())
+            state.prepare_data(environment.host or "", api_key)
     except BadInput as error:
         sys.stderr.write(f"{error}\n")
         os._exit(2)  # Locust would go on without a plan

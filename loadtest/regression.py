@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from loadtest.errors import BadInput
 from loadtest.results import Run
@@ -19,7 +20,7 @@ class Known(Struct, frozen=True):
 
     shape: str
     scenario_digest: str
-    cost: float
+    cost: Annotated[float, Meta(gt=0)]
     """CPU time of the service for a request, in units of the calibration's."""
     cpu_milliseconds: float
     """The same on the machine of the baseline."""
@@ -68,5 +69,8 @@ def load_baseline(path: Path) -> Baseline:
 
 
 def write_baseline(path: Path, baseline: Baseline) -> None:
-    """Write a baseline."""
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(baseline), indent=2) + b"\n")
+    """Write a baseline. Raises BadInput when that cannot be done."""
+    try:
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(baseline), indent=2) + b"\n")
+    except OSError as error:
+        raise BadInput(f"--baseline {path}: cannot be written: {error.strerror}") from None

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from loadtest.errors import BadInput, NotMeasured
+from loadtest.local import free_port
 from loadtest.measure.api import Api
 from loadtest.measure.audit import audit
 from loadtest.measure.cgroup import Throttling, throttling_of
@@ -25,8 +26,17 @@ from loadtest.measure.selector import Selector, Values
 from loadtest.measure.watch import Watch
 from loadtest.results import RUN_FILE, WARM_UP, Indicator, Run, Service, write_record
 from loadtest.traffic.arrivals import total_seconds
-from loadtest.traffic.generator import DRAIN_TIMEOUT_SECONDS
-from loadtest.traffic.plan import PROGRESS_FILE, STOP_FILE, TALLY_FILE, Options, Outcome, Plan, Progress, make_plan
+from loadtest.traffic.plan import (
+    DRAIN_TIMEOUT_SECONDS,
+    PROGRESS_FILE,
+    STOP_FILE,
+    TALLY_FILE,
+    Options,
+    Outcome,
+    Plan,
+    Progress,
+    make_plan,
+)
 from loadtest.traffic.tally import Tally
 
 ROOT = Path(__file__).parents[1]
@@ -71,7 +81,7 @@ def run(target: Target, options: Options, slos: Sequence[Slo], folder: Path, say
     plan = make_plan(options)
     api = Api(target.host, target.key)
     api.require_ready(max(step.mean for step in plan.steps) * 60 * REQUESTS_OF_A_CLIENT)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(folder)
     for name in (TALLY_FILE, PROGRESS_FILE, STOP_FILE, RUN_FILE):
         (folder / name).unlink(missing_ok=True)
     pids = _service_pids(target.host)
@@ -197,14 +207,18 @@ def _processes(target: Target, plan: Plan, folder: Path) -> Iterator[list[subpro
     asked = [
         *("--shape", options.shape, "--scenario", options.scenario, "--run-id", options.run_id),
         *("--warm-up-seconds", str(options.warm_up_seconds), "--seed", str(options.seed)),
-        *("--generators", str(options.generators), "--out", str(folder), "--stop-timeout", "5"),
+        *("--generators", str(options.generators), "--out", str(folder), "--stop-timeout", "1"),
         *(("--rate", str(options.rate)) if options.rate is not None else ()),
         *(("--stage-seconds", str(options.stage_seconds)) if options.stage_seconds is not None else ()),
     ]
     workers = options.generators if options.generators > 1 else 0
-    master = ["--master", "--expect-workers", str(workers), "--master-bind-host", "127.0.0.1"] if workers else []
+    port = str(free_port())
+    master = [
+        *("--master", "--expect-workers", str(workers), "--master-bind-host", "127.0.0.1", "--master-bind-port", port)
+    ]
+    worker = ["--worker", "--master-port", port]
     environment = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name != "FEATURE_AGENT_KEY_FILE"},
         "FEATURE_AGENT_KEY": target.key,
         "PYTHONPATH": str(ROOT),
         "LOCUST_METRICS_PORT": os.environ.get("LOCUST_METRICS_PORT", "0"),
@@ -212,7 +226,7 @@ def _processes(target: Target, plan: Plan, folder: Path) -> Iterator[list[subpro
     started: list[subprocess.Popen[bytes]] = []
     with (folder / LOG_FILE).open("wb") as log:
         try:
-            for arguments in [[*command, *asked, *master], *[[*command, "--worker"]] * workers]:
+            for arguments in [[*command, *asked, *(master if workers else [])], *[[*command, *worker]] * workers]:
                 process = subprocess.Popen(arguments, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
                 started.append(process)
             yield started
@@ -331,4 +345,4 @@ def make_folder(folder: Path) -> Path:
         (folder / PROGRESS_FILE).unlink()
     except OSError as error:
         raise BadInput(f"--out {folder}: cannot be written: {error.strerror}") from None
-    return folder
+    return folder.absolute()  # Locust runs in another folder

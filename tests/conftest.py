@@ -12,7 +12,7 @@ import pytest
 from service.settings import Settings
 from service.store.embedded import start_embedded
 
-WHOLE_SERVICES = tuple(Path(__file__).parent / name for name in ("e2e", "monitoring", "red_team"))
+WHOLE_SERVICES = tuple(Path(__file__).parent / name for name in ("e2e", "loadtest", "monitoring", "red_team"))
 """What runs here is many processes, or all parts at once: tracing its lines tells little and takes as long again."""
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -11,6 +13,8 @@ from typing import Any
 from loadtest.errors import BadInput
 
 TIMEOUT_SECONDS = 30.0
+MAX_TRIES = 4
+PAUSE_SECONDS = 0.5
 API = "/api/v1"
 HTTP = frozenset({"http", "https"})
 
@@ -20,11 +24,17 @@ class Api:
 
     def __init__(self, host: str, key: str) -> None:
         self._host = require_address(host)
-        self._key = key
+        self._key = require_key(key)
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def ask(self, method: str, path: str) -> tuple[int, dict[str, Any], dict[str, str]]:
         """Give status, JSON body (empty when it is none) and headers in lower case. Raises OSError."""
+        try:
+            return self._exchange(method, path)
+        except http.client.HTTPException as error:
+            raise OSError(f"it speaks no HTTP ({type(error).__name__})") from None
+
+    def _exchange(self, method: str, path: str) -> tuple[int, dict[str, Any], dict[str, str]]:
         request = urllib.request.Request(  # noqa: S310 - the scheme is checked
             self._host + path, method=method, headers={"Authorization": f"Bearer {self._key}"}
         )
@@ -54,6 +64,15 @@ class Api:
                 f"{requests_a_minute:.0f}: raise RATE_LIMIT_PER_MINUTE, or lower --rate"
             )
 
+    def _insist(self, path: str) -> tuple[int, dict[str, Any], dict[str, str]]:
+        """GET, again after an answer that says nothing of what is there. Raises OSError."""
+        for _ in range(MAX_TRIES - 1):
+            answer = self.ask("GET", path)
+            if answer[0] < 500 and answer[0] != 429:  # noqa: PLR2004 - a server's fault, or too many requests
+                return answer
+            time.sleep(PAUSE_SECONDS)
+        return self.ask("GET", path)
+
     def extractions(self, dataset_id: str) -> dict[str, str]:
         """Give every extraction of a dataset -> its status. Raises OSError."""
         found: dict[str, str] = {}
@@ -62,7 +81,7 @@ class Api:
             query = urllib.parse.urlencode(
                 {"dataset_id": dataset_id, "limit": 100, **({"cursor": cursor} if cursor else {})}
             )
-            status, body, _ = self.ask("GET", f"{API}/extractions?{query}")
+            status, body, _ = self._insist(f"{API}/extractions?{query}")
             if status != 200:  # noqa: PLR2004 - the route's only success
                 raise OSError(f"listing extractions was answered {status}")
             data = body["data"]
@@ -73,7 +92,7 @@ class Api:
 
     def has_table(self, extraction_id: str) -> bool:
         """Whether a completed extraction's table can be downloaded. Raises OSError."""
-        return self.ask("GET", f"{API}/extraction/{extraction_id}/features?format=ndjson")[0] == 200  # noqa: PLR2004
+        return self._insist(f"{API}/extraction/{extraction_id}/features?format=ndjson")[0] == 200  # noqa: PLR2004
 
     def remove_dataset(self, dataset_id: str) -> None:
         """Delete a dataset of the run. Raises OSError."""
@@ -82,10 +101,21 @@ class Api:
 
 def require_address(host: str) -> str:
     """Give the address without a trailing slash. Raises BadInput for anything but http:// or https:// and a host."""
-    parts = urllib.parse.urlsplit(host)
-    if parts.scheme not in HTTP or not parts.hostname or parts.path.strip("/") or parts.query:
+    try:
+        parts = urllib.parse.urlsplit(host)
+        sound = parts.scheme in HTTP and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:  # a port that is no number, or brackets around no address
+        sound, parts = False, urllib.parse.urlsplit("")
+    if not sound or parts.path.strip("/") or parts.query or parts.fragment or not host.isprintable() or " " in host:
         raise BadInput(f"--host {host}: write it as http://name:port or https://name:port")
     return host.rstrip("/")
+
+
+def require_key(key: str) -> str:
+    """Give the key. Raises BadInput, without showing it, for what no header can carry."""
+    if not key or not key.isascii() or not key.isprintable():
+        raise BadInput("--key: an API key is one word of printable ASCII characters")
+    return key
 
 
 def _json(content: bytes) -> dict[str, Any]:

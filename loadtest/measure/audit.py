@@ -19,9 +19,17 @@ MAX_NAMED = 20
 
 
 def audit(api: Api, ledger: Ledger, datasets: Sequence[str]) -> Extractions:
-    """Compare what clients were promised with what the service lists. Raises OSError."""
-    listed = _when_all_ended(api, datasets)
+    """Compare what clients were promised with what the service lists."""
     promised = set(ledger.accepted.values())
+    try:
+        return _compared(api, ledger, promised, datasets)
+    except (OSError, KeyError, TypeError) as error:  # it is gone, or answers something else
+        lost = [f"the {len(promised)} accepted extractions cannot be listed any more: {type(error).__name__}: {error}"]
+        return Extractions(len(promised), 0, 0, lost, [])
+
+
+def _compared(api: Api, ledger: Ledger, promised: set[str], datasets: Sequence[str]) -> Extractions:
+    listed = _when_all_ended(api, datasets)
     missing = [f"{key}: extraction {of} is not there" for key, of in ledger.accepted.items() if of not in listed]
     unfinished = [f"extraction {of} is still {status}" for of, status in listed.items() if status not in ENDED]
     completed = sorted(of for of, status in listed.items() if status == "completed" and of in promised)

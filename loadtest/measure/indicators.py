@@ -57,14 +57,20 @@ def load_slos(path: Path = SLO_FILE) -> tuple[Slo, ...]:
     if not slos:
         raise BadInput(f"--slo {path}: slos: there is no objective, so nothing could be judged")
     for slo in slos:
-        if (slo.sli.total is None, slo.sli.bad is None) != (slo.sli.histogram is not None,) * 2 or (
-            (slo.sli.histogram is None) != (slo.sli.within is None)
-        ):
-            raise BadInput(f"--slo {path}: {slo.name}: sli takes `total` and `bad`, or `histogram` and `within`")
-        for text in (slo.sli.total, slo.sli.bad, slo.sli.histogram):
-            if text is not None:
-                parse_selector(text)
+        _require_sli(path, slo)
     return slos
+
+
+def _require_sli(path: Path, slo: Slo) -> None:
+    sli = slo.sli
+    given = tuple(value is not None for value in (sli.total, sli.bad, sli.histogram, sli.within))
+    if given not in {(True, True, False, False), (False, False, True, True)}:
+        raise BadInput(f"--slo {path}: {slo.name}: sli takes `total` and `bad`, or `histogram` and `within`")
+    for text in (sli.total, sli.bad, sli.histogram):
+        try:
+            _ = None if text is None else parse_selector(text)
+        except BadInput as error:
+            raise BadInput(f"--slo {path}: {slo.name}: {error}") from None
 
 
 def metrics_of(slos: Sequence[Slo]) -> list[str]:
@@ -101,12 +107,19 @@ def _indicator(slo: Slo, stage: str, side: str, values: Values) -> Indicator:
 
 
 def _bucket(selector: Selector, values: Values, within: float) -> float:
-    """Add up the bucket of that bound; exporters write bounds as 10, 10.0 or 1e+01."""
-    return sum(
-        value
+    """Add up the bucket of that bound; exporters write bounds as 10, 10.0 or 1e+01.
+
+    Raises BadInput when the histogram has other bounds: every event would count as a bad one.
+    """
+    buckets = [
+        (float(dict(series.labels).get("le", "nan")), value)
         for series, value in values.items()
-        if selector.picks(series, "_bucket") and float(dict(series.labels).get("le", "nan")) == within
-    )
+        if selector.picks(series, "_bucket")
+    ]
+    if buckets and within not in {bound for bound, _ in buckets}:
+        there = ", ".join(f"{bound:g}" for bound in sorted({bound for bound, _ in buckets}))
+        raise BadInput(f"--slo: {selector.name} has no bucket of {within:g} s: `within` is one of {there}")
+    return sum(value for bound, value in buckets if bound == within)
 
 
 def _as_metrics(requests: Sequence[Requests], within: float | None) -> Values:

@@ -29,9 +29,9 @@ def cpu_pressure(path: Path = PRESSURE) -> float | None:
     """Give the percent of the last 10 s in which something waited for a CPU; None where the kernel does not say."""
     try:
         first = path.read_text(encoding="ascii").splitlines()[0]
-    except (OSError, IndexError):
+        return float(dict(part.split("=") for part in first.split()[1:])["avg10"])
+    except (OSError, IndexError, KeyError, ValueError):
         return None
-    return float(dict(part.split("=") for part in first.split()[1:])["avg10"])
 
 
 def calibrate() -> tuple[float, float]:

@@ -10,9 +10,11 @@ from loadtest.errors import BadInput
 
 _SELECTOR = re.compile(r"^\s*([a-zA-Z_:][a-zA-Z0-9_:]*)\s*(?:\{(.*)\})?\s*$", re.DOTALL)
 _MATCHER = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*(=~|!~|!=|=)\s*"((?:[^"\\]|\\.)*)"\s*(,|$)')
-_LINE = re.compile(r"^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)")
-_LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)",?')
+_LINE = re.compile(r'^([a-zA-Z_:][a-zA-Z0-9_:]*)\s*(?:\{((?:[^"}]|"(?:[^"\\]|\\.)*")*)\})?\s*(?<=[\s}])(\S+)')
+"""The braces end at the first one outside of quotes: an OpenMetrics line has an exemplar's labels behind its value."""
+_LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)\s*=\s*"((?:[^"\\]|\\.)*)"')
 _ESCAPED = re.compile(r"\\(.)")
+_ESCAPES = {"\\": "\\", '"': '"', "n": "\n"}
 
 Labels = tuple[tuple[str, str], ...]
 
@@ -39,7 +41,7 @@ class Matcher(NamedTuple):
         found = labels.get(self.label, "")
         if self.operator in {"=", "!="}:
             return (found == self.value) == (self.operator == "=")
-        return (re.fullmatch(self.value, found) is not None) == (self.operator == "=~")
+        return (re.fullmatch(self.value, found, re.DOTALL) is not None) == (self.operator == "=~")
 
 
 class Selector(NamedTuple):
@@ -73,11 +75,18 @@ def parse_selector(text: str) -> Selector:
         one = _MATCHER.match(inside)
         if one is None:
             raise BadInput(f'{text!r}: cannot read {inside!r}: write label="value", with commas between')
-        label, operator, value = one.group(1), one.group(2), _ESCAPED.sub(r"\1", one.group(3))
+        label, operator, value = one.group(1), one.group(2), _unescaped(one.group(3))
+        _require_escapes(text, one.group(3))
         _require_pattern(text, operator, value)
         matchers.append(Matcher(label, operator, value))
         inside = inside[one.end() :].strip()
     return Selector(name, tuple(matchers))
+
+
+def _require_escapes(text: str, quoted: str) -> None:
+    for escape in _ESCAPED.findall(quoted):
+        if escape not in _ESCAPES:
+            raise BadInput(f"{text!r}: \\{escape} is not an escape in PromQL: write \\\\{escape}")
 
 
 def _require_pattern(text: str, operator: str, value: str) -> None:
@@ -92,14 +101,17 @@ def parse_exposition(text: str, names: Iterable[str]) -> Values:
     """Read the series of these names (histograms by their base name) from Prometheus' text format or OpenMetrics."""
     wanted = {name + suffix for name in names for suffix in ("", "_bucket", "_count", "_sum", "_total")}
     found: Values = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         if line.startswith("#") or not line:
             continue
         parts = _LINE.match(line)
         if parts is None or parts.group(1) not in wanted:
             continue
-        labels = tuple(
-            sorted((label, _ESCAPED.sub(r"\1", value)) for label, value in _LABEL.findall(parts.group(2) or ""))
-        )
+        labels = tuple(sorted((label, _unescaped(value)) for label, value in _LABEL.findall(parts.group(2) or "")))
         found[Series(parts.group(1), labels)] = float(parts.group(3))
     return found
+
+
+def _unescaped(value: str) -> str:
+    """Undo the escapes of a label's value; a backslash before anything else stands for itself."""
+    return _ESCAPED.sub(lambda found: _ESCAPES.get(found.group(1), found.group(0)), value)

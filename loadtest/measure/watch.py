@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
 import threading
 import time
@@ -46,8 +47,11 @@ _GAUGES = frozenset({"api_requests_in_flight", "active_extractions", "extraction
 def fetch(url: str, timeout: float = SCRAPE_TIMEOUT_SECONDS) -> str:
     """Get a text over HTTP without any proxy. Raises OSError."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(urllib.request.Request(url), timeout=timeout) as answer:  # noqa: S310 - an address of the test
-        return answer.read().decode("utf-8", errors="replace")
+    try:
+        with opener.open(urllib.request.Request(url), timeout=timeout) as answer:  # noqa: S310 - an address of the test
+            return answer.read().decode("utf-8", errors="replace")
+    except (http.client.HTTPException, ValueError) as error:  # no HTTP is spoken there, or it is no address
+        raise OSError(f"{type(error).__name__}: {error}") from None
 
 
 class Process:
@@ -65,7 +69,7 @@ class Process:
         """Take a scrape; a process that started anew counts from zero again."""
         if self.first is None:
             self.first = values
-        elif _started(values) > _started(self.last) + 1:
+        elif self.last and _started(values) > _started(self.last) + 1:
             self.restarts += 1
             self.ended = _added(self.ended, _difference(self.last, self.first))
             self.first = {}
@@ -121,8 +125,10 @@ class Watch:
     def _scrape(self, url: str, *, first_look: bool) -> bool:
         try:
             values = parse_exposition(fetch(url), self._names)
-        except OSError:
+        except (OSError, ValueError):  # nothing answers there, or not with metrics
             return False
+        if not values:
+            return False  # a page, or the metrics of something else
         process = self._processes.setdefault(url, Process())
         if process.first is None and not first_look:
             process.first = {}  # it was started during the run, so all that it counted belongs to the run

@@ -34,7 +34,7 @@ class Stub:
         try:
             while await self._exchange(reader, writer):
                 await writer.drain()
-        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError, ValueError):
+        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError, ValueError, IndexError):
             pass  # the client left, or speaks no HTTP
         finally:
             writer.close()
@@ -76,7 +76,10 @@ def _record(metrics: str, model: str, out: Path) -> None:
     except OSError as error:
         raise BadInput(f"--metrics {metrics}: cannot be read: {error}") from None
     latency = from_metrics(values, model, f"recorded: {METRIC} of {model}")
-    out.write_bytes(msgspec.json.format(msgspec.json.encode(latency), indent=2) + b"\n")
+    try:
+        out.write_bytes(msgspec.json.format(msgspec.json.encode(latency), indent=2) + b"\n")
+    except OSError as error:
+        raise BadInput(f"--out {out}: cannot be written: {error.strerror}") from None
 
 
 def main() -> int:

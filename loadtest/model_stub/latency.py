@@ -16,8 +16,9 @@ from loadtest.measure.selector import Selector, Values
 LATENCIES = Path(__file__).with_name("latencies")
 METRIC = "model_request_duration_seconds"
 
+MAX_SECONDS = 600.0
 Quantile = Annotated[float, Meta(ge=0, le=1)]
-Seconds = Annotated[float, Meta(ge=0, le=600)]
+Seconds = Annotated[float, Meta(ge=0, le=MAX_SECONDS)]
 
 
 class Latency(Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,15 +68,17 @@ def from_metrics(values: Values, model: str, source: str) -> Latency:
     buckets: dict[float, float] = {}
     for series, value in values.items():
         if selector.picks(series, "_bucket", {"model": model}):
-            buckets[float(dict(series.labels)["le"])] = value
+            bound = float(dict(series.labels)["le"])
+            buckets[bound] = buckets.get(bound, 0.0) + value  # of every process, whatever its other labels
     whole = max(buckets.values(), default=0.0)
     if whole == 0:
         raise BadInput(f"the service has no answer of the model {model!r} in {METRIC}")
     quantiles: list[tuple[float, float]] = [(0.0, 0.0)]
     for bound in sorted(buckets):
-        share = buckets[bound] / whole
+        share = round(buckets[bound] / whole, 6)
         if share > quantiles[-1][0] and bound != float("inf"):
-            quantiles.append((round(share, 6), bound))
-    if quantiles[-1][0] < 1:
-        quantiles.append((1.0, 2 * quantiles[-1][1]))  # beyond the last bound a histogram says no more
+            quantiles.append((share, min(bound, MAX_SECONDS)))
+    if quantiles[-1][0] < 1:  # beyond the last bound a histogram says no more
+        last = max((bound for bound in buckets if bound != float("inf")), default=0.0)
+        quantiles.append((1.0, min(2 * last, MAX_SECONDS)))
     return Latency(source, tuple(quantiles))

@@ -26,8 +26,11 @@ UNMATCHED = "unmatched"
 OK = frozenset({200})
 CREATED = frozenset({201})
 TAKEN = frozenset({200, 202})
+GONE = frozenset({200, 204})
 REFUSED = frozenset({429, 503})
 """Answers that ask the client to come later, with Retry-After."""
+UNCERTAIN = frozenset({500, 502, 504})
+"""Answers after which a client cannot know whether its request was accepted."""
 
 MAX_KNOWN = 200
 MAX_SENDS = 4
@@ -47,7 +50,7 @@ class Ledger:
     accepted: dict[str, str] = field(default_factory=dict[str, str])
     """Idempotency-Key -> extraction."""
     unknown: list[str] = field(default_factory=list[str])
-    """Keys of requests that never got an answer."""
+    """Keys of requests that got no answer, or one that does not say whether they were accepted."""
     doubled: list[str] = field(default_factory=list[str])
     """Keys under which two different extractions were answered."""
 
@@ -151,23 +154,29 @@ class Visit:
     def _ask(self, wish: Wish, key: str, headers: dict[str, str]) -> Answer:
         body = {"dataset_id": wish.dataset_id, "feature_description": wish.sentence, "quality_threshold": "low"}
         sent = {"Content-Type": "application/json", **({"Idempotency-Key": key} if key else {}), **headers}
-        for _ in range(MAX_SENDS):
-            answer = self._send("POST", EXTRACT, EXTRACT, TAKEN, body=json.dumps(body).encode(), headers=sent)
-            if answer.status in TAKEN:
-                extraction_id = _extraction_of(answer)
-                self.world.ledger.note(key or extraction_id, extraction_id)
-                self._note_status(extraction_id, str(answer.data().get("status")))
-                return answer
-            if not answer.status and not key:
-                break
-            if answer.status and answer.status not in REFUSED:
-                raise Failed(f"a request for features was answered {answer.status}")
-            self._pause(answer.retry_after(1.0))
-        if not answer.status:
-            self.world.ledger.unknown.append(key)
-        raise Failed(
-            f"a request for features was not taken: {f'answered {answer.status}' if answer.status else 'no answer'}"
-        )
+        certain, answer = True, Answer(0)
+        try:
+            for _ in range(MAX_SENDS):
+                answer = self._send("POST", EXTRACT, EXTRACT, TAKEN, body=json.dumps(body).encode(), headers=sent)
+                if answer.status in TAKEN:
+                    return self._taken(key, answer)
+                certain &= bool(answer.status) and answer.status not in UNCERTAIN
+                if (not answer.status and not key) or (answer.status and answer.status not in REFUSED):
+                    break
+                self._pause(answer.retry_after(1.0))
+        except gevent.GreenletExit:
+            certain = False  # the run is over before the answer
+            raise
+        finally:
+            if not certain and answer.status not in TAKEN:
+                self.world.ledger.unknown.append(key)
+        raise Failed(f"a request for features was not taken: answered {answer.status or 'nothing'}")
+
+    def _taken(self, key: str, answer: Answer) -> Answer:
+        extraction_id = _extraction_of(answer)
+        self.world.ledger.note(key or extraction_id, extraction_id)
+        self._note_status(extraction_id, str(answer.data().get("status")))
+        return answer
 
     def _until_ended(self, answer: Answer) -> str:
         """Ask for the status, as often as the service wants to be asked, until the extraction has ended."""
@@ -208,7 +217,9 @@ class Visit:
         if answer.status not in CREATED:
             raise Failed(f"an upload was answered {answer.status}")
         self._get(DATASET, f"{DATASETS}/{dataset_id}")
-        self._send("DELETE", DATASET, f"{DATASETS}/{dataset_id}", frozenset({200, 204}))
+        answer = self._send("DELETE", DATASET, f"{DATASETS}/{dataset_id}", GONE)
+        if answer.status not in GONE:
+            raise Failed(f"DELETE {DATASET} was answered {answer.status}")
 
     def bad_client(self) -> None:
         """Send what the service has to refuse with a certain status, and nothing else."""

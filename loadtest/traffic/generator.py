@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import time
 from pathlib import Path
@@ -20,28 +19,22 @@ from loadtest.results import NO_ANSWER
 from loadtest.traffic.arrivals import Arrival, arrivals, total_seconds
 from loadtest.traffic.clients import CREATED, DATASETS, EXTRACT, EXTRACTIONS, KINDS, OK, TAKEN, Failed, Visit, World
 from loadtest.traffic.http import Answer, Connection, Finished
-from loadtest.traffic.plan import PROGRESS_FILE, STOP_FILE, TALLY_FILE, Outcome, Plan, Progress
+from loadtest.traffic.plan import (
+    DRAIN_TIMEOUT_SECONDS,
+    PROGRESS_FILE,
+    STOP_FILE,
+    TALLY_FILE,
+    Outcome,
+    Plan,
+    Progress,
+)
 from loadtest.traffic.pool import Pool, table
 from loadtest.traffic.tally import StageTally, Tally
 
-DRAIN_TIMEOUT_SECONDS = 90.0
-"""After the last arrival, for the last clients to leave."""
 SLOW_MILLISECONDS = 1000.0
 CPU_WINDOW_SECONDS = 5
 PREPARED_EXTRACTIONS = 3
 PREPARED_SENTENCE = "The number of orders of each user"
-
-
-def key() -> str:
-    """Give the API key. Raises BadInput when there is none."""
-    file = os.environ.get("FEATURE_AGENT_KEY_FILE")
-    try:
-        found = Path(file).read_text(encoding="utf-8").strip() if file else os.environ.get("FEATURE_AGENT_KEY", "")
-    except OSError as error:
-        raise BadInput(f"FEATURE_AGENT_KEY_FILE={file}: cannot be read: {error.strerror}") from None
-    if not found:
-        raise BadInput("no API key: set FEATURE_AGENT_KEY, or FEATURE_AGENT_KEY_FILE to a file that holds it")
-    return found
 
 
 class State:
@@ -51,12 +44,16 @@ class State:
         self.plan: Plan | None = None
         self.tally = Tally(0)
         self.began = 0.0
+        """Moment of the first arrival's clock; 0 before it."""
         self.began_monotonic = 0.0
         self.left = 0
         """Processes whose last client has left."""
         self.cores = 0.0
         self.stop_file: Path | None = None
+        self.enough = False
+        """Whether no more clients are to come: the stop file is there."""
         self.stopping = False
+        """Whether the run is to end at once: the process was asked to."""
         self._folder: Path | None = None
 
     # -- before --------------------------------------------------------------------------------------------------
@@ -67,11 +64,15 @@ class State:
         environment.events.worker_report.add_listener(self._take)
         environment.events.quitting.add_listener(self._finish)
 
+    def stop(self) -> None:
+        """End the run now, with its counts."""
+        self.stopping = True
+
     def begin(self, environment: Environment, plan: Plan, folder: str) -> None:
         """Take the plan."""
         self.plan = plan
         self.tally = Tally(len(plan.steps))
-        self.began, self.began_monotonic = time.time(), time.monotonic()
+        self.began, self.began_monotonic = 0.0, time.monotonic()
         self.stop_file = Path(folder) / STOP_FILE if folder else None
         if folder and not isinstance(environment.runner, WorkerRunner):
             self._folder = Path(folder)
@@ -126,10 +127,20 @@ class State:
 
     def over(self) -> bool:
         """Whether the last client of every process has left, or the time for it is over."""
-        if self.plan is None:
-            return False
+        if self.plan is None or self.stopping:
+            return self.stopping
         limit = total_seconds(self.plan.steps) + DRAIN_TIMEOUT_SECONDS
         return self.left >= self.plan.options.generators or time.monotonic() - self.began_monotonic > limit
+
+    def start(self) -> float:
+        """Begin the clock of the arrivals; gives it as time.monotonic()."""
+        self._start(time.time())
+        return time.monotonic()
+
+    def _start(self, began: float) -> None:
+        if not self.began:
+            self.began_monotonic = time.monotonic()
+        self.began = began
 
     def _report(self, client_id: str, data: dict[str, Any]) -> None:
         """Send what was counted since the last report."""
@@ -146,7 +157,8 @@ class State:
             return
         self.tally.add(report["tally"])
         self.left += report["left"]
-        self.began = min(self.began, report["began"])
+        if report["began"]:
+            self._start(min(self.began or report["began"], report["began"]))
         self.cores = max(self.cores, report["cores"])
 
     # -- during and after ----------------------------------------------------------------------------------------
@@ -188,7 +200,7 @@ class State:
 
     def _finish(self, environment: Environment, **_: Any) -> None:
         workers = self.plan.options.generators if isinstance(environment.runner, MasterRunner) and self.plan else 1
-        self._write(TALLY_FILE, Outcome(self.began, time.time(), workers, self.cores, self.tally.dump()))
+        self._write(TALLY_FILE, Outcome(self.began or time.time(), time.time(), workers, self.cores, self.tally.dump()))
 
     def _write(self, name: str, record: msgspec.Struct) -> None:
         if self._folder is not None:
@@ -234,20 +246,21 @@ class Generator:
         """Start every client when it is due, and wait until the last has left."""
         options, weights = self._plan.options, self._plan.scenario.mix.weights()
         watching = gevent.spawn(self._watch)
-        self._state.began, began = time.time(), time.monotonic()
-        self._state.began_monotonic = began
+        began = self._state.start()
         kinds = random.Random(options.seed + self._share)  # noqa: S311 - likewise
-        for arrival in arrivals(self._plan.steps, options.seed, self._share, options.generators):
-            due = began + arrival.at
-            gevent.sleep(max(0.0, due - time.monotonic()))
-            if self._state.stopping:
-                break
-            [kind] = kinds.choices(list(weights), list(weights.values()))
-            self._stage(arrival).arrivals += 1
-            self._clients.spawn(self._visit, arrival, kind, due, began)
-        self._clients.join(DRAIN_TIMEOUT_SECONDS)
-        self._clients.kill()
-        watching.kill()
+        try:
+            for arrival in arrivals(self._plan.steps, options.seed, self._share, options.generators):
+                due = began + arrival.at
+                gevent.sleep(max(0.0, due - time.monotonic()))
+                if self._state.enough or self._state.stopping:
+                    break
+                [kind] = kinds.choices(list(weights), list(weights.values()))
+                self._stage(arrival).arrivals += 1
+                self._clients.spawn(self._visit, arrival, kind, due, began)
+            self._clients.join(DRAIN_TIMEOUT_SECONDS)
+        finally:
+            self._clients.kill()  # each notes what it was promised, or may have been
+            watching.kill()
         self._state.left += 1
         gevent.sleep(DRAIN_TIMEOUT_SECONDS)  # Locust ends this; a task that returned would be started again
 
@@ -257,12 +270,20 @@ class Generator:
         try:
             KINDS[kind](Visit(self._world, arrival.number, arrival.stage, due))
         except (Failed, BadInput) as error:
-            self._stage(arrival).failed += 1
-            self._state.tally.fail(f"{kind}: {error}")
+            self._fail(arrival, f"{kind}: {error}")
+        except gevent.GreenletExit:
+            self._fail(arrival, f"{kind}: had not left when the run was over")
+            raise
+        except Exception as error:  # noqa: BLE001 - an answer nobody thought of is a failed client, not a missing one
+            self._fail(arrival, f"{kind}: {type(error).__name__}")
         else:
             self._stage(arrival).completed += 1
         now = time.monotonic()
         self._stage(arrival).visits.append((now - began, now - due))
+
+    def _fail(self, arrival: Arrival, sentence: str) -> None:
+        self._stage(arrival).failed += 1
+        self._state.tally.fail(sentence)
 
     def _stage(self, arrival: Arrival) -> StageTally:
         return self._state.tally.stages[arrival.stage]
@@ -284,7 +305,7 @@ class Generator:
         samples = [(time.monotonic(), time.process_time())]
         while True:
             gevent.sleep(1.0)
-            self._state.stopping = self._state.stop_file is not None and self._state.stop_file.exists()
+            self._state.enough = self._state.stop_file is not None and self._state.stop_file.exists()
             samples = [*samples[-CPU_WINDOW_SECONDS:], (time.monotonic(), time.process_time())]
             (first, used_first), (last, used_last) = samples[0], samples[-1]
             self._state.cores = max(self._state.cores, (used_last - used_first) / (last - first))

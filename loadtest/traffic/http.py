@@ -72,6 +72,8 @@ class Connection:
             network_timeout=ANSWER_TIMEOUT_SECONDS,
             headers={"User-Agent": "feature-agent-loadtest"},
         )
+        # Otherwise it would send a GET again, once for each connection that it may have, and say nothing of it.
+        self._client._connection_pool.size = -1  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
         self._authorization = f"Bearer {key}"
         self._report = report
 

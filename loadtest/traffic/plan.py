@@ -16,6 +16,8 @@ PROGRESS_FILE = "progress.json"
 STOP_FILE = "stop"
 """Once it is there no more clients come, and the run ends when the last one has left."""
 WARM_UP_SECONDS = 10.0
+DRAIN_TIMEOUT_SECONDS = 90.0
+"""After the last arrival, for the last clients to leave."""
 
 
 class Options(Struct, frozen=True):
@@ -53,7 +55,8 @@ def make_plan(options: Options) -> Plan:
     rate = scenario.rate if options.rate is None else options.rate
     steps = steps_of(options.shape, rate, options.stage_seconds, options.warm_up_seconds)
     if options.shape != "breakpoint":  # which ends long before its last step
-        require_enough(scenario.data, scenario.repeat_share, expected(steps) * scenario.asking_share)
+        wishes = expected(steps) * scenario.asking_share
+        require_enough(scenario.data, scenario.repeat_share, wishes, options.generators)
     return Plan(options, steps, scenario, digest)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,8 @@ DAYS = 180
 ROWS_OF_A_USER = 10
 MAX_REPEATED = 50
 """Requests that are remembered for repeats."""
+MAX_DEVIATIONS = 4.0
+"""Standard deviations by which chance may make more clients ask for features than come on average."""
 
 _STATISTICS = ("average", "total", "largest", "smallest", "median", "standard deviation of")
 _COLUMNS = ("price", "quantity", "duration")
@@ -61,8 +64,7 @@ class Pool:
     def __init__(
         self, dataset_ids: Sequence[str], data: Data, repeat_share: float, *, share: int = 0, shares: int = 1
     ) -> None:
-        sentences = sentences_of_the_pool() if data.sentences is None else list(data.sentences)
-        wishes = [Wish(dataset, sentence) for sentence in sentences for dataset in dataset_ids]
+        wishes = [Wish(dataset, sentence) for sentence in _sentences(data) for dataset in dataset_ids]
         self._chance = random.Random(data.seed * 1000 + share)  # noqa: S311 - the order of requests is no secret
         self._chance.shuffle(wishes) if shares == 1 else random.Random(data.seed).shuffle(wishes)  # noqa: S311
         self._new = iter(wishes[share::shares])
@@ -81,10 +83,16 @@ class Pool:
         return wish
 
 
-def require_enough(data: Data, repeat_share: float, wishes: float) -> None:
-    """Raise BadInput when a run of so many requests for features would run out of new ones."""
-    there = data.datasets * (len(sentences_of_the_pool()) if data.sentences is None else len(set(data.sentences)))
-    needed = wishes * (1 - repeat_share)
+def _sentences(data: Data) -> list[str]:
+    """Give the different sentences."""
+    return sentences_of_the_pool() if data.sentences is None else list(dict.fromkeys(data.sentences))
+
+
+def require_enough(data: Data, repeat_share: float, wishes: float, shares: int = 1) -> None:
+    """Raise BadInput when a run of so many requests for features, on average, might run out of new ones."""
+    there = data.datasets * len(_sentences(data))
+    mean = wishes * (1 - repeat_share) / shares
+    needed = shares * (mean + MAX_DEVIATIONS * math.sqrt(mean) + 1)
     if needed > there:
         raise BadInput(
             f"the data pool has {there} different requests and this run needs about {needed:.0f}: give the scenario "

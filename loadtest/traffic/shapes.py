@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from msgspec import Struct
@@ -10,8 +9,10 @@ from msgspec import Struct
 from loadtest.errors import BadInput
 from loadtest.results import WARM_UP
 
-MAX_STAGES = 40
 MIN_STAGE_SECONDS = 1.0
+MAX_STAGE_SECONDS = 7 * 24 * 3600.0
+MAX_RATE = 100_000.0
+"""Arrivals a second; a scenario's own rate has the same bound."""
 
 
 class Step(Struct, frozen=True):
@@ -81,9 +82,13 @@ def steps_of(shape: str, rate: float, stage_seconds: float | None, warm_up_secon
         raise BadInput(f"--shape {shape}: there is no such shape; take one of {', '.join(SHAPES)}")
     _, seconds, build = SHAPES[shape]
     stage_seconds = seconds if stage_seconds is None else stage_seconds
-    if not MIN_STAGE_SECONDS <= stage_seconds < math.inf:
-        raise BadInput(f"--stage-seconds {stage_seconds}: a stage takes at least {MIN_STAGE_SECONDS:.0f} s")
-    if not 0 < rate < math.inf:
-        raise BadInput(f"the arrival rate {rate} must be above 0 a second")
+    if not MIN_STAGE_SECONDS <= stage_seconds <= MAX_STAGE_SECONDS:
+        raise BadInput(
+            f"--stage-seconds {stage_seconds}: a stage takes at least {MIN_STAGE_SECONDS:.0f} s, at most a week"
+        )
+    if not 0 <= warm_up_seconds <= MAX_STAGE_SECONDS:
+        raise BadInput(f"--warm-up-seconds {warm_up_seconds}: 0 leaves it out, and a week is the longest")
+    if not 0 < rate <= MAX_RATE:
+        raise BadInput(f"--rate {rate}: clients arrive at more than 0 and at most {MAX_RATE:.0f} a second")
     warm_up = (_flat(WARM_UP, warm_up_seconds, rate / 4),) if warm_up_seconds else ()
     return (*warm_up, *build(rate, stage_seconds))

@@ -138,8 +138,8 @@ def _command(arguments: list[str], environment: dict[str, str], folder: Path) ->
 
 def _locust(client: Client) -> list[str]:
     file = str(ROOT / "loadtest/locustfile.py")
-    users = ("--headless", "--users", "1", "--run-time", "10m", "--only-summary")
-    return [sys.executable, "-m", "locust", "-f", file, "--host", client.url, *users]
+    load = ("--headless", "--shape", "soak", "--rate", "2", "--only-summary")
+    return [sys.executable, "-m", "locust", "-f", file, "--host", client.url, *load]
 
 
 def _of_locust(client: Client, port: int) -> dict[str, str]:
@@ -166,7 +166,7 @@ HAPPENED = (
     'feature_extractions_total{status="failed"}',
     'job_attempts_total{outcome="completed"}',
     'webhook_deliveries_total{outcome="delivered"}',
-    'locust_requests_total{outcome="success"}',
+    'locust_requests_total{outcome="success",stage="warm-up"}',
 )
 
 

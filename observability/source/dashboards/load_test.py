@@ -31,7 +31,7 @@ def board() -> Board:
         "Locust's run and the service's own view of it: offered load, answers and durations on both sides, and what "
         "ran short first.",
         [
-            Row("Locust", [users(), offered(), failed(), seen()]),
+            Row("Locust", [stages(), offered(), failed(), seen()]),
             Row("The service", [requests(), errors(), durations(), spent()]),
             Row("Queue", [waiting(12), oldest(12)]),
             Row("Saturation", [cpu(8), memory(8), event_loop(8)]),
@@ -40,13 +40,13 @@ def board() -> Board:
     )
 
 
-def users() -> model.Panel:
-    """Simulated users."""
+def stages() -> model.Panel:
+    """Requests by stage."""
     return lines(
-        "Users",
-        "Simulated users that run, and how many the test wants by now.",
-        [Query("sum(locust_users)", "running"), Query("sum(locust_users_wanted)", "wanted")],
-        Look(units.Short, 6, links=RUN, empty=NO_RUN),
+        "Stages of the run",
+        "Requests a second that ended, by the stage of the run in which their client came.",
+        [Query(total(_locust("locust_requests_total"), "stage"), "{{stage}}")],
+        Look(units.RequestsPerSecond, 6, stacked=True, links=RUN, empty=NO_RUN),
     )
 
 
@@ -54,7 +54,7 @@ def offered() -> model.Panel:
     """Requests by name."""
     return lines(
         "Requests of Locust",
-        "Requests a second that ended, as Locust counts them, by the name that the test gives them.",
+        "Requests a second that ended, as Locust counts them, by the template of their route.",
         [Query(total(_locust("locust_requests_total"), "name"), "{{name}}")],
         Look(units.RequestsPerSecond, 6, stacked=True, links=RUN, empty=NO_RUN),
     )
@@ -76,8 +76,8 @@ def seen() -> model.Panel:
     buckets = total(_locust("locust_request_duration_seconds_bucket"), "le", "method", "name")
     return lines(
         "Durations that Locust sees, p95",
-        "95 of 100 requests were answered faster, seen from the caller: time on the wire and waiting to be accepted "
-        "included.",
+        "95 of 100 requests were answered faster, from the moment at which they were due: time on the wire, to be "
+        "accepted and for the load generator included.",
         [Query(f"histogram_quantile(0.95, {buckets}) >= 0", "{{method}} {{name}}")],
         Look(units.Seconds, 6, thresholds={10: "red"}, links=RUN, empty=NO_RUN),
     )

@@ -37,6 +37,7 @@ START_TIMEOUT_SECONDS = 120.0
 CURVE_NUMBER, WORKER_NUMBER = 240, 241
 """Of the pods that are measured alone: above those that scale."""
 CLUSTER = Flags()
+WAVES = {"tide": 1, "tides": 2}
 
 
 class Asked(Struct, frozen=True):
@@ -44,6 +45,8 @@ class Asked(Struct, frozen=True):
 
     peak_pods: float
     """Height of the tide: what so many pods at their CPU target serve, by the measured curve."""
+    shape: str
+    """`tide`, or `tides` for two."""
     stage_seconds: float
     """Of the tide; its parts are multiples of it."""
     curve_stage_seconds: float
@@ -91,7 +94,7 @@ def prove(asked: Asked, slos: Sequence[Slo], folder: Path, say: Say) -> Proof:
         curve, worker_curve = _measure(stand, api, job_pod, asked, slos, folder, say=say)
         peak = asked.peak_pods * curve.rate_at_cpu(cpu_target_cores(api))
         tide = Options(
-            shape="tide",
+            shape=asked.shape,
             run_id=new_run_id(),
             scenario=str(SCENARIO),
             rate=peak,
@@ -205,7 +208,7 @@ def _concluded(
     checks = [
         *(judge_one(target) for target in targets),
         *judge_prediction(api, curve, predicted, scaled, peak, flags),
-        *judge_scaling(api, scaled, asked.min_scale_ins),
+        *judge_scaling(api, scaled, asked.min_scale_ins, WAVES[asked.shape]),
     ]
     return Proof(
         verdict=outcome_of(checks),

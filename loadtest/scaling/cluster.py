@@ -27,7 +27,7 @@ from loadtest.traffic.plan import Options
 from loadtest.verdict import Check, Outcome
 
 CLUSTER_FILE = "hpa-cluster.json"
-LOOK_SECONDS = 2.0
+LOOK_SECONDS = 3.0
 KUBECTL_TIMEOUT_SECONDS = 20.0
 
 
@@ -73,7 +73,7 @@ class Kubectl:
 
 
 class Watcher:
-    """Looks at the autoscaler, its Deployment and its pods every two seconds, in a thread."""
+    """Looks at the autoscaler, its Deployment and its pods every three seconds, in a thread."""
 
     def __init__(self, kubectl: Kubectl, deployed: Deployed, say: Say) -> None:
         self._kubectl = kubectl
@@ -105,11 +105,11 @@ class Watcher:
 
     def look(self) -> None:
         """Look once. Raises BadInput."""
-        name = self._deployed.name
-        autoscaler = self._kubectl.get("get", "hpa", name)
-        deployment = self._kubectl.get("get", "deployment", name)
-        labels = ",".join(f"{k}={v}" for k, v in deployment["spec"]["selector"]["matchLabels"].items())
-        pods = self._kubectl.get("get", "pods", "--selector", labels)["items"]
+        # One call for everything: each starts a program, on a machine that may also run what is measured.
+        found = self._kubectl.get("get", "hpa,deployments,pods")["items"]
+        autoscaler, deployment = self._named(found, "HorizontalPodAutoscaler"), self._named(found, "Deployment")
+        labels = deployment["spec"]["selector"]["matchLabels"].items()
+        pods = [one for one in found if one["kind"] == "Pod" and labels <= one["metadata"].get("labels", {}).items()]
         status = autoscaler.get("status", {})
         wanted = int(deployment["spec"]["replicas"])
         before = self.looks[-1].desired if self.looks else wanted
@@ -135,6 +135,12 @@ class Watcher:
             self._note(f"{before} -> {wanted} pods")
             self._say(f"{before} -> {wanted} pods (CPU {100 * moment.cpu_share:.0f} % of the request)")
         self._note_pods(pods)
+
+    def _named(self, objects: Sequence[dict[str, Any]], kind: str) -> dict[str, Any]:
+        for one in objects:
+            if one["kind"] == kind and one["metadata"]["name"] == self._deployed.name:
+                return one
+        raise BadInput(f"kubectl: there is no {kind} {self._deployed.name} any more")
 
     def _note_pods(self, pods: Sequence[dict[str, Any]]) -> None:
         states = {str(pod["metadata"]["name"]): _state(pod) for pod in pods}

@@ -17,11 +17,13 @@ from loadtest.report.markdown import to_markdown
 from loadtest.results import read_record, write_record
 from loadtest.running import make_folder
 from loadtest.scaling import page
+from loadtest.scaling.capacity import render as render_capacity
 from loadtest.scaling.cluster import CLUSTER_FILE, prove_in_cluster
 from loadtest.scaling.cluster_page import cluster_document
 from loadtest.scaling.proof import PROOF_FILE, Asked, Proof, prove
 from loadtest.verdict import EXIT_STATUS, Check, Outcome, Reason, Verdict
 
+MEASUREMENTS = Path(__file__).parents[2] / "docs" / "measurements"
 HTML_FILE = "hpa-proof.html"
 MARKDOWN_FILE = "hpa-proof.md"
 FULL = Asked(
@@ -43,6 +45,7 @@ SHORT = Asked(
     speed=15.0,
     jobs=12,
     min_scale_ins=1,
+    larger=False,
     minimum=1,
     maximum=3,
 )
@@ -68,6 +71,9 @@ def add_hpa(commands: Any) -> None:
     watching.add_argument("--min-scale-ins", type=int, default=3, help="pods that have to be taken away under load")
     add_traffic_options(watching)
     watching.set_defaults(run=_cluster)
+    sizing = ways.add_parser("capacity", help="print docs/capacity.md by the figures of a proof")
+    sizing.add_argument("folder", type=Path, nargs="?", default=MEASUREMENTS)
+    sizing.set_defaults(run=_capacity)
     rendering = ways.add_parser("report", help="write the pages of a proof again")
     rendering.add_argument("folder", type=Path)
     rendering.set_defaults(run=_report)
@@ -101,6 +107,11 @@ def _write_pages(folder: Path, proof: Proof) -> None:
 def _report(asked: argparse.Namespace) -> int:
     _write_pages(asked.folder, read_record(asked.folder / PROOF_FILE, Proof))
     sys.stdout.write(f"{asked.folder / HTML_FILE}\n")
+    return 0
+
+
+def _capacity(asked: argparse.Namespace) -> int:
+    sys.stdout.write(render_capacity(read_record(asked.folder / PROOF_FILE, Proof)))
     return 0
 
 

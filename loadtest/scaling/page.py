@@ -42,7 +42,7 @@ def document(proof: Proof) -> Document:
             Section("Targets", (target_table(proof.targets),)),
             Section("Gates", (gates(proof.checks),)),
             Section("One pod within its limits", (*curve_charts(proof.curve), curve_table(proof.curve))),
-            Section("One worker within its limits", (worker_table(proof.worker_curve),)),
+            Section("One worker within its limits", (worker_table([proof.worker_curve, *proof.larger]),)),
             Section("Replicas", (*path_charts(proof.seen, proof.predicted), happenings_table(proof.happenings))),
             Section("How", (Text(_how(proof)),)),
         ),
@@ -146,19 +146,24 @@ def curve_charts(curve: Curve) -> tuple[LineChart, ...]:
     )
 
 
-def worker_table(curve: WorkerCurve) -> Table:
+def worker_table(curves: Sequence[WorkerCurve]) -> Table:
     """Show what a worker does."""
-    columns = (Column("Figure"), Column("Value", numeric=True))
-    rows = (
-        ("Extractions of the queue", number(curve.jobs)),
-        ("Extractions a second", f"{curve.jobs_per_second:.2f}"),
-        ("CPU of one, s", f"{curve.cpu_seconds_per_job:.3f}"),
-        ("Memory idle, MiB", f"{curve.idle_memory_mib:.0f}"),
-        ("Memory at most, MiB", f"{curve.memory_mib:.0f}"),
-        ("Throttled", f"{100 * curve.throttled_share:.0f} %"),
-        ("Ready after, s", f"{curve.ready_seconds:.1f}"),
+    heads = ("Rows", "Extractions", "A second", "CPU of one, s", "Memory idle, MiB", "At most, MiB", "Throttled")
+    rows = tuple(
+        (
+            number(curve.rows),
+            number(curve.jobs),
+            f"{curve.jobs_per_second:.2f}",
+            f"{curve.cpu_seconds_per_job:.3f}",
+            f"{curve.idle_memory_mib:.0f}",
+            f"{curve.memory_mib:.0f}",
+            f"{100 * curve.throttled_share:.0f} %",
+        )
+        for curve in curves
     )
-    return Table("A worker empties a queue of 400-row datasets", columns, rows)
+    columns = tuple(Column(head, numeric=True) for head in heads)
+    note = f"Ready {curves[0].ready_seconds:.1f} s after its start."
+    return Table("A worker empties a queue", columns, rows, note=note)
 
 
 def path_charts(seen: Sequence[Moment], predicted: Sequence[Moment] = ()) -> tuple[LineChart, ...]:

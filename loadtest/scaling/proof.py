@@ -26,7 +26,7 @@ from loadtest.scaling.path import Moment, highest, predict, rate_at
 from loadtest.scaling.pod import PodProcess, await_ready
 from loadtest.scaling.stand import Stand, open_stand
 from loadtest.scaling.targets import Target, cpu_target_cores, judge_targets
-from loadtest.scaling.worker_target import WorkerCurve, judge_worker, measure_worker
+from loadtest.scaling.worker_target import LARGER, WorkerCurve, judge_worker, measure_worker
 from loadtest.traffic.plan import Options, make_plan
 from loadtest.traffic.scenario import SCENARIOS
 from loadtest.verdict import Check, Outcome
@@ -55,6 +55,8 @@ class Asked(Struct, frozen=True):
     speed: float
     jobs: int
     min_scale_ins: int
+    larger: bool = True
+    """Whether a worker is measured on larger datasets too."""
     minimum: int | None = None
     """Replicas in place of the manifest's, for a short form on a small machine."""
     maximum: int | None = None
@@ -70,6 +72,8 @@ class Proof(Struct, frozen=True):
     worker: Deployed
     curve: Curve
     worker_curve: WorkerCurve
+    larger: list[WorkerCurve]
+    """The same worker on larger datasets."""
     predicted: list[Moment]
     seen: list[Moment]
     happenings: list[Happening]
@@ -91,7 +95,7 @@ def prove(asked: Asked, slos: Sequence[Slo], folder: Path, say: Say) -> Proof:
     api, worker = _with_replicas(read_deployed("api"), asked), read_deployed("worker")
     flags = CLUSTER.faster(asked.speed)
     with open_stand() as stand, _limited_worker(stand, worker) as job_pod:
-        curve, worker_curve = _measure(stand, api, job_pod, asked, slos, folder, say=say)
+        curve, worker_curves = _measure(stand, api, job_pod, asked, slos, folder, say=say)
         peak = asked.peak_pods * curve.rate_at_cpu(cpu_target_cores(api))
         tide = Options(
             shape=asked.shape,
@@ -108,7 +112,7 @@ def prove(asked: Asked, slos: Sequence[Slo], folder: Path, say: Say) -> Proof:
         )
         say(f"predicted: up to {highest(predicted)} pods; now for real, {seconds:.0f} s")
         scaled = scale_under_load(stand, api, flags, tide, slos, make_folder(folder / "tide"), say=say)
-    return _concluded(asked, api, worker, (curve, worker_curve), predicted, scaled, peak=peak, began=began)
+    return _concluded(asked, api, worker, (curve, worker_curves), predicted, scaled, peak=peak, began=began)
 
 
 def _with_replicas(deployed: Deployed, asked: Asked) -> Deployed:
@@ -133,7 +137,7 @@ def _limited_worker(stand: Stand, worker: Deployed) -> Iterator[PodProcess]:
 
 def _measure(
     stand: Stand, api: Deployed, job_pod: PodProcess, asked: Asked, slos: Sequence[Slo], folder: Path, *, say: Say
-) -> tuple[Curve, WorkerCurve]:
+) -> tuple[Curve, list[WorkerCurve]]:
     """Measure one limited worker, then one limited API pod."""
     limits = f"{job_pod.deployed.resources.limit_cpu_m}m and {api.resources.limit_cpu_m}m of CPU"
     say(f"measuring one worker and one API pod within their limits ({limits})")
@@ -143,8 +147,10 @@ def _measure(
         raise BadInput(f"{error}; {_without_limits(stand, api, slos, folder, say)}") from None
     try:
         _require_ready(pod)
-        worker_curve = measure_worker(pod.host, stand.key, job_pod, asked.jobs)
-        say(f"a worker does {worker_curve.jobs_per_second:.2f} extractions a second")
+        worker_curves = [measure_worker(pod.host, stand.key, job_pod, asked.jobs)]
+        say(f"a worker does {worker_curves[0].jobs_per_second:.2f} extractions a second")
+        if asked.larger:
+            worker_curves += [measure_worker(pod.host, stand.key, job_pod, jobs, rows) for rows, jobs in LARGER.items()]
         options = Options(
             shape="breakpoint",
             run_id=new_run_id(),
@@ -164,7 +170,7 @@ def _measure(
     finally:
         pod.kill()
     say(f"a pod's objectives hold up to {curve.knee.requests_per_second:.0f} requests a second")
-    return curve, worker_curve
+    return curve, worker_curves
 
 
 def _without_limits(stand: Stand, api: Deployed, slos: Sequence[Slo], folder: Path, say: Say) -> str:
@@ -194,7 +200,7 @@ def _concluded(
     asked: Asked,
     api: Deployed,
     worker: Deployed,
-    curves: tuple[Curve, WorkerCurve],
+    curves: tuple[Curve, list[WorkerCurve]],
     predicted: list[Moment],
     scaled: Scaled,
     *,
@@ -202,7 +208,7 @@ def _concluded(
     began: float,
 ) -> Proof:
     flags = CLUSTER.faster(asked.speed)
-    curve, worker_curve = curves
+    curve, (worker_curve, *larger) = curves
     targets = judge_targets(api, curve, predicted, flags)
     targets += judge_worker(worker, worker_curve, CLUSTER.sync)
     checks = [
@@ -218,6 +224,7 @@ def _concluded(
         worker=worker,
         curve=curve,
         worker_curve=worker_curve,
+        larger=larger,
         predicted=predicted,
         seen=scaled.path,
         happenings=scaled.happenings,

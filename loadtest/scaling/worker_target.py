@@ -24,12 +24,15 @@ AGE_METRIC = "extraction_queue_oldest_seconds"
 LOOK_SECONDS = 0.5
 END_TIMEOUT_SECONDS = 300.0
 ROWS = 400
-DATASET_ID = "worker-curve"
+LARGER: dict[int, int] = {20_000: 12, 200_000: 4}
+"""Rows of larger datasets -> extractions that are measured on them."""
 
 
 class WorkerCurve(Struct, frozen=True):
     """What one limited worker does."""
 
+    rows: int
+    """Of the dataset."""
     jobs: int
     jobs_per_second: float
     cpu_seconds_per_job: float
@@ -41,21 +44,23 @@ class WorkerCurve(Struct, frozen=True):
     ready_seconds: float
 
 
-def measure_worker(api_host: str, key: str, worker: PodProcess, jobs: int) -> WorkerCurve:
+def measure_worker(api_host: str, key: str, worker: PodProcess, jobs: int, rows: int = ROWS) -> WorkerCurve:
     """Fill the queue while one worker serves it, and time how fast it empties. Raises NotMeasured."""
-    _post(api_host, key, f"{DATASETS}?dataset_id={DATASET_ID}", table(ROWS, 1), "text/csv")
+    dataset_id = f"worker-{rows}"
+    _post(api_host, key, f"{DATASETS}?dataset_id={dataset_id}", table(rows, 1), "text/csv")
     idle = worker.used()
     api = Api(api_host, key)
     with Sampler(worker) as sampler:
         for sentence in sentences_of_the_pool()[:jobs]:
-            body = {"dataset_id": DATASET_ID, "feature_description": sentence, "quality_threshold": "low"}
+            body = {"dataset_id": dataset_id, "feature_description": sentence, "quality_threshold": "low"}
             _post(api_host, key, EXTRACT, json.dumps(body).encode(), "application/json")
-        first = _completed(api)
+        first = _completed(api, dataset_id)
         began, used = time.monotonic(), worker.used()
-        ended = _await(api, jobs)
+        ended = _await(api, dataset_id, jobs)
         after = worker.used()
     done = jobs - first
     return WorkerCurve(
+        rows=rows,
         jobs=jobs,
         jobs_per_second=done / (ended - began),
         cpu_seconds_per_job=(after.cpu_seconds - used.cpu_seconds) / done,
@@ -69,18 +74,18 @@ def measure_worker(api_host: str, key: str, worker: PodProcess, jobs: int) -> Wo
 def _post(host: str, key: str, path: str, body: bytes, content_type: str) -> None:
     headers = {"Authorization": f"Bearer {key}", "Content-Type": content_type, "Prefer": "respond-async"}
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(urllib.request.Request(f"{host}{path}", data=body, headers=headers), timeout=30):  # noqa: S310
+    with opener.open(urllib.request.Request(f"{host}{path}", data=body, headers=headers), timeout=120):  # noqa: S310
         pass
 
 
-def _completed(api: Api) -> int:
-    return sum(status == "completed" for status in api.extractions(DATASET_ID).values())
+def _completed(api: Api, dataset_id: str) -> int:
+    return sum(status == "completed" for status in api.extractions(dataset_id).values())
 
 
-def _await(api: Api, jobs: int) -> float:
+def _await(api: Api, dataset_id: str, jobs: int) -> float:
     last = time.monotonic() + END_TIMEOUT_SECONDS
     while time.monotonic() < last:
-        if _completed(api) >= jobs:
+        if _completed(api, dataset_id) >= jobs:
             return time.monotonic()
         time.sleep(LOOK_SECONDS)
     raise NotMeasured(f"a worker did not finish {jobs} extractions in {END_TIMEOUT_SECONDS:.0f} s")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 from loadtest.scaling.manifest import MIB, Deployed
 from loadtest.scaling.proof import Proof
 from loadtest.scaling.targets import cpu_target_cores
 from loadtest.scaling.worker_target import WorkerCurve
 
+TEMPLATE = Path(__file__).with_name("capacity_template.md")
 BUSY = 0.7
 """Share of a worker's time that is planned for."""
 POLLS = 4
@@ -25,14 +27,13 @@ CORE_HOUR_USD, GIB_HOUR_USD = 0.04, 0.005
 HOURS = 730
 RATES = (50, 200, 500, 1000)
 JOBS = (100, 1000, 10_000)
-LANE_SECONDS = 3600
 
 
 def render(proof: Proof) -> str:
     """Write the document."""
     curve, worker = proof.curve, proof.worker_curve
     target = curve.rate_at_cpu(cpu_target_cores(proof.deployed))
-    return TEMPLATE.format(
+    return TEMPLATE.read_text(encoding="utf-8").format(
         date=proof.date,
         machine=proof.machine,
         api_limits=_limits(proof.deployed),
@@ -105,11 +106,11 @@ def _pool(deployed: Deployed) -> int:
 def _connections(proof: Proof, target: float) -> str:
     api, worker = _pool(proof.deployed) + SESSION_CONNECTIONS, _pool(proof.worker) + WORKER_CONNECTIONS
     pods, workers = math.ceil(1000 / target), workers_for_jobs(proof.worker_curve, 10_000, proof.worker.spec().minimum)
+    most, most_workers = proof.deployed.spec().maximum, proof.worker.spec().maximum
     return (
-        f"An API pod opens at most {api} ({_pool(proof.deployed)} of its pool, {SESSION_CONNECTIONS} of its own), a worker "
-        f"{worker}. {proof.deployed.spec().maximum} and {proof.worker.spec().maximum} pods, the manifests' maxima: "
-        f"{proof.deployed.spec().maximum * api + proof.worker.spec().maximum * worker}. {pods} API pods and {workers} workers: "
-        f"{pods * api + workers * worker}"
+        f"An API pod opens at most {api} ({_pool(proof.deployed)} of its pool, {SESSION_CONNECTIONS} of its own), "
+        f"a worker {worker}. {most} and {most_workers} pods, the manifests' maxima: {most * api + most_workers * worker}. "
+        f"{pods} API pods and {workers} workers: {pods * api + workers * worker}"
     )
 
 
@@ -122,50 +123,3 @@ def _ten_thousand(proof: Proof, target: float) -> str:
         f"({workers} pods at {100 * BUSY:.0f} %) and {rate * POLLS:.0f} requests/s of the API "
         f"({math.ceil(rate * POLLS / target)} pods' worth)"
     )
-
-
-TEMPLATE = """# Capacity
-
-How many pods for how much, by the curve of [one limited pod](measurements/hpa-proof.md) ({date}; {machine}). Written by
-`python -m loadtest hpa capacity`; a test compares it with the committed proof. Measure on your own machines before you buy: `make hpa-proof`.
-
-## What was measured
-
-- An API pod ({api_limits}) serves {target} requests/s of reads at its autoscaler's target of {utilisation} % of the requested CPU, and up to {knee} requests/s
-  before its objectives are missed, where a request costs {cost} ms of CPU.
-- A worker ({worker_limits}) does {jobs_per_second} extractions a second of small datasets; one costs {job_cost} s of CPU, the built-in planner's
-  included.
-
-## Pods for reads
-
-{apis}
-
-Prices are assumed (${core} a core-hour, ${gib} a GiB-hour) and for the API pods alone. The arrow: what the load needs → what the autoscaler keeps.
-
-## Workers for extractions
-
-{workers}
-
-Workers that are busy {busy} % of the time. Above some 100,000 rows the time goes into reading and aggregating, and grows with rows × features. An
-extraction brings about {polls} requests to the API with it.
-
-## What is short first, and what then
-
-| at | short | arithmetic | what replaces it |
-|---|---|---|---|
-| one pod | CPU of its one Python process | {knee} requests/s at {cost} ms | more pods; `WORKERS` only where pods cannot be |
-| maxReplicas | the autoscaler's bound | the table above | raise it, after the next line |
-| some 200 connections | PostgreSQL's connections, a process each | {connections} | PgBouncer in session mode bounds and queues them; status reads already share one connection a process |
-| 1,000 requests/s | LISTEN/NOTIFY: every API process hears of every extraction's progress | extractions/s × some 4 notices × API pods wake-ups a second | fewer notices (progress at most once a second), then a channel for each shard of owners |
-| 1,000 requests/s | Redis | a rate-limit script a request, one or two look-ups a plan: some 2,000 operations/s of the 50,000 and more of one core | nothing yet; a cluster by key after that |
-| 10,000 extractions/h | workers, then the queue's table | {ten_thousand} | more workers; the queue takes some 1,000 jobs/s of one PostgreSQL before its index churn shows |
-| 10,000 extractions/h | the object store | some 3 PUT and 2 GET an extraction: 14 requests/s of the 3,500 PUT/s of one S3 prefix | nothing |
-| 100 pods | Prometheus | {series} series a process: 400,000 for 100 | fewer replicas of larger pods; recording rules instead of raw series in boards |
-
-- **CPU grows with requests** and is what the API's autoscaler sees. **Waiting grows with the model's latency** and is what requests in flight are for: at
-  2.5 s a plan, 60 synchronous requests in flight are 24 a second and no CPU. **Memory does not grow with load**: an idle pod and a busy one differ by
-  some tens of MiB, so memory as a target only guards against leaks, and its request must stay above idle / 0.6.
-- **Uploads** are read by a process apart, one at a time for each pod (`concurrency=1` in `base/api.env`): pods bound them, not CPU.
-- **One database** is the end of this design: at 1,000 requests/s, status reads are batched to some hundred statements a second. Beyond it owners are
-  sharded over databases, or status moves to a replica, which nothing here does.
-"""

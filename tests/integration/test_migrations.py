@@ -345,4 +345,4 @@ def test_template_makes_a_revision(tmp_path: Path) -> None:
     assert isinstance(made, Script)
     assert made.down_revision == head()
     assert made.doc == "A thought."
-    assert made.module.WORKS_FOR == head()
+    assert head() == made.module.WORKS_FOR

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
@@ -13,30 +12,25 @@ import psycopg
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
+from sqlalchemy.exc import ProgrammingError
 
-from service import __version__
 from service.features.errors import DependencyUnavailable
 from service.store import database as database_module
 from service.store import schema
-from service.store.artifacts import open_artifacts
-from service.store.backup import BackupRefused, back_up, read_manifest
-from service.store.restore import restore
 from service.store.revision import REVISION
 from service.store.schema import DatabaseTooNew
 from tests.integration.test_migrations import (
-    INSERT_OF_0001,
     ROOT,
     configuration,
     go,
-    head,
     migrate_at_once,
     open_at,
     rows,
 )
-from tests.integration.test_store import NOON, dataset
+from tests.integration.test_store import dataset
 
 NEWER = "9000"
-REVISION_FILE = f'''
+REVISION_FILE = f"""
 import sqlalchemy as sa
 from alembic import op
 
@@ -53,7 +47,7 @@ def upgrade():
 def downgrade():
     op.drop_table("notes")
     op.drop_column("datasets", "note")
-'''
+"""
 """What a later release may add while this one's code still runs."""
 OLDEST = "SELECT oldest_revision FROM schema_compatibility"
 UPGRADE = """
@@ -65,20 +59,14 @@ sys.stdin.readline()
 print(schema.upgrade(make_url(sys.argv[1]), {}))
 """
 
-Newer = Callable[..., str]
 
-
-@pytest.fixture
-def newer(tmp_path: Path) -> Newer:
-    """Makes the migrations of a later release, which declares the oldest code that works on its schema."""
-
-    def make(works_for: str = REVISION) -> str:
-        folder = tmp_path / f"migrations-{works_for}"
-        shutil.copytree(str(files("service.store") / "migrations"), folder)
-        (folder / "versions/r9000_notes.py").write_text(REVISION_FILE.format(works_for=works_for), encoding="utf-8")
-        return str(folder)
-
-    return make
+def newer(folder: Path, works_for: str = REVISION) -> str:
+    """Make the migrations of a later release, which declares the oldest code that works on its schema."""
+    scripts = folder / "newer-migrations"
+    shutil.copytree(str(files("service.store") / "migrations"), scripts)
+    content = REVISION_FILE.replace("{works_for}", works_for)
+    (scripts / "versions/r9000_notes.py").write_text(content, encoding="utf-8")
+    return str(scripts)
 
 
 async def upgraded(url: str, scripts: str) -> None:
@@ -87,9 +75,11 @@ async def upgraded(url: str, scripts: str) -> None:
         patch.setattr(schema, "SCRIPTS", scripts)
         patch.setattr(database_module, "REVISION", NEWER)
         database = open_at(url)
-        assert await database.migrate()
-        assert await database.standing() == "current"
-        await database.close()
+        try:
+            assert await database.migrate()
+            assert await database.standing() == "current"
+        finally:
+            await database.close()
 
 
 def change(url: str, statement: str) -> None:
@@ -129,14 +119,14 @@ def test_the_row_after_four_upgrades_at_once(database_url: str) -> None:
     assert rows(database_url, OLDEST) == [("0006",)]
 
 
-async def test_an_old_release_starts_on_a_newer_schema_that_serves_it(database_url: str, newer: Newer) -> None:
+async def test_an_old_release_starts_on_a_newer_schema_that_serves_it(database_url: str, tmp_path: Path) -> None:
     """After the migration of the next release this one starts, migrates nothing, and reads and writes."""
     database = open_at(database_url)
     await database.migrate()
     async with database.store.begin() as work:
         await work.datasets.add(dataset("ada", "before"))
     await database.close()
-    await upgraded(database_url, newer())
+    await upgraded(database_url, newer(tmp_path))
 
     database = open_at(database_url)
     assert await database.standing() == "newer"
@@ -151,9 +141,9 @@ async def test_an_old_release_starts_on_a_newer_schema_that_serves_it(database_u
     assert rows(database_url, "SELECT note FROM datasets") == [(None,), (None,)]
 
 
-async def test_a_rollback_and_the_way_forward_again(database_url: str, newer: Newer) -> None:
+async def test_a_rollback_and_the_way_forward_again(database_url: str, tmp_path: Path) -> None:
     """Upgrade, rollback and upgrade of the pods: each release starts each time, and the row stays what it was."""
-    scripts = newer()
+    scripts = newer(tmp_path)
     await upgraded(database_url, scripts)
     for _ in range(2):
         database = open_at(database_url)
@@ -164,19 +154,19 @@ async def test_a_rollback_and_the_way_forward_again(database_url: str, newer: Ne
     assert rows(database_url, "SELECT version_num FROM alembic_version") == [(NEWER,)]
 
 
-async def test_an_old_release_is_refused_a_schema_that_does_not_serve_it(database_url: str, newer: Newer) -> None:
+async def test_an_old_release_is_refused_a_schema_that_does_not_serve_it(database_url: str, tmp_path: Path) -> None:
     """A schema that says it needs newer code is left alone, with its revision in the message and what to do."""
-    await upgraded(database_url, newer(NEWER))
+    await upgraded(database_url, newer(tmp_path, NEWER))
     assert rows(database_url, OLDEST) == [(NEWER,)]
     await refused(database_url)
 
 
 @pytest.mark.parametrize("loss", ["DELETE FROM schema_compatibility", "DROP TABLE schema_compatibility"])
 async def test_an_old_release_is_refused_a_newer_schema_that_does_not_say(
-    database_url: str, newer: Newer, loss: str
+    database_url: str, tmp_path: Path, loss: str
 ) -> None:
     """Without the row or its table a newer schema is refused as one that does not serve this code."""
-    await upgraded(database_url, newer())
+    await upgraded(database_url, newer(tmp_path))
     change(database_url, loss)
     await refused(database_url)
 
@@ -185,7 +175,7 @@ async def refused(url: str) -> None:
     """Require that this release does not touch the database."""
     database = open_at(url)
     assert await database.standing() == "too new"
-    with pytest.raises(DatabaseTooNew, match="revision 9000, which this release does not know.* Run that") as error:
+    with pytest.raises(DatabaseTooNew, match=r"revision 9000, which this release does not know.* Run that") as error:
         await database.migrate()
     assert isinstance(error.value, DependencyUnavailable)
     assert not error.value.retryable
@@ -194,11 +184,11 @@ async def refused(url: str) -> None:
 
 
 @pytest.mark.parametrize("start", ["base", "0006"])
-def test_two_releases_upgrade_at_once(database_url: str, newer: Newer, start: str) -> None:
+def test_two_releases_upgrade_at_once(database_url: str, tmp_path: Path, start: str) -> None:
     """Processes of this and of the next release that start together all succeed, and the newer schema stays."""
     if start != "base":
         go(database_url, command.upgrade, start)
-    theirs = newer()
+    theirs = newer(tmp_path)
     releases = [theirs, schema.SCRIPTS, theirs, schema.SCRIPTS]
     processes = [
         subprocess.Popen(
@@ -218,84 +208,24 @@ def test_two_releases_upgrade_at_once(database_url: str, newer: Newer, start: st
     assert rows(database_url, OLDEST) == [(REVISION,)]
 
 
-async def test_a_failed_migration_leaves_the_row(database_url: str, newer: Newer) -> None:
+async def test_a_failed_migration_leaves_the_row(database_url: str, tmp_path: Path) -> None:
     """When a later revision fails, the database still says what it said, and this release finds it in order."""
     database = open_at(database_url)
     await database.migrate()
     change(database_url, "CREATE TABLE notes (unexpected integer)")
-    with pytest.raises(psycopg.errors.DuplicateTable, match="already exists"):
-        try:
-            await upgraded(database_url, newer(NEWER))
-        except Exception as error:
-            raise error.__cause__ or error from None
+    with pytest.raises(ProgrammingError, match="already exists"):
+        await upgraded(database_url, newer(tmp_path, NEWER))
     assert rows(database_url, OLDEST) == [(REVISION,)]
     assert await database.standing() == "current"
     await database.close()
 
 
-def test_a_downgrade_takes_the_row_along(database_url: str, newer: Newer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_downgrade_takes_the_row_along(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Down from a schema that needs newer code the database says again what the older revision declares."""
     config = configuration()
-    config.set_main_option("script_location", newer(NEWER))
+    config.set_main_option("script_location", newer(tmp_path, NEWER))
     monkeypatch.setattr("tests.integration.test_migrations.configuration", lambda: config)
     go(database_url, command.upgrade, "head")
     assert rows(database_url, OLDEST) == [(NEWER,)]
     go(database_url, command.downgrade, REVISION)
     assert rows(database_url, OLDEST) == [(REVISION,)]
-
-
-async def test_a_backup_carries_the_row(new_database: Callable[[], str], tmp_path: Path, newer: Newer) -> None:
-    """A backup of a newer schema made and restored by the older release that still works on it is usable by both."""
-    here, there = new_database(), new_database()
-    await upgraded(here, newer())
-    rows(here, INSERT_OF_0001, "kept", "failed")
-    backup, artifacts = open_artifacts(str(tmp_path / "backup")), open_artifacts(str(tmp_path / "artifacts"))
-    source, target = open_at(here), open_at(there)
-    manifest = await back_up(source, artifacts, backup, release=__version__, now=NOON)
-    assert (manifest.revision, manifest.oldest_revision) == (NEWER, REVISION)
-    assert "schema_compatibility" not in manifest.rows
-    await restore(target, artifacts, backup, replace=False)
-    assert await target.standing() == "newer"
-    async with target.store.begin() as work:
-        assert (await work.extractions.get("ada", "kept")).status == "failed"
-    await source.close()
-    await target.close()
-    assert rows(there, OLDEST) == [(REVISION,)]
-
-
-async def test_a_backup_of_a_schema_that_does_not_serve_is_refused(
-    new_database: Callable[[], str], tmp_path: Path, newer: Newer
-) -> None:
-    """A backup whose database needs newer code than this release's is refused before anything is touched."""
-    here, there = new_database(), new_database()
-    await upgraded(here, newer(NEWER))
-    backup, artifacts = open_artifacts(str(tmp_path / "backup")), open_artifacts(str(tmp_path / "artifacts"))
-    source, target = open_at(here), open_at(there)
-    await back_up(source, artifacts, backup, release="9.0.0", now=NOON)
-    with pytest.raises(BackupRefused, match="does not know"):
-        await restore(target, artifacts, backup, replace=False)
-    assert await target.revision() is None
-    await source.close()
-    await target.close()
-
-
-@pytest.mark.parametrize("start", ["0005", "0006"])
-async def test_a_restored_older_backup_says_what_the_migrated_schema_says(
-    new_database: Callable[[], str], tmp_path: Path, start: str
-) -> None:
-    """A backup with or without the row, restored over a database that has one, ends with this release's."""
-    here, there = new_database(), new_database()
-    go(here, command.upgrade, start)
-    backup, artifacts = open_artifacts(str(tmp_path / "backup")), open_artifacts(str(tmp_path / "artifacts"))
-    source, target = open_at(here), open_at(there)
-    await target.migrate()
-    change(there, "UPDATE schema_compatibility SET oldest_revision = '0005'")
-    await back_up(source, artifacts, backup, release=__version__, now=NOON)
-    made = await read_manifest(backup)
-    assert made is not None
-    assert made.oldest_revision == ("0006" if start == "0006" else None)
-    await restore(target, artifacts, backup, replace=False)
-    assert await target.revision() == head()
-    await source.close()
-    await target.close()
-    assert rows(there, OLDEST) == [("0006",)]

@@ -110,13 +110,20 @@ def _model(settings: Settings) -> Check:
 async def _database(storage: Storage) -> Check:
     try:
         await storage.store.ping()
-        revision = await storage.database.revision()
+        revision, standing = await storage.database.revision(), await storage.database.standing()
     except FeatureAgentError as error:
         return Check("database", "failed", error.message, "Start PostgreSQL, or mend DATABASE_URL.")
     kind = "embedded PostgreSQL" if storage.settings.database_url is None else "PostgreSQL at DATABASE_URL"
     if revision is None:
         return Check("database", "warning", f"{kind}, empty", "`feature-agent migrate`; `serve` does it as well.")
-    return Check("database", "ok", f"{kind}, revision {revision}")
+    detail = f"{kind}, revision {revision}"
+    if standing == "too new":
+        mend = "Run the release that migrated it, or restore a backup from before."
+        return Check("database", "failed", f"{detail}, which this release does not know", mend)
+    if standing == "newer":
+        mend = "Nothing now; update this release when the newer one stays."
+        return Check("database", "warning", f"{detail} of a newer release, which works for this one", mend)
+    return Check("database", "ok", detail)
 
 
 async def _artifacts(storage: Storage) -> Check:

@@ -6,6 +6,7 @@ import click
 
 from service.commands.running import print_json, with_storage
 from service.resources.storage import Storage
+from service.store.revision import REVISION
 
 
 @click.command()
@@ -18,6 +19,11 @@ def migrate(*, as_json: bool) -> None:
 
     revision = with_storage(work)
     if as_json:
-        print_json({"revision": revision})
+        print_json({"revision": revision, "release_revision": REVISION})
+    elif revision != REVISION:
+        click.echo(
+            f"The database is at revision {revision}, newer than this release's {REVISION}, which still works on it. "
+            "Nothing was migrated."
+        )
     else:
         click.echo(f"The database is at revision {revision}.")

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Literal, TextIO
 
+import structlog
 from opentelemetry.sdk.trace.export import SpanExporter
 
 from service.features.datasets import UploadDataset
@@ -31,6 +32,8 @@ from service.telemetry.runtime import RuntimeMonitor
 DependencyName = Literal["database", "redis", "ai_model"]
 Role = Literal["api", "worker"]
 Ping = Callable[[], Awaitable[object]]
+
+_LOGGER: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -101,7 +104,8 @@ class Runtime:
                 stack.callback(self.metrics_server.close)
             stack.push_async_callback(self.storage.close)
             stack.push_async_callback(self.extracting.close)
-            await self.storage.database.migrate()
+            if not await self.storage.database.migrate():
+                _LOGGER.warning("a newer release has migrated the database, and this one still works on it")
             await self._keep_development_key()
             if self.extracting.means is not None:
                 await stack.enter_async_context(self.extracting.means.planning)

@@ -21,8 +21,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.features.ports import Artifacts
 from service.store.database import Database
 from service.store.programs import ProgramFailed, ProgramsMissing, connection_environment, find_programs, output
-from service.store.revision import current_revision
-from service.store.tables import METADATA, datasets
+from service.store.revision import current_revision, oldest_revision
+from service.store.tables import METADATA, datasets, schema_compatibility
 from service.store.upkeep import ARTIFACT_KEY
 
 T = TypeVar("T")
@@ -73,6 +73,8 @@ class Manifest(Struct, frozen=True):
     """Artifacts that were deleted with their rows while the backup was made: a restore drops these rows."""
     missing: tuple[str, ...] = ()
     """Artifacts that rows refer to and that are not there: the service had lost them before."""
+    oldest_revision: str | None = None
+    """The oldest revision whose code works on the schema; None in a backup whose database does not say."""
 
 
 class Digest:
@@ -98,6 +100,7 @@ class _Rows(Struct, frozen=True):
     """What the dump's transaction saw."""
 
     revision: str
+    oldest_revision: str | None
     server: int
     counts: dict[str, int]
     keys: tuple[str, ...]
@@ -131,6 +134,7 @@ async def back_up(
         artifacts=tuple(copy for copy in copies if copy is not None),
         deleted=tuple(key for key in gone if key not in missing),
         missing=tuple(sorted(missing)),
+        oldest_revision=rows.oldest_revision,
     )
     await target.put_stream(MANIFEST, _once(msgspec.json.encode(manifest)), limit=ENDLESS)
     return manifest
@@ -173,11 +177,12 @@ async def _dumped(database: Database, target: Artifacts) -> _Rows:
         revision = await connection.run_sync(current_revision)
         if revision is None:
             raise BackupRefused("The database is empty: there is nothing to back up.")
+        oldest = await connection.run_sync(oldest_revision)
         server = int(str(await connection.scalar(text("SHOW server_version_num")))) // 10_000
         counts = await _counts(connection)
         keys = await _keys(connection)
         dump = await _dump(database, target, server, snapshot)
-    return _Rows(revision, server, counts, keys, dump)
+    return _Rows(revision, oldest, server, counts, keys, dump)
 
 
 async def _dump(database: Database, target: Artifacts, server: int, snapshot: str) -> Copy:
@@ -202,8 +207,9 @@ async def _counts(connection: AsyncConnection) -> dict[str, int]:
 
 
 def present_tables(connection: Connection) -> tuple[str, ...]:
-    """The service's tables that the database has, which an older revision has fewer of."""
-    return tuple(sorted(METADATA.tables.keys() & set(inspect(connection).get_table_names())))
+    """The tables of what users keep that the database has, which an older revision has fewer of."""
+    kept = METADATA.tables.keys() - {schema_compatibility.name}
+    return tuple(sorted(kept & set(inspect(connection).get_table_names())))
 
 
 async def _keys(connection: AsyncConnection) -> tuple[str, ...]:

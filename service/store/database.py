@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import psycopg
 from opentelemetry.instrumentation.sqlalchemy.engine import (  # pyright: ignore[reportMissingTypeStubs] -- it ships none
@@ -25,6 +25,9 @@ from service.store.revision import REVISION, current_revision
 from service.store.states import StateReads
 from service.store.unit_of_work import SqlStore
 from service.store.upkeep import SqlUpkeep
+
+if TYPE_CHECKING:
+    from service.store.schema import Standing
 
 SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
 DRIVER = "postgresql+psycopg"
@@ -87,18 +90,27 @@ class Database:
         """What tells of changed extractions; one a process, to be entered before it is used."""
         return PostgresNotices(self._lasting_connection)
 
-    async def migrate(self) -> None:
+    async def migrate(self) -> bool:
         """Bring the schema to this release's revision; any number of processes may do so at once.
 
-        Raises DatabaseTooNew and DependencyUnavailable.
+        False when a newer release has migrated it and this one's code still works on it: it is left as it is. Raises
+        DatabaseTooNew and DependencyUnavailable.
         """
         if await self.revision() == REVISION:
-            return
+            return True
         # Alembic is the work's alone: nearly every start finds the schema in order, and 9 MiB smaller.
         from service.store.schema import upgrade  # noqa: PLC0415
 
         with database_errors():
-            await asyncio.to_thread(upgrade, self._engine.url, _connect_args(self._engine.url))
+            return await asyncio.to_thread(upgrade, self._engine.url, _connect_args(self._engine.url))
+
+    async def standing(self) -> Standing:
+        """How the schema stands to this release. Raises DependencyUnavailable."""
+        from service.store.schema import standing  # noqa: PLC0415 -- as above
+
+        with database_errors():
+            async with self._engine.connect() as connection:
+                return await connection.run_sync(standing)
 
     async def revision(self) -> str | None:
         """The revision of the database's schema; None for an empty database. Raises DependencyUnavailable."""

@@ -52,7 +52,7 @@ DAMAGED = "The backup is damaged: {} is not what its manifest says. Nothing of t
 
 
 async def restore(database: Database, artifacts: Artifacts, backup: Artifacts, *, replace: bool) -> Manifest:
-    """Bring the backup's files and rows back, and the schema to this release's.
+    """Bring the backup's files and rows back, and an older schema to this release's.
 
     With `replace` the database's rows give way; it is as it was before until all of the backup's are there. Raises
     BackupRefused, BackupFailed, DependencyUnavailable.
@@ -76,7 +76,7 @@ async def _usable(backup: Artifacts) -> Manifest:
     manifest = await read_manifest(backup)
     if manifest is None:
         raise BackupRefused("There is no complete backup at that address.")
-    if not knows(manifest.revision):
+    if not knows(manifest.revision) and not knows(manifest.oldest_revision):
         raise BackupRefused(
             f"The backup was made by release {manifest.release}, whose schema {manifest.revision} this release does "
             "not know: restore it with that release or a newer one."

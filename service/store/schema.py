@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import threading
+from typing import Literal
 
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, NullPool, create_engine, func, select, text
+from sqlalchemy import URL, Connection, NullPool, create_engine, func, select, text
 
 from service.features.errors import DependencyUnavailable
-from service.store.revision import current_revision
+from service.store.revision import current_revision, oldest_revision
 
+Standing = Literal["older", "current", "newer", "too new"]
+"""How a schema stands to this release: to be migrated, in order, newer but fit for its code, or not to be used."""
+
+SCRIPTS = "service.store:migrations"
 MIGRATION_LOCK = 0x66656174_6D696772
 """Key of the advisory lock that migrations hold: "feat" and "migr" in ASCII."""
 LOCK_PATIENCE = "120s"
 """For another process's migration, which is then found done."""
+TOO_NEW = (
+    "The database is at revision {}, which this release does not know: a newer release has migrated it. Run that "
+    "release, or restore a backup from before."
+)
 TABLE_PATIENCE = "10s"
 """For a table that somebody uses for long, such as a backup: all later statements on it wait behind a migration."""
 
@@ -24,43 +33,51 @@ _ALEMBIC = threading.Lock()
 
 
 class DatabaseTooNew(DependencyUnavailable):
-    """A newer release has migrated the database; waiting does not help."""
+    """A newer release has migrated the database, and this one's code does not work on it; waiting does not help."""
 
     retryable = False
 
 
-def upgrade(url: URL, connect_args: dict[str, object]) -> None:
+def upgrade(url: URL, connect_args: dict[str, object]) -> bool:
     """Bring the database to this release's revision, in one transaction. Blocks.
 
-    Processes that start together wait for the first of them: without the lock all but one would fail on a table that
-    another has just created. Raises DatabaseTooNew, and what SQLAlchemy raises for a database that is away.
+    False for a newer schema on which this release's code works: it is left as it is. Processes that start together wait
+    for the first of them: without the lock all but one would fail on a table that another has just created. Raises
+    DatabaseTooNew, and what SQLAlchemy raises for a database that is away.
     """
     engine = create_engine(url, poolclass=NullPool, connect_args=connect_args, hide_parameters=True)
     with _ALEMBIC, engine.begin() as connection:
         connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_PATIENCE}'"))
         connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
         connection.execute(text(f"SET LOCAL lock_timeout = '{TABLE_PATIENCE}'"))
-        config = _configuration()
-        config.attributes["connection"] = connection
-        _require_known(current_revision(connection))
-        command.upgrade(config, "head")
+        found = standing(connection)
+        if found == "too new":
+            raise DatabaseTooNew(TOO_NEW.format(current_revision(connection)))
+        if found == "older":
+            config = _configuration()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    return found != "newer"
 
 
-def knows(revision: str) -> bool:
-    """Whether this release can bring a database of that revision to its own."""
+def standing(connection: Connection) -> Standing:
+    """How the database's schema stands to this release; an empty database is "older"."""
+    revision = current_revision(connection)
+    scripts = ScriptDirectory.from_config(_configuration())
+    if revision is not None and revision == scripts.get_current_head():
+        return "current"
+    if revision is None or knows(revision):
+        return "older"
+    return "newer" if knows(oldest_revision(connection)) else "too new"
+
+
+def knows(revision: str | None) -> bool:
+    """Whether the revision is this release's or an older one, and so its code and its migrations follow from it."""
     scripts = ScriptDirectory.from_config(_configuration())
     return revision in {script.revision for script in scripts.walk_revisions()}
 
 
-def _require_known(revision: str | None) -> None:
-    if revision is not None and not knows(revision):
-        raise DatabaseTooNew(
-            f"The database is at revision {revision}, which this release does not know: a newer release has migrated "
-            "it. Run that release, or restore a backup from before."
-        )
-
-
 def _configuration() -> Config:
     config = Config()
-    config.set_main_option("script_location", "service.store:migrations")
+    config.set_main_option("script_location", SCRIPTS)
     return config

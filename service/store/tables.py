@@ -158,6 +158,15 @@ tallies = Table(
 )
 """Counts that outlive the processes that count; each only grows."""
 
+schema_compatibility = Table(
+    "schema_compatibility",
+    METADATA,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("oldest_revision", Text, nullable=False),
+    CheckConstraint("id = 1", name="id"),
+)
+"""One row: the oldest revision whose code works on the schema. Older releases read it, so its form never changes."""
+
 model_spending = Table(
     "model_spending",
     METADATA,

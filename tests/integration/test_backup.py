@@ -38,7 +38,10 @@ from tests.integration.test_store import NASTY, NOON, api_key, dataset, extracti
 
 ROOT = Path(__file__).parents[2]
 EVERYTHING = "SELECT row_to_json(t)::text FROM {} AS t ORDER BY 1"
-TABLES = ("datasets", "extractions", "api_keys", "idempotency_keys", "procrastinate_jobs", "alembic_version")
+TABLES = (
+    "datasets", "extractions", "api_keys", "idempotency_keys", "procrastinate_jobs", "alembic_version",
+    "schema_compatibility",
+)  # fmt: skip
 
 
 @dataclass
@@ -369,7 +372,7 @@ async def test_backup_is_not_overwritten_nor_made_of_nothing(places: Callable[[]
     ("old", "new", "message"),
     [
         (b'"format":1', b'"format":2', "format 2"),
-        (b'"revision":"', b'"revision":"9', "does not know"),
+        (b'revision":"', b'revision":"9', "does not know"),
         (b'"format":1', b'"format":', "cannot be read"),
     ],
 )

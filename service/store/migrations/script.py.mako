@@ -10,6 +10,9 @@ down_revision = ${repr(down_revision)}
 branch_labels = ${repr(branch_labels)}
 depends_on = ${repr(depends_on)}
 
+WORKS_FOR = ${repr(down_revision)}
+"""Code of this revision and later works on the schema: the newest revision of the release before, by decision 15."""
+
 
 def upgrade() -> None:
     """Go up to this revision."""

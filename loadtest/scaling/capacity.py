@@ -109,7 +109,7 @@ def _connections(proof: Proof, target: float) -> str:
     most, most_workers = proof.deployed.spec().maximum, proof.worker.spec().maximum
     return (
         f"An API pod opens at most {api} ({_pool(proof.deployed)} of its pool, {SESSION_CONNECTIONS} of its own), "
-        f"a worker {worker}. {most} and {most_workers} pods, the manifests' maxima: {most * api + most_workers * worker}. "
+        f"a worker {worker}. The manifests' maxima ({most}, {most_workers}): {most * api + most_workers * worker}. "
         f"{pods} API pods and {workers} workers: {pods * api + workers * worker}"
     )
 

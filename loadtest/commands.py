@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -121,7 +121,7 @@ def _options(asked: argparse.Namespace, shape: str) -> Options:
 
 
 @contextmanager
-def _target(asked: argparse.Namespace) -> Iterator[Target]:
+def _target(asked: argparse.Namespace) -> Generator[Target]:
     """Give the service that was named, or start one."""
     if asked.host is not None:
         yield Target(asked.host, asked.key or key_of_environment(), tuple(asked.metrics))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gevent
 import msgspec
@@ -46,9 +46,10 @@ class State:
 
     def collect(self, environment: Environment) -> None:
         """Have workers send their counts to the master with Locust's own reports."""
-        environment.events.report_to_master.add_listener(self._report)
-        environment.events.worker_report.add_listener(self._take)
-        environment.events.quitting.add_listener(self._finish)
+        hooks: Any = environment.events
+        hooks.report_to_master.add_listener(self._report)
+        hooks.worker_report.add_listener(self._take)
+        hooks.quitting.add_listener(self._finish)
 
     def stop(self) -> None:
         """End the run now, with its counts."""
@@ -193,7 +194,7 @@ class Generator:
         if share >= plan.options.generators:
             raise BadInput(f"--generators {plan.options.generators}: there are more workers than that")
         self._state = state
-        self._environment = environment
+        self._hooks: Any = environment.events
         self._plan = plan
         self._share = share
         self._clients = Group()
@@ -210,7 +211,7 @@ class Generator:
     def run(self) -> None:
         """Start every client when it is due, and wait until the last has left."""
         options, weights = self._plan.options, self._plan.scenario.mix.weights()
-        watching = gevent.spawn(self._watch_own_cpu)
+        watching = cast("Any", gevent).spawn(self._watch_own_cpu)
         began = self._state.start()
         kinds = random.Random(options.seed + self._share)  # noqa: S311 - likewise
         try:
@@ -254,7 +255,7 @@ class Generator:
     def _finished(self, finished: Finished) -> None:
         self._state.tally.record(finished)
         stage = self._plan.steps[finished.stage].name
-        self._environment.events.request.fire(
+        self._hooks.request.fire(
             request_type=finished.method,
             name=f"{finished.endpoint} [{stage}]",
             response_time=finished.milliseconds,

@@ -238,7 +238,7 @@ class Generator:
         except gevent.GreenletExit:
             self._fail(arrival, f"{kind}: had not left when the run was over")
             raise
-        except Exception as error:  # noqa: BLE001 - an answer nobody thought of is a failed client, not a missing one
+        except Exception as error:  # noqa: BLE001 - an answer of an unknown form is a failed client, not a missing one
             self._fail(arrival, f"{kind}: {type(error).__name__}")
         else:
             self._stage(arrival).completed += 1

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -122,7 +122,7 @@ def make_options(asked: argparse.Namespace, shape: str) -> Options:
 
 
 @contextmanager
-def target_of(asked: argparse.Namespace) -> Iterator[Target]:
+def target_of(asked: argparse.Namespace) -> Generator[Target]:
     """Give the service that was named, or start one."""
     if asked.host is not None:
         yield Target(asked.host, asked.key or key_of_environment(), tuple(asked.metrics))

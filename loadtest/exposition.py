@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from locust.env import Environment
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, start_http_server
 
 PORT = 9646
@@ -15,7 +14,7 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 
 class RunMetrics:
     """Counts each request as Locust reports it, by route template and by the stage of the run: both are few."""
 
-    def __init__(self, environment: Environment, registry: CollectorRegistry) -> None:
+    def __init__(self, environment: Any, registry: CollectorRegistry) -> None:
         self._requests = Counter(
             "locust_requests_total",
             "Requests that ended, by whether they got the answer that the test expects.",
@@ -48,7 +47,7 @@ class RunMetrics:
         self._durations.labels(request_type, route, stage).observe(response_time / 1000)
 
 
-def serve(environment: Environment, port: int) -> None:
+def serve(environment: Any, port: int) -> None:
     """Answer `GET /metrics` on that port until the process ends."""
     disable_created_metrics()
     registry = CollectorRegistry()

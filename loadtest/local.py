@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -42,7 +42,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def local_service(model: str = BUILTIN, environment: Mapping[str, str] | None = None) -> Iterator[LocalService]:
+def local_service(model: str = BUILTIN, environment: Mapping[str, str] | None = None) -> Generator[LocalService]:
     """Start `feature-agent serve` with a worker inside; its model is the built-in planner, or a stub of a provider.
 
     Raises BadInput, with the end of its log, when it does not start.

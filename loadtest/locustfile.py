@@ -14,11 +14,10 @@ import os
 import signal
 import sys
 import uuid
-from typing import Any
+from typing import Any, cast
 
 import gevent
 from locust import LoadTestShape, User, events, task
-from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.runners import WorkerRunner
 
@@ -33,8 +32,7 @@ from loadtest.traffic.shapes import SHAPES
 state = State()
 
 
-@events.init_command_line_parser.add_listener
-def add_options(parser: LocustArgumentParser, **_: Any) -> None:
+def add_options(parser: Any, **_: Any) -> None:
     """Add the options of a run; a master hands them to its workers."""
     parser.add_argument("--shape", default="smoke", choices=list(SHAPES), help="how the arrival rate changes")
     parser.add_argument("--scenario", default=str(DEFAULT), help="YAML file that says which clients come")
@@ -47,7 +45,6 @@ def add_options(parser: LocustArgumentParser, **_: Any) -> None:
     parser.add_argument("--out", default="", help="folder for the counts")
 
 
-@events.init.add_listener
 def prepare(environment: Environment, **_: Any) -> None:
     """Tell Prometheus of this run, and collect what its processes count."""
     port = int(os.environ.get("LOCUST_METRICS_PORT", str(PORT)))
@@ -57,7 +54,6 @@ def prepare(environment: Environment, **_: Any) -> None:
     gevent.signal_handler(signal.SIGTERM, state.stop)  # Locust's own handler comes after a run that follows a shape
 
 
-@events.test_start.add_listener
 def begin(environment: Environment, **_: Any) -> None:
     """Lay out the run and prepare its data, which one process does for all."""
     asked: Any = environment.parsed_options
@@ -86,6 +82,12 @@ def _options(asked: Any) -> Options:
     )
 
 
+hooks: Any = events
+hooks.init_command_line_parser.add_listener(add_options)
+hooks.init.add_listener(prepare)
+hooks.test_start.add_listener(begin)
+
+
 class UntilAllLeft(LoadTestShape):
     """Keeps one generator a process running until the last client of each has left."""
 
@@ -103,6 +105,8 @@ class Traffic(User):
     @task
     def generate(self) -> None:
         """Send this process's share of the arrivals."""
-        runner = self.environment.runner
-        share = runner.worker_index if isinstance(runner, WorkerRunner) else 0
-        Generator(state, self.environment, self.host or "", key(), share).run()
+        environment = cast("Any", self).environment
+        runner: Any = environment.runner
+        worker = isinstance(runner, WorkerRunner)
+        share = int(getattr(runner, "worker_index", 0)) if worker else 0
+        Generator(state, environment, self.host or "", key(), share).run()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -190,7 +190,7 @@ BAD_INPUT_STATUS = 2
 
 
 @contextlib.contextmanager
-def _processes(target: Target, plan: Plan, folder: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
+def _processes(target: Target, plan: Plan, folder: Path) -> Generator[list[subprocess.Popen[bytes]]]:
     """Start Locust: one process, or a master and its workers; the first is the one to wait for."""
     options = plan.options
     command = [

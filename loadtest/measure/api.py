@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import http.client
-import json
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from typing import Any
+
+import msgspec
 
 from loadtest.errors import BadInput
 
@@ -120,10 +121,9 @@ def require_key(key: str) -> str:
 
 def _json(content: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(content)
-    except ValueError:
+        return msgspec.json.decode(content, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _words(error: OSError) -> str:

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import psutil
 
@@ -46,13 +46,19 @@ def calibrate() -> tuple[float, float]:
 
 def _work() -> float:
     began = time.process_time()
-    rows = [{"id": number, "name": f"feature_{number % 97}", "value": number / 7} for number in range(2_000)]
+    rows: list[dict[str, Any]] = [
+        {"id": number, "name": f"feature_{number % 97}", "value": number / 7} for number in range(2_000)
+    ]
     for _ in range(12):
         text = json.dumps(rows)
         rows = json.loads(text)
         hashlib.sha256(text.encode()).digest()
-        rows.sort(key=lambda row: (row["name"], row["id"]))
+        rows.sort(key=_order)
     return time.process_time() - began
+
+
+def _order(row: dict[str, Any]) -> tuple[str, int]:
+    return row["name"], row["id"]
 
 
 class MachineWatch:
@@ -139,8 +145,8 @@ class MachineWatch:
 
 
 def _busy_seconds() -> float:
-    times = psutil.cpu_times()
-    return float(times.user + times.nice + times.system + times.irq + times.softirq)
+    times: Any = psutil.cpu_times()  # which fields there are depends on the system
+    return float(sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq")))
 
 
 def listeners(port: int) -> list[int]:

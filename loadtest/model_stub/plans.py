@@ -5,10 +5,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
+from msgspec import Struct
+
 TOOL = "propose_plan"
 OPENING, CLOSING = '<untrusted-data format="json">', "</untrusted-data>"
 MAX_MEANS = 3
 NUMBERS = frozenset({"numeric", "integer"})
+
+
+class _Dataset(Struct):
+    columns: list[dict[str, Any]] = []
 
 
 def completion(request: dict[str, Any]) -> dict[str, Any]:
@@ -54,6 +61,5 @@ def _columns(request: dict[str, Any]) -> list[dict[str, Any]]:
         for text in texts:
             _, opening, rest = text.partition(OPENING)
             if opening and message.get("role") == "user":
-                found = json.loads(rest.partition(CLOSING)[0]).get("columns", [])
-                return found if isinstance(found, list) else []
+                return msgspec.json.decode(rest.partition(CLOSING)[0], type=_Dataset).columns
     return []

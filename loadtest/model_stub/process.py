@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ STOP_TIMEOUT_SECONDS = 10.0
 
 
 @contextmanager
-def running_stub(latency: str) -> Iterator[dict[str, str]]:
+def running_stub(latency: str) -> Generator[dict[str, str]]:
     """Run a stub; gives the settings with which a service plans by it. Raises BadInput for an unknown distribution."""
     load_latency(latency)
     command = [sys.executable, "-m", "loadtest.model_stub", "serve", "--latency", latency]

@@ -6,7 +6,7 @@ import json
 import random
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gevent
 import msgspec
@@ -60,9 +60,10 @@ class State:
 
     def collect(self, environment: Environment) -> None:
         """Have workers send their counts to the master with Locust's own reports."""
-        environment.events.report_to_master.add_listener(self._report)
-        environment.events.worker_report.add_listener(self._take)
-        environment.events.quitting.add_listener(self._finish)
+        hooks: Any = environment.events
+        hooks.report_to_master.add_listener(self._report)
+        hooks.worker_report.add_listener(self._take)
+        hooks.quitting.add_listener(self._finish)
 
     def stop(self) -> None:
         """End the run now, with its counts."""
@@ -227,7 +228,7 @@ class Generator:
         if share >= plan.options.generators:
             raise BadInput(f"--generators {plan.options.generators}: there are more workers than that")
         self._state = state
-        self._environment = environment
+        self._hooks: Any = environment.events
         self._plan = plan
         self._share = share
         self._clients = Group()
@@ -245,7 +246,7 @@ class Generator:
     def run(self) -> None:
         """Start every client when it is due, and wait until the last has left."""
         options, weights = self._plan.options, self._plan.scenario.mix.weights()
-        watching = gevent.spawn(self._watch)
+        watching = cast("Any", gevent).spawn(self._watch)
         began = self._state.start()
         kinds = random.Random(options.seed + self._share)  # noqa: S311 - likewise
         try:
@@ -274,7 +275,7 @@ class Generator:
         except gevent.GreenletExit:
             self._fail(arrival, f"{kind}: had not left when the run was over")
             raise
-        except Exception as error:  # noqa: BLE001 - an answer nobody thought of is a failed client, not a missing one
+        except Exception as error:  # noqa: BLE001 - an answer of an unknown form is a failed client, not a missing one
             self._fail(arrival, f"{kind}: {type(error).__name__}")
         else:
             self._stage(arrival).completed += 1
@@ -291,7 +292,7 @@ class Generator:
     def _finished(self, finished: Finished) -> None:
         self._state.tally.record(finished)
         stage = self._plan.steps[finished.stage].name
-        self._environment.events.request.fire(
+        self._hooks.request.fire(
             request_type=finished.method,
             name=f"{finished.endpoint} [{stage}]",
             response_time=finished.milliseconds,

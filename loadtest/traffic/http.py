@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 from geventhttpclient import HTTPClient
 from geventhttpclient.response import HTTPParseError
 
@@ -18,6 +19,10 @@ CONNECT_TIMEOUT_SECONDS = 10.0
 ANSWER_TIMEOUT_SECONDS = 60.0
 """Longer than the service lets a caller wait for features (25 s)."""
 MAX_SENTENCE = 200
+
+
+class _Envelope(msgspec.Struct):
+    data: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -33,10 +38,9 @@ class Answer:
     def data(self) -> dict[str, Any]:
         """Give the member `data` of a JSON answer, or an empty object."""
         try:
-            data = json.loads(self.body).get("data")
-        except (ValueError, AttributeError):
+            return msgspec.json.decode(self.body, type=_Envelope).data
+        except (msgspec.DecodeError, UnicodeDecodeError):
             return {}
-        return data if isinstance(data, dict) else {}
 
     def retry_after(self, default: float) -> float:
         """Give the seconds after which the service wants to be asked again."""

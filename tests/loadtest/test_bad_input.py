@@ -23,7 +23,7 @@ from tests.loadtest.on_a_busy_machine import lift_bounds
 from tests.loadtest.stand import loadtest
 from tests.support import LiveService
 
-pytestmark = [pytest.mark.xdist_group("loadtest"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.xdist_group("loadtest-input"), pytest.mark.timeout(240)]
 
 Document = dict[str, Any]
 

@@ -24,6 +24,7 @@ def test_the_service_as_it_is_passes(tmp_path: Path, new_database: Callable[[], 
     assert judged.run["extractions"]["accepted"] >= 10
 
 
+@pytest.mark.proof
 def test_the_command_itself_says_when_the_machine_is_too_busy(tmp_path: Path, new_database: Callable[[], str]) -> None:
     """Run with its own bounds, the gate passes a healthy service, or says with exit status 3 what else ran."""
     with service(tmp_path, new_database()) as standing:

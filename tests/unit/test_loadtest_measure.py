@@ -123,7 +123,7 @@ while time.monotonic() < end: pass
 
 
 @pytest.mark.parametrize("ours", [True, False])
-def test_foreign_work_is_told_from_our_own(ours: bool) -> None:  # noqa: FBT001
+def test_foreign_work_is_not_our_own(ours: bool) -> None:  # noqa: FBT001
     """What a process of the service uses is not foreign; the same work of another one is, and is named."""
     command = [sys.executable, "-c", SPIN]
     detached = ["sh", "-c", 'exec "$@" & echo $!', "sh"]

@@ -169,7 +169,7 @@ def test_a_service_that_stalls_achieves_little() -> None:
     assert rate < 6
 
 
-def test_nobody_achieves_nothing() -> None:
+def test_no_client_achieves_nothing() -> None:
     """A stage without a client has the rate 0."""
     assert achieved([]) == [0.0, 0.0]
 

@@ -63,7 +63,7 @@ def test_a_soak_takes_an_hour() -> None:
 
 @pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, -math.inf, MAX_RATE * 1.01])
 def test_a_rate_that_is_none(value: float) -> None:
-    """A rate that nobody can send is bad input, and the message names the option."""
+    """A rate that cannot be sent is bad input, and the message names the option."""
     with pytest.raises(BadInput, match=r"^--rate"):
         steps_of("smoke", value, None, 10)
 
@@ -160,7 +160,7 @@ def test_no_two_new_wishes_are_equal() -> None:
 
 
 def test_equal_sentences_are_one() -> None:
-    """A sentence that a scenario names twice is drawn once: the second would be a repeat that nobody counts."""
+    """A sentence that a scenario names twice is drawn once: the second would be a repeat that is not counted."""
     pool = Pool(IDS, Data(datasets=2, sentences=("x", "y", "x")), 0)
     assert len({pool.draw() for _ in range(4)}) == 4
     with pytest.raises(BadInput, match="used up"):

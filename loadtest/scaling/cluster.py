@@ -11,9 +11,10 @@ import time
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from loadtest.errors import BadInput
 from loadtest.gate import outcome_of
@@ -68,8 +69,7 @@ class Kubectl:
             raise BadInput(f"kubectl {' '.join(arguments)}: no answer in {KUBECTL_TIMEOUT_SECONDS:.0f} s") from None
         if done.returncode:
             raise BadInput(f"kubectl {' '.join(arguments)}: {' '.join(done.stderr.split())[:300]}")
-        found = json.loads(done.stdout)
-        return found if isinstance(found, dict) else {}
+        return cast("dict[str, Any]", json.loads(done.stdout))
 
 
 class Watcher:
@@ -241,8 +241,7 @@ def prove_in_cluster(
 
 
 def _since(moment: Moment, began: float) -> Moment:
-    fields = {name: getattr(moment, name) for name in moment.__struct_fields__}
-    return Moment(**{**fields, "at": round(moment.at - began, 2)})
+    return replace(moment, at=round(moment.at - began, 2))
 
 
 def local_time(moment: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from msgspec import Struct
@@ -74,14 +74,15 @@ def read_deployed(component: str, base: Path = BASE) -> Deployed:
 
 def _object(path: Path, kind: str, name: str) -> dict[str, Any]:
     try:
-        documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+        documents = cast("list[Any]", list(yaml.safe_load_all(path.read_text(encoding="utf-8"))))
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
     except yaml.YAMLError as error:
         raise BadInput(f"{path}: is no YAML: {' '.join(str(error).split())}") from None
     for document in documents:
-        if isinstance(document, dict) and document.get("kind") == kind and document["metadata"]["name"] == name:
-            return document
+        found = cast("dict[str, Any]", document) if isinstance(document, dict) else {}
+        if found.get("kind") == kind and found["metadata"]["name"] == name:
+            return found
     raise BadInput(f"{path}: there is no {kind} {name}")
 
 

@@ -74,7 +74,7 @@ def read_deployed(component: str, base: Path = BASE) -> Deployed:
 
 def _object(path: Path, kind: str, name: str) -> dict[str, Any]:
     try:
-        documents = cast("list[Any]", list(yaml.safe_load_all(path.read_text(encoding="utf-8"))))
+        documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
     except yaml.YAMLError as error:

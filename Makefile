@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PYDANTIC_AI_NO_BANNER := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test proofs eval up down observability gameday gameday-short faults outage soak rolling bench-api check format lock clean
+.PHONY: help demo serve test proofs eval up down kind-up kind-down observability gameday gameday-short faults outage soak rolling bench-api loadtest loadtest-short hpa-proof hpa-proof-short release-check check format lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -24,6 +24,24 @@ proofs: $(VENV)/.dev  ## run what takes its time: faults, outages, several proce
 	$(PYTEST) -m proof
 
 PYTEST = $(BIN)/python -m pytest -n auto --dist loadgroup
+
+loadtest: $(VENV)/.dev  ## say yes or no to the service by its objectives under load (HOST=… KEY=… for one that runs); under 5 min
+	$(BIN)/python -m loadtest gate $(LOAD_TARGET) --shape smoke --shape staircase --out build/loadtest
+
+loadtest-short: $(VENV)/.dev  ## the same with the first shape, in a minute
+	$(BIN)/python -m loadtest gate $(LOAD_TARGET) --shape smoke --out build/loadtest
+
+LOAD_TARGET = $(if $(HOST),--host "$(HOST)") $(if $(KEY),--key "$(KEY)")
+
+hpa-proof: $(VENV)/.dev  ## prove the autoscalers' targets with real processes, 12 min on an idle machine; writes docs/measurements/hpa-proof.*
+	$(BIN)/python -m loadtest hpa prove --out build/hpa-proof
+	cp build/hpa-proof/hpa-proof.json build/hpa-proof/hpa-proof.md build/hpa-proof/hpa-proof.html docs/measurements/
+
+hpa-proof-short: $(VENV)/.dev  ## the same with one to three pods, in three minutes
+	$(BIN)/python -m loadtest hpa prove --short --out build/hpa-proof-short
+
+release-check: $(VENV)/.dev  ## one verdict on a release: checks, tests, load and autoscaler; the page for the ticket is build/release/release.html
+	$(BIN)/python -m loadtest release --out build/release
 
 eval: $(VENV)/.dev  ## measure a planner on the cases of evals/ and write its table: make eval MODEL=openai:gpt-5
 	$(BIN)/python -m evals --model "$(MODEL)"
@@ -50,6 +68,12 @@ up:  ## run the service with everything around it in containers, and print where
 
 down:  ## stop what `make up` started; its data stay (make down ARGS=--volumes throws them away)
 	@$(PYTHON) -m observability.stack down $(ARGS)
+
+kind-up:  ## run the service in Kubernetes on this machine (needs Docker, kind and kubectl)
+	@$(PYTHON) -m k8s.kind up
+
+kind-down:  ## throw that cluster away, with its data
+	@$(PYTHON) -m k8s.kind down
 
 bench-api: $(VENV)/.bench  ## measure what a request costs against a plain design of the same job: make bench-api BENCH_ROUNDS=8
 	$(BIN)/python -m loadtest.benchmarks.api --rounds $(BENCH_ROUNDS) --write loadtest/benchmarks/api/RESULTS.md

@@ -1,4 +1,4 @@
-"""`python -m loadtest run | gate | hpa | report`: send load, judge it, prove the autoscaler's targets, render reports.
+"""`python -m loadtest run | gate | report | hpa | release`: send load, judge it, prove the autoscalers' targets.
 
 Exit status: 0 pass, 1 fail, 2 bad input (one line says what), 3 not measured.
 """
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from loadtest.commands import add_gate, add_report, add_run
 from loadtest.errors import BadInput, NotMeasured
 from loadtest.hpa.commands import add_hpa
+from loadtest.release import add_release
 
 
 class Parser(argparse.ArgumentParser):
@@ -31,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     add_gate(commands)
     add_report(commands)
     add_hpa(commands)
+    add_release(commands)
     return made
 
 

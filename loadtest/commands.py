@@ -57,7 +57,7 @@ def add_traffic_options(command: argparse.ArgumentParser) -> None:
 
 METRICS_HELP = (
     "metrics of a process of the service, once for each process; dns+http://name:port/metrics is every address of a "
-    "name; none takes the host's /metrics"
+    "name, file+PATH every address in a file; none takes the host's /metrics"
 )
 SHAPES_HELP = "; ".join(f"{name}: {meaning}" for name, (meaning, _, _) in SHAPES.items())
 
@@ -96,14 +96,15 @@ def add_report(commands: Commands) -> None:
 
 def _run(asked: argparse.Namespace) -> int:
     slos = load_slos(asked.slo)
-    options = _options(asked, asked.shape)
-    with _target(asked) as target:
+    options = make_options(asked, asked.shape)
+    with target_of(asked) as target:
         run(target, options, slos, make_folder(asked.out), say)
     sys.stdout.write(f"{asked.out / RUN_FILE}\n")
     return 0
 
 
-def _options(asked: argparse.Namespace, shape: str) -> Options:
+def make_options(asked: argparse.Namespace, shape: str) -> Options:
+    """Give the options of a run. Raises BadInput."""
     if asked.generators < 1:
         raise BadInput(f"--generators {asked.generators}: at least one process has to send")
     options = Options(
@@ -121,7 +122,7 @@ def _options(asked: argparse.Namespace, shape: str) -> Options:
 
 
 @contextmanager
-def _target(asked: argparse.Namespace) -> Generator[Target]:
+def target_of(asked: argparse.Namespace) -> Generator[Target]:
     """Give the service that was named, or start one."""
     if asked.host is not None:
         yield Target(asked.host, asked.key or key_of_environment(), tuple(asked.metrics))
@@ -146,7 +147,7 @@ def _gate(asked: argparse.Namespace) -> int:
         (folder / name).unlink(missing_ok=True)  # what an earlier gate said must not outlive a failure of this one
     slos, baseline = load_slos(asked.slo), load_baseline(asked.baseline)
     shapes = asked.shape or ["smoke"]
-    planned = [_options(asked, shape) for shape in shapes]
+    planned = [make_options(asked, shape) for shape in shapes]
     try:
         runs = _runs(asked, planned, slos, folder)
     except NotMeasured as error:
@@ -158,7 +159,7 @@ def _gate(asked: argparse.Namespace) -> int:
 
 
 def _runs(asked: argparse.Namespace, planned: Sequence[Options], slos: Sequence[Slo], folder: Path) -> list[Run]:
-    with _target(asked) as target:
+    with target_of(asked) as target:
         runs: list[Run] = []
         for options in planned:
             say(f"{options.shape}: {SHAPES[options.shape][0]}" if options.shape in SHAPES else options.shape)

@@ -55,7 +55,7 @@ def prepare(environment: Environment, **_: Any) -> None:
 
 
 def begin(environment: Environment, **_: Any) -> None:
-    """Lay out the run and upload its datasets, which one process does for all."""
+    """Lay out the run and prepare its data, which one process does for all."""
     asked: Any = environment.parsed_options
     if not asked.run_id:
         asked.run_id = f"load-{uuid.uuid4().hex[:8]}"
@@ -63,7 +63,7 @@ def begin(environment: Environment, **_: Any) -> None:
         api_key = key()
         state.begin(environment, make_plan(_options(asked)), asked.out)
         if not isinstance(environment.runner, WorkerRunner):
-            state.upload_datasets(environment.host or "", api_key)
+            state.prepare_data(environment.host or "", api_key)
     except BadInput as error:
         sys.stderr.write(f"{error}\n")
         os._exit(2)  # Locust would go on without a plan

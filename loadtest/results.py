@@ -81,6 +81,8 @@ class ServicePoint(Struct, frozen=True):
     oldest_seconds: float
     active: float
     """Extractions that run."""
+    loop_lag_ms: float = 0.0
+    """p99 of the event loops' lag since the look before; an upper bound, by the histogram's buckets."""
 
 
 class Indicator(Struct, frozen=True):

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -29,6 +29,7 @@ from loadtest.traffic.arrivals import total_seconds
 from loadtest.traffic.plan import (
     DRAIN_TIMEOUT_SECONDS,
     PROGRESS_FILE,
+    STOP_FILE,
     TALLY_FILE,
     Options,
     Outcome,
@@ -81,7 +82,7 @@ def run(target: Target, options: Options, slos: Sequence[Slo], folder: Path, say
     api = Api(target.host, target.key)
     api.require_ready(max(step.mean for step in plan.steps) * 60 * REQUESTS_OF_A_CLIENT)
     folder = make_folder(folder)
-    for name in (TALLY_FILE, PROGRESS_FILE, RUN_FILE):
+    for name in (TALLY_FILE, PROGRESS_FILE, STOP_FILE, RUN_FILE):
         (folder / name).unlink(missing_ok=True)
     pids = _service_pids(target.host)
     await_quiet(say)
@@ -100,7 +101,7 @@ def run(target: Target, options: Options, slos: Sequence[Slo], folder: Path, say
     judged = [stage for stage in stages if stage.name != WARM_UP]
     throttled = _throttled(before, [throttling_of(pid) for pid in pids])
     indicators = [*of_service(slos, counted), *of_clients(slos, judged)]
-    service = _service(watch, counted, indicators, len(plan.datasets), throttled)
+    service = _service(watch, counted, indicators, tally.prepared, throttled)
     _clean_up(api, plan)
     found = Run(
         version=VERSION,
@@ -163,7 +164,7 @@ def _generate(target: Target, plan: Plan, folder: Path, say: Say) -> str:
     last = time.monotonic() + limit
     with _processes(target, plan, folder) as processes:
         leader = processes[0]
-        shown, history = 0.0, list[Progress]()
+        shown, stopped, history = 0.0, "", list[Progress]()
         while leader.poll() is None:
             time.sleep(LOOK_SECONDS)
             if time.monotonic() > last:
@@ -175,14 +176,14 @@ def _generate(target: Target, plan: Plan, folder: Path, say: Say) -> str:
                 shown = time.monotonic()
                 say(_words(progress, plan))
             history = [*history[-round(BREAK_SECONDS / LOOK_SECONDS) :], progress]
-            why = _broken(history) if plan.options.shape == "breakpoint" else ""
+            why = _broken(history) if plan.options.shape == "breakpoint" and not stopped else ""
             if why:
                 say(f"ending the run: {why}")
-                _end(leader)
-                return why
+                (folder / STOP_FILE).touch()
+                stopped = stopped or why
         if leader.returncode == BAD_INPUT_STATUS:
             raise BadInput(_last_line(folder / LOG_FILE))
-    return ""
+    return stopped
 
 
 BAD_INPUT_STATUS = 2
@@ -295,12 +296,12 @@ def _service(
     watch: Watch,
     counted: Values,
     indicators: list[Indicator],
-    uploads: int,
+    prepared: Mapping[str, int],
     throttled: tuple[float | None, float | None],
 ) -> Service:
     return Service(
         points=watch.points,
-        requests=_requests(counted, uploads),
+        requests=_requests(counted, prepared),
         indicators=indicators,
         restarts=watch.restarts,
         memory_limit_mib=watch.memory_limit_mib,
@@ -312,16 +313,15 @@ def _service(
     )
 
 
-def _requests(counted: Values, uploads: int) -> dict[str, float]:
-    """Count the requests by method and route, without the uploads of the data pool, scrapes and probes."""
-    found: dict[str, float] = {}
+def _requests(counted: Values, prepared: Mapping[str, int]) -> dict[str, float]:
+    """Count the requests by method and route, without scrapes, probes and what prepared the data pool."""
+    found = {name: -float(count) for name, count in prepared.items()}
     for series, value in counted.items():
         labels = dict(series.labels)
         endpoint = labels.get("endpoint", "")
         if series.name == "api_requests_total" and endpoint != "/metrics" and not endpoint.startswith("/health"):
             name = f"{labels.get('method', '')} {endpoint}"
             found[name] = found.get(name, 0.0) + value
-    found["POST /api/v1/datasets"] = found.get("POST /api/v1/datasets", 0.0) - uploads
     return {name: count for name, count in sorted(found.items()) if count > 0}
 
 

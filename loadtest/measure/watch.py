@@ -8,6 +8,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -18,11 +19,17 @@ from loadtest.results import ServicePoint
 SCRAPE_SECONDS = 2.0
 SCRAPE_TIMEOUT_SECONDS = 5.0
 MIB = 2**20
+FILE_PREFIX = "file+"
+"""`file+PATH` is every address in that file, a line each; it is read again at every look."""
+LAG_SHARE = 0.99
+MAX_LAG_SECONDS = 10.0
+"""What is shown for a lag beyond the histogram's last bound."""
 DNS_PREFIX = "dns+"
 """`dns+http://name:port/metrics` is every address that the name has just then: the pods of a headless Service."""
 
 NAMES = (
     "api_requests_in_flight",
+    "event_loop_lag_seconds",
     "active_extractions",
     "application_info",
     "cache_requests_total",
@@ -84,6 +91,7 @@ class Watch:
         self._over = threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, daemon=True)
+        self._lags: Values = {}
         self.points: list[ServicePoint] = []
 
     def __enter__(self) -> Self:
@@ -131,7 +139,10 @@ class Watch:
         """Give the address of every process that there is now."""
         found: list[str] = []
         for url in self._urls:
-            found += _resolved(url.removeprefix(DNS_PREFIX)) if url.startswith(DNS_PREFIX) else [url]
+            if url.startswith(FILE_PREFIX):
+                found += _listed(Path(url.removeprefix(FILE_PREFIX)))
+            else:
+                found += _resolved(url.removeprefix(DNS_PREFIX)) if url.startswith(DNS_PREFIX) else [url]
         return found
 
     def _point(self) -> ServicePoint:
@@ -145,7 +156,20 @@ class Watch:
             queued=max((_value(p.last, "extraction_queue_jobs", state="queued") for p in here), default=0.0),
             oldest_seconds=max((_value(p.last, "extraction_queue_oldest_seconds") for p in here), default=0.0),
             active=sum(_value(p.last, "active_extractions") for p in here),
+            loop_lag_ms=self._loop_lag(),
         )
+
+    def _loop_lag(self) -> float:
+        """Give the p99 of what was added to the histogram since the last look."""
+        counted = {of: v for of, v in self.counted().items() if of.name == "event_loop_lag_seconds_bucket"}
+        before, self._lags = self._lags, counted
+        added: dict[float, float] = {}
+        for series, value in counted.items():
+            bound = float(dict(series.labels)["le"])
+            added[bound] = added.get(bound, 0.0) + value - before.get(series, 0.0)
+        whole = max(added.values(), default=0.0)
+        reached = [bound for bound in sorted(added) if whole and added[bound] >= LAG_SHARE * whole]
+        return 1000 * min(reached[0], MAX_LAG_SECONDS) if reached else 0.0
 
     def _counted(self, name: str) -> float:
         return Selector(name).total(self.counted())
@@ -184,6 +208,13 @@ class Watch:
         plans = lookups.total(counted, cache="plan", result="hit")
         whole = results + plans + lookups.total(counted, cache="plan", result="miss", level="memory")
         return (results + plans) / whole if whole else 0.0
+
+
+def _listed(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").split()
+    except OSError:
+        return []
 
 
 def _resolved(url: str) -> list[str]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 NOTHING = "—"
 """Where there is no number."""
-MAX_TEXT = 600
+MAX_TEXT = 400
 """Characters of one text: error texts of a service can be as long as it likes."""
 SECOND_MS = 1000.0
 MINUTE = 60
@@ -66,7 +66,7 @@ def duration_ms(value: float | None) -> str:
     """Write milliseconds as ms, or from one second on as s, with three significant digits."""
     if value is None or not math.isfinite(value):
         return NOTHING
-    if value < SECOND_MS:
+    if value < SECOND_MS - 0.5:  # 999.9 would be written as 1,000 ms
         return f"{_three(value)} ms"
     return f"{_three(value / SECOND_MS)} s"
 

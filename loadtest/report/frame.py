@@ -90,7 +90,7 @@ def _y_axis(chart: Chart) -> tuple[Scale, list[float]]:
     """Choose the y axis and the values with a mark."""
     if isinstance(chart, StackedBars):
         totals = [sum(finite(part.values[i] for part in chart.parts)) for i in range(len(chart.categories))]
-        ticks = linear_ticks(max(totals, default=0.0))
+        ticks = linear_ticks(max(totals, default=0.0), whole=_whole(totals))
         return Scale(0.0, ticks[-1], BASE, TOP), ticks
     values = finite(y for series in chart.series for _, y in series.points)
     values += finite(y for _, y in (*chart.low, *chart.high)) + finite(bound.value for bound in chart.bounds)
@@ -98,8 +98,13 @@ def _y_axis(chart: Chart) -> tuple[Scale, list[float]]:
     if chart.log and positive:
         ticks = log_ticks(min(positive), max(positive))
         return Scale(ticks[0], ticks[-1], BASE, TOP, log=True), ticks
-    ticks = linear_ticks(max(values, default=0.0))
+    ticks = linear_ticks(max(values, default=0.0), whole=_whole(values))
     return Scale(0.0, ticks[-1], BASE, TOP), ticks
+
+
+def _whole(values: Sequence[float]) -> bool:
+    """Tell whether values are counted, not measured."""
+    return all(value == round(value) for value in values)
 
 
 def _categories(names: Sequence[str]) -> tuple[Scale, tuple[tuple[float, str], ...]]:

@@ -89,25 +89,29 @@ def _charts(proof: Proof) -> tuple[Block, ...]:
     rates = LineChart(title="Arrival rate", series=load, y_unit="clients/s", bands=proof.phases)
     return (
         rates,
-        *(_replicas(scaled, proof.phases) for scaled in proof.deployments),
+        *(_replicas(scaled, proof.phases, proof.ended - proof.began) for scaled in proof.deployments),
         *(_signal(signal, proof.phases) for signal in proof.signals),
     )
 
 
-def _replicas(scaled: Scaled, phases: tuple[Band, ...]) -> LineChart:
+def _replicas(scaled: Scaled, phases: tuple[Band, ...], length: float) -> LineChart:
     """Draw desired and ready replicas as steps within the range that the autoscaler may choose from."""
-    xs = [x for x, _ in (*scaled.desired, *scaled.ready)]
-    edges = (min(xs), max(xs)) if xs else ()
+    desired, ready = _held(scaled.desired, length), _held(scaled.ready, length)
     return LineChart(
         title=f"Replicas of {scaled.name}",
-        series=(Series("ready", scaled.ready), Series("desired", scaled.desired, dashed=True)),
+        series=(Series("ready", ready), Series("desired", desired, dashed=True)),
         y_unit="replicas",
         bands=phases,
         range_name=f"allowed: {number(scaled.minimum)} to {number(scaled.maximum)}",
-        low=tuple((x, float(scaled.minimum)) for x in edges),
-        high=tuple((x, float(scaled.maximum)) for x in edges),
+        low=tuple((x, float(scaled.minimum)) for x in (0.0, length)),
+        high=tuple((x, float(scaled.maximum)) for x in (0.0, length)),
         step=True,
     )
+
+
+def _held(points: tuple[Point, ...], length: float) -> tuple[Point, ...]:
+    """Let the last value hold to the end: replicas are noted when they change."""
+    return (*points, (length, points[-1][1])) if points and points[-1][0] < length else points
 
 
 def _signal(signal: Signal, phases: tuple[Band, ...]) -> LineChart:

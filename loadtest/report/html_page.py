@@ -31,11 +31,11 @@ from loadtest.verdict import Outcome
 ICONS: dict[Outcome, tuple[str, str]] = {
     "pass": ("M12 1a11 11 0 1 0 0 22a11 11 0 1 0 0-22z", "M6.5 12.5l3.8 3.8l7.2-8"),
     "fail": ("M7.4 1h9.2L23 7.4v9.2L16.6 23H7.4L1 16.6V7.4z", "M8 8l8 8M16 8l-8 8"),
-    "not_measured": ("M12 0L24 12L12 24L0 12z", "M9 9.3a3.1 3.1 0 1 1 4.4 2.8q-1.4.7-1.4 2.3M12 17v1.2"),
+    "not_measured": ("M12 1.6L23.2 22.2H.8z", "M12 9v6M12 18.6v.1"),
 }
-"""Shape and sign: a circle with a tick, an octagon with a cross, a diamond with a question mark."""
+"""Shape and sign: a circle with a tick, an octagon with a cross, a triangle with an exclamation mark."""
 INKS: dict[Outcome, str] = {"pass": "#17723f", "fail": "#b3261e", "not_measured": "#8a5a00"}
-MAX_ROWS = 150
+MAX_ROWS = 100
 """Rows of a table; what does not fit is counted below it."""
 
 
@@ -88,7 +88,9 @@ def _header(document: Document, heads: list[tuple[str, str]]) -> Markup:
     """Write the outcome, the facts of the run and the list of sections."""
     parts = [leaf("h1", {}, document.title)]
     if document.outcome:
-        words = element("div", {}, leaf("strong", {}, WORDS[document.outcome]), leaf("span", {}, document.headline))
+        words = element(
+            "div", {}, leaf("p", {"class": "word"}, WORDS[document.outcome]), leaf("p", {}, document.headline)
+        )
         parts.append(element("div", {"class": f"verdict {document.outcome}"}, icon(document.outcome), words))
     elif document.headline:
         parts.append(leaf("p", {}, document.headline))
@@ -116,13 +118,20 @@ def _block(block: Block, key: str) -> Markup:
         case Text():
             return leaf("p", {}, block.text)
         case Bullets():
-            return element("ul", {"class": "said"}, *(leaf("li", {}, item) for item in block.items))
+            return _bullets(block)
         case Facts():
             return _facts(block)
         case Table():
             return _table(block, key)
         case _:
             return _figure(block, key)
+
+
+def _bullets(bullets: Bullets) -> Markup:
+    """Write a list of sentences."""
+    left = len(bullets.items) - MAX_ROWS
+    more = [leaf("li", {}, f"… and {left:,} more")] if left > 0 else []
+    return element("ul", {"class": "said"}, *(leaf("li", {}, item) for item in bullets.items[:MAX_ROWS]), *more)
 
 
 def _facts(facts: Facts) -> Markup:

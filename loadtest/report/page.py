@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
-from loadtest.report.document import Bullets, Document, Facts, Section
+from loadtest.report.document import Bullets, Document, Facts, Section, Text
 from loadtest.report.formats import moment, number, span
 from loadtest.report.gates import cases, gates, headline
 from loadtest.report.html_page import to_html
@@ -24,26 +24,49 @@ from loadtest.report.stage_charts import latency_section, load_section
 from loadtest.results import Run
 from loadtest.verdict import Verdict
 
-MAX_RUNS = 5
-"""Runs shown in full, the newest: a page stays below 500 KB."""
+MAX_RUNS = 10
+"""Runs shown, the last."""
+MAX_BYTES = 500_000
+"""A page that a ticket takes as an attachment; earlier runs are left out of a larger one."""
 Pairs: TypeAlias = tuple[tuple[str, str], ...]
 
 
 def render(verdict: Verdict, runs: Sequence[Run], objectives: Sequence[Objective] = ()) -> str:
-    """Write the report as one HTML page."""
-    return to_html(document(verdict, runs, objectives))
+    """Write the report as one HTML page, with as many of the last runs as it has room for."""
+    parts = _runs(runs, objectives)
+    page = to_html(_assemble(verdict, runs, parts))
+    while len(page.encode()) > MAX_BYTES and len(parts) > 1:
+        parts = parts[1:]
+        page = to_html(_assemble(verdict, runs, parts))
+    return page
 
 
 def document(verdict: Verdict, runs: Sequence[Run], objectives: Sequence[Objective] = ()) -> Document:
-    """Build the report: the verdict, its reasons, every gate, then each run."""
+    """Build the report: the verdict, its reasons, every gate, then each of the last runs."""
+    return _assemble(verdict, runs, _runs(runs, objectives))
+
+
+def _runs(runs: Sequence[Run], objectives: Sequence[Objective]) -> list[list[Section]]:
+    """Build the sections of each of the last runs."""
+    numbered = list(enumerate(runs, start=1))[-MAX_RUNS:]
+    return [
+        _run_sections(run, objectives, f"Run {place} of {len(runs)}" if len(runs) > 1 else "")
+        for place, run in numbered
+    ]
+
+
+def _assemble(verdict: Verdict, runs: Sequence[Run], parts: Sequence[Sequence[Section]]) -> Document:
+    """Put the verdict before the sections of the runs that are shown."""
     reasons = tuple(reason.sentence for reason in verdict.reasons)
     sections = [Section("Reasons", (Bullets(reasons),))] if reasons else []
     sections.append(Section("Gates", (gates(cases(verdict)),)))
-    shown = runs[-MAX_RUNS:]
-    for index, run in enumerate(shown, start=1 + len(runs) - len(shown)):
-        sections += _run_sections(run, objectives, f"Run {index} of {len(runs)}" if len(runs) > 1 else "")
-    title = f"Load test of feature-agent: {verdict.shape}"
-    return Document(title, verdict.verdict, tuple(sections), headline(verdict), _facts(verdict, runs))
+    if len(parts) < len(runs):
+        left = f"Of {len(runs):,} runs the last {len(parts):,} are shown: the page would be too large with all of them."
+        sections.append(Section("Runs", (Text(left),)))
+    whole = (*sections, *(section for part in parts for section in part))
+    return Document(
+        f"Load test of feature-agent: {verdict.shape}", verdict.verdict, whole, headline(verdict), _facts(verdict, runs)
+    )
 
 
 def _facts(verdict: Verdict, runs: Sequence[Run]) -> Pairs:

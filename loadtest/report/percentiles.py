@@ -34,7 +34,7 @@ def percentile(durations: Durations, percent: float) -> float | None:
     if not 0 < percent <= 100:  # noqa: PLR2004 - of a hundred
         raise ValueError(f"percent is {percent}, not above 0 and at most 100")
     ordered = sorted(_items(durations))
-    # As a fraction of the written decimal: the float 0.07 x 100 is above 7, which would be the eighth request.
+    # As a fraction of the written decimal: the float 2.2 x 1500 / 100 is above 33, which would be the 34th request.
     rank = math.ceil(Fraction(str(percent)) * sum(number for _, number in ordered) / 100)
     seen = 0
     for duration, number in ordered:

@@ -37,6 +37,11 @@ def by_route(stages: Iterable[Stage]) -> list[Route]:
     return sorted(routes, key=lambda route: (-route.count, route.name))
 
 
+def durations_of(stage: Stage, name: str) -> dict[str, int]:
+    """Merge the durations of one route in one stage."""
+    return merge(one.durations for one in stage.requests if f"{one.method} {one.endpoint}" == name)
+
+
 def by_status(stage: Stage) -> Counter[str]:
     """Count a stage's requests by status."""
     counts: Counter[str] = Counter()

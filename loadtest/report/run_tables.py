@@ -41,13 +41,15 @@ def routes_section(run: Run) -> Section:
 
 def slo_section(run: Run, objectives: Sequence[Objective]) -> Section:
     """List what each SLO came to, by the service's metrics and by the clients."""
-    keys = list(dict.fromkeys((found.slo, found.stage) for found in run.service.indicators))
-    keys.sort(key=lambda key: key[1] != "")
-    rows = tuple(_slo_row(run.service.indicators, slo, stage, objectives) for slo, stage in keys)
+    keys = dict.fromkeys((found.slo, found.stage) for found in run.service.indicators)
+    rows = [(stage, _slo_row(run.service.indicators, slo, stage, objectives)) for slo, stage in keys]
     heads = ("Objective", "Service", "Events", "Clients", "Requests")
     columns = (Column("SLO"), Column("Stage"), *(Column(head, numeric=True) for head in heads))
     note = "Good events in percent, rounded down, of all events: by the service's metrics, and as clients saw it."
-    return Section("SLOs", (Table("SLOs by stage", columns, rows, "no SLO had an event.", note),))
+    whole, parts = (tuple(row for stage, row in rows if bool(stage) == part) for part in (False, True))
+    tables = [Table("SLOs over the whole run", columns, whole, "no SLO had an event.", note)]
+    tables += [Table("SLOs by stage", columns, parts)] if parts else []
+    return Section("SLOs", tuple(tables))
 
 
 def stages_section(run: Run) -> Section:

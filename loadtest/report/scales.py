@@ -36,13 +36,14 @@ class Scale:
         return self.start + part * (self.end - self.start)
 
 
-def linear_ticks(high: float, wanted: int = 4) -> list[float]:
-    """Choose round values from 0 to the first at or above `high`."""
+def linear_ticks(high: float, wanted: int = 4, *, whole: bool = False) -> list[float]:
+    """Choose round values from 0 to the first at or above `high`; of things that are counted, whole numbers."""
     if high <= 0 or not math.isfinite(high):
         return [0.0, 1.0]
     rough = high / wanted
     size = DECADE ** math.floor(math.log10(rough))
-    step = next(size * nice for nice in NICE if size * nice >= rough * (1 - 1e-9))
+    steps = [size * nice for nice in NICE if size * nice >= rough * (1 - 1e-9)]
+    step = max(1.0, next(step for step in steps if step == int(step) or size < 1)) if whole else steps[0]
     return [step * index for index in range(math.ceil(high / step - 1e-9) + 1)]
 
 

@@ -15,7 +15,7 @@ def service_section(run: Run) -> Section:
     points = run.service.points
     if len(points) < 2:  # noqa: PLR2004 - a line has two ends
         return Section("Service over time", (Text("The service's metrics were not read often enough to draw them."),))
-    charts: tuple[Block, ...] = (_cpu(run), _memory(run), _work(run), _oldest(run))
+    charts: tuple[Block, ...] = (_cpu(run), _memory(run), _requests(run), _extractions(run), _oldest(run))
     return Section("Service over time", (Text("By the service's own metrics; the stages are shaded."), *charts))
 
 
@@ -44,14 +44,15 @@ def _memory(run: Run) -> LineChart:
     return _chart(run, "Memory of the process with the most", (line,), "MiB", bounds)
 
 
-def _work(run: Run) -> LineChart:
-    """Draw what the service had in hand."""
-    lines = (
-        _line(run, "requests in flight", lambda point: point.in_flight),
-        _line(run, "extractions queued", lambda point: point.queued),
-        _line(run, "extractions running", lambda point: point.active),
-    )
-    return _chart(run, "Work in hand", lines)
+def _requests(run: Run) -> LineChart:
+    """Draw the requests that the service was answering."""
+    return _chart(run, "Requests in flight", (_line(run, "requests", lambda point: point.in_flight),))
+
+
+def _extractions(run: Run) -> LineChart:
+    """Draw the extractions that waited and those that ran."""
+    lines = (_line(run, "queued", lambda point: point.queued), _line(run, "running", lambda point: point.active))
+    return _chart(run, "Extractions queued and running", lines)
 
 
 def _oldest(run: Run) -> LineChart:

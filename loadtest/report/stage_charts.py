@@ -7,17 +7,20 @@ from collections.abc import Sequence
 from loadtest.report.document import LineChart, Part, Section, Series, StackedBars, Text
 from loadtest.report.objectives import Objective, bounds_of
 from loadtest.report.percentiles import percentile
-from loadtest.report.routes import by_route, by_status, judged, status_name, tone
+from loadtest.report.routes import by_route, by_status, durations_of, judged, status_name, tone
 from loadtest.results import Run, Stage
 
 MAX_ROUTES = 6
+MAX_STAGES = 60
+"""Stages drawn, the last: a run that looks for the limit finds it there."""
 MAX_STATUSES = 10
 PERCENTILES = (50.0, 95.0, 99.0)
 
 
 def load_section(run: Run) -> Section:
     """Show what was asked of the service, and how it answered."""
-    return Section("Load and answers", (rates(run.stages), statuses(run.stages)))
+    stages = run.stages[-MAX_STAGES:]
+    return Section("Load and answers", (rates(stages), statuses(stages)))
 
 
 def latency_section(run: Run, objectives: Sequence[Objective]) -> Section:
@@ -28,7 +31,7 @@ def latency_section(run: Run, objectives: Sequence[Objective]) -> Section:
     said = Text(
         "As clients saw it, from the moment at which a request was due. A stage without a request has no point."
     )
-    return Section("Latency by stage", (said, *(latency(run.stages, name, objectives) for name in names)))
+    return Section("Latency by stage", (said, *(latency(run.stages[-MAX_STAGES:], name, objectives) for name in names)))
 
 
 def main_routes(run: Run, objectives: Sequence[Objective]) -> list[str]:
@@ -68,20 +71,16 @@ def statuses(stages: Sequence[Stage]) -> StackedBars:
         categories=_names(stages),
         parts=tuple(parts),
         y_unit="requests",
-        note="A status that is rare is drawn two pixels high.",
+        note="A rare status is drawn at least two pixels high, so that it is seen.",
     )
 
 
 def latency(stages: Sequence[Stage], route: str, objectives: Sequence[Objective]) -> LineChart:
     """Draw p50, p95 and p99 of one route with the bounds of its SLOs."""
-    columns = [next((found for found in by_route([stage]) if found.name == route), None) for stage in stages]
+    columns = [durations_of(stage, route) for stage in stages]
     series = tuple(
         Series(
-            f"p{percent:g}",
-            tuple(
-                (float(index), percentile(found.durations, percent) if found else None)
-                for index, found in enumerate(columns)
-            ),
+            f"p{percent:g}", tuple((float(index), percentile(found, percent)) for index, found in enumerate(columns))
         )
         for percent in PERCENTILES
     )

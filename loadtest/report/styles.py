@@ -28,14 +28,14 @@ a{color:var(--c0)}
 .verdict{display:flex;gap:18px;align-items:center;padding:20px 24px;border-radius:12px;border:1px solid;
 border-left-width:8px}
 .verdict svg{flex:none;width:52px;height:52px}
-.verdict strong{display:block;font-size:1.7rem;line-height:1.2}
-.verdict span{overflow-wrap:anywhere}
+.verdict p{margin:0}
+.verdict .word{font-size:1.7rem;font-weight:700;line-height:1.2}
 .verdict.pass{background:var(--pass-soft);border-color:var(--pass)}
 .verdict.fail{background:var(--fail-soft);border-color:var(--fail)}
 .verdict.not_measured{background:var(--open-soft);border-color:var(--open)}
-.pass>div>strong,.o.pass{color:var(--pass)}
-.fail>div>strong,.o.fail{color:var(--fail)}
-.not_measured>div>strong,.o.not_measured{color:var(--open)}
+.pass .word,.o.pass{color:var(--pass)}
+.fail .word,.o.fail{color:var(--fail)}
+.not_measured .word,.o.not_measured{color:var(--open)}
 .icon.pass{fill:var(--pass)}.icon.fail{fill:var(--fail)}.icon.not_measured{fill:var(--open)}
 .icon path+path{stroke:var(--card);fill:none}
 nav{margin:18px 0 0}
@@ -45,13 +45,17 @@ dt{font-size:.82rem;color:var(--soft)}
 dd{margin:0;overflow-wrap:anywhere;font-variant-numeric:tabular-nums}
 main ul.said{max-width:90ch;padding-left:1.2em;margin:8px 0}
 ul.said li{margin:6px 0;overflow-wrap:anywhere}
-.scroll{overflow-x:auto;background:var(--card);border:1px solid var(--line);border-radius:10px;margin:12px 0 4px}
+.scroll{overflow-x:auto;background:linear-gradient(90deg,transparent,var(--card) 70%) 100% 0/44px 100% no-repeat local,
+linear-gradient(270deg,var(--axis),transparent) 100% 0/14px 100% no-repeat scroll var(--card);
+border:1px solid var(--line);border-radius:10px;margin:12px 0 4px}
 .scroll:focus-visible{outline:3px solid var(--c0);outline-offset:2px}
 table{border-collapse:collapse;width:100%;font-size:.92rem}
 caption{text-align:left;padding:12px 16px 8px;font-weight:600}
 th,td{padding:8px 16px;text-align:left;vertical-align:top;border-top:1px solid var(--line)}
 thead th{font-size:.8rem;font-weight:600;color:var(--soft);white-space:nowrap;vertical-align:bottom}
 tbody th{font-weight:500;overflow-wrap:anywhere;min-width:9rem}
+.stack tbody th{min-width:13.5rem}
+table:not(.stack) tbody th{position:sticky;left:0;background:var(--card)}
 .n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .w{min-width:22rem;overflow-wrap:anywhere}
 .o{white-space:nowrap;font-weight:600}
@@ -79,7 +83,7 @@ svg text{font-family:inherit}
 COLOURS = "".join(f".s{index}{{stroke:var(--c{index})}}.f{index}{{fill:var(--c{index})}}" for index in range(6))
 NARROW = """
 @media (max-width:640px){header,main,footer{padding-left:14px;padding-right:14px}
-.verdict{padding:14px;gap:12px}.verdict svg{width:40px;height:40px}.verdict strong{font-size:1.35rem}
+.verdict{padding:14px;gap:12px}.verdict svg{width:40px;height:40px}.verdict .word{font-size:1.35rem}
 dl{gap:10px 28px}th,td{padding:8px 12px}
 .stack,.stack tbody,.stack tr,.stack caption,.stack th,.stack td{display:block;width:auto;min-width:0}
 .stack thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
@@ -88,9 +92,12 @@ dl{gap:10px 28px}th,td{padding:8px 12px}
 .stack .n::before{content:attr(data-label) ": ";color:var(--soft)}.stack .n{display:inline-block}
 figure{padding:12px 10px 6px}svg .mark,svg .bound-label{font-size:14px}}"""
 PAPER = """
-@media print{body{background:#fff;font-size:11px}header,main,footer{max-width:none;padding-left:0;padding-right:0}
+@media print{html{font-size:10.5px}
+body{background:#fff;font-size:1rem}header,main,footer{max-width:none;padding-left:0;padding-right:0}
 nav{display:none}.scroll{overflow:visible;border-radius:0}figure,.verdict,tr{break-inside:avoid}
-h2,h3,caption{break-after:avoid}th,td{padding:4px 8px}.w{min-width:0}tbody th{min-width:0}
+h2,h3,caption,section>p{break-after:avoid}
+h2{margin-top:24px}
+th,td{padding:4px 8px}.w{min-width:0}tbody th{min-width:0}.stack tbody th{min-width:10.5rem}
 thead th,.n,.o{white-space:normal}
 .charts{grid-template-columns:1fr 1fr}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}"""
 STYLE = (

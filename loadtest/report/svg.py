@@ -19,6 +19,8 @@ COLOURS = ("#0b62b8", "#b3500a", "#0d7f5f", "#8a3aa8", "#6b6b12", "#b0305c")
 TONES = {"good": "#2f8f5b", "fair": "#d99a17", "bad": "#c8352f", "none": "#4a4f57"}
 MAX_POINTS = 240
 """Points of a line: more than that are not seen at this size."""
+MAX_MARKED = 30
+"""Categories beyond which a line has no markers."""
 MAX_BAR = 46.0
 MIN_PART = 2.0
 """Height at which the rarest part of a bar is still seen."""
@@ -71,7 +73,7 @@ def _line(chart: LineChart, frame: Frame, index: int, series: Series) -> Markup:
     points = thin([(x, y) for x, y in series.points if y is None or finite([y])], MAX_POINTS)
     path = " ".join(_run(run, frame, step=chart.step) for run in _runs(points))
     parts = [element("path", {"d": path, **_stroke(index, dashed=series.dashed)})] if path else []
-    for x, y in points if chart.categories else ():
+    for x, y in points if 0 < len(chart.categories) <= MAX_MARKED else ():
         if y is not None:
             place = chart.categories[int(x)]
             tip = leaf("title", {}, f"{series.name}, {place}: {quantity(y, chart.y_unit)}")

@@ -127,7 +127,7 @@ class Visit:
     # -- asking for features -------------------------------------------------------------------------------------
 
     def extract_and_wait(self) -> None:
-        """Ask for features and wait for the answer, as simple clients do: without a key that makes a repeat safe."""
+        """Ask for features and wait for the answer, as simple clients do, without an Idempotency-Key."""
         answer = self._ask(self.world.pool.draw(), "", {})
         if answer.status == 202:  # noqa: PLR2004 - accepted for later
             self._until_ended(answer)

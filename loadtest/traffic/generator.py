@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from pathlib import Path
@@ -16,14 +17,24 @@ from locust.runners import MasterRunner, WorkerRunner
 from loadtest.errors import BadInput
 from loadtest.results import NO_ANSWER
 from loadtest.traffic.arrivals import Arrival, arrivals, total_seconds
-from loadtest.traffic.clients import DATASETS, KINDS, Failed, Visit, World
-from loadtest.traffic.http import Connection, Finished
-from loadtest.traffic.plan import DRAIN_TIMEOUT_SECONDS, PROGRESS_FILE, TALLY_FILE, Outcome, Plan, Progress
+from loadtest.traffic.clients import CREATED, DATASETS, EXTRACT, EXTRACTIONS, KINDS, OK, TAKEN, Failed, Visit, World
+from loadtest.traffic.http import Answer, Connection, Finished
+from loadtest.traffic.plan import (
+    DRAIN_TIMEOUT_SECONDS,
+    PROGRESS_FILE,
+    STOP_FILE,
+    TALLY_FILE,
+    Outcome,
+    Plan,
+    Progress,
+)
 from loadtest.traffic.pool import Pool, table
 from loadtest.traffic.tally import StageTally, Tally
 
 SLOW_MILLISECONDS = 1000.0
 CPU_WINDOW_SECONDS = 5
+PREPARED_EXTRACTIONS = 3
+PREPARED_SENTENCE = "The number of orders of each user"
 
 
 class State:
@@ -38,8 +49,11 @@ class State:
         self.left = 0
         """Processes whose last client has left."""
         self.cores = 0.0
+        self.stop_file: Path | None = None
+        self.enough = False
+        """Whether no more clients are to come: the stop file is there."""
         self.stopping = False
-        """Whether the run was asked to end before its last stage."""
+        """Whether the run is to end at once: the process was asked to."""
         self._folder: Path | None = None
 
     # -- before --------------------------------------------------------------------------------------------------
@@ -60,31 +74,45 @@ class State:
         self.plan = plan
         self.tally = Tally(len(plan.steps))
         self.began, self.began_monotonic = 0.0, time.monotonic()
+        self.stop_file = Path(folder) / STOP_FILE if folder else None
         if folder and not isinstance(environment.runner, WorkerRunner):
             self._folder = Path(folder)
             self._folder.mkdir(parents=True, exist_ok=True)
             gevent.spawn(self._write_progress)
 
-    def upload_datasets(self, host: str, api_key: str) -> None:
-        """Upload what the clients ask about. Raises BadInput when the service does not take it."""
+    def prepare_data(self, host: str, api_key: str) -> None:
+        """Upload what the clients ask about, and have some features extracted that the first readers find.
+
+        Raises BadInput when the service does not take it.
+        """
         plan = self.required_plan()
-        connection = Connection(host, api_key, _ignore)
         data = plan.scenario.data
+        connection = Connection(host, api_key, self._prepared)
         for number, dataset_id in enumerate(plan.datasets):
             path = f"{DATASETS}?dataset_id={dataset_id}"
             content = table(data.rows, data.seed + number)
-            sent = {"Content-Type": "text/csv"}
-            answer = connection.send(
-                0, "POST", DATASETS, path, due=time.monotonic(), expected=frozenset(), body=content, headers=sent
-            )
-            if answer.status != 201:  # noqa: PLR2004 - created
-                why = (
-                    f"answered {answer.status}: {answer.body[:300].decode(errors='replace')}"
-                    if answer.status
-                    else "no answer"
-                )
-                raise BadInput(f"{host}: uploading the data pool: {' '.join(why.split())}")
+            answer = _prepare(connection, DATASETS, path, content, "text/csv")
+            if answer.status not in CREATED:
+                raise BadInput(f"{host}: uploading the data pool was {_said(answer)}")
+        for dataset_id in plan.datasets[:PREPARED_EXTRACTIONS]:
+            body = {"dataset_id": dataset_id, "feature_description": PREPARED_SENTENCE, "quality_threshold": "low"}
+            answer = _prepare(connection, EXTRACT, EXTRACT, json.dumps(body).encode(), "application/json")
+            if answer.status not in TAKEN:
+                raise BadInput(f"{host}: a first extraction of the data pool was {_said(answer)}")
+            extraction_id = str(answer.data()["extraction_id"])
+            self.tally.ledger.note(extraction_id, extraction_id)
         connection.close()
+
+    def _prepared(self, finished: Finished) -> None:
+        self.tally.prepared[f"{finished.method} {finished.endpoint}"] += 1
+
+    def find_ended(self, host: str, api_key: str) -> list[str]:
+        """Give the extractions that have ended before the run, for the first readers."""
+        connection = Connection(host, api_key, self._prepared)
+        path = f"{EXTRACTIONS}?limit=20&status=completed"
+        answer = connection.send(0, "GET", EXTRACTIONS, path, due=time.monotonic(), expected=OK)
+        connection.close()
+        return [str(item["extraction_id"]) for item in answer.data().get("items", ())]
 
     def required_plan(self) -> Plan:
         """Give the plan of a run that has begun."""
@@ -182,8 +210,14 @@ class State:
             unfinished.replace(self._folder / name)
 
 
-def _ignore(_: Finished) -> None:
-    """Count nothing: what is sent before the run is not part of it."""
+def _prepare(connection: Connection, endpoint: str, path: str, body: bytes, content_type: str) -> Answer:
+    sent = {"Content-Type": content_type}
+    return connection.send(0, "POST", endpoint, path, due=time.monotonic(), expected=TAKEN, body=body, headers=sent)
+
+
+def _said(answer: Answer) -> str:
+    words = " ".join(answer.body[:300].decode(errors="replace").split())
+    return f"answered {answer.status}: {words}" if answer.status else "not answered"
 
 
 class Generator:
@@ -207,17 +241,20 @@ class Generator:
             chance=random.Random(plan.options.seed + share),  # noqa: S311 - choices of clients are no secret
             ledger=state.tally.ledger,
         )
+        self._world.ended.extend(state.find_ended(host, api_key))
 
     def run(self) -> None:
         """Start every client when it is due, and wait until the last has left."""
         options, weights = self._plan.options, self._plan.scenario.mix.weights()
-        watching = cast("Any", gevent).spawn(self._watch_own_cpu)
+        watching = cast("Any", gevent).spawn(self._watch)
         began = self._state.start()
         kinds = random.Random(options.seed + self._share)  # noqa: S311 - likewise
         try:
             for arrival in arrivals(self._plan.steps, options.seed, self._share, options.generators):
                 due = began + arrival.at
                 gevent.sleep(max(0.0, due - time.monotonic()))
+                if self._state.enough or self._state.stopping:
+                    break
                 [kind] = kinds.choices(list(weights), list(weights.values()))
                 self._stage(arrival).arrivals += 1
                 self._clients.spawn(self._visit, arrival, kind, due, began)
@@ -264,11 +301,12 @@ class Generator:
             context={"endpoint": finished.endpoint, "stage": stage, "answered": finished.status != NO_ANSWER},
         )
 
-    def _watch_own_cpu(self) -> None:
-        """Keep the CPU use of this process over its busiest seconds."""
+    def _watch(self) -> None:
+        """Keep the CPU use of this process over its busiest seconds, and look whether the run is to end early."""
         samples = [(time.monotonic(), time.process_time())]
         while True:
             gevent.sleep(1.0)
+            self._state.enough = self._state.stop_file is not None and self._state.stop_file.exists()
             samples = [*samples[-CPU_WINDOW_SECONDS:], (time.monotonic(), time.process_time())]
             (first, used_first), (last, used_last) = samples[0], samples[-1]
             self._state.cores = max(self._state.cores, (used_last - used_first) / (last - first))

@@ -13,6 +13,8 @@ from loadtest.traffic.shapes import Step, steps_of
 
 TALLY_FILE = "tally.json"
 PROGRESS_FILE = "progress.json"
+STOP_FILE = "stop"
+"""Once it is there no more clients come, and the run ends when the last one has left."""
 WARM_UP_SECONDS = 10.0
 DRAIN_TIMEOUT_SECONDS = 90.0
 """After the last arrival, for the last clients to leave."""

@@ -50,6 +50,20 @@ def _spike(rate: float, seconds: float) -> tuple[Step, ...]:
     return (_flat("before", seconds, rate / 4), _flat("spike", seconds, rate), _flat("after", seconds, rate / 4))
 
 
+def _tide(rate: float, seconds: float) -> tuple[Step, ...]:
+    return (_flat("low", seconds, rate / 10), *_wave("", rate, seconds))
+
+
+def _tides(rate: float, seconds: float) -> tuple[Step, ...]:
+    return (*_tide(rate, seconds), *_wave("-2", rate, seconds))
+
+
+def _wave(name: str, rate: float, seconds: float) -> tuple[Step, ...]:
+    low = rate / 10
+    rising = Step(f"rising{name}", seconds / 2, low, rate)
+    return (rising, _flat(f"high{name}", 4 * seconds, rate), _flat(f"ebb{name}", 8 * seconds, low))
+
+
 def _soak(rate: float, seconds: float) -> tuple[Step, ...]:
     return tuple(_flat(f"part-{part}", 10 * seconds, rate / 2) for part in range(1, 7))
 
@@ -63,6 +77,8 @@ SHAPES: dict[str, tuple[str, float, Callable[[float, float], tuple[Step, ...]]]]
     "staircase": ("a quarter, a half, three quarters, all of the promised rate", 25.0, _staircase),
     "ramp": ("from nothing to the promised rate, and holding it", 60.0, _ramp),
     "spike": ("a quarter, suddenly all of the promised rate, a quarter again", 45.0, _spike),
+    "tide": ("a tenth, all, a tenth of the promised rate: what an autoscaler has to follow", 30.0, _tide),
+    "tides": ("the same, twice", 30.0, _tides),
     "soak": ("half of the promised rate for an hour: what grows, leaks or wears out", 60.0, _soak),
     "breakpoint": ("twice a step further, up to eight times the promised rate, until it breaks", 20.0, _breakpoint),
 }

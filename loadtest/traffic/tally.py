@@ -39,6 +39,8 @@ class Tally:
         self.stages = [StageTally() for _ in range(stages)]
         self.requests: dict[tuple[int, str, str, str], Counter[str]] = {}
         self.failures: Counter[str] = Counter()
+        self.prepared: Counter[str] = Counter()
+        """Requests before the clients came, by method and route."""
         self.ledger = Ledger()
 
     def record(self, finished: Finished) -> None:
@@ -63,6 +65,7 @@ class Tally:
             ],
             "requests": [[*key, dict(durations)] for key, durations in self.requests.items()],
             "failures": dict(self.failures),
+            "prepared": dict(self.prepared),
             "accepted": dict(self.ledger.accepted),
             "unknown": list(self.ledger.unknown),
             "doubled": list(self.ledger.doubled),
@@ -73,6 +76,7 @@ class Tally:
         self.stages = [StageTally() for _ in self.stages]
         self.requests.clear()
         self.failures.clear()
+        self.prepared.clear()
         self.ledger.clear()
 
     def add(self, dumped: dict[str, Any]) -> None:
@@ -91,6 +95,7 @@ class Tally:
             self.requests.setdefault((stage, method, endpoint, status), Counter()).update(durations)
         for sentence, count in dumped["failures"].items():
             self.failures[sentence] += count
+        self.prepared.update(dumped["prepared"])
         for key, extraction_id in dumped["accepted"].items():
             self.ledger.note(key, extraction_id)
         self.ledger.unknown += dumped["unknown"]

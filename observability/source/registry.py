@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
-from observability.source import alertmanager, alerts, recording, telemetry_document
+from observability.source import alertmanager, alerts, kubernetes, recording, telemetry_document
 from observability.source.dashboards.all_boards import render as dashboards
 from observability.source.proofs import render as proofs
 from observability.source.slo import Objectives
@@ -31,4 +31,5 @@ RENDERERS: tuple[Renderer, ...] = (
     Renderer("alerts", alerts.render, ("observability/alerts/*.rules.yml",)),
     Renderer("local routes", alertmanager.render, ("observability/alerts/alertmanager.local.yml",)),
     Renderer("proofs of alerts", proofs.render, ("observability/alerts/tests/*.test.yml",)),
+    Renderer("objects of Kubernetes", kubernetes.render, (kubernetes.RULES, f"{kubernetes.FOLDER}/dashboards/*.yaml")),
 )

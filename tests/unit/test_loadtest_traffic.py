@@ -84,7 +84,7 @@ def test_a_warm_up_that_is_none(value: float) -> None:
 
 def test_an_unknown_shape() -> None:
     """An unknown shape is bad input, and the message lists the shapes."""
-    with pytest.raises(BadInput, match=r"--shape cliff: .*smoke, staircase, ramp, spike, soak, breakpoint"):
+    with pytest.raises(BadInput, match=rf"--shape cliff: .*{', '.join(SHAPES)}"):
         steps_of("cliff", 1, None, 0)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from msgspec import Struct
@@ -89,7 +89,7 @@ def _object(path: Path, kind: str, name: str) -> dict[str, Any]:
 
 def _name_of(document: dict[str, Any]) -> str | None:
     metadata = document.get("metadata")
-    return metadata.get("name") if isinstance(metadata, dict) else None
+    return cast("dict[str, Any]", metadata).get("name") if isinstance(metadata, dict) else None
 
 
 def _settings(path: Path) -> dict[str, str]:

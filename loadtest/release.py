@@ -107,6 +107,9 @@ def _carry_out(step: Step, folder: Path, *, short: bool) -> Done:
         command.append("--short")
     sys.stderr.write(f"{time.strftime('%H:%M:%S')}  {step.name}: {step.meaning}\n")
     began, log = time.monotonic(), folder / f"{step.name}.log"
+    if step.folder:
+        # A step that ends without a verdict must not be explained by that of an earlier check.
+        (folder / step.folder / VERDICT_FILE).unlink(missing_ok=True)
     with log.open("wb") as output:
         try:
             status = subprocess.run(
@@ -114,6 +117,9 @@ def _carry_out(step: Step, folder: Path, *, short: bool) -> Done:
             ).returncode
         except subprocess.TimeoutExpired:
             status = NOT_MEASURED
+        except OSError as error:
+            status = EXIT_STATUS["fail"]
+            output.write(f"{command[0]} cannot be run: {error.strerror}\n".encode())
     seconds = time.monotonic() - began
     tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:])
     outcome: Outcome = "pass" if status == 0 else "not_measured" if status == NOT_MEASURED else "fail"

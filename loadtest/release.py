@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from loadtest.errors import BadInput
 from loadtest.report import console
-from loadtest.report.document import Cell, Column, Document, Section, Table, Text
+from loadtest.report.document import Bullets, Cell, Column, Document, Section, Table, Text
 from loadtest.report.html_page import to_html
 from loadtest.results import read_record, write_record
 from loadtest.running import make_folder
@@ -161,7 +161,7 @@ def document(done: Sequence[Done], verdict: Verdict) -> Document:
         for one in done
     )
     columns = (Column("Step"), Column("Outcome"), Column("Minutes", numeric=True), Column("In words", wide=True))
-    said = tuple(Section(one.step.name, (Text(one.tail or "It said nothing."),), 3) for one in done)
+    said = tuple(Section(one.step.name, (_said(one.tail),), 3) for one in done)
     return Document(
         "Release check of feature-agent",
         verdict.verdict,
@@ -173,6 +173,12 @@ def document(done: Sequence[Done], verdict: Verdict) -> Document:
             ("When", f"{datetime.fromtimestamp(verdict.began, UTC):%Y-%m-%d %H:%M} UTC"),
         ),
     )
+
+
+def _said(tail: str) -> Bullets | Text:
+    """Show the last lines one by one: a page cuts a long text at its end, where the reason of a failure is."""
+    lines = tuple(line for line in tail.splitlines() if line.strip())
+    return Bullets(lines) if lines else Text("It said nothing.")
 
 
 WORDS: dict[Outcome, str] = {

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from loadtest.errors import BadInput
 from loadtest.gate import outcome_of
@@ -240,8 +241,7 @@ def prove_in_cluster(
 
 
 def _since(moment: Moment, began: float) -> Moment:
-    fields = {name: getattr(moment, name) for name in moment.__struct_fields__}
-    return Moment(**{**fields, "at": round(moment.at - began, 2)})
+    return replace(moment, at=round(moment.at - began, 2))
 
 
 def local_time(moment: float) -> str:

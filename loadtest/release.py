@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from loadtest.errors import BadInput
 from loadtest.report import console
-from loadtest.report.document import Cell, Column, Document, Section, Table, Text
+from loadtest.report.document import Bullets, Cell, Column, Document, Section, Table, Text
 from loadtest.report.html_page import to_html
 from loadtest.results import read_record, write_record
 from loadtest.running import make_folder
@@ -107,6 +107,9 @@ def _carry_out(step: Step, folder: Path, *, short: bool) -> Done:
         command.append("--short")
     sys.stderr.write(f"{time.strftime('%H:%M:%S')}  {step.name}: {step.meaning}\n")
     began, log = time.monotonic(), folder / f"{step.name}.log"
+    if step.folder:
+        # A step that ends without a verdict must not be explained by that of an earlier check.
+        (folder / step.folder / VERDICT_FILE).unlink(missing_ok=True)
     with log.open("wb") as output:
         try:
             status = subprocess.run(
@@ -114,6 +117,9 @@ def _carry_out(step: Step, folder: Path, *, short: bool) -> Done:
             ).returncode
         except subprocess.TimeoutExpired:
             status = NOT_MEASURED
+        except OSError as error:
+            status = EXIT_STATUS["fail"]
+            output.write(f"{command[0]} cannot be run: {error.strerror}\n".encode())
     seconds = time.monotonic() - began
     tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:])
     outcome: Outcome = "pass" if status == 0 else "not_measured" if status == NOT_MEASURED else "fail"
@@ -155,7 +161,7 @@ def document(done: Sequence[Done], verdict: Verdict) -> Document:
         for one in done
     )
     columns = (Column("Step"), Column("Outcome"), Column("Minutes", numeric=True), Column("In words", wide=True))
-    said = tuple(Section(one.step.name, (Text(one.tail or "It said nothing."),), 3) for one in done)
+    said = tuple(Section(one.step.name, (_said(one.tail),), 3) for one in done)
     return Document(
         "Release check of feature-agent",
         verdict.verdict,
@@ -167,6 +173,12 @@ def document(done: Sequence[Done], verdict: Verdict) -> Document:
             ("When", f"{datetime.fromtimestamp(verdict.began, UTC):%Y-%m-%d %H:%M} UTC"),
         ),
     )
+
+
+def _said(tail: str) -> Bullets | Text:
+    """Show the last lines one by one: a page cuts a long text at its end, where the reason of a failure is."""
+    lines = tuple(line for line in tail.splitlines() if line.strip())
+    return Bullets(lines) if lines else Text("It said nothing.")
 
 
 WORDS: dict[Outcome, str] = {

@@ -78,7 +78,10 @@ def running_balancer(folder: Path, places: int) -> Generator[Balancer]:
     port, admin, configuration = free_port(), folder / "haproxy.sock", folder / "haproxy.cfg"
     configuration.write_text(CONFIGURATION.format(admin=admin, port=port, places=places), encoding="utf-8")
     with (folder / "haproxy.log").open("wb") as log:
-        process = subprocess.Popen([program, "-db", "-f", str(configuration)], stdout=log, stderr=log)
+        try:
+            process = subprocess.Popen([program, "-db", "-f", str(configuration)], stdout=log, stderr=log)
+        except OSError as error:
+            raise BadInput(f"haproxy: {program} cannot be run: {error.strerror}") from None
     try:
         last = time.monotonic() + START_TIMEOUT_SECONDS
         while not admin.exists():

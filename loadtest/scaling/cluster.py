@@ -67,9 +67,14 @@ class Kubectl:
             done = subprocess.run(command, capture_output=True, text=True, timeout=KUBECTL_TIMEOUT_SECONDS, check=False)
         except subprocess.TimeoutExpired:
             raise BadInput(f"kubectl {' '.join(arguments)}: no answer in {KUBECTL_TIMEOUT_SECONDS:.0f} s") from None
+        except OSError as error:
+            raise BadInput(f"kubectl: {command[0]} cannot be run: {error.strerror}") from None
         if done.returncode:
             raise BadInput(f"kubectl {' '.join(arguments)}: {' '.join(done.stderr.split())[:300]}")
-        return cast("dict[str, Any]", json.loads(done.stdout))
+        try:
+            return cast("dict[str, Any]", json.loads(done.stdout))
+        except ValueError as error:
+            raise BadInput(f"kubectl {' '.join(arguments)}: its answer is no JSON: {error}") from None
 
 
 class Watcher:
@@ -171,9 +176,9 @@ def read_cluster(kubectl: Kubectl, name: str) -> Deployed:
     """Read what the cluster runs. Raises BadInput."""
     deployment = kubectl.get("get", "deployment", name)
     autoscaler = kubectl.get("get", "hpa", name)
-    pod = deployment["spec"]["template"]["spec"]
-    resources = pod["containers"][0]["resources"]
     try:
+        pod = deployment["spec"]["template"]["spec"]
+        resources = pod["containers"][0]["resources"]
         asked, most = resources["requests"], resources["limits"]
         return Deployed(
             name=name,

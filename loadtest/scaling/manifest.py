@@ -68,8 +68,10 @@ def read_deployed(component: str, base: Path = BASE) -> Deployed:
             settings={**_settings(base / "settings.env"), **_settings(base / f"{component}.env")},
             autoscaler=autoscaler["spec"],
         )
-    except (KeyError, ValueError, TypeError) as error:
+    except KeyError as error:
         raise BadInput(f"{base / component}.yaml: {name} lacks {error}") from None
+    except (ValueError, TypeError) as error:
+        raise BadInput(f"{base / component}.yaml: {name} cannot be read: {error}") from None
 
 
 def _object(path: Path, kind: str, name: str) -> dict[str, Any]:
@@ -77,13 +79,18 @@ def _object(path: Path, kind: str, name: str) -> dict[str, Any]:
         documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: is no YAML: {' '.join(str(error).split())}") from None
     for document in documents:
         found = cast("dict[str, Any]", document) if isinstance(document, dict) else {}
-        if found.get("kind") == kind and found["metadata"]["name"] == name:
+        if found.get("kind") == kind and _name_of(found) == name:
             return found
     raise BadInput(f"{path}: there is no {kind} {name}")
+
+
+def _name_of(document: dict[str, Any]) -> str | None:
+    metadata = document.get("metadata")
+    return cast("dict[str, Any]", metadata).get("name") if isinstance(metadata, dict) else None
 
 
 def _settings(path: Path) -> dict[str, str]:

@@ -44,7 +44,7 @@ def document(proof: Proof) -> Document:
             Section("One pod within its limits", (*curve_charts(proof.curve), curve_table(proof.curve))),
             Section("One worker within its limits", (worker_table([proof.worker_curve, *proof.larger]),)),
             Section("Replicas", (*path_charts(proof.seen, proof.predicted), happenings_table(proof.happenings))),
-            Section("How", (Text(_how(proof)),)),
+            Section("How", tuple(Text(words) for words in _how(proof))),
         ),
         WORDS[proof.verdict],
         (
@@ -59,17 +59,24 @@ def document(proof: Proof) -> Document:
     )
 
 
-def _how(proof: Proof) -> str:
+def _how(proof: Proof) -> tuple[str, str, str]:
+    """Say how it was measured, in paragraphs that are shorter than what a page cuts."""
     resources, spec = proof.deployed.resources, proof.deployed.spec()
-    return (
+    pod = (
         f"A pod is a process of the service in a cgroup with {resources.limit_cpu_m}m of CPU and "
         f"{resources.limit_memory // 2**20} MiB, with the settings of k8s/base. Its curve and the planned traffic give "
-        f"the predicted path; then {spec.minimum} to {spec.maximum} such processes behind HAProxy (no retries) are "
-        f"started and drained as the model of the HorizontalPodAutoscaler decides from what their cgroups and metrics "
-        f"say, every {proof.flags.sync:g} s, while clients arrive as planned whatever the service does. Windows and "
-        f"periods of the autoscaler pass {proof.flags.speed:g} times as fast as in a cluster; starting and draining "
-        f"take their own time."
+        f"the predicted path."
     )
+    real = (
+        f"Then {spec.minimum} to {spec.maximum} such processes behind HAProxy (no retries) are started and drained as "
+        f"the model of the HorizontalPodAutoscaler decides from what their cgroups and metrics say, every "
+        f"{proof.flags.sync:g} s, while clients arrive as planned whatever the service does."
+    )
+    speed = (
+        f"Windows and periods of the autoscaler pass {proof.flags.speed:g} times as fast as in a cluster; starting and "
+        f"draining take their own time."
+    )
+    return pod, real, speed
 
 
 def target_table(targets: Sequence[Target]) -> Table:

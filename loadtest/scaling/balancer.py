@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -70,7 +70,7 @@ class Balancer:
 
 
 @contextmanager
-def running_balancer(folder: Path, places: int) -> Iterator[Balancer]:
+def running_balancer(folder: Path, places: int) -> Generator[Balancer]:
     """Run HAProxy, from PATH or HAPROXY_BIN. Raises BadInput without one."""
     program = os.environ.get("HAPROXY_BIN") or shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
     if program is None:

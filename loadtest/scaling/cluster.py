@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -75,7 +75,7 @@ class Kubectl:
             found = json.loads(done.stdout)
         except ValueError as error:
             raise BadInput(f"kubectl {' '.join(arguments)}: its answer is no JSON: {error}") from None
-        return found if isinstance(found, dict) else {}
+        return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 
 
 class Watcher:

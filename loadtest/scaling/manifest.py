@@ -81,8 +81,8 @@ def _object(path: Path, kind: str, name: str) -> dict[str, Any]:
         raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: is no YAML: {' '.join(str(error).split())}") from None
-    for document in documents:
-        if isinstance(document, dict) and document.get("kind") == kind and _name_of(document) == name:
+    for document in (cast("dict[str, Any]", one) for one in documents if isinstance(one, dict)):
+        if document.get("kind") == kind and _name_of(document) == name:
             return document
     raise BadInput(f"{path}: there is no {kind} {name}")
 

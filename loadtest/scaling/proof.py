@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -118,7 +118,7 @@ def _with_replicas(deployed: Deployed, asked: Asked) -> Deployed:
 
 
 @contextmanager
-def _limited_worker(stand: Stand, worker: Deployed) -> Iterator[PodProcess]:
+def _limited_worker(stand: Stand, worker: Deployed) -> Generator[PodProcess]:
     """Run one worker within its limits, or without where there are no cgroups: the API's measurement says so."""
     try:
         pod = PodProcess(stand, worker, WORKER_NUMBER)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -42,7 +42,7 @@ class Stand(Struct, frozen=True):
 
 
 @contextmanager
-def open_stand(worker_settings: Mapping[str, str] | None = None) -> Iterator[Stand]:
+def open_stand(worker_settings: Mapping[str, str] | None = None) -> Generator[Stand]:
     """Start the shared parts. Raises BadInput with what a command said when one fails."""
     with ExitStack() as cleanup:
         folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="hpa-proof-")))
@@ -87,7 +87,7 @@ def command(arguments: list[str], environment: Mapping[str, str], folder: Path) 
 
 
 @contextmanager
-def _worker(folder: Path, environment: Mapping[str, str]) -> Iterator[None]:
+def _worker(folder: Path, environment: Mapping[str, str]) -> Generator[None]:
     own = {**environment, "DATA_DIR": str(folder / "worker"), "PROMETHEUS_PORT": "0"}
     with (folder / "worker.log").open("wb") as log:
         process = subprocess.Popen(

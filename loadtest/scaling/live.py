@@ -59,6 +59,11 @@ def arrivals_of(progress: Path) -> int:
         return 0
 
 
+def to_remove(pods: Sequence[PodProcess], desired: int) -> list[PodProcess]:
+    """Give the pods that a ReplicaSet takes away: those that are not ready, then the youngest."""
+    return sorted(pods, key=lambda pod: (pod.ready, -pod.created))[: max(0, len(pods) - desired)]
+
+
 class Pods:
     """The pods of one Deployment."""
 
@@ -163,7 +168,7 @@ class Pods:
             with self._lock:
                 for _ in range(outcome.desired - len(pods)):
                     self._add()
-        for pod in sorted(pods, key=lambda pod: (pod.ready, -pod.created))[: len(pods) - outcome.desired]:
+        for pod in to_remove(pods, outcome.desired):
             self._remove(pod)
 
     def _seen(self, pod: PodProcess, now: float) -> Seen:

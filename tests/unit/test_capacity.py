@@ -1,115 +1,48 @@
-"""What a process that takes requests in knows of planning: circuits, and plans that are kept."""
+"""docs/capacity.md: the figures of the committed proof, and the arithmetic on them."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
 
 import pytest
 
-from service.agents.breaker import Breaker, BreakerPolicy, open_breaker
-from service.agents.gate import SPREAD_SECONDS, Gate, Gates
-from service.features.errors import ModelUnavailable
-from service.features.events import Event
-from service.features.model import (
-    ColumnProfile,
-    Dataset,
-    ExtractionOptions,
-    FeaturePlan,
-    ModelUsage,
-    Profile,
-    Stage,
+from loadtest.results import read_record
+from loadtest.scaling.capacity import pods_for_rate, render, workers_for_jobs
+from loadtest.scaling.proof import PROOF_FILE, Proof
+from loadtest.scaling.worker_target import WorkerCurve
+
+ROOT = Path(__file__).parents[2]
+CURVE = WorkerCurve(
+    rows=400,
+    jobs=60,
+    jobs_per_second=2.0,
+    cpu_seconds_per_job=0.3,
+    idle_memory_mib=120.0,
+    memory_mib=180.0,
+    throttled_share=0.1,
+    ready_seconds=4.0,
 )
-from service.features.plan_cache import KeptPlans
-from service.features.ports import KeptPlan, PlanRequest, Proposal
-from service.resources.capacity import WatchedCapacity
-
-NAMES = ("preferred", "fallback")
-OPEN_SECONDS = 15.0
-AGE = ColumnProfile("age", 0, "integer", "BIGINT", 0.0, 40)
-DATASET = Dataset(
-    "people", "ann", "text/csv", 10, "k", Profile(100, (AGE,), "f" * 64), datetime(2026, 3, 1, tzinfo=UTC)
-)
-PROPOSAL = Proposal(FeaturePlan(grain="row", features=()), ModelUsage(NAMES[0], cached=True))
 
 
-class Deaf:
-    """An observer of no interest."""
-
-    def record(self, event: Event) -> None:
-        """Forget it."""
-
-    def stage(self, extraction_id: str, stage: Stage) -> AbstractContextManager[None]:
-        """Nothing to surround."""
-        return nullcontext()
+@pytest.fixture(scope="module")
+def proof() -> Proof:
+    """The committed proof."""
+    return read_record(ROOT / "docs" / "measurements" / PROOF_FILE, Proof)
 
 
-class Shared:
-    """Plans that another process keeps under every key."""
-
-    async def get(self, key: str) -> KeptPlan | None:
-        """The one plan there is."""
-        return KeptPlan(PROPOSAL, 60.0)
-
-    async def put(self, key: str, proposal: Proposal) -> None:
-        """Nothing is put by who plans nothing."""
-        raise AssertionError
+def test_the_page_is_that_of_the_committed_proof(proof: Proof) -> None:
+    """`python -m loadtest hpa capacity > docs/capacity.md` would change nothing."""
+    assert (ROOT / "docs" / "capacity.md").read_text(encoding="utf-8") == render(proof)
 
 
-class World:
-    """Two models' circuits, and a clock that the test moves."""
-
-    def __init__(self, shared: Shared | None = None) -> None:
-        self.seconds = 0.0
-        policy = BreakerPolicy(failures=1, open_seconds=OPEN_SECONDS)
-        self.breakers: list[Breaker] = [
-            open_breaker(name, observer=Deaf(), pool=None, policy=policy, timer=lambda: self.seconds) for name in NAMES
-        ]
-        gates = Gates([Gate(name, breaker) for name, breaker in zip(NAMES, self.breakers, strict=True)])
-        kept = KeptPlans(shared=shared, seconds=60.0, entries=2, models=NAMES, versions=("1",))
-        self.capacity = WatchedCapacity(gates, kept)
-
-    async def fail(self, number: int) -> None:
-        """That model's circuit opens."""
-        await (await self.breakers[number].admit()).failed()
+def test_no_more_pods_than_the_rate_needs_and_no_fewer_than_the_autoscaler_keeps(proof: Proof) -> None:
+    """Little load gives the least pods; twice the load, at most one pod more than twice as many."""
+    assert pods_for_rate(proof, 1.0) == proof.deployed.spec().minimum
+    assert pods_for_rate(proof, 2000.0) <= 2 * pods_for_rate(proof, 1000.0)
+    assert pods_for_rate(proof, 2000.0) >= 2 * pods_for_rate(proof, 1000.0) - 1
 
 
-def ask(**changed: Any) -> PlanRequest:
-    """A request for a plan."""
-    return PlanRequest(DATASET, "The age of each person", ExtractionOptions(), **changed)
-
-
-async def test_one_model_that_works_is_enough_to_take_requests_in() -> None:
-    """Requests are taken in while the fallback may be asked, and health tells of the preferred model's fault."""
-    world = World()
-    await world.fail(0)
-    await world.capacity.require_capacity(ask())
-    with pytest.raises(ModelUnavailable, match="preferred") as told:
-        await world.capacity.ping()
-    assert told.value.retry_after == OPEN_SECONDS
-
-
-async def test_requests_are_refused_until_the_first_circuit_lets_a_probe_through() -> None:
-    """With every circuit open the client is told a moment after the soonest probe; then requests are taken again."""
-    world = World()
-    await world.fail(0)
-    world.seconds = 5.0
-    await world.fail(1)
-    with pytest.raises(ModelUnavailable) as refused:
-        await world.capacity.require_capacity(ask())
-    assert refused.value.retry_after is not None
-    assert OPEN_SECONDS - 5 <= refused.value.retry_after <= OPEN_SECONDS - 5 + SPREAD_SECONDS
-    world.seconds = OPEN_SECONDS
-    await world.capacity.require_capacity(ask())
-    await world.capacity.ping()
-
-
-async def test_a_plan_that_is_kept_needs_no_model() -> None:
-    """What some process has planned is taken in while all models are left alone, unless a fresh plan is asked for."""
-    world = World(Shared())
-    await world.fail(0)
-    await world.fail(1)
-    await world.capacity.require_capacity(ask())
-    with pytest.raises(ModelUnavailable):
-        await world.capacity.require_capacity(ask(fresh=True))
+@pytest.mark.parametrize(("jobs", "workers"), [(0.0, 2), (5040.0, 2), (10_080.0, 2), (10_081.0, 3), (50_400.0, 10)])
+def test_workers_are_busy_for_seven_tenths(jobs: float, workers: int) -> None:
+    """Two jobs a second at 70 % are 5 040 an hour; one more needs another worker, and two are kept in any case."""
+    assert workers_for_jobs(CURVE, jobs, 2) == workers

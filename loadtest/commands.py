@@ -17,10 +17,11 @@ import msgspec
 from loadtest.errors import BadInput, NotMeasured
 from loadtest.gate import judge
 from loadtest.local import local_service
-from loadtest.measure.indicators import SLO_FILE, Slo, load_slos
+from loadtest.measure.indicators import SLO_FILE, Slo, load_slos, routes_of
 from loadtest.regression import BASELINE_FILE, Baseline, load_baseline, write_baseline
 from loadtest.report import console, junit, page
 from loadtest.report.grafana import annotate
+from loadtest.report.objectives import Objective
 from loadtest.results import RUN_FILE, Run, read_record, write_record
 from loadtest.running import Target, make_folder, new_run_id, run
 from loadtest.traffic.key import key as key_of_environment
@@ -195,7 +196,7 @@ def _unmeasured(asked: argparse.Namespace, sentence: str) -> Verdict:
 def _conclude(asked: argparse.Namespace, verdict: Verdict, runs: Sequence[Run]) -> int:
     """Write every form of the verdict, and say it."""
     write_record(asked.out / VERDICT_FILE, verdict)
-    _write_documents(asked.out, verdict, runs)
+    _write_documents(asked.out, verdict, runs, load_slos(asked.slo))
     if asked.grafana:
         warning = annotate(asked.grafana, os.environ.get("GRAFANA_TOKEN", ""), verdict, runs)
         if warning is not None:
@@ -205,15 +206,17 @@ def _conclude(asked: argparse.Namespace, verdict: Verdict, runs: Sequence[Run]) 
     return EXIT_STATUS[verdict.verdict]
 
 
-def _write_documents(folder: Path, verdict: Verdict, runs: Sequence[Run]) -> None:
+def _write_documents(folder: Path, verdict: Verdict, runs: Sequence[Run], slos: Sequence[Slo]) -> None:
+    bounds = {slo.name: None if slo.sli.within is None else 1000 * slo.sli.within for slo in slos}
+    objectives = [Objective(slo.name, slo.objective, bounds[slo.name], routes_of(slo, runs)) for slo in slos]
     (folder / JUNIT_FILE).write_text(junit.render(verdict), encoding="utf-8")
-    (folder / REPORT_FILE).write_text(page.render(verdict, runs), encoding="utf-8")
+    (folder / REPORT_FILE).write_text(page.render(verdict, runs, objectives), encoding="utf-8")
 
 
 def _report(asked: argparse.Namespace) -> int:
     verdict = read_record(asked.folder / VERDICT_FILE, Verdict)
     folders = [asked.folder, *(asked.folder / shape for shape in verdict.shape.split(","))]
     runs = [read_record(folder / RUN_FILE, Run) for folder in folders if (folder / RUN_FILE).exists()]
-    _write_documents(asked.folder, verdict, runs)
+    _write_documents(asked.folder, verdict, runs, load_slos())
     sys.stdout.write(f"{asked.folder / REPORT_FILE}\n")
     return 0

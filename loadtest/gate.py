@@ -275,7 +275,7 @@ def _regression(run: Run, baseline: Baseline | None) -> Check:
     known = baseline.cost_of(run) if baseline is not None else None
     if known is None:
         sentence = (
-            f"{run.shape}: the baseline knows no run like this one (shape, scenario); make one with --write-baseline"
+            f"{run.shape}: the baseline knows no run like this (shape, scenario, rate); make one with --write-baseline"
         )
         return Check("regression", "pass", None, MAX_REGRESSION, sentence)
     ratio = cost_of(run) / known

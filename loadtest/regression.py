@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from loadtest.errors import BadInput
-from loadtest.results import Run
+from loadtest.results import WARM_UP, Run
 
 BASELINE_FILE = Path(__file__).with_name("baseline.json")
 
@@ -26,6 +26,12 @@ class Known(Struct, frozen=True):
     """The same on the machine of the baseline."""
     date: str
     machine: str
+    rate: float
+    """Clients a second, on average over what is judged: a request costs more when few share its fixed costs."""
+
+
+MAX_RATE_DIFFERENCE = 0.1
+"""Of the baseline's rate, within which a run is compared with it; the moments of arrivals are a matter of chance."""
 
 
 class Baseline(Struct, frozen=True):
@@ -36,7 +42,8 @@ class Baseline(Struct, frozen=True):
     def cost_of(self, run: Run) -> float | None:
         """Give the known cost of a run like this one."""
         for known in self.runs:
-            if (known.shape, known.scenario_digest) == (run.shape, run.scenario_digest):
+            alike = (known.shape, known.scenario_digest) == (run.shape, run.scenario_digest)
+            if alike and abs(_rate(run) - known.rate) <= MAX_RATE_DIFFERENCE * known.rate:
                 return known.cost
         return None
 
@@ -45,7 +52,15 @@ class Baseline(Struct, frozen=True):
         others = tuple(known for known in self.runs if known.shape != run.shape)
         machine = f"{run.machine.cores} cores, {run.machine.system}, Python {run.machine.python}"
         date = f"{datetime.fromtimestamp(run.began, UTC):%Y-%m-%d}"
-        own = Known(run.shape, run.scenario_digest, round(cost_of(run), 5), round(_cpu_ms(run), 3), date, machine)
+        own = Known(
+            shape=run.shape,
+            scenario_digest=run.scenario_digest,
+            cost=round(cost_of(run), 5),
+            cpu_milliseconds=round(_cpu_ms(run), 3),
+            date=date,
+            machine=machine,
+            rate=round(_rate(run), 3),
+        )
         return Baseline((*others, own))
 
 
@@ -56,6 +71,13 @@ def cost_of(run: Run) -> float:
 
 def _cpu_ms(run: Run) -> float:
     return 1000 * run.service.cpu_seconds / max(1.0, sum(run.service.requests.values()))
+
+
+def _rate(run: Run) -> float:
+    """Give the clients a second that were asked for, on average over the judged stages."""
+    judged = [stage for stage in run.stages if stage.name != WARM_UP]
+    seconds = sum(stage.ended - stage.began for stage in judged)
+    return sum(stage.rate * (stage.ended - stage.began) for stage in judged) / seconds if seconds else 0.0
 
 
 def load_baseline(path: Path) -> Baseline:

@@ -132,7 +132,7 @@ class Machine(Struct, frozen=True):
     generator_cores: float
     """Cores that the busiest process of the generator used, on average over its busiest stage."""
     calibration_seconds: float
-    """CPU time of a fixed piece of work on this machine: the unit in which costs are compared between machines."""
+    """CPU time of a fixed piece of work, the median over the run: the unit in which costs are compared."""
     calibration_spread: float
     """Largest over smallest of its repetitions."""
 
@@ -158,7 +158,7 @@ class Run(Struct, frozen=True):
     failures: dict[str, int]
     """Sentences about requests that did not get the answer that the test expects -> how often."""
     stopped_early: str = ""
-    """Why a breakpoint run ended before its last stage."""
+    """Why a run until it breaks ended before its last stage."""
 
 
 Record = TypeVar("Record", bound=Struct)

@@ -37,6 +37,7 @@ from loadtest.traffic.plan import (
     Progress,
     make_plan,
 )
+from loadtest.traffic.shapes import UNTIL_IT_BREAKS
 from loadtest.traffic.tally import Tally
 
 ROOT = Path(__file__).parents[1]
@@ -56,7 +57,7 @@ QUIET_TIMEOUT_SECONDS = 45.0
 """For the machine to become quiet, after a service was started on it."""
 BREAK_SHARE = 0.1
 BREAK_SECONDS = 10.0
-"""A breakpoint run ends once a tenth of the clients, or of the reads, of so many seconds failed or took over 1 s."""
+"""A run until it breaks ends once a tenth of the clients or reads of so many seconds failed or took over 1 s."""
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -159,7 +160,7 @@ def _clean_up(api: Api, plan: Plan) -> None:
 
 
 def _generate(target: Target, plan: Plan, folder: Path, say: Say) -> str:
-    """Run Locust to its end; gives why a breakpoint run was ended early."""
+    """Run Locust to its end; gives why a run until it breaks was ended early."""
     limit = total_seconds(plan.steps) + DRAIN_TIMEOUT_SECONDS + START_TIMEOUT_SECONDS
     last = time.monotonic() + limit
     with _processes(target, plan, folder) as processes:
@@ -176,7 +177,7 @@ def _generate(target: Target, plan: Plan, folder: Path, say: Say) -> str:
                 shown = time.monotonic()
                 say(_words(progress, plan))
             history = [*history[-round(BREAK_SECONDS / LOOK_SECONDS) :], progress]
-            why = _broken(history) if plan.options.shape == "breakpoint" and not stopped else ""
+            why = _broken(history) if plan.options.shape in UNTIL_IT_BREAKS and not stopped else ""
             if why:
                 say(f"ending the run: {why}")
                 (folder / STOP_FILE).touch()

@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 
 from loadtest.errors import BadInput
 from loadtest.measure.selector import Selector, Series, Values, parse_selector
-from loadtest.results import Indicator, Requests, Stage
+from loadtest.results import Indicator, Requests, Run, Stage
 
 SLO_FILE = Path(__file__).parents[2] / "observability" / "slo.yaml"
 CLIENT_SEEN = frozenset({"api_requests_total", "api_request_duration_seconds"})
@@ -93,6 +93,20 @@ def of_clients(slos: Sequence[Slo], stages: Sequence[Stage]) -> list[Indicator]:
         for name, requests in [*((stage.name, stage.requests) for stage in stages), ("", whole)]
         for slo in seen
     ]
+
+
+def routes_of(slo: Slo, runs: Sequence[Run]) -> tuple[str, ...]:
+    """Give the routes of these runs, as `METHOD endpoint`, whose durations the objective bounds."""
+    if slo.sli.histogram is None:
+        return ()
+    selector = parse_selector(slo.sli.histogram)
+    sent = {(one.method, one.endpoint) for run in runs for stage in run.stages for one in stage.requests}
+    picked = [
+        f"{method} {endpoint}"
+        for method, endpoint in sorted(sent)
+        if selector.picks(Series(selector.name, (("endpoint", endpoint), ("method", method))))
+    ]
+    return tuple(picked)
 
 
 def _indicator(slo: Slo, stage: str, side: str, values: Values) -> Indicator:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import platform
+import statistics
 import threading
 import time
 from collections import Counter
@@ -21,7 +23,8 @@ PRESSURE = Path("/proc/pressure/cpu")
 SAMPLE_SECONDS = 2.0
 COMPANIONS = frozenset({"postgres", "redis-server", "haproxy", "nginx", "minio"})
 """Programs that a service on the same machine stands on: what they use is the service's."""
-CALIBRATIONS = 5
+CALIBRATION_SAMPLES = 5
+"""Samples of the processes between two calibrations: some 70 ms of a core in 10 s."""
 MAX_NAMES = 3
 
 
@@ -34,18 +37,17 @@ def cpu_pressure(path: Path = PRESSURE) -> float | None:
         return None
 
 
-def calibrate() -> tuple[float, float]:
-    """Give the CPU seconds of a fixed piece of work like a web service's, and the spread of several tries.
+def calibrate() -> float:
+    """Give the CPU seconds of a fixed piece of work like a web service's, by the clock of the calling thread.
 
-    The spread is the largest over the smallest; the first try only warms up.
+    It is repeated throughout a run, since a machine that others share, or whose clock follows its heat, is not as fast
+    in one minute as in the next.
     """
-    _work()
-    times = sorted(_work() for _ in range(CALIBRATIONS))
-    return times[0], times[-1] / times[0]
+    return _work()
 
 
 def _work() -> float:
-    began = time.process_time()
+    began = time.thread_time()
     rows: list[dict[str, Any]] = [
         {"id": number, "name": f"feature_{number % 97}", "value": number / 7} for number in range(2_000)
     ]
@@ -54,7 +56,7 @@ def _work() -> float:
         rows = json.loads(text)
         hashlib.sha256(text.encode()).digest()
         rows.sort(key=_order)
-    return time.process_time() - began
+    return time.thread_time() - began
 
 
 def _order(row: dict[str, Any]) -> tuple[str, int]:
@@ -73,7 +75,8 @@ class MachineWatch:
         self._began = 0.0
         self._busy_began = 0.0
         self._own_seconds = 0.0
-        self.calibration, self.calibration_spread = calibrate()
+        calibrate()  # the first one only warms up
+        self._calibrations = [calibrate()]
         self.pressure_before = cpu_pressure()
 
     def __enter__(self) -> Self:
@@ -93,8 +96,12 @@ class MachineWatch:
         self._busy = _busy_seconds() - self._busy_began
 
     def _run(self) -> None:
-        while not self._over.wait(SAMPLE_SECONDS):
+        for number in itertools.count(1):
+            if self._over.wait(SAMPLE_SECONDS):
+                return
             self._sample()
+            if number % CALIBRATION_SAMPLES == 0:
+                self._calibrations.append(calibrate())
 
     def _sample(self) -> None:
         ours = self._ours()
@@ -127,7 +134,7 @@ class MachineWatch:
         seconds = max(self._seconds, 1e-9)
         foreign = max(0.0, self._busy - self._own_seconds) / seconds
         names = [f"{name} {used / seconds:.2f} cores" for name, used in self._foreign.most_common(MAX_NAMES)]
-        after, spread = calibrate()
+        calibrations = sorted(self._calibrations)
         return Machine(
             cores=len(os.sched_getaffinity(0)),
             system=f"{platform.system()} {platform.machine()}",
@@ -137,10 +144,8 @@ class MachineWatch:
             foreign_cores=round(foreign, 3),
             foreign_names=names,
             generator_cores=round(generator_cores, 3),
-            calibration_seconds=round(min(self.calibration, after), 5),
-            calibration_spread=round(
-                max(self.calibration_spread, spread, self.calibration / after, after / self.calibration), 3
-            ),
+            calibration_seconds=round(statistics.median(calibrations), 5),
+            calibration_spread=round(calibrations[-1] / calibrations[0], 3),
         )
 
 

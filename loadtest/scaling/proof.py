@@ -152,7 +152,7 @@ def _measure(
         if asked.larger:
             worker_curves += [measure_worker(pod.host, stand.key, job_pod, jobs, rows) for rows, jobs in LARGER.items()]
         options = Options(
-            shape="breakpoint",
+            shape="capacity",
             run_id=new_run_id(),
             scenario=str(SCENARIO),
             rate=asked.curve_rate,

@@ -9,7 +9,7 @@ from msgspec import Struct
 from loadtest.traffic.arrivals import expected
 from loadtest.traffic.pool import require_enough
 from loadtest.traffic.scenario import DEFAULT, Scenario, load_scenario
-from loadtest.traffic.shapes import Step, steps_of
+from loadtest.traffic.shapes import UNTIL_IT_BREAKS, Step, steps_of
 
 TALLY_FILE = "tally.json"
 PROGRESS_FILE = "progress.json"
@@ -54,7 +54,7 @@ def make_plan(options: Options) -> Plan:
     scenario, digest = load_scenario(Path(options.scenario))
     rate = scenario.rate if options.rate is None else options.rate
     steps = steps_of(options.shape, rate, options.stage_seconds, options.warm_up_seconds)
-    if options.shape != "breakpoint":  # which ends long before its last step
+    if options.shape not in UNTIL_IT_BREAKS:  # which ends long before its last step
         wishes = expected(steps) * scenario.asking_share
         require_enough(scenario.data, scenario.repeat_share, wishes, options.generators)
     return Plan(options, steps, scenario, digest)

@@ -10,6 +10,8 @@ from loadtest.errors import BadInput
 from loadtest.results import WARM_UP
 
 MIN_STAGE_SECONDS = 1.0
+UNTIL_IT_BREAKS = frozenset({"capacity", "breakpoint"})
+"""Shapes that end before their last step, when the service no longer keeps up."""
 MAX_STAGE_SECONDS = 7 * 24 * 3600.0
 MAX_RATE = 100_000.0
 """Arrivals a second; a scenario's own rate has the same bound."""
@@ -60,12 +62,17 @@ def _tides(rate: float, seconds: float) -> tuple[Step, ...]:
 
 def _wave(name: str, rate: float, seconds: float) -> tuple[Step, ...]:
     low = rate / 10
-    rising = Step(f"rising{name}", seconds / 2, low, rate)
-    return (rising, _flat(f"high{name}", 4 * seconds, rate), _flat(f"ebb{name}", 8 * seconds, low))
+    rising = Step(f"rising{name}", 2 * seconds, low, rate)
+    return (rising, _flat(f"high{name}", 3 * seconds, rate), _flat(f"ebb{name}", 8 * seconds, low))
 
 
 def _soak(rate: float, seconds: float) -> tuple[Step, ...]:
     return tuple(_flat(f"part-{part}", 10 * seconds, rate / 2) for part in range(1, 7))
+
+
+def _capacity(rate: float, seconds: float) -> tuple[Step, ...]:
+    shares = (0.15, 0.3, 0.45, 0.6, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0)
+    return tuple(_flat(f"step-{share:g}", seconds, rate * share) for share in shares)
 
 
 def _breakpoint(rate: float, seconds: float) -> tuple[Step, ...]:
@@ -80,6 +87,7 @@ SHAPES: dict[str, tuple[str, float, Callable[[float, float], tuple[Step, ...]]]]
     "tide": ("a tenth, all, a tenth of the promised rate: what an autoscaler has to follow", 30.0, _tide),
     "tides": ("the same, twice", 30.0, _tides),
     "soak": ("half of the promised rate for an hour: what grows, leaks or wears out", 60.0, _soak),
+    "capacity": ("finely from little to eight times the promised rate, until it breaks", 20.0, _capacity),
     "breakpoint": ("twice a step further, up to eight times the promised rate, until it breaks", 20.0, _breakpoint),
 }
 """Name -> what it is for, seconds of a stage, its steps."""

@@ -300,7 +300,7 @@ def test_faulty_baselines(tmp_path: Path, content: str) -> None:
 
 def test_a_baseline_without_a_cost(tmp_path: Path) -> None:
     """A cost of 0, against which everything is infinitely worse, is bad input."""
-    known = Known("smoke", "abc", 0.0, 0.0, "2026-01-01", "m")
+    known = Known("smoke", "abc", 0.0, 0.0, "2026-01-01", "m", 6.0)
     (tmp_path / "b.json").write_bytes(msgspec.json.encode(Baseline((known,))))
     with pytest.raises(BadInput, match="cost"):
         load_baseline(tmp_path / "b.json")

@@ -106,10 +106,8 @@ def test_no_pressure_file(tmp_path: Path) -> None:
 
 
 def test_calibration() -> None:
-    """The fixed piece of work takes a measurable CPU time, and its spread is at least 1."""
-    seconds, spread = calibrate()
-    assert 0.001 < seconds < 10
-    assert spread >= 1
+    """The fixed piece of work takes a measurable CPU time, by the clock of the thread that does it."""
+    assert 0.001 < calibrate() < 10
 
 
 NAME = "spins-for-test"

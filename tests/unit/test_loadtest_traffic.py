@@ -372,3 +372,16 @@ def test_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes 
     monkeypatch.setenv("FEATURE_AGENT_KEY_FILE", str(tmp_path / "key"))
     with pytest.raises(BadInput, match=named):
         key()
+
+
+@pytest.mark.parametrize(("shape", "waves"), [("tide", 1), ("tides", 2)])
+def test_tides_rise_stay_and_fall_back(shape: str, waves: int) -> None:
+    """An autoscaler has to follow: a tenth of the rate, rising over two parts, all for three, a tenth for eight."""
+    low, *steps = steps_of(shape, 50.0, 10.0, 0.0)
+    assert (low.name, low.seconds, low.first, low.last) == ("low", 10.0, 5.0, 5.0)
+    assert [(step.seconds, step.first, step.last) for step in steps] == waves * [
+        (20.0, 5.0, 50.0),
+        (30.0, 50.0, 50.0),
+        (80.0, 5.0, 5.0),
+    ]
+    assert len({step.name for step in steps}) == len(steps)

@@ -20,7 +20,8 @@ class Pod:
 
 
 @pytest.mark.parametrize(
-    ("desired", "created"), [(5, []), (4, []), (3, [4.0]), (2, [4.0, 3.0]), (1, [4.0, 3.0, 2.0]), (0, [4.0, 3.0, 2.0, 1.0])]
+    ("desired", "created"),
+    [(5, []), (4, []), (3, [4.0]), (2, [4.0, 3.0]), (1, [4.0, 3.0, 2.0]), (0, [4.0, 3.0, 2.0, 1.0])],
 )
 def test_unready_pods_go_first_and_then_the_youngest(desired: int, created: list[float]) -> None:
     """Of four pods, the youngest of which is not ready, as many go as are too many; none when more are wanted."""

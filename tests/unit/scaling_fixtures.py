@@ -11,14 +11,15 @@ from loadtest.results import WARM_UP, Extractions, Machine, Requests, Run, Servi
 from loadtest.scaling.autoscaler import Flags
 from loadtest.scaling.curve import Curve, Step
 from loadtest.scaling.live import Happening, Scaled
-from loadtest.scaling.manifest import read_deployed
+from loadtest.scaling.manifest import MIB, Resources, read_deployed
 from loadtest.scaling.path import Moment
 from loadtest.scaling.proof import Asked, Proof
 from loadtest.scaling.targets import Target
 from loadtest.scaling.worker_target import WorkerCurve
 from loadtest.verdict import Check
 
-API = read_deployed("api")
+API = replace(read_deployed("api"), resources=Resources(250, 1000, 320 * MIB, 512 * MIB))
+"""As it is, with round numbers for what a measurement may change."""
 WORKER = read_deployed("worker")
 RESOURCES = API.resources
 
@@ -57,6 +58,7 @@ CURVE = Curve(
     steps=(step(50), step(100), step(200), step(250, good=False)),
 )
 WORKER_CURVE = WorkerCurve(
+    rows=400,
     jobs=40,
     jobs_per_second=1.0,
     cpu_seconds_per_job=0.5,
@@ -109,6 +111,7 @@ PROOF = Proof(
     worker=WORKER,
     curve=CURVE,
     worker_curve=WORKER_CURVE,
+    larger=[WORKER_CURVE],
     predicted=TIDE,
     seen=TIDE,
     happenings=[Happening(-1, "before the run"), Happening(75, "api-004 created")],

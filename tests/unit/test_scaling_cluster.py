@@ -28,6 +28,7 @@ METRICS = [
 SCRIPT = """#!/bin/sh
 echo "$@" >> "$(dirname "$0")/asked"
 case "$*" in
+  *"get hpa,deployments,pods"*) cat "$(dirname "$0")/all" ;;
   *"get hpa"*) cat "$(dirname "$0")/hpa" ;;
   *"get deployment"*) cat "$(dirname "$0")/deployment" ;;
   *"get pods"*) cat "$(dirname "$0")/pods" ;;
@@ -47,7 +48,7 @@ def deployment(replicas: int) -> dict[str, Any]:
 
 def pod(name: str, *, ready: bool = True, leaving: bool = False) -> dict[str, Any]:
     """A pod of the Deployment."""
-    metadata = {"name": name, **({"deletionTimestamp": "2026-01-01T00:00:00Z"} if leaving else {})}
+    metadata = {"name": name, "labels": LABELS, **({"deletionTimestamp": "2026-01-01T00:00:00Z"} if leaving else {})}
     return {"metadata": metadata, "status": {"conditions": [{"type": "Ready", "status": str(ready)}]}}
 
 
@@ -66,6 +67,14 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     def write(**answers: Any) -> None:
         for name, answer in answers.items():
             (tmp_path / name).write_text(json.dumps(answer), encoding="utf-8")
+        names = ("hpa", "deployment", "pods")
+        kept = {name: json.loads((tmp_path / name).read_text(encoding="utf-8")) for name in names}
+        named = {"metadata": {"name": "feature-agent-api"}}
+        autoscaler = {"kind": "HorizontalPodAutoscaler", **named, **kept["hpa"]}
+        others = {"kind": "Pod", "metadata": {"name": "of-another", "labels": {}}}
+        pods = [{"kind": "Pod", **one} for one in kept["pods"]["items"]]
+        objects = [autoscaler, {"kind": "Deployment", **kept["deployment"]}, others, *pods]
+        (tmp_path / "all").write_text(json.dumps({"items": objects}), encoding="utf-8")
 
     write(hpa={"spec": API.autoscaler}, deployment=deployment(3), pods={"items": []})
     return write

@@ -15,10 +15,13 @@ from loadtest.scaling.manifest import MIB, Deployed, read_deployed
 from loadtest.scaling.path import highest, scale_ins
 from loadtest.scaling.proof import PROOF_FILE, Proof
 from loadtest.scaling.targets import Target
-from tests.unit.scaling_fixtures import API, PROOF, TIDE, path
+from tests.unit import scaling_fixtures
+from tests.unit.scaling_fixtures import TIDE, path
 
 MEASUREMENTS = Path(__file__).parents[2] / "docs" / "measurements"
 MIN_SCALE_INS = 5
+API = read_deployed("api")
+PROOF = replace(scaling_fixtures.PROOF, deployed=API)
 CLUSTER = ClusterProof("pass", [], API, "v1.34.0", TIDE, [Happening(9, "x")], 120, 999, 0, 1500, 0)
 
 

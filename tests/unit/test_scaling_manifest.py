@@ -28,7 +28,7 @@ def test_the_api_is_read_as_it_is() -> None:
     """Requests, limits, preStop, grace, settings of both files and the autoscaler's spec are the manifests' own."""
     api = read_deployed("api")
     assert (api.name, api.component) == ("feature-agent-api", "api")
-    assert api.resources == Resources(250, 1000, 320 * MIB, 512 * MIB)
+    assert api.resources == Resources(200, 1000, 320 * MIB, 512 * MIB)
     assert (api.pre_stop_seconds, api.grace_seconds) == (5.0, 60.0)
     assert (api.settings["DRAIN_SECONDS"], api.settings["DATABASE_POOL_SIZE"]) == ("10", "4")
     assert api.settings["ENGINE_URL"].endswith("scratch_mib=1024&concurrency=1")

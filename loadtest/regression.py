@@ -30,6 +30,8 @@ class Known(Struct, frozen=True):
     """Clients a second, on average over what is judged: a request costs more when few share its fixed costs."""
 
 
+MIN_SECONDS = 60.0
+"""Of a run, below which the cost of a request is too much a matter of chance to compare anything with it."""
 MAX_RATE_DIFFERENCE = 0.1
 """Of the baseline's rate, within which a run is compared with it; the moments of arrivals are a matter of chance."""
 
@@ -48,7 +50,9 @@ class Baseline(Struct, frozen=True):
         return None
 
     def with_run(self, run: Run) -> Baseline:
-        """Give the baseline with that run in place of an older one of its shape."""
+        """Give the baseline with that run in place of an older one of its shape; a short run is not kept."""
+        if _judged_seconds(run) < MIN_SECONDS:
+            return self
         others = tuple(known for known in self.runs if known.shape != run.shape)
         machine = f"{run.machine.cores} cores, {run.machine.system}, Python {run.machine.python}"
         date = f"{datetime.fromtimestamp(run.began, UTC):%Y-%m-%d}"
@@ -75,9 +79,13 @@ def _cpu_ms(run: Run) -> float:
 
 def _rate(run: Run) -> float:
     """Give the clients a second that were asked for, on average over the judged stages."""
-    judged = [stage for stage in run.stages if stage.name != WARM_UP]
-    seconds = sum(stage.ended - stage.began for stage in judged)
-    return sum(stage.rate * (stage.ended - stage.began) for stage in judged) / seconds if seconds else 0.0
+    seconds = _judged_seconds(run)
+    weighted = [stage.rate * (stage.ended - stage.began) for stage in run.stages if stage.name != WARM_UP]
+    return sum(weighted) / seconds if seconds else 0.0
+
+
+def _judged_seconds(run: Run) -> float:
+    return sum(stage.ended - stage.began for stage in run.stages if stage.name != WARM_UP)
 
 
 def load_baseline(path: Path) -> Baseline:

@@ -87,10 +87,12 @@ class Curve(Struct, frozen=True):
         points = [(0.0, self.idle_cpu_cores), *((s.requests_per_second, s.cpu_cores) for s in self.steps)]
         return interpolated(sorted(points), requests_per_second)
 
-    def memory_at(self, requests_per_second: float) -> float:
-        """Give the working set in MiB, likewise."""
-        points = [(0.0, self.idle_memory_mib), *((s.requests_per_second, s.memory_mib) for s in self.steps)]
-        return interpolated(sorted(points), requests_per_second)
+    def memory_under_load(self) -> float:
+        """Give the working set in MiB under load, which does not depend on the rate.
+
+        It is the lowest of the steps': for a minute after an upload a pod also has the process that has read it.
+        """
+        return min((step.memory_mib for step in self.steps), default=self.idle_memory_mib)
 
     def in_flight_at(self, requests_per_second: float) -> float:
         """Give the requests in flight, likewise."""

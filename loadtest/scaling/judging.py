@@ -41,11 +41,11 @@ def judge_scaling(deployed: Deployed, scaled: Scaled, min_scale_ins: int, waves:
 
 
 def judge_prediction(
-    deployed: Deployed, curve: Curve, predicted: Sequence[Moment], scaled: Scaled, peak: float, flags: Flags
+    deployed: Deployed, curve: Curve, predicted: Sequence[Moment], seen: Sequence[Moment], peak: float, flags: Flags
 ) -> list[Check]:
     """Judge the real path against the predicted one, and the capacity against the planned peak."""
     spec = deployed.spec()
-    difference = distance(scaled.path, predicted, 2 * flags.sync)
+    difference = distance(seen, predicted, 2 * flags.sync)
     capacity = spec.maximum * curve.rate_at_cpu(cpu_target_cores(deployed))
     near = difference <= MAX_PATH_DISTANCE
     path = f"at most {difference} pods from the prediction within two syncs ({highest(predicted)} predicted)"

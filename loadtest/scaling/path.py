@@ -67,12 +67,12 @@ def predict(  # noqa: PLR0913 - what a prediction depends on
     *,
     ready_seconds: float,
     in_flight: Callable[[float], float] | None = None,
-    memory_mib: Callable[[float], float] | None = None,
+    memory_mib: float | None = None,
     replicas: int | None = None,
 ) -> list[Moment]:
     """Play the autoscaler against pods that behave as the curve says; `rate` gives requests a second at a moment.
 
-    `in_flight` and `memory_mib` of a pod by its requests a second take the place of the curve's own.
+    `in_flight` of a pod by its requests a second, and its `memory_mib`, take the place of the curve's own.
     """
     autoscaler = Autoscaler(deployed, flags)
     count = autoscaler.spec.minimum if replicas is None else replicas
@@ -88,7 +88,7 @@ def predict(  # noqa: PLR0913 - what a prediction depends on
             limit = curve.limit_cpu_m / 1000
             cores = START_CORES if pod not in ready else min(limit, curve.cpu_at(busy))
             pod.used += cores * TICK_SECONDS
-            pod.memory = (memory_mib or curve.memory_at)(busy) * MIB
+            pod.memory = (curve.memory_under_load() if memory_mib is None else memory_mib) * MIB
             pod.in_flight = (in_flight or curve.in_flight_at)(busy)
         if now >= next_sample:
             next_sample += flags.window

@@ -29,6 +29,7 @@ from loadtest.scaling.targets import Target, cpu_target_cores, judge_targets
 from loadtest.scaling.worker_target import LARGER, WorkerCurve, judge_worker, measure_worker
 from loadtest.traffic.plan import Options, make_plan
 from loadtest.traffic.scenario import SCENARIOS
+from loadtest.traffic.shapes import Step
 from loadtest.verdict import Check, Outcome
 
 PROOF_FILE = "hpa-proof.json"
@@ -106,13 +107,37 @@ def prove(asked: Asked, slos: Sequence[Slo], folder: Path, say: Say) -> Proof:
         )
         steps = make_plan(tide).steps
         seconds = sum(step.seconds for step in steps)
-        # A client of the scenario sends one request, so arrivals a second are requests a second.
-        predicted = predict(
-            curve, api, flags, lambda at: rate_at(steps, at), seconds, ready_seconds=curve.ready_seconds
-        )
+        predicted = _predicted(curve, api, flags, steps)
         say(f"predicted: up to {highest(predicted)} pods; now for real, {seconds:.0f} s")
         scaled = scale_under_load(stand, api, flags, tide, slos, make_folder(folder / "tide"), say=say)
     return _concluded(asked, api, worker, (curve, worker_curves), predicted, scaled, peak=peak, began=began)
+
+
+def _predicted(curve: Curve, api: Deployed, flags: Flags, steps: Sequence[Step]) -> list[Moment]:
+    """Predict the path under the tide; a client of its scenario sends one request, so arrivals are requests."""
+    seconds = sum(step.seconds for step in steps)
+    return predict(curve, api, flags, lambda at: rate_at(steps, at), seconds, ready_seconds=curve.ready_seconds)
+
+
+def rejudge(proof: Proof) -> Proof:
+    """Predict and judge again what was measured and seen, which stays as it is."""
+    tide = Options(
+        shape=proof.asked.shape,
+        run_id="",
+        scenario=str(SCENARIO),
+        rate=proof.peak,
+        stage_seconds=proof.asked.stage_seconds,
+    )
+    predicted = _predicted(proof.curve, proof.deployed, proof.flags, make_plan(tide).steps)
+    targets = judge_targets(proof.deployed, proof.curve, predicted, proof.flags)
+    targets += judge_worker(proof.worker, proof.worker_curve, CLUSTER.sync)
+    again = [
+        *(judge_one(target) for target in targets),
+        *judge_prediction(proof.deployed, proof.curve, predicted, proof.seen, proof.peak, proof.flags),
+    ]
+    names = {check.gate for check in again}
+    checks = [*again, *(check for check in proof.checks if check.gate not in names)]
+    return replace(proof, verdict=outcome_of(checks), checks=checks, targets=targets, predicted=predicted)
 
 
 def _with_replicas(deployed: Deployed, asked: Asked) -> Deployed:
@@ -213,7 +238,7 @@ def _concluded(
     targets += judge_worker(worker, worker_curve, CLUSTER.sync)
     checks = [
         *(judge_one(target) for target in targets),
-        *judge_prediction(api, curve, predicted, scaled, peak, flags),
+        *judge_prediction(api, curve, predicted, scaled.path, peak, flags),
         *judge_scaling(api, scaled, asked.min_scale_ins, WAVES[asked.shape]),
     ]
     return Proof(

@@ -82,7 +82,7 @@ def _memory(metric: Metric, deployed: Deployed, curve: Curve, flags: Flags) -> T
         lambda _: 0.0,
         seconds,
         ready_seconds=1.0,
-        memory_mib=lambda _: idle,
+        memory_mib=idle,
         replicas=spec.maximum,
     )
     rests_at = resting[-1].desired

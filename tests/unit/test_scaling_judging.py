@@ -19,7 +19,7 @@ def gate(name: str, seen: Scaled, *, waves: int = 1, min_scale_ins: int = 5) -> 
 
 def predicted(name: str, seen: Scaled, peak: float = 400.0) -> Check:
     """One gate of a run against its prediction."""
-    return {one.gate: one for one in judge_prediction(API, CURVE, TIDE, seen, peak, Flags())}[name]
+    return {one.gate: one for one in judge_prediction(API, CURVE, TIDE, seen.path, peak, Flags())}[name]
 
 
 def test_a_sound_run_passes_every_gate() -> None:

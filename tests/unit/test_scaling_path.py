@@ -22,7 +22,7 @@ def predicted(rate: float, seconds: float = 240, **changes: float) -> list[Momen
         lambda _: rate,
         seconds,
         ready_seconds=4,
-        memory_mib=lambda _: memory,
+        memory_mib=memory,
         replicas=None if replicas is None else int(replicas),
     )
 

@@ -30,7 +30,7 @@ class Known(Struct, frozen=True):
     """Clients a second, on average over what is judged: a request costs more when few share its fixed costs."""
 
 
-MIN_SECONDS = 60.0
+MIN_SECONDS = 90.0
 """Of a run, below which the cost of a request is too much a matter of chance to compare anything with it."""
 MAX_RATE_DIFFERENCE = 0.1
 """Of the baseline's rate, within which a run is compared with it; the moments of arrivals are a matter of chance."""

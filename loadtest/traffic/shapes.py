@@ -37,7 +37,7 @@ def _flat(name: str, seconds: float, rate: float) -> Step:
 
 
 def _smoke(rate: float, seconds: float) -> tuple[Step, ...]:
-    return (_flat("smoke", seconds, rate / 2),)
+    return (_flat("smoke", seconds, rate * 3 / 4),)
 
 
 def _staircase(rate: float, seconds: float) -> tuple[Step, ...]:
@@ -80,7 +80,7 @@ def _breakpoint(rate: float, seconds: float) -> tuple[Step, ...]:
 
 
 SHAPES: dict[str, tuple[str, float, Callable[[float, float], tuple[Step, ...]]]] = {
-    "smoke": ("half of the promised rate: does it work at all", 45.0, _smoke),
+    "smoke": ("three quarters of the promised rate: does it work at all", 60.0, _smoke),
     "staircase": ("a quarter, a half, three quarters, all of the promised rate", 25.0, _staircase),
     "ramp": ("from nothing to the promised rate, and holding it", 60.0, _ramp),
     "spike": ("a quarter, suddenly all of the promised rate, a quarter again", 45.0, _spike),

@@ -288,7 +288,7 @@ def test_a_run_that_the_baseline_does_not_know(change: dict[str, str]) -> None:
 
 
 def test_a_short_run_is_no_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a request cost in less than a minute is a matter of chance, and is not kept."""
+    """What a request cost in a short run is a matter of chance, and is not kept."""
     monkeypatch.setattr(regression, "MIN_SECONDS", 60.0)
     assert Baseline().with_run(RUN) == Baseline()
 

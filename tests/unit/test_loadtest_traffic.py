@@ -32,7 +32,7 @@ DEVIATIONS = 8
 @pytest.mark.parametrize(
     ("shape", "rates", "seconds"),
     [
-        ("smoke", [(5, 5)], [4]),
+        ("smoke", [(7.5, 7.5)], [4]),
         ("staircase", [(2.5, 2.5), (5, 5), (7.5, 7.5), (10, 10)], [4] * 4),
         ("ramp", [(0, 10), (10, 10)], [8, 4]),
         ("spike", [(2.5, 2.5), (10, 10), (2.5, 2.5)], [4] * 3),
@@ -340,7 +340,7 @@ def test_every_shape_runs_with_the_default_scenario(shape: str, generators: int)
 
 def test_a_plan_takes_the_rate_of_the_command_line() -> None:
     """--rate takes the place of the scenario's rate, and a pool that is too small for it is bad input."""
-    assert make_plan(Options("smoke", "run", rate=2)).steps[1].mean == 1
+    assert make_plan(Options("smoke", "run", rate=2)).steps[1].mean == 1.5
     with pytest.raises(BadInput, match="the data pool has"):
         make_plan(Options("smoke", "run", rate=50_000))
 

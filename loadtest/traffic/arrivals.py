@@ -1,4 +1,4 @@
-"""When clients arrive: an open model, in which nobody waits for the service to be ready for them."""
+"""When clients arrive: an open model, in which arrivals do not depend on how fast the service answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plan of a run, made alike by whoever prepares it and by every process of Locust from the same few options."""
+"""The plan of a run, made from the same few options by the process that prepares it and by every process of Locust."""
 
 from __future__ import annotations
 

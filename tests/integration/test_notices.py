@@ -68,7 +68,7 @@ async def drained(notices: PostgresNotices, url: str) -> None:
     """Wait until the listener runs, and swallow the wake-up of its connecting."""
     with notices.watch("drain") as watch:
         assert await watch.changed(LONG)
-    await listening(url)
+        await listening(url)  # inside: a connection nobody watches may be closed before it is looked for
 
 
 async def test_change_by_another_process_wakes_its_watches_alone(database: Database, migrated_url: str) -> None:

@@ -110,10 +110,9 @@ def test_calibration() -> None:
     assert 0.001 < calibrate() < 10
 
 
-NAME = "spins-for-test"
-SPIN = f"""
-import time
-open("/proc/self/comm", "w").write("{NAME}")
+SPIN = """
+import sys, time
+open("/proc/self/comm", "w").write(sys.argv[1])
 end = time.monotonic() + 60
 print(flush=True)
 while time.monotonic() < end: pass
@@ -123,7 +122,8 @@ while time.monotonic() < end: pass
 @pytest.mark.parametrize("ours", [True, False])
 def test_foreign_work_is_not_our_own(ours: bool) -> None:  # noqa: FBT001
     """What a process of the service uses is not foreign; the same work of another one is, and is named."""
-    command = [sys.executable, "-c", SPIN]
+    name = f"spins-{os.getpid()}"  # the two cases may run at the same time
+    command = [sys.executable, "-c", SPIN, name]
     detached = ["sh", "-c", 'exec "$@" & echo $!', "sh"]
     with subprocess.Popen([*detached, *command], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
@@ -135,7 +135,7 @@ def test_foreign_work_is_not_our_own(ours: bool) -> None:  # noqa: FBT001
                 time.sleep(2.5)
         finally:
             subprocess.run(["kill", str(pid)], check=True)
-    spun = watch._foreign[NAME]
+    spun = watch._foreign[name]
     assert (spun > 0.1) is not ours
     found = watch.result(0.25)
     assert found.generator_cores == 0.25

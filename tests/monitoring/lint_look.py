@@ -220,7 +220,7 @@ def firing_alerts(board: Board) -> Iterator[str]:
             yield f"panel {panel['title']} does not colour severities"
         if severity.get("custom.cellOptions", {}).get("type") != "color-background":
             yield f"panel {panel['title']} does not show the colour of severities"
-        if [(one["displayName"], one["desc"]) for one in panel["options"]["sortBy"]] != [("Severity", False)]:
+        if [(one["displayName"], one["desc"]) for one in panel["options"].get("sortBy", [])] != [("Severity", False)]:
             yield f"panel {panel['title']} does not begin with critical alerts"
         if panel["gridPos"]["h"] < 9 or panel["options"].get("enablePagination") or "topk" in str(panel["targets"]):
             yield f"panel {panel['title']} has no room for all that fires at once"

@@ -53,9 +53,14 @@ def overridden(panel: dict[str, Any], name: str) -> dict[str, Any]:
     }
 
 
+def of_metrics(board: Board) -> Iterator[dict[str, Any]]:
+    """The board's panels of metrics; those of log lines and traces have settings of their own."""
+    yield from (panel for panel in panels(board) if panel["datasource"]["type"] == "prometheus")
+
+
 def of_type(board: Board, *types: str) -> Iterator[dict[str, Any]]:
-    """The board's panels of these types."""
-    yield from (panel for panel in panels(board) if panel["type"] in types)
+    """The board's panels of metrics of these types."""
+    yield from (panel for panel in of_metrics(board) if panel["type"] in types)
 
 
 def meanings(mapped: list[dict[str, Any]]) -> dict[str, tuple[str | None, str | None]]:
@@ -77,13 +82,15 @@ def states_in_words(board: Board) -> Iterator[str]:
     """A state has a word and a colour: merged by thresholds it loses both, and an open breaker was green."""
     for panel in of_type(board, "state-timeline"):
         said = meanings(defaults(panel).get("mappings", []))
-        states = [word for value, word in said.items() if value != "null+nan"]
+        states = [word for value, word in said.items() if value != "null"]
         if len(states) < 2 or not all(text and colour for text, colour in states):
             yield f"panel {panel['title']} has states without a word and a colour"
         if not {"red", "green"} <= {colour for _, colour in states}:
             yield f"panel {panel['title']} has no state in red, or none in green"
         if defaults(panel).get("color", {}).get("mode") != "fixed":
             yield f"panel {panel['title']} colours by something else than its words"
+        if said.get("null") != ("not known", "gray"):
+            yield f"panel {panel['title']} leaves a gap where nothing is known"
 
 
 def quiet_annotations(board: Board) -> Iterator[str]:
@@ -127,7 +134,7 @@ def unknown_in_grey(board: Board) -> Iterator[str]:
 
 def idle_is_no_value(board: Board) -> Iterator[str]:
     """Nothing divided by a floor is 0: an idle minute was 0 % success."""
-    for panel in panels(board):
+    for panel in of_metrics(board):
         if any(re.search(r"/\s*clamp_min\(", target["expr"]) for target in panel["targets"]):
             yield f"panel {panel['title']} divides by a floor"
 
@@ -187,7 +194,7 @@ def worst_first(board: Board) -> Iterator[str]:
 
 def names_of_their_own(board: Board) -> Iterator[str]:
     """Each series has a name: an automatic one can be `Value`."""
-    for panel in panels(board):
+    for panel in of_metrics(board):
         if panel["type"] != "table" and any(target["legendFormat"] == "__auto" for target in panel["targets"]):
             yield f"panel {panel['title']} has a series without a name"
 

@@ -92,6 +92,7 @@ MODEL, OVERVIEW, SATURATION = names.MODEL, names.OVERVIEW, names.SATURATION
 BREAKS: tuple[Break, ...] = (
     (lint_look.states_in_words, MODEL, "Circuit breakers", _thresholds),
     (lint_look.states_in_words, OVERVIEW, "Dependencies", lambda panel: defaults(panel).pop("mappings")),
+    (lint_look.states_in_words, OVERVIEW, "Dependencies", lambda panel: defaults(panel)["mappings"].pop()),
     (
         lint_look.states_in_words,
         names.TELEMETRY,

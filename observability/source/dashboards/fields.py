@@ -68,6 +68,15 @@ def unknown() -> model.SpecialValueMap:
     )
 
 
+def gap() -> model.SpecialValueMap:
+    """A gap of a state timeline in grey, with a word: this match alone makes Grafana draw it."""
+    return model.SpecialValueMap(
+        options=model.DashboardSpecialValueMapOptions(
+            model.SpecialValueMatch.NULL, model.ValueMappingResult(text="not known", color=UNKNOWN, index=99)
+        )
+    )
+
+
 def override(matcher: str, of: str, settings: Mapping[str, object]) -> model.DashboardFieldConfigSourceOverrides:
     """Settings of the fields that match."""
     return model.DashboardFieldConfigSourceOverrides(

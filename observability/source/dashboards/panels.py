@@ -18,6 +18,7 @@ from observability.source.dashboards.fields import (
     Steps,
     Words,
     fixed,
+    gap,
     mappings,
     override,
     thresholds,
@@ -260,7 +261,7 @@ def _finished(
         defaults.thresholds = thresholds(shown.thresholds, shown.base)
     defaults.mappings = mappings(shown.words or {})
     if panel.type_val in {"stat", "bargauge", "state-timeline"}:
-        defaults.mappings.append(unknown())
+        defaults.mappings.append(gap() if panel.type_val == "state-timeline" else unknown())
         defaults.color = _colour(panel.type_val, shown)
     config.overrides = [
         override("byRegexp", pattern, fixed(colour)) for pattern, colour in (shown.colours or {}).items()

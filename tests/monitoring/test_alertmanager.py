@@ -280,6 +280,8 @@ def test_heartbeat_arrives_and_is_never_over(manager: tuple[str, Sink]) -> None:
         (("CertificateExpiring", "critical"), ("CertificateExpiring", "warning"), {}),
         (("ModelBreakerOpen", "warning"), ("ModelErrors", "warning"), {"model": "m"}),
         (("PostgresDown", "critical"), ("NoLiveWorker", "critical"), {}),
+        (("ApiDown", "critical"), ("ProbeFailing", "critical"), {}),
+        (("DiskNearlyFull", "critical"), ("DiskNearlyFull", "warning"), {}),
     ],
 )
 def test_a_cause_silences_what_follows_from_it(

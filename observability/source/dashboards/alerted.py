@@ -52,6 +52,12 @@ PANELS: Mapping[str, str] = {
     "CpuThrottled": "Throttled periods",
     "AutoscalerAtMaximum": "Autoscaler",
     "ReplicasMismatch": "Replicas",
+    "CertificateExpiring": "TLS certificates",
+    "ProbeFailing": "Reached from outside",
+    "CrashLoop": "Instances",
+    "DiskNearlyFull": "Disk left",
+    "LongTransaction": "Longest transaction",
+    "SessionsWaitForLocks": "Sessions that wait",
 }
 """Alerts that are not here are about a board as a whole."""
 

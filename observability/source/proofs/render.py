@@ -8,7 +8,18 @@ from typing import Any
 import yaml
 
 from observability.source.alerts import groups_by_file
-from observability.source.proofs import api, burning, dependencies, jobs, model, monitoring, saturation
+from observability.source.proofs import (
+    api,
+    burning,
+    dependencies,
+    disk,
+    jobs,
+    model,
+    monitoring,
+    outside,
+    postgres,
+    saturation,
+)
 from observability.source.proofs.proof import Expected, Proof, Samples
 from observability.source.rule_files import HEADER, Alerting
 from observability.source.slo import Objectives
@@ -21,6 +32,9 @@ _CAUSES: Mapping[str, Sequence[Proof]] = {
     "dependencies": dependencies.PROOFS,
     "saturation": saturation.PROOFS,
     "monitoring": monitoring.PROOFS,
+    "outside": outside.PROOFS,
+    "postgres": postgres.PROOFS,
+    "disk": disk.PROOFS,
 }
 
 

@@ -26,6 +26,19 @@ LABEL_VALUES = re.compile(r"label_values\((?P<series>.+), (?P<label>\w+)\)")
 IN_LEGEND = re.compile(r"\{\{(\w+)\}\}")
 
 
+AGE = "no data for"
+"""The name of the age of a number that is out of date."""
+NOT_ALWAYS = {
+    AGE: "the service answers",
+    "kept": "the objective is missed",
+    "missed": "the objective is kept",
+    "memory limit": "a machine without a limit for the process has none in sight",
+}
+"""Names of series that are not there while all is well, or while it is not, each with when."""
+WHERE_COUNTED = re.compile(r" and [^@]* @ end\(\).* > 0$")
+"""The end of a query that leaves out series which counted nothing in the time range."""
+
+
 @dataclass(frozen=True)
 class Asked:
     """One query of a board."""
@@ -37,10 +50,16 @@ class Asked:
     """That the result has to have, because a legend, a column or a variable shows them."""
     kind: str = "panel"
     """panel, variable or annotation."""
+    always: bool = True
+    """Whether it brings series at any time."""
 
     def filled(self) -> str:
         """With the variables filled in."""
         return filled(self.expression)
+
+    def uncounted(self) -> str:
+        """Likewise, with the series that counted nothing in the time range."""
+        return filled(WHERE_COUNTED.sub("", self.expression))
 
 
 def filled(expression: str) -> str:
@@ -78,7 +97,7 @@ def _targets(board: dict[str, Any]) -> Iterator[Asked]:
             legend = () if shown else tuple(IN_LEGEND.findall(target["legendFormat"]))
             if panel["type"] == "heatmap":
                 legend = ("le",)
-            yield Asked(where, target["expr"], legend or shown)
+            yield Asked(where, target["expr"], legend or shown, always=target["legendFormat"] not in NOT_ALWAYS)
 
 
 def _columns(panel: dict[str, Any]) -> tuple[str, ...]:

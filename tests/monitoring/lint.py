@@ -16,8 +16,8 @@ Board = dict[str, Any]
 Rule = Callable[[Board], Iterator[str]]
 
 UNITS = {
-    *("none", "short", "percent", "percentunit", "bytes", "s", "ops", "reqps", "cps", "currencyUSD", "bool_yes_no"),
-    *("dateTimeFromNow",),
+    *("none", "short", "percent", "percentunit", "bytes", "s", "ops", "reqps", "cps", "currencyUSD"),
+    *("dateTimeFromNow", "opm", "reqpm", "cpm"),
 }
 """Of the linter's list, those that are in use here."""
 WITHOUT_TARGET: dict[str, str] = {
@@ -93,9 +93,8 @@ def legible_legends(board: Board) -> Iterator[str]:
         if panel["type"] == "table":
             continue
         names = [target["legendFormat"] for target in panel["targets"]]
-        bare = [name for name in names if name == "__auto"]
-        if len(set(names)) != len(names) or (bare and panel["type"] != "stat"):
-            yield f"panel {panel['title']} has series without a name, or two of one"
+        if len(set(names)) != len(names):
+            yield f"panel {panel['title']} has two series of one name"
         if panel["type"] in {"timeseries", "state-timeline"} and not panel["options"]["legend"]["showLegend"]:
             yield f"panel {panel['title']} shows no legend"
 
@@ -141,7 +140,7 @@ def defined_variables(board: Board) -> Iterator[str]:
     text = [target["expr"] for panel in panels(board) for target in panel["targets"]]
     text += [one["query"] for one in board["templating"]["list"]]
     text += [one["expr"] for one in board["annotations"]["list"]]
-    known = {one["name"] for one in board["templating"]["list"]} | {"__rate_interval", "__range"}
+    known = {one["name"] for one in board["templating"]["list"]} | {"__rate_interval", "__range", "__interval"}
     used = {name for one in text for name in re.findall(r"\$\{?(\w+)", one) if not name.isdigit()}
     yield from (f"${name} is not defined" for name in used - known)
     for one in board["templating"]["list"]:

@@ -24,7 +24,13 @@ from tests.monitoring.stand import rule_files
 BOARDS = {board["uid"]: board for board in boards()}
 PROVISIONING = ROOT / "observability/grafana/provisioning"
 SUFFIXES = ("_bucket", "_count", "_sum")
-MADE_BY_PROMETHEUS = {"up", "ALERTS", "scrape_duration_seconds", "scrape_samples_post_metric_relabeling"}
+MADE_BY_PROMETHEUS = {
+    "up",
+    "ALERTS",
+    "ALERTS_FOR_STATE",
+    "scrape_duration_seconds",
+    "scrape_samples_post_metric_relabeling",
+}
 OF_THE_CLIENT = ("process_", "python_gc_")
 """What prometheus_client gives every Python process."""
 
@@ -153,7 +159,7 @@ def test_links_lead_somewhere(uid: str) -> None:
             target = BOARDS[parts.path.removeprefix("/d/")]
             variables = {one["name"] for one in target["templating"]["list"]}
             assert set(re.findall(r"var-(\w+)=", url)) <= variables, title
-            assert "${__url_time_range}" in url, title
+            assert "${__url_time_range}" in url or ("from=now-30d" in url and target["uid"] == names.SLO), title
         else:
             assert parts.path == "/explore", title
             [pane] = json.loads(unquote(parse_qs(parts.query)["panes"][0])).values()
@@ -165,9 +171,9 @@ def test_links_lead_somewhere(uid: str) -> None:
 
 
 def test_reading_order() -> None:
-    """The overview is read from objectives over requests, dependencies and queue to saturation."""
+    """The overview begins with whether the service is up, then goes from objectives to saturation."""
     rows = [panel["title"] for panel in BOARDS[names.OVERVIEW]["panels"] if panel["type"] == "row"]
-    assert rows == ["Objectives", "Requests", "Dependencies", "Queue", "Saturation"]
+    assert rows == ["Is it up", "Objectives", "Requests", "Dependencies", "Queue", "Saturation"]
 
 
 def test_durations_show_their_exemplars() -> None:
@@ -188,21 +194,56 @@ def test_data_sources_are_joined() -> None:
     text = (PROVISIONING / "datasources/datasources.yaml").read_text()
     assert set(re.findall(r"[dD]atasourceUid: (\w+)|alertmanagerUid: (\w+)", text)) >= {("loki", ""), ("jaeger", "")}
     traces = found["prometheus"]["jsonData"]["exemplarTraceIdDestinations"]
-    assert {one["name"] for one in traces} == {"trace_id"}
-    assert all(one["url"].count("$${__value.raw}") == 1 and "datasourceUid" not in one for one in traces)
+    [derived] = found["loki"]["jsonData"]["derivedFields"]
+    assert {one["name"] for one in traces} == {"trace_id"} == {derived["matcherRegex"]}
+    assert all(one["url"].count("$${__value.raw}") == 1 and "datasourceUid" not in one for one in (*traces, derived))
     assert found["prometheus"]["jsonData"]["timeInterval"] == "15s"
     jaeger = found["jaeger"]["jsonData"]
     assert jaeger["tracesToLogsV2"]["datasourceUid"] in found
     assert "$${__trace.traceId}" in jaeger["tracesToLogsV2"]["query"]
     assert jaeger["tracesToMetrics"]["datasourceUid"] in found
-    [derived] = found["loki"]["jsonData"]["derivedFields"]
-    assert (derived["matcherRegex"], derived["datasourceUid"]) == ("trace_id", "jaeger")
 
 
-def test_the_exemplars_link_opens_the_trace() -> None:
-    """The link of an exemplar is a query of Jaeger by id, not its search form (grafana/grafana#111448)."""
-    [explore, jaeger] = datasources()["prometheus"]["jsonData"]["exemplarTraceIdDestinations"]
-    url = explore["url"].replace("$${__value.raw}", "0af7651916cd43dd8448eb211c80319c")
+def test_metrics_of_a_span_are_of_its_name() -> None:
+    """A span leads to its own numbers; by tags an inner span without a route would ask for all traffic."""
+    metrics = datasources()["jaeger"]["jsonData"]["tracesToMetrics"]
+    assert "tags" not in metrics
+    for one in metrics["queries"]:
+        query = one["query"].replace("$${__span.name}", "model.attempt").replace("$$__rate_interval", "1m")
+        [selector] = selectors(query)
+        assert selector.name.startswith("traces_span_metrics_")
+        assert 'span_name="model.attempt"' in query
+
+
+def _trace_links() -> list[str]:
+    """The links of an exemplar and of a log line to the trace in Explore, as they are provisioned."""
+    exemplar = datasources()["prometheus"]["jsonData"]["exemplarTraceIdDestinations"][0]
+    [line] = datasources()["loki"]["jsonData"]["derivedFields"]
+    return [exemplar["url"], line["url"]]
+
+
+@pytest.mark.parametrize("grafana", ["", "https://example.org/grafana"])
+def test_links_to_a_trace_keep_grafanas_path(grafana: str) -> None:
+    """An exemplar and a log line lead to Explore below the path at which Grafana is."""
+    for url in _trace_links():
+        found = urlsplit(url.replace("${GRAFANA_URL}", grafana))
+        assert found.path == f"{urlsplit(grafana).path}/explore"
+        assert found.netloc == urlsplit(grafana).netloc
+
+
+def test_grafana_is_given_its_own_address() -> None:
+    """compose.yaml gives Grafana the addresses that its data sources' links begin with."""
+    given = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["grafana"]["environment"]
+    text = (PROVISIONING / "datasources/datasources.yaml").read_text()
+    assert set(re.findall(r"(?<!\$)\$\{(\w+)\}", text)) == {"GRAFANA_URL", "JAEGER_URL"} <= given.keys()
+    assert given["GF_SERVER_ROOT_URL"] == given["GRAFANA_URL"] + "/"
+
+
+@pytest.mark.parametrize("url", _trace_links(), ids=["exemplar", "log line"])
+def test_links_to_a_trace_open_it(url: str) -> None:
+    """The link of an exemplar or a line is a query of Jaeger by id, not its search form (grafana/grafana#111448)."""
+    jaeger = datasources()["prometheus"]["jsonData"]["exemplarTraceIdDestinations"][1]
+    url = url.replace("$${__value.raw}", "0af7651916cd43dd8448eb211c80319c")
     [pane] = json.loads(parse_qs(urlsplit(url).query)["panes"][0]).values()
     assert pane["datasource"] == "jaeger"
     assert pane["queries"] == [

@@ -132,7 +132,7 @@ def by_status() -> model.Panel:
         "Requests a minute by the class of their status. A 4xx is the caller's to correct, a 5xx is ours.",
         [Query(f"sum by (class) ({grouped})", "{{class}}")],
         Look(
-            units.RequestsPerSecond,
+            units.RequestsPerMinute,
             stacked=True,
             colours=CLASSES,
             links=[links.logs("Access log", "| json | endpoint != ``"), links.traces("Traces")],

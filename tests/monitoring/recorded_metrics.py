@@ -1,7 +1,12 @@
-"""The programs that cannot run in a test, as their metrics: recorded expositions on a real socket."""
+"""The programs that cannot run in a test, as their metrics: recorded expositions on a real socket.
+
+Counters go up by one with each scrape: what divides by a rate has a value only while something happens.
+"""
 
 from __future__ import annotations
 
+import itertools
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,10 +21,25 @@ def recorded() -> tuple[str, ...]:
     return tuple(sorted(file.stem for file in FOLDER.glob("*.prom")))
 
 
+_SCRAPES = itertools.count()
+
+
+def _grown(recording: Path, by: int) -> str:
+    """The recording, its counters higher."""
+    lines = recording.read_text().splitlines()
+    counters = {line.split()[2] for line in lines if line.startswith("# TYPE ") and line.endswith(" counter")}
+    return "".join(f"{_higher(line, by) if re.split('[{ ]', line)[0] in counters else line}\n" for line in lines)
+
+
+def _higher(sample: str, by: int) -> str:
+    series, _, value = sample.rpartition(" ")
+    return f"{series} {float(value) + by:.12g}"
+
+
 class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """`/NAME` gives NAME's recording."""
-        content = (FOLDER / f"{self.path.strip('/')}.prom").read_bytes()
+        content = _grown(FOLDER / f"{self.path.strip('/')}.prom", next(_SCRAPES)).encode()
         self.send_response(200)
         self.send_header("Content-Type", CONTENT_TYPE)
         self.send_header("Content-Length", str(len(content)))

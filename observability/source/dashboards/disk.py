@@ -84,5 +84,5 @@ def stores() -> model.Panel:
             Query("max(prometheus_tsdb_storage_blocks_bytes)", "Prometheus, blocks"),
             Query("max(prometheus_tsdb_wal_storage_size_bytes)", "Prometheus, write-ahead log"),
         ],
-        Look(units.BytesIEC, 8, 9, links=LEADS, empty="Neither postgres_exporter nor Prometheus is scraped here"),
+        Look(units.BytesIEC, 8, 9, links=LEADS, empty="Not known: neither postgres_exporter nor Prometheus answers"),
     )

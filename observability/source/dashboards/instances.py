@@ -5,7 +5,9 @@ from __future__ import annotations
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import units
 
+from observability.source.dashboards import links
 from observability.source.dashboards.fields import Steps
+from observability.source.dashboards.names import TELEMETRY
 from observability.source.dashboards.panels import Column, Look, rows
 from observability.source.dashboards.promql import series
 
@@ -24,7 +26,7 @@ def instances() -> model.Panel:
         "range, its processor time and memory now. A process that comes and goes is a crash loop, wherever it runs.",
         [
             Column("Job", label="job", width=200),
-            Column("Instance", label="instance"),
+            Column("Instance", label="instance", links=[links.board("Targets", TELEMETRY)]),
             Column("State", f"{BY} ({series('up')})", words=UP, width=90),
             Column("Last start", f"{BY} ({started}) * 1000", unit="dateTimeFromNow", width=150),
             Column(
@@ -37,7 +39,7 @@ def instances() -> model.Panel:
             Column("Cores", _cores(), unit=units.Short, width=100),
             Column("Memory", _memory(), unit=units.BytesIEC, width=110),
         ],
-        Look(width=24, height=10, empty="Prometheus scrapes nothing", least=None),
+        Look(width=24, height=10, empty="Prometheus knows no target", least=None),
         highest="Restarts",
     )
 

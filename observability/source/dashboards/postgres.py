@@ -87,7 +87,7 @@ def statements() -> model.Panel:
     return rows(
         "Slow statements",
         "Statements that take the database's time: the share of one core or session that each keeps busy, how often it "
-        "runs, how long one run takes. Its text: SELECT query FROM pg_stat_statements WHERE queryid = …",
+        "runs, how long one run takes. The view pg_stat_statements has the text of each by its queryid.",
         [
             Column("Database", label="datname", width=180),
             Column("Statement (queryid)", label="queryid"),

@@ -48,7 +48,7 @@ def test_the_probe_asks_what_tells_whether_traffic_may_come() -> None:
     configuration = yaml.safe_load(CONFIGURATION.read_text())
     probe = next(job for job in configuration["scrape_configs"] if job["job_name"] == "probe")
     [target] = probe["static_configs"][0]["targets"]
-    assert urlsplit(target).path == "/health/ready"
+    assert urlsplit(str(target)).path == "/health/ready"
     relabelled = {
         rule["target_label"]: rule.get("replacement", rule.get("source_labels")) for rule in probe["relabel_configs"]
     }

@@ -1,18 +1,19 @@
 """The programs that cannot run in a test, as their metrics: recorded expositions on a real socket.
 
-Counters go up by one with each scrape: what divides by a rate has a value only while something happens.
+Their counters go on counting, one a second: a ratio of two that stand still has no value.
 """
 
 from __future__ import annotations
 
-import itertools
 import re
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Self
 
 FOLDER = Path(__file__).parent / "recorded"
+COUNTER = re.compile(r"^# TYPE (\w+) counter$", re.MULTILINE)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -21,25 +22,18 @@ def recorded() -> tuple[str, ...]:
     return tuple(sorted(file.stem for file in FOLDER.glob("*.prom")))
 
 
-_SCRAPES = itertools.count()
-
-
-def _grown(recording: Path, by: int) -> str:
-    """The recording, its counters higher."""
-    lines = recording.read_text().splitlines()
-    counters = {line.split()[2] for line in lines if line.startswith("# TYPE ") and line.endswith(" counter")}
-    return "".join(f"{_higher(line, by) if re.split('[{ ]', line)[0] in counters else line}\n" for line in lines)
-
-
-def _higher(sample: str, by: int) -> str:
-    series, _, value = sample.rpartition(" ")
-    return f"{series} {float(value) + by:.12g}"
+def counting(text: str, seconds: float) -> str:
+    """The exposition with its counters that many seconds on: those that it says are counters, `_total` or not."""
+    names = "|".join(COUNTER.findall(text)) or "$"
+    samples = re.compile(rf"^((?:{names})(?:{{.*}})?) (\S+)$", re.MULTILINE)
+    return samples.sub(lambda sample: f"{sample[1]} {float(sample[2]) + seconds}", text)
 
 
 class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """`/NAME` gives NAME's recording."""
-        content = _grown(FOLDER / f"{self.path.strip('/')}.prom", next(_SCRAPES)).encode()
+        recording = (FOLDER / f"{self.path.strip('/')}.prom").read_text()
+        content = counting(recording, time.monotonic()).encode()
         self.send_response(200)
         self.send_header("Content-Type", CONTENT_TYPE)
         self.send_header("Content-Length", str(len(content)))

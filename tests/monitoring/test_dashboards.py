@@ -214,7 +214,8 @@ def test_data_sources_are_joined() -> None:
     assert set(found) == {names.PROMETHEUS, names.JAEGER, names.LOKI, names.ALERTMANAGER}
     assert all(not one["editable"] for one in found.values())
     text = (PROVISIONING / "datasources/datasources.yaml").read_text()
-    assert set(re.findall(r"[dD]atasourceUid: (\w+)|alertmanagerUid: (\w+)", text)) >= {("loki", ""), ("jaeger", "")}
+    named = {uid for pair in re.findall(r"[dD]atasourceUid: (\w+)|alertmanagerUid: (\w+)", text) for uid in pair if uid}
+    assert named == {names.LOKI, names.PROMETHEUS, names.ALERTMANAGER}
     traces = found["prometheus"]["jsonData"]["exemplarTraceIdDestinations"]
     [derived] = found["loki"]["jsonData"]["derivedFields"]
     assert {one["name"] for one in traces} == {"trace_id"} == {derived["matcherRegex"]}

@@ -14,7 +14,7 @@ from observability.source.dashboards.promql import counted, over_range, per_minu
 
 CALLS = "model_requests_total"
 DURATION = "model_request_duration_seconds"
-UNSEEN = "Not known: no process answers"
+UNSEEN = "Not known: nothing was counted yet"
 CHOSEN = 'model=~"$model"'
 STATUSES = {"success": "green", "error": "red", "timeout": "orange", "rate_limited": "yellow"}
 TRACES = (

@@ -86,7 +86,7 @@ def headline() -> list[model.Panel]:
                 6,
                 4,
                 links=[links.logs("Access log", "| json | endpoint != ``")],
-                empty=UNKNOWN_UP,
+                empty="Not known: nothing was counted yet",
             ),
         ),
         number(

@@ -17,7 +17,7 @@ from observability.source.dashboards.process import cpu, event_loop, memory, poo
 from observability.source.dashboards.promql import OWN_JOBS, per_minute, process, quantile, series, share, total
 
 NO_EXPORTER = "No {} answers: it is down, or not scraped here"
-UP = {"0": ("down", "red"), "1": ("up", "green")}
+UP = {"-1": ("not known", "gray"), "0": ("down", "red"), "1": ("up", "green")}
 OF_POSTGRES = NO_EXPORTER.format("postgres_exporter")
 OF_REDIS = NO_EXPORTER.format("redis_exporter")
 DATABASE = (
@@ -61,10 +61,13 @@ def ups() -> model.Panel:
     """What the exporters say of the servers."""
     return number(
         "Servers, as their exporters see them",
-        "Whether the exporters reach PostgreSQL and Redis. Up here and away on the left means that the network or the "
-        "pool is at fault.",
-        [Query("min(pg_up)", "PostgreSQL"), Query("min(redis_up)", "Redis")],
-        Look(units.Short, 8, 7, words=UP, links=DATABASE, empty=NO_EXPORTER.format("exporter")),
+        "Whether the exporters reach PostgreSQL and Redis; not known while an exporter itself is silent. Up here "
+        "and away on the left means that the network or the pool is at fault.",
+        [
+            Query("min(pg_up) or vector(-1)", "PostgreSQL"),
+            Query("min(redis_up) or vector(-1)", "Redis"),
+        ],
+        Look(units.Short, 8, 7, words=UP, links=DATABASE, empty="Not known", least=None),
     )
 
 

@@ -29,7 +29,7 @@ ELSEWHERE = {
     "kubelet_volume_stats_available_bytes", "kubelet_volume_stats_capacity_bytes",
     "pg_stat_activity_count", "pg_stat_activity_max_tx_duration", "pg_locks_count",
     "pg_stat_statements_seconds_total", "pg_stat_statements_calls_total", "pg_database_size_bytes",
-    "prometheus_tsdb_storage_blocks_bytes", "prometheus_tsdb_wal_storage_size_bytes",
+    "prometheus_tsdb_storage_blocks_bytes",
     "container_memory_working_set_bytes", "container_cpu_cfs_throttled_periods_total",
     "container_cpu_cfs_periods_total", "container_cpu_usage_seconds_total",
     "kube_pod_container_resource_limits", "kube_pod_container_status_restarts_total",

@@ -77,12 +77,19 @@ def stores() -> model.Panel:
     """What the stores take that tell it."""
     return lines(
         "Size of the stores",
-        "Bytes of the database, and of Prometheus' blocks and write-ahead log. Prometheus drops its oldest blocks at "
-        "--storage.tsdb.retention.size; Loki and Jaeger drop what is older than three days.",
+        "Bytes of the database, and of Prometheus, which drops its oldest blocks at --storage.tsdb.retention.size. Loki "
+        "and Jaeger do not say theirs; they drop what is older than three days.",
         [
             Query('sum(pg_database_size_bytes{datname!~"template.*|postgres"})', "database"),
-            Query("max(prometheus_tsdb_storage_blocks_bytes)", "Prometheus, blocks"),
-            Query("max(prometheus_tsdb_wal_storage_size_bytes)", "Prometheus, write-ahead log"),
+            Query("max(prometheus_tsdb_storage_blocks_bytes)", "Prometheus"),
+            Query("max(prometheus_tsdb_retention_limit_bytes)", "limit of Prometheus"),
         ],
-        Look(units.BytesIEC, 8, 9, links=LEADS, empty="Not known: neither postgres_exporter nor Prometheus answers"),
+        Look(
+            units.BytesIEC,
+            8,
+            9,
+            colours={"limit of Prometheus": "red"},
+            links=LEADS,
+            empty="Not known: neither postgres_exporter nor Prometheus answers",
+        ),
     )

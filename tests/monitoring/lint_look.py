@@ -1,4 +1,4 @@
-"""The rules about what a board tells the eye: each was broken once, and misled whoever looked."""
+"""Rules about what a board shows at first sight, each with what was seen in Grafana before it was kept."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def soft_axes(board: Board) -> Iterator[str]:
 
 
 def rates_a_minute(board: Board) -> Iterator[str]:
-    """What happens some times a minute is counted a minute: 0.0222 a second says nothing to anybody."""
+    """What happens some times a minute is counted a minute: 0.0222 a second has to be converted to be read."""
     for panel in of_type(board, "timeseries", "stat", "heatmap"):
         unit = defaults(panel)["unit"]
         if unit in PER_SECOND and panel["title"] not in FAST:
@@ -220,7 +220,7 @@ def firing_alerts(board: Board) -> Iterator[str]:
             yield f"panel {panel['title']} does not colour severities"
         if severity.get("custom.cellOptions", {}).get("type") != "color-background":
             yield f"panel {panel['title']} does not show the colour of severities"
-        if [(one["displayName"], one["desc"]) for one in panel["options"]["sortBy"]] != [("Severity", False)]:
+        if [(one["displayName"], one["desc"]) for one in panel["options"].get("sortBy", [])] != [("Severity", False)]:
             yield f"panel {panel['title']} does not begin with critical alerts"
         if panel["gridPos"]["h"] < 9 or panel["options"].get("enablePagination") or "topk" in str(panel["targets"]):
             yield f"panel {panel['title']} has no room for all that fires at once"

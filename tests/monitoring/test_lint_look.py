@@ -1,4 +1,4 @@
-"""What the boards tell the eye: the rules hold, and each fails on a board as it once was."""
+"""What the boards show at first sight: the rules hold, and each fails on a board as it was before the rule."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.monitoring.tools import alerts
 
 BOARDS = {board["uid"]: board for board in boards()}
 Break = tuple[Rule, str, str, Callable[[dict[str, Any]], Any]]
-"""A rule, a board, one of its panels (none: the board itself), and what made it as it was."""
+"""A rule, a board, one of its panels (none: the board itself), and what makes it as it was."""
 
 
 @pytest.mark.parametrize("rule", LOOK_RULES, ids=lambda rule: rule.__name__)
 @pytest.mark.parametrize("uid", sorted(BOARDS))
-def test_the_eye_is_told_the_truth(uid: str, rule: Rule) -> None:
-    """Each board keeps each rule about what it shows."""
+def test_the_rules_hold(uid: str, rule: Rule) -> None:
+    """Each board keeps each rule about what it shows at first sight."""
     assert list(rule(BOARDS[uid])) == []
 
 
@@ -150,7 +150,7 @@ BREAKS: tuple[Break, ...] = (
 def test_each_rule_fails_on_what_misled(
     rule: Rule, uid: str, title: str, broken: Callable[[dict[str, Any]], Any]
 ) -> None:
-    """A board that is made as it was breaks the rule that was made for it."""
+    """A board with one panel as it was before breaks the rule that was made for it."""
     board = copy.deepcopy(BOARDS[uid])
     broken(panel_of(board, title) if title else board)
     assert list(rule(board)) != []
@@ -177,7 +177,7 @@ def test_the_first_row_says_whether_it_is_up() -> None:
         assert asked[1:3] == [f'sum(up{{job="{job}"}})', f'count(up{{job="{job}"}})']
 
 
-def test_headlines_grow_old_in_sight() -> None:
+def test_headlines_show_their_age() -> None:
     """Each number of the requests is there while the API answers, and the age of the last answer is there otherwise."""
     for title in ("Requests", "Answered 5xx", "Duration of an extraction request, p95", "In flight"):
         now, age = panel_of(BOARDS[OVERVIEW], title)["targets"]

@@ -77,8 +77,8 @@ def stores() -> model.Panel:
     """What the stores take that tell it."""
     return lines(
         "Size of the stores",
-        "Bytes of the database, and of Prometheus, which drops its oldest blocks at --storage.tsdb.retention.size. Loki "
-        "and Jaeger do not say theirs; they drop what is older than three days.",
+        "Bytes of the database, and of Prometheus, which drops its oldest blocks at --storage.tsdb.retention.size. "
+        "Loki and Jaeger do not say theirs; they drop what is older than three days.",
         [
             Query('sum(pg_database_size_bytes{datname!~"template.*|postgres"})', "database"),
             Query("max(prometheus_tsdb_storage_blocks_bytes)", "Prometheus"),

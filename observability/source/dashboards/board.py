@@ -38,6 +38,8 @@ class Board:
     variables: Sequence[model.VariableModel] = ()
     """Beside data source, job and instance."""
     tags: Sequence[str] = field(default_factory=tuple)
+    since: str = "1h"
+    """The time range that it opens with."""
 
 
 def variable(name: str, label: str, query: str, *, several: bool = True) -> model.VariableModel:
@@ -53,7 +55,13 @@ def variable(name: str, label: str, query: str, *, several: bool = True) -> mode
 def rendered(board: Board) -> str:
     """The board as Grafana's JSON."""
     built = dashboard.Dashboard(board.title).uid(board.uid).description(board.description)
-    built = built.tags([SERVICE, *board.tags]).readonly().timezone("browser").refresh("30s").time("now-1h", "now")
+    built = (
+        built.tags([SERVICE, *board.tags])
+        .readonly()
+        .timezone("browser")
+        .refresh("30s")
+        .time(f"now-{board.since}", "now")
+    )
     built = built.tooltip(model.DashboardCursorSync.CROSSHAIR).link(_other_boards())
     for one in (*_scope(), *board.variables):
         built.build().templating.list_val = [*(built.build().templating.list_val or []), one]
@@ -73,17 +81,24 @@ def _scope() -> Iterator[model.VariableModel]:
 
 
 def _annotations() -> Iterator[dashboard.AnnotationQuery]:
-    """When a version came, and while an alert fired."""
-    new = "count by (version, environment) (application_info)"
+    """When a version came, and when a critical alert began and ended.
+
+    Moments only: a region for as long as an alert fires would cover the plots that it is about. `$__interval` is the
+    step, so that each moment is in one step of whatever range is shown.
+    """
+    by = "count by (version, environment)"
+    known = f"{by} (last_over_time(application_info[1h] offset $__interval))"
     yield (
-        _annotation("Deployments", "blue", f"{new} unless {new.replace('_info)', '_info offset 2m)')}")
+        _annotation("Deployments", "blue", f"{by} (application_info) unless {known}")
         .title_format("Version {{version}}")
-        .text_format("First seen in {{environment}}")
+        .text_format("First seen for an hour in {{environment}}")
         .tag_keys("environment")
     )
+    firing = 'ALERTS{alertstate="firing",severity="critical"}'
+    before = f"{firing} offset $__interval"
     yield (
-        _annotation("Alerts", "red", 'ALERTS{alertstate="firing",severity=~"critical|warning"}')
-        .title_format("{{alertname}}")
+        _annotation("Critical alerts", "red", f"{firing} unless {before} or {before} unless {firing}")
+        .title_format("{{alertname}} began or ended")
         .text_format("{{severity}}, {{service}} {{slo}}")
         .tag_keys("severity")
     )

@@ -45,9 +45,10 @@ def metrics(title: str, expression: str) -> Link:
     return {"title": title, "url": _explore(PROMETHEUS, "prometheus", {"expr": expression}), "targetBlank": True}
 
 
-def board(title: str, uid: str, *, variables: str = "") -> Link:
-    """Another board, with the time range and, as `var-name=value`, the variables given."""
-    address = f"/d/{uid}?${{__url_time_range}}&${{datasource:queryparam}}"
+def board(title: str, uid: str, *, variables: str = "", since: str = "") -> Link:
+    """Another board, with the time range or one of its own and, as `var-name=value`, the variables given."""
+    span = f"from=now-{since}&to=now" if since else "${__url_time_range}"
+    address = f"/d/{uid}?{span}&${{datasource:queryparam}}"
     return {"title": title, "url": f"{address}&{variables}" if variables else address, "targetBlank": False}
 
 

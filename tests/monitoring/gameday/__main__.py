@@ -38,7 +38,7 @@ that fires rings once until it is resolved. "Right" means that every alert named
 receiver named, that its runbook link led to its runbook, that the overview showed the fault within a minute, that an
 outage made one page at most, and that no page came but those which users' pain justifies too.
 
-| fault | what is done | alert → receiver | detected | cleared | on the overview | pages | also sent | verdict | played |
+| fault | what is done | alert → receiver | detected | cleared | on the overview | pages | also | verdict | played |
 |---|---|---|---|---|---|---|---|---|---|
 """
 

@@ -147,9 +147,10 @@ def test_bad_numbers_are_found_out() -> None:
     test_numbers_are_written_for_people({"annotations": {"description": '{{ $value | printf "%.0f" }} replicas'}})
 
 
-def _measured(query: str) -> set[str]:
-    """Names of the metrics that a query rests on, through recorded series."""
-    recorded = {rule["record"]: rule["expr"] for group in groups() for rule in group["rules"] if "record" in rule}
+def _measured(query: str, slo: str | None) -> set[str]:
+    """Names of the metrics that a query rests on, through the recorded series of that objective."""
+    recording = [rule for group in groups() for rule in group["rules"] if "record" in rule]
+    recorded = {rule["record"]: rule["expr"] for rule in recording if rule["labels"]["slo"] == slo}
     found: set[str] = set()
     waiting = [query]
     while waiting:
@@ -167,8 +168,9 @@ def test_alerts_lead_to_what_they_are_about(rule: dict[str, Any]) -> None:
         pytest.skip("its link leads to a whole board")
     board = json.loads((OBSERVABILITY / f"grafana/dashboards/{found[1]}.json").read_text())
     [panel] = [panel for panel in panels(board) if panel["id"] == int(found[2])]
-    shown = {name for target in panel["targets"] for name in _measured(filled_query(target["expr"]))}
-    assert _measured(rule["expr"]) & shown, (panel["title"], shown)
+    slo = rule["labels"].get("slo")
+    shown = {name for target in panel["targets"] for name in _measured(filled_query(target["expr"]), slo)}
+    assert _measured(rule["expr"], slo) & shown, (panel["title"], shown)
 
 
 @pytest.mark.skipif(not (OBSERVABILITY / "grafana/dashboards").exists(), reason="no dashboards")

@@ -331,6 +331,8 @@ def _pages(sink: Sink) -> list[dict[str, Any]]:
         (("PostgresDown", "critical"), ("NoLiveWorker", "critical"), {}),
         (("NoLiveWorker", "critical"), ("ExtractionFreshnessBudgetBurn", "critical"), {}),
         (("OldestJobTooOld", "critical"), ("ApiLatencyExtractBudgetBurn", "critical"), {}),
+        (("ApiDown", "critical"), ("ProbeFailing", "critical"), {}),
+        (("DiskNearlyFull", "critical"), ("DiskNearlyFull", "warning"), {}),
     ],
 )
 def test_a_cause_silences_what_follows_from_it(

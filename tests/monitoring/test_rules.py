@@ -28,7 +28,12 @@ ELSEWHERE = {
     "up", "scrape_duration_seconds",
     "pg_up", "pg_stat_database_numbackends", "pg_settings_max_connections",
     "redis_up", "redis_memory_used_bytes", "redis_memory_max_bytes", "redis_evicted_keys_total",
-    "probe_ssl_earliest_cert_expiry",
+    "probe_ssl_earliest_cert_expiry", "probe_success", "probe_http_duration_seconds", "probe_http_status_code",
+    "node_filesystem_avail_bytes", "node_filesystem_size_bytes",
+    "kubelet_volume_stats_available_bytes", "kubelet_volume_stats_capacity_bytes",
+    "pg_stat_activity_count", "pg_stat_activity_max_tx_duration", "pg_locks_count",
+    "pg_stat_statements_seconds_total", "pg_stat_statements_calls_total", "pg_database_size_bytes",
+    "prometheus_tsdb_storage_blocks_bytes", "prometheus_tsdb_wal_storage_size_bytes",
     "container_memory_working_set_bytes", "container_cpu_cfs_throttled_periods_total",
     "container_cpu_cfs_periods_total", "container_cpu_usage_seconds_total",
     "kube_pod_container_resource_limits", "kube_pod_container_status_restarts_total",
@@ -39,8 +44,8 @@ ELSEWHERE = {
     "prometheus_rule_evaluation_failures_total", "prometheus_notifications_dropped_total",
     "prometheus_notifications_alertmanagers_discovered", "alertmanager_notifications_failed_total", "ALERTS",
 }  # fmt: skip
-"""Series of Prometheus, Alertmanager and the exporters (postgres_exporter, redis_exporter, blackbox_exporter, cAdvisor,
-kube-state-metrics), by their real names."""
+"""Series of Prometheus, Alertmanager and the exporters (postgres_exporter, redis_exporter, blackbox_exporter,
+node_exporter, the kubelet, cAdvisor, kube-state-metrics), by their real names."""
 _WORDS = {
     "and", "or", "unless", "by", "without", "on", "ignoring", "group_left", "group_right", "offset", "bool", "time",
     "vector", "le", "inf",

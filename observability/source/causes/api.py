@@ -74,6 +74,7 @@ CAUSES = (
         query="min by (instance) (probe_ssl_earliest_cert_expiry) - time() < <3d>",
         pending="10m",
         severity="critical",
+        slo="api-availability",
         summary="A TLS certificate expires within days: clients will refuse the service.",
         description="The certificate of {{ $labels.instance }} expires in {{ $value | humanizeDuration }}.",
         dashboard="feature-agent-overview",

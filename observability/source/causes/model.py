@@ -92,7 +92,7 @@ CAUSES = (
         slo="extraction-success",
         summary="Requests find no place for planning.",
         description=f"{RATE} requests a minute are turned away because all places are taken.",
-        dashboard="feature-agent-model",
+        dashboard="feature-agent-extractions",
     ),
     Cause(
         alert="ModelSpend",

@@ -105,7 +105,7 @@ def verdict(title: str, description: str, queries: Sequence[Query], shown: Look)
     builder = stat.Panel().graph_mode(look.BigValueGraphMode.NONE)
     builder.color_mode(look.BigValueColorMode.BACKGROUND_SOLID)
     panel = _numbers(builder, title, description, queries, shown)
-    plain = {**fixed("transparent"), "mappings": []}
+    plain: dict[str, object] = {**fixed("transparent"), "mappings": []}
     others = [query.legend for query in queries[1:] if query.legend != NO_DATA_FOR]
     _configured(panel).overrides += [override("byName", name, plain) for name in others]
     return panel

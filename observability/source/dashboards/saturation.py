@@ -7,14 +7,17 @@ from grafana_foundation_sdk.models import units
 
 from observability.source.dashboards import links
 from observability.source.dashboards.board import Board, Row
+from observability.source.dashboards.disk import disk
+from observability.source.dashboards.instances import instances
 from observability.source.dashboards.kubernetes import cluster
 from observability.source.dashboards.names import EXTRACTIONS, MODEL, SATURATION
 from observability.source.dashboards.panels import Look, Query, lines, number, states
+from observability.source.dashboards.postgres import inside
 from observability.source.dashboards.process import cpu, event_loop, memory, pool
 from observability.source.dashboards.promql import OWN_JOBS, per_minute, process, quantile, series, share, total
 
 NO_EXPORTER = "No {} answers: it is down, or not scraped here"
-UP = {"0": ("down", "red"), "1": ("up", "green")}
+UP = {"-1": ("not known", "gray"), "0": ("down", "red"), "1": ("up", "green")}
 OF_POSTGRES = NO_EXPORTER.format("postgres_exporter")
 OF_REDIS = NO_EXPORTER.format("redis_exporter")
 DATABASE = (
@@ -30,11 +33,14 @@ def board() -> Board:
     return Board(
         SATURATION,
         "Dependencies and saturation",
-        "What the service stands on: PostgreSQL and Redis; then its processes; then, in Kubernetes, its pods.",
+        "What the service stands on: PostgreSQL, disk and Redis; then its processes; then, in Kubernetes, its pods.",
         [
             Row("Dependencies", [answering(), ups()]),
             Row("PostgreSQL", [pool(8), pool_use(), connections(), transactions(), deadlocks(), size(), backup()]),
+            Row("Inside PostgreSQL", inside()),
+            Row("Disk", disk()),
             Row("Redis", [redis_memory(), redis_commands(), redis_hits(), redis_trouble()]),
+            Row("Instances", [instances()]),
             Row("Processes", [cpu(8), memory(8), event_loop(8), running(), pauses(), garbage(), files()]),
             Row("Kubernetes (needs kube-state-metrics and cAdvisor)", cluster(), collapsed=True),
         ],
@@ -55,10 +61,13 @@ def ups() -> model.Panel:
     """What the exporters say of the servers."""
     return number(
         "Servers, as their exporters see them",
-        "Whether the exporters reach PostgreSQL and Redis. Up here and away on the left means that the network or the "
-        "pool is at fault.",
-        [Query("min(pg_up)", "PostgreSQL"), Query("min(redis_up)", "Redis")],
-        Look(units.Short, 8, 7, words=UP, links=DATABASE, empty=NO_EXPORTER.format("exporter")),
+        "Whether the exporters reach PostgreSQL and Redis; not known while an exporter itself is silent. Up here "
+        "and away on the left means that the network or the pool is at fault.",
+        [
+            Query("min(pg_up) or vector(-1)", "PostgreSQL"),
+            Query("min(redis_up) or vector(-1)", "Redis"),
+        ],
+        Look(units.Short, 8, 7, words=UP, links=DATABASE, empty="Not known", least=None),
     )
 
 

@@ -9,7 +9,7 @@ from observability.source.dashboards import links
 from observability.source.dashboards.board import Board, Row
 from observability.source.dashboards.names import TELEMETRY
 from observability.source.dashboards.panels import Look, Query, lines, number, states
-from observability.source.dashboards.promql import rate, total
+from observability.source.dashboards.promql import counted
 
 NOT_SCRAPED = "{} gives no numbers: it is down, or not scraped here"
 NO_LOGS = "Neither Alloy nor Loki gives numbers: they are down, or not scraped here"
@@ -192,10 +192,10 @@ def dropped() -> model.Panel:
     """Spans that the service lost."""
     return lines(
         "Spans that the service lost",
-        "Finished spans a second that never reached the collector: the queue was full, an export failed, or the "
+        "Finished spans a minute that never reached the collector: the queue was full, an export failed, or the "
         "process ended. Traces have holes then.",
-        [Query(total(rate("telemetry_spans_dropped_total"), "job"), "{{job}}")],
-        Look(units.OpsPerSecond, 6, links=SPANS),
+        [Query(counted("telemetry_spans_dropped_total", by=("job",)), "{{job}}")],
+        Look(units.CountsPerMinute, 6, links=SPANS, empty="No span was lost in this time range"),
     )
 
 
@@ -260,9 +260,13 @@ def lines_in() -> model.Panel:
 
 def lines_lost() -> model.Panel:
     """Log lines that do not."""
+    lost = f"sum by (reason) (rate(loki_write_dropped_entries_total{RATE}))"
+    anything = "sum by (reason) (increase(loki_write_dropped_entries_total[$__range] @ end()))"
     return lines(
         "Lost log lines",
-        "Log lines a second that Alloy gave up, by reason. What people search for may be missing.",
-        [Query(f"sum by (reason) (rate(loki_write_dropped_entries_total{RATE}))", "{{reason}}")],
-        Look(units.OpsPerSecond, 12, links=[links.logs("Log lines")], empty=NOT_SCRAPED.format("Alloy")),
+        "Log lines a minute that Alloy gave up, by reason. What people search for may be missing.",
+        [Query(f"60 * {lost} and {anything} > 0", "{{reason}}")],
+        Look(
+            units.CountsPerMinute, 12, links=[links.logs("Log lines")], empty="No log line was lost in this time range"
+        ),
     )

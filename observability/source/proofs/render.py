@@ -11,7 +11,18 @@ from msgspec.structs import replace
 from observability.source.alerts import groups_by_file
 from observability.source.durations import seconds_of, written
 from observability.source.links import filled
-from observability.source.proofs import api, burning, dependencies, jobs, model, monitoring, saturation
+from observability.source.proofs import (
+    api,
+    burning,
+    dependencies,
+    disk,
+    jobs,
+    model,
+    monitoring,
+    outside,
+    postgres,
+    saturation,
+)
 from observability.source.proofs.proof import Expected, Proof, Samples
 from observability.source.rule_files import HEADER, Alerting
 from observability.source.slo import Objectives
@@ -24,6 +35,9 @@ _CAUSES: Mapping[str, Sequence[Proof]] = {
     "dependencies": dependencies.PROOFS,
     "saturation": saturation.PROOFS,
     "monitoring": monitoring.PROOFS,
+    "outside": outside.PROOFS,
+    "postgres": postgres.PROOFS,
+    "disk": disk.PROOFS,
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from observability.source.causes.cause import Cause
+from observability.source.causes.cause import COUNT, Cause
 
 CAUSES = (
     Cause(
@@ -22,7 +22,7 @@ CAUSES = (
         query="max by (job, instance) (changes(process_start_time_seconds[15m])) > 2",
         pending="0s",
         summary="A process starts again and again.",
-        description="{{ $labels.instance }} of job {{ $labels.job }} started {{ $value }} times within 15 minutes.",
+        description=f"{{{{ $labels.instance }}}} of job {{{{ $labels.job }}}} started {COUNT} times within 15 minutes.",
         dashboard="feature-agent-saturation",
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from observability.source.causes.cause import Cause
+from observability.source.causes.cause import COUNT, Cause
 
 _SESSIONS = 'datname!~"template.*|postgres",backend_type="client backend"'
 
@@ -26,7 +26,7 @@ CAUSES = (
         pending="5m",
         slo="api-latency-read",
         summary="Sessions of the database wait for a lock that another holds.",
-        description="{{ $value }} sessions of {{ $labels.datname }} wait for a lock.",
+        description=f"{COUNT} sessions of {{{{ $labels.datname }}}} wait for a lock.",
         dashboard="feature-agent-saturation",
     ),
 )

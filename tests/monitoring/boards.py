@@ -19,6 +19,7 @@ VARIABLES = {
     "job": ".+",
     "instance": ".+",
     "model": ".+",
+    "route": ".+",
     "slo": "api-availability",
 }
 """What Grafana would put in place of variables: All for those that offer it, and more than the whole test for times."""
@@ -83,6 +84,16 @@ def panels(board: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield panel
 
 
+def metric_panels(board: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Its panels over metrics: those of log lines and traces, which ask another data source, are left out."""
+    yield from (panel for panel in panels(board) if panel["datasource"]["type"] == "prometheus")
+
+
+def story_panels(board: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Its panels of log lines and traces."""
+    yield from (panel for panel in panels(board) if panel["datasource"]["type"] != "prometheus")
+
+
 def queries(found: Sequence[dict[str, Any]] | None = None) -> list[Asked]:
     """Every query of every board: panels' targets, variables, annotations."""
     every = boards() if found is None else found
@@ -90,7 +101,7 @@ def queries(found: Sequence[dict[str, Any]] | None = None) -> list[Asked]:
 
 
 def _targets(board: dict[str, Any]) -> Iterator[Asked]:
-    for panel in panels(board):
+    for panel in metric_panels(board):
         shown = _columns(panel)
         for target in panel["targets"]:
             where = f"{board['uid']} / {panel['title']} / {target['refId']}"

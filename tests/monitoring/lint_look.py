@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from tests.monitoring.boards import AGE, NOT_ALWAYS, WHERE_COUNTED, panels
+from tests.monitoring.boards import AGE, NOT_ALWAYS, WHERE_COUNTED, metric_panels
 from tests.monitoring.lint import Board, Rule
 
 NEUTRAL = {"text", "blue", "gray", "transparent"}
@@ -32,7 +32,7 @@ EACH_SERIES = {
     "Tail sampling": "two decisions",
 }
 """Panels by label that show series of zeros too, each with the reason."""
-LONGEST = {"endpoint": 46, "alertname": 30, "version": 16}
+LONGEST = {"endpoint": 46, "alertname": 30, "version": 16, "instance": 41, "queryid": 20}
 """Characters of the longest value of a label that takes the room that other columns leave."""
 PIXELS, CHARACTER, PADDING = 1600, 7.4, 16
 """How wide the page is, and what a character of a table and the edges of its cells take."""
@@ -53,14 +53,9 @@ def overridden(panel: dict[str, Any], name: str) -> dict[str, Any]:
     }
 
 
-def of_metrics(board: Board) -> Iterator[dict[str, Any]]:
-    """The board's panels of metrics; those of log lines and traces have settings of their own."""
-    yield from (panel for panel in panels(board) if panel["datasource"]["type"] == "prometheus")
-
-
 def of_type(board: Board, *types: str) -> Iterator[dict[str, Any]]:
-    """The board's panels of metrics of these types."""
-    yield from (panel for panel in of_metrics(board) if panel["type"] in types)
+    """The board's panels over metrics of these types."""
+    yield from (panel for panel in metric_panels(board) if panel["type"] in types)
 
 
 def meanings(mapped: list[dict[str, Any]]) -> dict[str, tuple[str | None, str | None]]:
@@ -134,7 +129,7 @@ def unknown_in_grey(board: Board) -> Iterator[str]:
 
 def idle_is_no_value(board: Board) -> Iterator[str]:
     """Nothing divided by a floor is 0: an idle minute was 0 % success."""
-    for panel in of_metrics(board):
+    for panel in metric_panels(board):
         if any(re.search(r"/\s*clamp_min\(", target["expr"]) for target in panel["targets"]):
             yield f"panel {panel['title']} divides by a floor"
 
@@ -194,7 +189,7 @@ def worst_first(board: Board) -> Iterator[str]:
 
 def names_of_their_own(board: Board) -> Iterator[str]:
     """Each series has a name: an automatic one can be `Value`."""
-    for panel in of_metrics(board):
+    for panel in metric_panels(board):
         if panel["type"] != "table" and any(target["legendFormat"] == "__auto" for target in panel["targets"]):
             yield f"panel {panel['title']} has a series without a name"
 
@@ -235,7 +230,7 @@ def firing_alerts(board: Board) -> Iterator[str]:
 
 def down_or_not_scraped(board: Board) -> Iterator[str]:
     """What gives no numbers may be down: "is not scraped here" stood there while it was scraped, and down."""
-    for panel in panels(board):
+    for panel in metric_panels(board):
         text = defaults(panel).get("noValue", "")
         if "scraped" in text and "down" not in text:
             yield f"panel {panel['title']} says that it knows why it has no data"

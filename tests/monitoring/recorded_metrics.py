@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 FOLDER = Path(__file__).parent / "recorded"
-COUNTER = re.compile(r"^(\w+_total(?:\{.*\})?) (\S+)$", re.MULTILINE)
+COUNTER = re.compile(r"^# TYPE (\w+) counter$", re.MULTILINE)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -23,8 +23,10 @@ def recorded() -> tuple[str, ...]:
 
 
 def counting(text: str, seconds: float) -> str:
-    """The exposition with its counters that many seconds on."""
-    return COUNTER.sub(lambda counter: f"{counter[1]} {float(counter[2]) + seconds}", text)
+    """The exposition with its counters that many seconds on: those that it says are counters, `_total` or not."""
+    names = "|".join(COUNTER.findall(text)) or "$"
+    samples = re.compile(rf"^((?:{names})(?:{{.*}})?) (\S+)$", re.MULTILINE)
+    return samples.sub(lambda sample: f"{sample[1]} {float(sample[2]) + seconds}", text)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -15,7 +15,7 @@ import yaml
 from observability.source.dashboards import alerted, names
 from observability.source.slo import load_objectives
 from service.telemetry.catalog import METRICS
-from tests.monitoring.boards import ROOT, boards, filled, panels, queries
+from tests.monitoring.boards import ROOT, boards, filled, metric_panels, panels, queries, story_panels
 from tests.monitoring.lint import RULES, WITHOUT_TARGET, Board, Rule
 from tests.monitoring.promql import needs, selectors
 from tests.monitoring.recorded_metrics import FOLDER
@@ -72,7 +72,25 @@ BREAKS: dict[str, Callable[[Board], Any]] = {
     "same id": lambda b: _panel(b).update(id=b["panels"][0]["id"]),
     "editable": lambda b: b.update(editable=True),
     "no link": lambda b: _panel(b)["fieldConfig"]["defaults"].pop("links"),
+    "metrics of Loki": lambda b: _panel(b).update(datasource={"type": "loki", "uid": "loki"}),
+    "lines of another Loki": lambda b: _story(b, "loki")["targets"][0]["datasource"].update(uid="old"),
+    "lines of another service": lambda b: _story(b, "loki")["targets"][0].update(expr='{service="x"} | json'),
+    "lines by a field that none has": lambda b: _renamed(_story(b, "loki"), "expr", "endpoint", "route"),
+    "lines that are not parsed": lambda b: _renamed(_story(b, "loki"), "expr", "| json ", ""),
+    "traces of another service": lambda b: _story(b, "jaeger")["targets"][0].update(service="x"),
+    "traces by a tag that no span has": lambda b: _renamed(_story(b, "jaeger"), "tags", "http.route", "route"),
+    "traces of no operation": lambda b: _story(b, "jaeger")["targets"][0].update(operation="job"),
+    "any trace": lambda b: _story(b, "jaeger")["targets"][0].update(tags=""),
+    "a row for each of nothing": lambda b: b["panels"][-1].update(repeat="pod"),
 }
+
+
+def _story(board: Board, kind: str) -> dict[str, Any]:
+    return next(panel for panel in story_panels(board) if panel["datasource"]["type"] == kind)
+
+
+def _renamed(panel: dict[str, Any], member: str, name: str, other: str) -> None:
+    panel["targets"][0][member] = panel["targets"][0][member].replace(name, other)
 
 
 @pytest.mark.parametrize("name", BREAKS)
@@ -147,6 +165,7 @@ def _links(board: Board) -> Iterator[tuple[str, str]]:
             if one["id"] == "links"
             for link in one["value"]
         ]
+        found += panel.get("links", [])
         yield from ((panel["title"], link["url"]) for link in found)
 
 
@@ -173,14 +192,17 @@ def test_links_lead_somewhere(uid: str) -> None:
 def test_reading_order() -> None:
     """The overview begins with whether the service is up, then goes from objectives to saturation."""
     rows = [panel["title"] for panel in BOARDS[names.OVERVIEW]["panels"] if panel["type"] == "row"]
-    assert rows == ["Is it up", "Objectives", "Requests", "Dependencies", "Queue", "Saturation"]
+    assert rows == [
+        *("Is it up", "Objectives", "Seen from outside", "Requests", "Dependencies", "Queue", "Saturation"),
+        "Log lines and traces of $route",
+    ]
 
 
 def test_durations_show_their_exemplars() -> None:
     """Every panel over a histogram that has exemplars asks for them, but for tables and single numbers."""
     with_exemplars = {metric.name for metric in METRICS if metric.exemplars}
     for board in BOARDS.values():
-        for panel in panels(board):
+        for panel in metric_panels(board):
             asked = {selector.name for one in panel["targets"] for selector in selectors(filled(one["expr"]))}
             if panel["type"] in {"timeseries", "heatmap"} and {f"{name}_bucket" for name in with_exemplars} & asked:
                 assert any(target["exemplar"] for target in panel["targets"]), panel["title"]
@@ -266,6 +288,22 @@ def test_dashboards_are_provisioned() -> None:
     assert f"./observability/grafana/dashboards:{folder}:ro" in grafana["volumes"]
     home = grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
     assert home == f"{folder}/{names.OVERVIEW}.json"
+
+
+IN_VIEW = {names.OVERVIEW: "route", names.MODEL: "model", names.EXTRACTIONS: "extraction"}
+
+
+@pytest.mark.parametrize(("uid", "name"), IN_VIEW.items())
+def test_log_lines_and_traces_are_of_what_is_in_view(uid: str, name: str) -> None:
+    """The row of log lines and traces asks both for the value of the board's variable, and stays closed till then."""
+    board = BOARDS[uid]
+    row = board["panels"][-1]
+    assert (row["type"], row["collapsed"]) == ("row", True)
+    assert row.get("repeat") == (None if name == "extraction" else name)
+    stories = list(story_panels(board))
+    assert [panel["datasource"]["type"] for panel in stories] == ["loki", "jaeger"]
+    assert all("${" + name + "}" in json.dumps(panel["targets"]) for panel in stories)
+    assert all(panel in row["panels"] for panel in stories)
 
 
 def test_objectives_name_boards_that_exist() -> None:

@@ -14,7 +14,7 @@ PANELS: Mapping[str, str] = {
     "ApiLatencyReadBudgetBurn": "Duration",
     "ApiLatencyExtractBudgetBurn": "Duration",
     "ExtractionSuccessBudgetBurn": "Outcomes",
-    "ExtractionFreshnessBudgetBurn": "Wait for the start",
+    "ExtractionFreshnessBudgetBurn": "Oldest waiting job",
     "ErrorBudgetSpent": "Error budget left",
     "ApiDown": "API processes",
     "ApiTargetsDown": "API processes",
@@ -39,6 +39,7 @@ PANELS: Mapping[str, str] = {
     "ModelFallback": "Fallbacks",
     "ModelBreakerOpen": "Circuit breakers",
     "PlanRetries": "Plans sent back",
+    "PlanningRefused": "Places for planning",
     "ModelSpend": "Cost an hour",
     "PrincipalBudgetSpent": "Budget checks",
     "PlanCacheCollapse": "Hits of caches",
@@ -52,6 +53,12 @@ PANELS: Mapping[str, str] = {
     "CpuThrottled": "Throttled periods",
     "AutoscalerAtMaximum": "Autoscaler",
     "ReplicasMismatch": "Replicas",
+    "CertificateExpiring": "TLS certificates",
+    "ProbeFailing": "Reached from outside",
+    "CrashLoop": "Instances",
+    "DiskNearlyFull": "Disk left",
+    "LongTransaction": "Longest transaction",
+    "SessionsWaitForLocks": "Sessions that wait",
 }
 """Alerts that are not here are about a board as a whole."""
 

@@ -25,6 +25,8 @@ class Row:
     title: str
     panels: Sequence[model.Panel]
     collapsed: bool = False
+    repeat: str | None = None
+    """A variable: there is a row for each of its chosen values, and in it the variable has that value."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +44,20 @@ class Board:
     """The time range that it opens with."""
 
 
-def variable(name: str, label: str, query: str, *, several: bool = True) -> model.VariableModel:
-    """A variable whose values are a label's."""
+def variable(name: str, label: str, query: str, *, several: bool = True, first: str = "") -> model.VariableModel:
+    """A variable whose values are a label's; with several, all are chosen at first, or that one."""
     built = dashboard.QueryVariable(name).label(label).datasource(DATASOURCE).query(query).definition(query)
     built = built.refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED).sort(model.VariableSort.ALPHABETICAL_ASC)
     if several:
-        chosen = model.VariableOption(selected=True, text=["All"], value=["$__all"])
+        text, value = (first, first) if first else ("All", "$__all")
+        chosen = model.VariableOption(selected=True, text=[text], value=[value])
         built = built.multi(True).include_all(True).all_value(".+").current(chosen)
     return built.build()
+
+
+def textbox(name: str, label: str) -> model.VariableModel:
+    """A variable that is typed in, empty at first."""
+    return dashboard.TextBoxVariable(name).label(label).default_value("").build()
 
 
 def rendered(board: Board) -> str:
@@ -136,7 +144,11 @@ def _laid_out(rows: Sequence[Row]) -> Iterator[model.Panel | model.RowPanel]:
     list(_numbered(rows))
     for row in rows:
         heading = model.RowPanel(
-            id_val=(row.panels[0].id_val or 0) - 1, title=row.title, collapsed=row.collapsed, panels=[]
+            id_val=(row.panels[0].id_val or 0) - 1,
+            title=row.title,
+            collapsed=row.collapsed,
+            panels=[],
+            repeat=row.repeat,
         )
         heading.grid_pos = model.GridPos(x=0, y=top, w=COLUMNS, h=ROW_HEIGHT)
         bottom = _place(row.panels, top + ROW_HEIGHT)

@@ -6,7 +6,8 @@ from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import units
 
 from observability.source.dashboards import links
-from observability.source.dashboards.board import Board, Row
+from observability.source.dashboards.board import Board, Row, textbox
+from observability.source.dashboards.logs_and_traces import of_extraction
 from observability.source.dashboards.names import EXTRACTIONS, MODEL
 from observability.source.dashboards.panels import Look, Query, bars, lines, number, percentiles, spread
 from observability.source.dashboards.promql import counted, over_range, per_minute, quantile, rate, series, share, total
@@ -38,7 +39,9 @@ def board() -> Board:
             Row("Queue", [waiting(8), oldest(8), running()]),
             Row("Jobs and planning", [workers(), attempts(), given_up(), planning(), admissions()]),
             Row("Webhooks", [deliveries(), delivery_time()]),
+            of_extraction(),
         ],
+        [textbox("extraction", "Extraction (id)")],
     )
 
 

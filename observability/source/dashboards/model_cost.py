@@ -7,6 +7,7 @@ from grafana_foundation_sdk.models import units
 
 from observability.source.dashboards import links
 from observability.source.dashboards.board import Board, Row, variable
+from observability.source.dashboards.logs_and_traces import of_model
 from observability.source.dashboards.names import MODEL
 from observability.source.dashboards.panels import Look, Query, lines, number, percentiles, spread, states
 from observability.source.dashboards.promql import counted, over_range, per_minute, quantile, rate, series, share, total
@@ -38,6 +39,7 @@ def board() -> Board:
             Row("Tokens and cost", [tokens(), cost(), unpriced()]),
             Row("When a model fails", [retries(), fallbacks(), breakers(), transitions(), corrections()]),
             Row("Plan cache and budgets", [hits(), lookups(), decisions(), warnings()]),
+            of_model(),
         ],
         [variable("model", "Model", 'label_values(model_requests_total{job=~"$job"}, model)')],
     )

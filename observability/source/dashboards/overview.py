@@ -6,10 +6,12 @@ from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import units
 
 from observability.source.dashboards import links
-from observability.source.dashboards.board import Board, Row
+from observability.source.dashboards.board import Board, Row, variable
 from observability.source.dashboards.is_it_up import UNKNOWN_UP, is_it_up, versions
+from observability.source.dashboards.logs_and_traces import of_route
 from observability.source.dashboards.names import MODEL, OVERVIEW, SATURATION
 from observability.source.dashboards.objectives import alerts_firing, budget_left, burning
+from observability.source.dashboards.outside import outside
 from observability.source.dashboards.panels import (
     NO_DATA_FOR,
     Column,
@@ -40,6 +42,7 @@ REQUESTS = "api_requests_total"
 DURATION = "api_request_duration_seconds"
 KNOWN = 'endpoint!~"unmatched|/health.*|/metrics"'
 """What people ask for: no probes, no scrapes, no addresses that do not exist."""
+EXTRACT = "/api/v1/extract-features"
 CLASSES = {"2xx": "green", "3xx": "blue", "4xx": "orange", "5xx": "red"}
 
 
@@ -52,11 +55,14 @@ def board() -> Board:
         [
             Row("Is it up", [*is_it_up(), alerts_firing(16), versions()]),
             Row("Objectives", [budget_left(12), burning(12)]),
+            Row("Seen from outside", outside()),
             Row("Requests", [*headline(), by_status(), errors(), durations(), routes(), heatmap(), refusals()]),
             Row("Dependencies", [dependencies(), model_errors()]),
             Row("Queue", [waiting(12), oldest(12)]),
             Row("Saturation", [cpu(6), memory(6), event_loop(6), pool(6)]),
+            of_route(),
         ],
+        [variable("route", "Route", 'label_values(api_requests_total{job=~"$job"}, endpoint)', first=EXTRACT)],
     )
 
 

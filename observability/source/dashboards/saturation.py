@@ -7,9 +7,12 @@ from grafana_foundation_sdk.models import units
 
 from observability.source.dashboards import links
 from observability.source.dashboards.board import Board, Row
+from observability.source.dashboards.disk import disk
+from observability.source.dashboards.instances import instances
 from observability.source.dashboards.kubernetes import cluster
 from observability.source.dashboards.names import EXTRACTIONS, MODEL, SATURATION
 from observability.source.dashboards.panels import Look, Query, lines, number, states
+from observability.source.dashboards.postgres import inside
 from observability.source.dashboards.process import cpu, event_loop, memory, pool
 from observability.source.dashboards.promql import OWN_JOBS, per_minute, process, quantile, series, share, total
 
@@ -30,11 +33,14 @@ def board() -> Board:
     return Board(
         SATURATION,
         "Dependencies and saturation",
-        "What the service stands on: PostgreSQL and Redis; then its processes; then, in Kubernetes, its pods.",
+        "What the service stands on: PostgreSQL, disk and Redis; then its processes; then, in Kubernetes, its pods.",
         [
             Row("Dependencies", [answering(), ups()]),
             Row("PostgreSQL", [pool(8), pool_use(), connections(), transactions(), deadlocks(), size(), backup()]),
+            Row("Inside PostgreSQL", inside()),
+            Row("Disk", disk()),
             Row("Redis", [redis_memory(), redis_commands(), redis_hits(), redis_trouble()]),
+            Row("Instances", [instances()]),
             Row("Processes", [cpu(8), memory(8), event_loop(8), running(), pauses(), garbage(), files()]),
             Row("Kubernetes (needs kube-state-metrics and cAdvisor)", cluster(), collapsed=True),
         ],

@@ -68,7 +68,7 @@ def worst_alert() -> model.Panel:
         ],
         Look(
             units.Short,
-            5,
+            6,
             5,
             words={"0": ("none", "green"), "1": ("warning", "orange"), "2": ("critical", "red")},
             links=[links.metrics("Alerts", "ALERTS")],
@@ -88,7 +88,7 @@ def worst_dependency() -> model.Panel:
         [Query(f"max(2 * ({database}) or {others})", "worst")],
         Look(
             units.Short,
-            5,
+            4,
             5,
             words={"0": ("all up", "green"), "1": ("degraded", "orange"), "2": ("no database", "red")},
             links=[links.board("Dependencies", SATURATION)],

@@ -15,6 +15,7 @@ from observability.source.dashboards.promql import counted, over_range, per_minu
 CALLS = "model_requests_total"
 DURATION = "model_request_duration_seconds"
 UNSEEN = "Not known: nothing was counted yet"
+UNPRICED = "Not known: the models called have no price, or nothing was counted yet"
 CHOSEN = 'model=~"$model"'
 STATUSES = {"success": "green", "error": "red", "timeout": "orange", "rate_limited": "yellow"}
 TRACES = (
@@ -71,8 +72,8 @@ def headline() -> list[model.Panel]:
         number(
             "Spent in the time range",
             "Cost of the calls in the time range, where the model's price is known.",
-            [Query(total(over_range("model_cost_usd_total", CHOSEN)), "spent")],
-            Look(units.Dollars, 6, 4, decimals=4, links=SLOW, empty=UNSEEN),
+            [Query(total(_known("increase({})", "$__range")), "spent")],
+            Look(units.Dollars, 6, 4, decimals=4, links=SLOW, empty=UNPRICED),
         ),
         number(
             "Tokens in the time range",
@@ -135,13 +136,22 @@ def tokens() -> model.Panel:
     )
 
 
+def _known(growth: str, window: str) -> str:
+    """Growth of the cost by model; of one that cost nothing while calls had no price, nothing is known."""
+    cost, unpriced = (
+        total(growth.format(f"{series(name, CHOSEN)}[{window}]"), "model")
+        for name in ("model_cost_usd_total", "model_unpriced_requests_total")
+    )
+    return f"{cost} > 0 or {cost} unless {unpriced} > 0"
+
+
 def cost() -> model.Panel:
     """Cost an hour."""
     return lines(
         "Cost an hour",
         "What an hour would cost at the pace of now, by model, where its price is known.",
-        [Query(f"3600 * {total(rate('model_cost_usd_total', CHOSEN), 'model')}", "{{model}}")],
-        Look(units.Dollars, stacked=True, decimals=4, links=SLOW),
+        [Query(f"3600 * ({_known('rate({})', '$__rate_interval')})", "{{model}}")],
+        Look(units.Dollars, stacked=True, decimals=4, links=SLOW, empty=UNPRICED),
     )
 
 
@@ -149,9 +159,14 @@ def unpriced() -> model.Panel:
     """Calls whose cost nobody knows."""
     return lines(
         "Calls without a price",
-        "Answered calls a minute to models whose price is not known: the cost beside lacks them.",
+        "Answered calls a minute to models whose price is not known: the cost beside lacks them. Set their price.",
         [Query(counted("model_unpriced_requests_total", CHOSEN, by=("model",)), "{{model}}")],
-        Look(units.RequestsPerMinute, links=SLOW, empty="Each call in this time range had a price"),
+        Look(
+            units.RequestsPerMinute,
+            colours={".+": "orange"},
+            links=SLOW,
+            empty="Each call in this time range had a price",
+        ),
     )
 
 

@@ -9,7 +9,7 @@ from observability.source.dashboards import links
 from observability.source.dashboards.board import Board, Row, variable
 from observability.source.dashboards.logs_and_traces import of_model
 from observability.source.dashboards.names import MODEL
-from observability.source.dashboards.panels import Look, Query, lines, number, percentiles, spread, states
+from observability.source.dashboards.panels import Look, Query, lines, number, percentiles, spread, states, verdict
 from observability.source.dashboards.promql import counted, over_range, per_minute, quantile, rate, series, share, total
 
 CALLS = "model_requests_total"
@@ -18,6 +18,7 @@ UNSEEN = "Not known: nothing was counted yet"
 UNPRICED = "Not known: the models called have no price, or nothing was counted yet"
 CHOSEN = 'model=~"$model"'
 STATUSES = {"success": "green", "error": "red", "timeout": "orange", "rate_limited": "yellow"}
+BREAKER = {"0": ("closed", "green"), "1": ("half-open", "yellow"), "2": ("open", "red")}
 TRACES = (
     links.traces("Traces of failed attempts", operation="model.attempt", tags="error=true"),
     links.logs("Log lines of failed calls", "| json | message =~ `model .*`"),
@@ -47,22 +48,30 @@ def board() -> Board:
 
 
 def headline() -> list[model.Panel]:
-    """Calls, failures, cost and cache as numbers."""
-    failed = total(rate(CALLS, CHOSEN, 'status!="success"'))
+    """Breakers as a word; calls, failures, cost and tokens as numbers."""
+    failed = total(rate(CALLS, CHOSEN, 'status!="success"'), "model")
     return [
+        verdict(
+            "Circuit breakers now",
+            "The worst of the chosen models' breakers, as any process sees it. Open: that model is left alone, and the "
+            "next one plans.",
+            [Query(f"max({series('model_breaker_state', CHOSEN)})", "worst")],
+            Look(units.Short, 4, 4, words=BREAKER, links=TRACES, empty=UNSEEN),
+        ),
         number(
             "Calls",
             "Calls of the chosen models a minute, retries included.",
             [Query(total(per_minute(CALLS, CHOSEN)), "calls")],
-            Look(units.RequestsPerMinute, 6, 4, links=TRACES, empty=UNSEEN),
+            Look(units.RequestsPerMinute, 5, 4, links=TRACES, empty=UNSEEN),
         ),
         number(
-            "Failed calls",
-            "Share of the calls that failed, timed out or were refused for their rate.",
-            [Query(share(failed, total(rate(CALLS, CHOSEN))), "failed")],
+            "Failed calls of the worst model",
+            "Share of its calls that failed, timed out or were refused for their rate. A model whose breaker is open is "
+            "not called.",
+            [Query(f"max({share(failed, total(rate(CALLS, CHOSEN), 'model'))})", "failed")],
             Look(
                 units.PercentUnit,
-                6,
+                5,
                 4,
                 thresholds={0.05: "orange", 0.25: "red"},
                 links=TRACES,
@@ -73,13 +82,13 @@ def headline() -> list[model.Panel]:
             "Spent in the time range",
             "Cost of the calls in the time range, where the model's price is known.",
             [Query(total(_known("increase({})", "$__range")), "spent")],
-            Look(units.Dollars, 6, 4, decimals=4, links=SLOW, empty=UNPRICED),
+            Look(units.Dollars, 5, 4, decimals=4, links=SLOW, empty=UNPRICED),
         ),
         number(
             "Tokens in the time range",
             "Tokens sent to and received from the chosen models in the time range.",
             [Query(total(over_range("model_tokens_total", CHOSEN), "type"), "{{type}}")],
-            Look(units.Short, 6, 4, links=SLOW, empty=UNSEEN),
+            Look(units.Short, 5, 4, links=SLOW, empty=UNSEEN),
         ),
     ]
 
@@ -199,7 +208,7 @@ def breakers() -> model.Panel:
         [Query(f"max by (model) ({series('model_breaker_state', CHOSEN)})", "{{model}}")],
         Look(
             units.Short,
-            words={"0": ("closed", "green"), "1": ("half-open", "yellow"), "2": ("open", "red")},
+            words=BREAKER,
             links=TRACES,
         ),
     )

@@ -71,7 +71,7 @@ def alerts_firing(width: int, *matchers: str) -> model.Panel:
             Column("Since", f"time() - {began} and {firing}", unit=units.Seconds, width=110),
             Column("Firing", firing, unit=units.Short, width=80),
         ],
-        Look(width=width, height=10, empty="No alert fires"),
+        Look(width=width, height=12, empty="No alert fires"),
         first="Severity",
     )
 

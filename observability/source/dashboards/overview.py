@@ -55,11 +55,11 @@ def board() -> Board:
         [
             Row("Is it up", [*is_it_up(), alerts_firing(16), versions()]),
             Row("Objectives", [budget_left(12), burning(12)]),
-            Row("Seen from outside", outside()),
             Row("Requests", [*headline(), by_status(), errors(), durations(), routes(), heatmap(), refusals()]),
             Row("Dependencies", [dependencies(), model_errors()]),
             Row("Queue", [waiting(12), oldest(12)]),
             Row("Saturation", [cpu(6), memory(6), event_loop(6), pool(6)]),
+            Row("Seen from outside", outside()),
             of_route(),
         ],
         [variable("route", "Route", 'label_values(api_requests_total{job=~"$job"}, endpoint)', first=EXTRACT)],

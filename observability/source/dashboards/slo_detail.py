@@ -166,5 +166,5 @@ def requests() -> model.Panel:
         "Events a minute that this objective counts. With few of them a single bad one weighs much, and nothing fires "
         "below the traffic floor.",
         [Query(f"60 * {recorded('slo:requests:rate5m', CHOSEN)}", "{{slo}}")],
-        Look(units.OpsPerMinute, 12, 10, empty=NO_POINT, links=LOOK_THERE),
+        Look(units.OpsPerMinute, 12, 12, empty=NO_POINT, links=LOOK_THERE),
     )

@@ -193,7 +193,7 @@ def test_reading_order() -> None:
     """The overview begins with whether the service is up, then goes from objectives to saturation."""
     rows = [panel["title"] for panel in BOARDS[names.OVERVIEW]["panels"] if panel["type"] == "row"]
     assert rows == [
-        *("Is it up", "Objectives", "Seen from outside", "Requests", "Dependencies", "Queue", "Saturation"),
+        *("Is it up", "Objectives", "Requests", "Dependencies", "Queue", "Saturation", "Seen from outside"),
         "Log lines and traces of $route",
     ]
 

@@ -66,7 +66,7 @@ def headline() -> list[model.Panel]:
         ),
         number(
             "Failed calls of the worst model",
-            "Share of its calls that failed, timed out or were refused for their rate. A model whose breaker is open is "
+            "Share of its calls that failed, timed out or were refused for their rate. While its breaker is open it is "
             "not called.",
             [Query(f"max({share(failed, total(rate(CALLS, CHOSEN), 'model'))})", "failed")],
             Look(

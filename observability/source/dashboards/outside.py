@@ -64,6 +64,6 @@ def certificates() -> model.Panel:
             base="red",
             least=None,
             links=FRONT,
-            empty="No address with TLS is probed",
+            empty="No address with TLS is probed, or blackbox_exporter is down",
         ),
     )

@@ -94,6 +94,7 @@ def _inflicted(fault: Fault, system: Stand, watch: Watch, receiver: Receiver) ->
     watch.await_targets(len(system.targets))
     settled = time.monotonic()
     time.sleep(fault.warm_up)
+    watch.await_calm()
     before = [_shown(each, watch) for each in fault.shows]
     begun = time.monotonic()
     firing: list[Notice | None] = []
@@ -120,7 +121,7 @@ def _inflicted(fault: Fault, system: Stand, watch: Watch, receiver: Receiver) ->
     ]
     visible = tuple(Visible(*each) for each in zip(fault.shows, before, after, strict=True))
     others = _others(fault, receiver, settled)
-    return Outcome(fault.name, fault.does, tuple(seen), *others, visible, pages(receiver.messages, settled))
+    return Outcome(fault.name, fault.does, tuple(seen), *others, visible, pages(receiver.messages, begun))
 
 
 def _shown(shows: Shows, watch: Watch) -> bool:

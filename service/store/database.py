@@ -203,6 +203,6 @@ def _trace(engine: AsyncEngine, provider: TracerProvider) -> None:
 class _StatementTracer(EngineTracer):
     """The instrumentation, but that `db.operation.name` is the operation alone, as the conventions have it."""
 
-    def _set_db_client_span_attributes(self, span: Any, statement: Any, _db_name: Any, attrs: Any) -> None:
+    def _set_db_client_span_attributes(self, span: Any, statement: Any, db_name: Any, attrs: Any) -> None:  # noqa: ARG002 -- the base's
         """Without the database, which is said by `db.namespace`."""
         super()._set_db_client_span_attributes(span, statement, None, attrs)  # pyright: ignore[reportUnknownMemberType]

@@ -82,8 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=int, default=300, help="how long there is traffic")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)}")
     options = parser.parse_args(arguments)
-    if JAEGER is None or (missing := missing_programs()):
-        sys.stderr.write(f"nothing was run: {NONE_HERE if JAEGER is None else ', '.join(missing)}\n")
+    lacking = [f"not installed: {program}" for program in missing_programs()] + [NONE_HERE] * (JAEGER is None)
+    if lacking:
+        sys.stderr.write(f"nothing was run; {'; '.join(lacking)}\n")
         return 2
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, ExitStack() as stack:
         followed, facts = _run(Path(folder), options.seconds, stack)

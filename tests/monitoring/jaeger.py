@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +67,7 @@ class Jaeger:
 
 
 @contextmanager
-def running_jaeger(folder: Path, **environment: str) -> Iterator[Jaeger]:
+def running_jaeger(folder: Path, **environment: str) -> Generator[Jaeger]:
     """Only its addresses and its folder differ from what is shipped, and what `environment` says."""
     assert JAEGER is not None, NONE_HERE
     ports = {name: free_port() for name in _PORTS}
@@ -78,5 +78,5 @@ def running_jaeger(folder: Path, **environment: str) -> Iterator[Jaeger]:
         health = f"http://127.0.0.1:{ports['HEALTH']}/status"
         until(lambda: running.poll() is not None or answers(health), "Jaeger")
         assert running.poll() is None, (folder / "jaeger.log").read_text()[-4000:]
-        addresses = [f"http://127.0.0.1:{ports[name]}" for name in ("OTLP_HTTP", "QUERY", "SPANMETRICS", "TELEMETRY")]
-        yield Jaeger(*addresses, running)
+        at = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
+        yield Jaeger(at["OTLP_HTTP"], at["QUERY"], at["SPANMETRICS"], at["TELEMETRY"], running)

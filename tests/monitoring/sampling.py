@@ -61,7 +61,7 @@ def rule(policy: Mapping[str, Any]) -> Rule:
         case "ottl_condition":
             [condition] = given["span"]
             holds = kept_by_id(condition)
-            return lambda span: holds(span.get_span_context().trace_id)
+            return lambda span: span.context is not None and holds(span.context.trace_id)
         case _:
             raise ValueError(f"no such policy here: {kind}")
 

@@ -6,7 +6,7 @@ import copy
 import json
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
@@ -14,6 +14,7 @@ import yaml
 
 from observability.source.dashboards import alerted, names
 from observability.source.slo import load_objectives
+from service.resources.telemetry import SERVICE, Role
 from service.telemetry.catalog import METRICS
 from tests.monitoring.boards import ROOT, boards, filled, panels, queries
 from tests.monitoring.lint import RULES, WITHOUT_TARGET, Board, Rule
@@ -161,6 +162,7 @@ def test_links_lead_somewhere(uid: str) -> None:
             [query] = pane["queries"]
             assert query["datasource"] == {"type": datasources()[pane["datasource"]]["type"], "uid": pane["datasource"]}
             assert query[kind[query["datasource"]["type"]]], title
+            assert query.get("service", names.API) in {f"{SERVICE}-{role}" for role in get_args(Role)}, title
             assert pane["range"] == {"from": "${__from}", "to": "${__to}"}, title
 
 

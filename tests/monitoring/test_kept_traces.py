@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import http.client
+import io
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -56,8 +58,7 @@ def work(service: LiveService) -> dict[str, str]:
         if number % 10 == 0:
             gc.collect()
     identity = answer.data["extraction_id"]
-    for file in Path(service.settings.data_dir).rglob(f"*{identity}*"):
-        file.unlink()
+    shutil.rmtree(Path(service.settings.data_dir) / "artifacts/features" / identity)
     broken = client.get(f"/api/v1/extraction/{identity}/features")
     assert broken.status >= 500, broken.body
     traces["broken"] = broken.headers["x-trace-id"]
@@ -82,16 +83,16 @@ def _stalled_upload(service: LiveService) -> str:
     return answer.headers["X-Trace-ID"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def sampler() -> TailSampler:
     """The shipped sampling."""
     return TailSampler(configuration())
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def worked(sampler: TailSampler, make_settings: Callable[..., Settings]) -> Iterator[Worked]:
     """A service that has worked, and whose spans have left."""
-    with LiveService(make_settings(), span_exporters=[sampler]) as service:
+    with LiveService(make_settings(), span_exporters=[sampler], log_stream=io.StringIO()) as service:
         traces = work(service)
         assert service.runtime.telemetry.tracing.force_flush()
         yield service, traces

@@ -6,7 +6,7 @@ import json
 import re
 from urllib.parse import quote
 
-from observability.source.dashboards.names import JAEGER, LOKI, PROMETHEUS, SERVICE
+from observability.source.dashboards.names import API, JAEGER, LOKI, PROMETHEUS, SERVICE
 
 STREAM = f'{{service="{SERVICE}",component=~"api|worker"}}'
 """The service's own log lines, as Alloy labels them."""
@@ -32,10 +32,12 @@ def logs(title: str, pipeline: str = "") -> Link:
     return {"title": title, "url": _explore(LOKI, "loki", {"expr": expression}), "targetBlank": True}
 
 
-def traces(title: str, *, operation: str | None = None, tags: str | None = None, slower: str | None = None) -> Link:
-    """A search for traces of the service: of one operation, with tags (logfmt), or lasting longer."""
+def traces(
+    title: str, *, service: str = API, operation: str | None = None, tags: str | None = None, slower: str | None = None
+) -> Link:
+    """A search for spans of one of the services: of one operation, with tags (logfmt), or lasting longer."""
     wanted = {"operation": operation, "tags": tags, "minDuration": slower}
-    query: dict[str, object] = {"queryType": "search", "service": SERVICE, "limit": 20}
+    query: dict[str, object] = {"queryType": "search", "service": service, "limit": 20}
     query |= {name: value for name, value in wanted.items() if value is not None}
     return {"title": title, "url": _explore(JAEGER, "jaeger", query), "targetBlank": True}
 

@@ -10,11 +10,12 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import urlsplit
 
 import pytest
 
+from service.resources.telemetry import Role, open_telemetry
 from service.settings import Settings
 from service.telemetry.catalog import EXEMPLAR, KEPT_BY_ID
 from service.telemetry.exemplars import IN_TIME_SECONDS, SLOW_SECONDS, is_kept_by_id
@@ -127,6 +128,17 @@ def test_waiting_makes_no_spans(worked: Worked, sampler: TailSampler) -> None:
     assert len(statements) <= 25, sorted(str((span.attributes or {})["db.query.text"])[:80] for span in statements)
     operations = {str((span.attributes or {})["db.operation.name"]) for span in statements}
     assert operations <= {"SELECT", "INSERT", "UPDATE", "WITH"}
+
+
+def test_api_and_worker_are_services_of_one_namespace(make_settings: Callable[..., Settings]) -> None:
+    """Traces know each of the two by a name of its own."""
+    found: set[tuple[object, object]] = set()
+    for role in get_args(Role):
+        telemetry = open_telemetry(make_settings(), role=role, span_exporters=[], log_stream=io.StringIO())
+        of = telemetry.tracing.provider.resource.attributes
+        found.add((of["service.namespace"], of["service.name"]))
+        telemetry.close()
+    assert found == {("feature-agent", "feature-agent-api"), ("feature-agent", "feature-agent-worker")}
 
 
 @pytest.mark.proof

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 import yaml
 
-from observability.source.dashboards import alerted, names
+from observability.source.dashboards import alerted, links, names
 from observability.source.slo import load_objectives
 from service.resources.telemetry import SERVICE, Role
 from service.telemetry.catalog import METRICS
@@ -162,7 +162,7 @@ def test_links_lead_somewhere(uid: str) -> None:
             [query] = pane["queries"]
             assert query["datasource"] == {"type": datasources()[pane["datasource"]]["type"], "uid": pane["datasource"]}
             assert query[kind[query["datasource"]["type"]]], title
-            assert query.get("service", names.API) in {f"{SERVICE}-{role}" for role in get_args(Role)}, title
+            assert query.get("service", links.API) in {f"{SERVICE}-{role}" for role in get_args(Role)}, title
             assert pane["range"] == {"from": "${__from}", "to": "${__to}"}, title
 
 

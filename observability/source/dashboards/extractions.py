@@ -7,7 +7,7 @@ from grafana_foundation_sdk.models import units
 
 from observability.source.dashboards import links
 from observability.source.dashboards.board import Board, Row
-from observability.source.dashboards.names import EXTRACTIONS, MODEL, WORKER
+from observability.source.dashboards.names import EXTRACTIONS, MODEL
 from observability.source.dashboards.panels import Look, Query, bars, lines, number, percentiles, spread
 from observability.source.dashboards.promql import over_range, quantile, rate, series, share, total
 from observability.source.dashboards.queue import oldest, waiting
@@ -19,7 +19,7 @@ CALL = ('method="POST"', 'endpoint="/api/v1/extract-features"')
 OUTCOMES = {"completed": "green", "rejected": "orange", "failed": "red", "cancelled": "blue"}
 FAILED = (
     links.logs("Log lines of failed extractions", "| json | message = `extraction finished` | status = `failed`"),
-    links.traces("Traces with errors", service=WORKER, tags="error=true"),
+    links.traces("Traces with errors", service=links.WORKER, tags="error=true"),
 )
 ONE_TRACE = (links.traces("Traces of extractions", operation="job extract_features"),)
 WEBHOOKS = (links.logs("Log lines of webhooks", "|~ `(?i)webhook`"), *ONE_TRACE)

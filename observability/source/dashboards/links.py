@@ -6,8 +6,10 @@ import json
 import re
 from urllib.parse import quote
 
-from observability.source.dashboards.names import API, JAEGER, LOKI, PROMETHEUS, SERVICE
+from observability.source.dashboards.names import JAEGER, LOKI, PROMETHEUS, SERVICE
 
+API, WORKER = f"{SERVICE}-api", f"{SERVICE}-worker"
+"""The services that traces know."""
 STREAM = f'{{service="{SERVICE}",component=~"api|worker"}}'
 """The service's own log lines, as Alloy labels them."""
 Link = dict[str, object]

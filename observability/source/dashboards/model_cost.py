@@ -7,7 +7,7 @@ from grafana_foundation_sdk.models import units
 
 from observability.source.dashboards import links
 from observability.source.dashboards.board import Board, Row, variable
-from observability.source.dashboards.names import MODEL, WORKER
+from observability.source.dashboards.names import MODEL
 from observability.source.dashboards.panels import Look, Query, lines, number, percentiles, spread, states
 from observability.source.dashboards.promql import over_range, quantile, rate, series, share, total
 
@@ -16,11 +16,11 @@ DURATION = "model_request_duration_seconds"
 CHOSEN = 'model=~"$model"'
 STATUSES = {"success": "green", "error": "red", "timeout": "orange", "rate_limited": "yellow"}
 TRACES = (
-    links.traces("Traces of failed attempts", service=WORKER, operation="model.attempt", tags="error=true"),
+    links.traces("Traces of failed attempts", service=links.WORKER, operation="model.attempt", tags="error=true"),
     links.logs("Log lines of failed calls", "| json | message =~ `model .*`"),
 )
 SLOW = (
-    links.traces("Slow calls", service=WORKER, operation="model.attempt", slower="5s"),
+    links.traces("Slow calls", service=links.WORKER, operation="model.attempt", slower="5s"),
     links.logs("Log lines of models", "| json | message =~ `model .*`"),
 )
 BUDGETS = (links.logs("Log lines", "| json | message =~ `model budget.*`"),)

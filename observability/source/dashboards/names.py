@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 SERVICE = "feature-agent"
-API, WORKER = f"{SERVICE}-api", f"{SERVICE}-worker"
-"""The services that traces know."""
 
 PROMETHEUS = "prometheus"
 JAEGER = "jaeger"

@@ -643,7 +643,7 @@ async def test_statements_are_spans_of_their_own_provider(migrated_url: str, own
 
 
 async def test_looking_again_and_again_makes_no_spans(migrated_url: str, owner: str) -> None:
-    """Within a trace a unit of work is a span for each statement, named by its operation; one that watches has none."""
+    """Within a trace each statement of a unit of work is a span; one that watches has none."""
     provider, exporter = traced()
     database = open_at(migrated_url, tracer_provider=provider)
     with provider.get_tracer("test").start_as_current_span("request"):
@@ -654,9 +654,7 @@ async def test_looking_again_and_again_makes_no_spans(migrated_url: str, owner: 
             await work.extractions.find("none")
     await database.close()
     assert watched == ()
-    [statement, _] = exporter.get_finished_spans()
-    assert (statement.attributes or {})["db.operation.name"] == "SELECT"
-    assert (statement.attributes or {})["db.namespace"] in statement.name
+    assert [span.name.split()[0] for span in exporter.get_finished_spans()] == ["SELECT", "request"]
 
 
 async def test_untraced_database_makes_no_spans(migrated_url: str) -> None:

@@ -116,7 +116,7 @@ async def _states(services: ApiServices, extraction: Extraction) -> AsyncGenerat
 
 async def _look(services: ApiServices, extraction: Extraction) -> Extraction | None:
     with suppress(DependencyUnavailable):
-        async with services.store.begin() as work:
+        async with services.store.begin(watching=True) as work:
             return await work.extractions.get(extraction.owner, extraction.id)
     return None
 

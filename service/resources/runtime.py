@@ -19,7 +19,7 @@ from service.resources.extracting import Extracting, open_extracting, open_model
 from service.resources.jobs import Jobs, open_jobs
 from service.resources.secrets import read_secret
 from service.resources.storage import Storage, open_storage
-from service.resources.telemetry import Place, Telemetry, open_telemetry
+from service.resources.telemetry import Place, Role, Telemetry, open_telemetry
 from service.resources.webhooks import Webhooks, open_webhooks
 from service.security.limits import RateLimiter, open_limiter
 from service.settings import Settings
@@ -31,7 +31,6 @@ from service.telemetry.exposition import MetricsServer
 from service.telemetry.runtime import RuntimeMonitor
 
 DependencyName = Literal["database", "redis", "ai_model"]
-Role = Literal["api", "worker"]
 Ping = Callable[[], Awaitable[object]]
 
 _LOGGER: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
@@ -167,7 +166,9 @@ def open_runtime(
     cannot be used; then everything opened so far is closed.
     """
     with ExitStack() as undo:
-        telemetry = open_telemetry(settings, place=place, span_exporters=span_exporters, log_stream=log_stream)
+        telemetry = open_telemetry(
+            settings, role=role, place=place, span_exporters=span_exporters, log_stream=log_stream
+        )
         undo.callback(telemetry.close)
         working = role == "worker" or settings.worker_in_api
         models = open_models_early(settings, telemetry) if working else None

@@ -197,4 +197,12 @@ def _trace(engine: AsyncEngine, provider: TracerProvider) -> None:
     """
     tracer = provider.get_tracer("opentelemetry.instrumentation.sqlalchemy")
     usage = NoOpMeterProvider().get_meter(__name__).create_up_down_counter("db.client.connections.usage")
-    EngineTracer(tracer, engine.sync_engine, usage)
+    _StatementTracer(tracer, engine.sync_engine, usage)
+
+
+class _StatementTracer(EngineTracer):
+    """The instrumentation, but that `db.operation.name` is the operation alone, as the conventions have it."""
+
+    def _set_db_client_span_attributes(self, span: Any, statement: Any, db_name: Any, attrs: Any) -> None:  # noqa: ARG002 -- the base's
+        """Without the database, which is said by `db.namespace`."""
+        super()._set_db_client_span_attributes(span, statement, None, attrs)  # pyright: ignore[reportUnknownMemberType]

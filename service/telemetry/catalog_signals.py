@@ -7,6 +7,11 @@ from typing import get_args
 from service.features.model import Stage
 from service.telemetry.catalog_model import Span
 
+EXEMPLAR = "feature_agent.exemplar"
+"""On a span to whose trace an exemplar leads; the collector keeps each trace that has one."""
+KEPT_BY_ID = 6554
+"""Of 65 536 traces so many, a tenth, are kept whatever they show: those whose first 16 random bits are less than it."""
+
 _MESSAGING = (
     "messaging.system",
     "messaging.destination.name",
@@ -14,8 +19,8 @@ _MESSAGING = (
     "messaging.operation.type",
     "error.type",
 )
-_JOB = (*_MESSAGING, "extraction.id")
-_DELIVERY = (*_MESSAGING, "feature_agent.webhook.id")
+_JOB = (*_MESSAGING, "extraction.id", EXEMPLAR)
+_DELIVERY = (*_MESSAGING, "feature_agent.webhook.id", EXEMPLAR)
 _SERVED = (
     "http.request.method",
     "http.route",
@@ -29,6 +34,7 @@ _SERVED = (
     "server.address",
     "server.port",
     "user_agent.original",
+    EXEMPLAR,
 )
 _AGENT = (
     "gen_ai.operation.name",
@@ -79,6 +85,7 @@ SPANS: tuple[Span, ...] = (
             "feature_agent.attempt",
             "http.response.status_code",
             "error.type",
+            EXEMPLAR,
         ),
     ),
     Span("job deliver_webhook", "PRODUCER", "A webhook is put into the queue.", _DELIVERY),

@@ -13,6 +13,7 @@ from opentelemetry.trace import Span, StatusCode
 
 from service.features.context import RequestContext
 from service.telemetry.catalog import CLIENT_CLOSED_REQUEST, METHODS, OTHER_METHOD
+from service.telemetry.exemplars import request_exemplar
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -33,6 +34,7 @@ class Exchange:
         "correlation",
         "count",
         "ended",
+        "exemplar",
         "failed",
         "method",
         "path",
@@ -59,6 +61,8 @@ class Exchange:
         """`time.perf_counter()` when the last byte was handed to the server; 0 before."""
         self.count = count
         """None once it was called."""
+        self.exemplar: dict[str, str] | None = None
+        """Leads to its trace, where that is kept."""
         self.failed = False
         """The answer broke off."""
         self.client_left = False
@@ -109,6 +113,8 @@ class Exchange:
         if last and self.count is not None:
             self.count(self)  # an answer that somebody has is counted, whatever becomes of this process
             self.count = None
+        if last:
+            self._judge()
         await self._send(message)
         if last:
             self.ended = perf_counter()
@@ -170,6 +176,17 @@ class Exchange:
         self._name_span()
         if self.failed and self.span.is_recording():
             self.span.set_status(StatusCode.ERROR)
+        self._judge()
+
+    def _judge(self) -> None:
+        """Whether an exemplar leads here: said on the span, so while it is open."""
+        if self.exemplar is None and self.span.is_recording():
+            self.exemplar = request_exemplar(
+                self.span,
+                seconds=perf_counter() - self.correlation.started,
+                failed=self.final_status() >= _SERVER_ERROR,
+                enqueued=self.correlation.enqueued,
+            )
 
 
 def _problem(correlation: RequestContext, path: str) -> bytes:

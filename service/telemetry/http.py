@@ -30,7 +30,7 @@ from service.features.context import CURRENT, RequestContext
 from service.telemetry.access import Access, AccessLog
 from service.telemetry.catalog import UNMATCHED
 from service.telemetry.exchange import Application, Exchange, Message, Receive, Send
-from service.telemetry.metrics import Metrics, exemplar_of
+from service.telemetry.metrics import Metrics
 from service.telemetry.redaction import redact
 
 QUIET_PATHS: Final = frozenset({"/metrics", "/health", "/health/live", "/health/ready"})
@@ -169,7 +169,7 @@ class HttpObserver:
         span = exchange.span.get_span_context()
         if exchange.count is not None or not self._outlives:
             self._count(exchange)
-        self._durations.child(exchange.method, endpoint).observe(seconds, exemplar_of(span))
+        self._durations.child(exchange.method, endpoint).observe(seconds, exchange.exemplar)
         if exchange.path in self._quiet:
             return
         client = exchange.scope.get("client")

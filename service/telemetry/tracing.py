@@ -176,6 +176,7 @@ def _start(work: Callable[[], object]) -> threading.Thread:
 
 def open_tracing(
     *,
+    service_namespace: str,
     service_name: str,
     version: str,
     environment: str,
@@ -194,7 +195,7 @@ def open_tracing(
     Raises RuntimeError when the environment names an exporter or protocol that is not installed.
     """
     _prepare_environment()
-    resource = _resource(service_name, version, environment)
+    resource = _resource(service_namespace, service_name, version, environment)
     if not enabled:
         return Tracing(TracerProvider(sampler=ALWAYS_OFF, resource=resource, shutdown_on_exit=False), ())
     # At exit the SDK would wait half a minute.
@@ -227,9 +228,10 @@ class _HashedOnce(Resource):
         return self._hash
 
 
-def _resource(service_name: str, version: str, environment: str) -> Resource:
+def _resource(service_namespace: str, service_name: str, version: str, environment: str) -> Resource:
     """Ours, under what `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` say."""
     ours = {
+        "service.namespace": service_namespace,
         "service.name": service_name,
         "service.version": version,
         "deployment.environment.name": environment,

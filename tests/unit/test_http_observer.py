@@ -22,6 +22,7 @@ from service.features.context import CURRENT, RequestContext
 from service.telemetry.http import HttpObserver
 from service.telemetry.logs import configure_logging
 from service.telemetry.metrics import Metrics
+from tests.support import KeptIds
 
 Message = dict[str, Any]
 App = Callable[[Any, Any, Any], Awaitable[None]]
@@ -172,11 +173,13 @@ class TestAnAnsweredRequest:
         assert "canary" not in world.stream.getvalue()
 
     async def test_exemplar_of_a_sampled_request(self, world: World) -> None:
-        """The duration of a sampled request carries its trace as exemplar, that of another none."""
+        """The duration of a sampled request carries its trace as exemplar where that is kept, that of another none."""
         await world.ask(answering(), sampler=ALWAYS_OFF)
         buckets = [sample for family in world.registry.collect() for sample in family.samples if sample.exemplar]
         assert buckets == []
-        await world.ask(answering())
+        provider = TracerProvider(id_generator=KeptIds(), shutdown_on_exit=False)
+        provider.add_span_processor(SimpleSpanProcessor(world.memory))
+        await world.ask(answering(), tracer_provider=provider)
         (bucket,) = [sample for family in world.registry.collect() for sample in family.samples if sample.exemplar]
         assert bucket.name == "api_request_duration_seconds_bucket"
         assert bucket.exemplar is not None

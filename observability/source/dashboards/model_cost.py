@@ -18,11 +18,11 @@ UNSEEN = "Not known: nothing was counted yet"
 CHOSEN = 'model=~"$model"'
 STATUSES = {"success": "green", "error": "red", "timeout": "orange", "rate_limited": "yellow"}
 TRACES = (
-    links.traces("Traces of failed attempts", operation="model.attempt", tags="error=true"),
+    links.traces("Traces of failed attempts", service=links.WORKER, operation="model.attempt", tags="error=true"),
     links.logs("Log lines of failed calls", "| json | message =~ `model .*`"),
 )
 SLOW = (
-    links.traces("Slow calls", operation="model.attempt", slower="5s"),
+    links.traces("Slow calls", service=links.WORKER, operation="model.attempt", slower="5s"),
     links.logs("Log lines of models", "| json | message =~ `model .*`"),
 )
 BUDGETS = (links.logs("Log lines", "| json | message =~ `model budget.*`"),)

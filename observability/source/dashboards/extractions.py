@@ -194,7 +194,7 @@ def running() -> model.Panel:
     return lines(
         "Running extractions",
         "Extractions that each process runs. WORKER_CONCURRENCY is the most that one takes.",
-        [Query(total(series("active_extractions"), "job", "instance"), "{{job}} {{instance}}")],
+        [Query(total(series("active_extractions"), "job", "instance"), "{{instance}} {{job}}")],
         Look(units.Short, links=ONE_TRACE),
     )
 

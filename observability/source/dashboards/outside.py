@@ -32,7 +32,7 @@ def reachable() -> model.Panel:
         Look(
             units.Short,
             10,
-            words={"0": ("unreachable", "red"), "1": ("reached", "green")},
+            words={"1": ("reached", "green"), "0": ("unreachable", "red")},
             links=FRONT,
             empty=NOT_PROBED,
         ),

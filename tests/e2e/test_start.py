@@ -58,7 +58,7 @@ class Start:
         self._log = folder / "log"
         self._log.touch()
         self._command = command
-        self._process = Forked([command], {**inherited, **defaults, **settings}, self._log, "")
+        self._process = Forked(command.split(), {**inherited, **defaults, **settings}, self._log, "")
 
     def said(self) -> Said:
         """What it said, once it has ended."""
@@ -75,6 +75,7 @@ class Start:
     def warnings(self, wanted: str = "") -> list[str]:
         """Its warnings once it has started and one has those words, if any; it is stopped then and has to end well."""
         last = time.monotonic() + PATIENCE
+        started = False
         while time.monotonic() < last and self._process.poll() is None:
             found = [entry["message"] for entry in self.entries() if entry["level"] == "warning"]
             started = any(entry["message"] == STARTED[self._command] for entry in self.entries())
@@ -83,6 +84,7 @@ class Start:
             time.sleep(0.05)
         self._process.send_signal(signal.SIGTERM)
         said = self.said()
+        assert started, said
         assert (said.status, said.plain) == (0, []), said
         assert SECRET not in str(said.log)
         return [entry["message"] for entry in said.log if entry["level"] == "warning"]
@@ -171,6 +173,18 @@ def test_no_database_is_one_line(start: Callable[..., Start], command: str) -> N
         "PostgreSQL at 127.0.0.1:1, database features, account ada cannot be used: Connection refused. "
         "Start PostgreSQL, or correct DATABASE_URL."
     )
+
+
+def test_doctor_says_the_same(start: Callable[..., Start]) -> None:
+    """What `doctor` finds and advises are the words of the start's line."""
+    settings = {"DATABASE_URL": f"postgresql://ada:{SECRET}@127.0.0.1:1/features"}
+
+    line = start("migrate", **settings).said().only_line()
+    examined = start("doctor --json", **settings).said()
+
+    database = next(check for check in json.loads("\n".join(examined.plain)) if check["name"] == "database")
+    assert examined.status == 1
+    assert f"{database['detail']} {database['mend']}" == line
 
 
 def test_no_host_of_that_name_is_one_line(start: Callable[..., Start]) -> None:
@@ -343,4 +357,4 @@ def test_it_starts_without_a_collector_of_traces(start: Callable[..., Start], da
     """A collector that cannot be reached neither holds a start up nor fails it."""
     settings = {"DATABASE_URL": database_url, "JAEGER_ENABLED": "true", "JAEGER_ENDPOINT": "http://127.0.0.1:1"}
 
-    assert start(command, **settings).warnings("") is not None
+    assert [line for line in start(command, **settings).warnings() if "dependency" in line] == []

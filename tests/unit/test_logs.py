@@ -303,7 +303,7 @@ class TestExceptions:
             node, depth = node["cause"], depth + 1
         assert depth == 5
         assert node["message"] == "0", "where the chain began is lost"
-        assert list(describe(chain))[0] == "cause", "a line that is cut on its way would lose it"
+        assert next(iter(describe(chain))) == "cause", "a line that is cut on its way would lose it"
         shown = ValueError("shown")
         shown.__context__ = OSError("hidden")
         assert "cause" in describe(shown)

@@ -24,7 +24,7 @@ from tests.integration.s3_stub import serve_bucket
 from tests.integration.test_migrations import go_to
 from tests.redis_process import needs_redis, running_redis
 
-PATIENCE = 60.0
+PATIENCE = 100.0
 """Seconds after which what does not come is taken for missing; nothing is measured by it."""
 COMMANDS = ("serve", "worker", "migrate")
 LASTING = ("serve", "worker")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from service.features.datasets import UploadDataset
 from service.features.extract import AcceptExtraction
 from service.features.ports import Clock
 from service.jobs.worker import JobWorker
+from service.resources.absent import warn_of_absent
 from service.resources.computing import open_upload
 from service.resources.extracting import Extracting, open_extracting, open_models_early
 from service.resources.jobs import Jobs, open_jobs
@@ -97,15 +99,19 @@ class Runtime:
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """Migrate, then work until the block ends; whatever happens, everything is closed and flushed."""
+        """Migrate, then work until the block ends; whatever happens, everything is closed and flushed.
+
+        Raises DependencyUnusable, and what `Database.prepare` raises beside it.
+        """
         async with AsyncExitStack() as stack:
             stack.callback(self.telemetry.tracing.shutdown)
             if self.metrics_server is not None:
                 stack.callback(self.metrics_server.close)
             stack.push_async_callback(self.storage.close)
             stack.push_async_callback(self.extracting.close)
-            if not await self.storage.database.migrate():
+            if not await self.storage.database.prepare():
                 _LOGGER.warning("a newer release has migrated the database, and this one still works on it")
+            stack.callback(asyncio.create_task(warn_of_absent(self.storage), name="absent").cancel)
             await self._keep_development_key()
             if self.extracting.means is not None:
                 await stack.enter_async_context(self.extracting.means.planning)

@@ -1,8 +1,8 @@
 """A Grafana with the shipped boards over a given Prometheus: its own process, or one that runs already.
 
-`GRAFANA_BIN` names the program (`grafana` of a release; `GRAFANA_HOME` its folder, when that is not two above it). It is
-started with the shipped provisioning files, in which only addresses and the scrape interval differ. `GRAFANA_URL` is the
-address of one that runs on this machine, with the credentials of an administrator
+`GRAFANA_BIN` names the program (`grafana` of a release; `GRAFANA_HOME` its folder, when that is not two above it). It
+is started with the shipped provisioning files, in which only addresses and the scrape interval differ. `GRAFANA_URL` is
+the address of one that runs on this machine, with the credentials of an administrator
 (`http://admin:password@127.0.0.1:3000`): it gets a data source and copies of the boards, which are deleted afterwards.
 """
 

@@ -42,11 +42,7 @@ def browser() -> Iterator[Browser]:
 
 def photograph(chromium: Browser, found: Grafana, board: dict[str, Any], since: str, picture: Path) -> list[Panel]:
     """What each panel of the board shows; its picture is written."""
-    options: dict[str, Any] = {}
-    if found.credentials:
-        options["extra_http_headers"] = {}
-        options["http_credentials"] = dict(zip(("username", "password"), found.credentials, strict=True))
-    page = chromium.new_page(viewport={"width": WIDTH, "height": _height(board)}, **options)
+    page = chromium.new_page(viewport={"width": WIDTH, "height": _height(board)}, extra_http_headers=found.headers)
     try:
         page.goto(found.board(board["uid"], since))
         return _read_when_settled(page, len(list(expected_panels(board))), picture)

@@ -28,6 +28,7 @@ from tests.monitoring.stand import answers, free_port, process, until
 
 PROVISIONING = ROOT / "observability/grafana/provisioning"
 PROGRAM, ADDRESS = os.environ.get("GRAFANA_BIN"), os.environ.get("GRAFANA_URL")
+"""Either may be set and empty."""
 MISSING = None if PROGRAM or ADDRESS else "no Grafana: neither GRAFANA_BIN nor GRAFANA_URL is set"
 LOG_LINES = 40
 """Of a Grafana that did not start."""
@@ -59,29 +60,34 @@ class Grafana(Struct, frozen=True):
         query["var-datasource"] = self.data_source
         return f"{self.address}/d/{self.prefix}{uid}?{urlencode(query)}&kiosk"
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """What each request to it needs: a page without credentials is sent to the login form, not asked for them."""
+        if self.credentials is None:
+            return {}
+        return {"Authorization": f"Basic {base64.b64encode(':'.join(self.credentials).encode()).decode()}"}
+
     def call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         """Ask its API. Raises OSError."""
-        request = urllib.request.Request(f"{self.address}/api/{path}", method=method)  # noqa: S310 -- http, on this machine
-        request.add_header("Content-Type", "application/json")
-        if self.credentials:
-            token = base64.b64encode(":".join(self.credentials).encode()).decode()
-            request.add_header("Authorization", f"Basic {token}")
+        headers = {"Content-Type": "application/json", **self.headers}
+        request = urllib.request.Request(f"{self.address}/api/{path}", method=method, headers=headers)  # noqa: S310
         data = None if body is None else json.dumps(body).encode()
-        with urllib.request.urlopen(request, data, timeout=30) as answer:  # noqa: S310 -- likewise
+        with urllib.request.urlopen(request, data, timeout=30) as answer:  # noqa: S310 -- http, on this machine
             return json.loads(answer.read())
 
 
 @contextmanager
 def grafana(folder: Path, prometheus: str, scrape_interval: str) -> Iterator[Grafana]:
     """Either kind, while the block runs."""
-    source = _sources()[0]
-    source |= {"url": prometheus, "jsonData": {**source["jsonData"], "timeInterval": scrape_interval}}
-    with _attached(ADDRESS, source) if ADDRESS else _started(folder, source) as found:
+    source = data_source(prometheus, scrape_interval)
+    with attached(ADDRESS, source) if ADDRESS else _started(folder, source) as found:
         yield found
 
 
-def _sources() -> list[dict[str, Any]]:
-    return yaml.safe_load((PROVISIONING / "datasources/datasources.yaml").read_text())["datasources"]
+def data_source(prometheus: str, scrape_interval: str) -> dict[str, Any]:
+    """The shipped one of Prometheus at another address."""
+    source = yaml.safe_load((PROVISIONING / "datasources/datasources.yaml").read_text())["datasources"][0]
+    return {**source, "url": prometheus, "jsonData": {**source["jsonData"], "timeInterval": scrape_interval}}
 
 
 @contextmanager
@@ -94,7 +100,9 @@ def _started(folder: Path, source: dict[str, Any]) -> Iterator[Grafana]:
         **SETTINGS,
         "GF_SERVER_HTTP_PORT": str(port),
         "GF_PATHS_DATA": str(folder / "data"),
-        "GF_PATHS_PROVISIONING": str(_provisioned(folder / "provisioning", source)),
+        "GF_PATHS_LOGS": str(folder / "logs"),
+        "GF_PATHS_PLUGINS": str(folder / "plugins"),
+        "GF_PATHS_PROVISIONING": str(provisioned(folder / "provisioning", source)),
     }
     found, log = Grafana(f"http://127.0.0.1:{port}"), folder / "grafana.log"
     with process([str(PROGRAM), "server", "--homepath", home], log, environment) as running:
@@ -111,7 +119,7 @@ def _there(found: Grafana, uid: str) -> bool:
         return False
 
 
-def _provisioned(folder: Path, source: dict[str, Any]) -> Path:
+def provisioned(folder: Path, source: dict[str, Any]) -> Path:
     """The shipped files with the addresses of this machine."""
     for kind in ("datasources", "dashboards"):
         (folder / kind).mkdir(parents=True)
@@ -125,7 +133,7 @@ def _provisioned(folder: Path, source: dict[str, Any]) -> Path:
 
 
 @contextmanager
-def _attached(address: str, source: dict[str, Any]) -> Iterator[Grafana]:
+def attached(address: str, source: dict[str, Any]) -> Iterator[Grafana]:
     """A running one, with a data source and copies of the boards for as long as the block runs."""
     parts, mark = urlsplit(address), f"look-{uuid4().hex[:6]}-"
     host = parts.netloc.rpartition("@")[2]

@@ -105,7 +105,7 @@ def judged(uid: str, seen: Sequence[Panel]) -> list[str]:
     expected = {one["title"]: one for one in panels_of(BOARDS[uid])}
     shown = {panel.title for panel in seen}
     found = [f"{title}: is not there" for title in expected if title not in shown]
-    asked = {title: one for title, one in expected.items() if one["datasource"]["type"] == ASKED}
+    asked = {title: one for title, one in expected.items() if one.get("datasource", {}).get("type") == ASKED}
     return found + [fault for panel in seen if panel.title in asked for fault in faults(panel, asked[panel.title])]
 
 

@@ -23,7 +23,7 @@ test: $(VENV)/.dev  ## run the tests, with coverage
 proofs: $(VENV)/.dev  ## run what takes its time: faults, outages, several processes, every panel and runbook over real traffic
 	$(PYTEST) -m proof
 
-PYTEST = $(BIN)/python -m pytest -n auto --dist loadgroup
+PYTEST = $(BIN)/python -m pytest -n auto --dist loadgroup --durations=25 --durations-min=3
 
 loadtest: $(VENV)/.dev  ## say yes or no to the service by its objectives under load (HOST=… KEY=… for one that runs); under 5 min
 	$(BIN)/python -m loadtest gate $(LOAD_TARGET) --shape smoke --shape staircase --out build/loadtest

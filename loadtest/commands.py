@@ -17,13 +17,14 @@ import msgspec
 from loadtest.errors import BadInput, NotMeasured
 from loadtest.gate import judge
 from loadtest.local import local_service
+from loadtest.locust_processes import Target
 from loadtest.measure.indicators import SLO_FILE, Slo, load_slos, routes_of
 from loadtest.regression import BASELINE_FILE, Baseline, load_baseline, write_baseline
 from loadtest.report import console, junit, page
 from loadtest.report.grafana import annotate
 from loadtest.report.objectives import Objective
 from loadtest.results import RUN_FILE, Run, read_record, write_record
-from loadtest.running import Target, make_folder, new_run_id, run
+from loadtest.running import make_folder, new_run_id, run
 from loadtest.traffic.key import key as key_of_environment
 from loadtest.traffic.plan import WARM_UP_SECONDS, Options, make_plan
 from loadtest.traffic.scenario import DEFAULT, load_scenario

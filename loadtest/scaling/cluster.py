@@ -18,8 +18,9 @@ from msgspec.structs import replace
 
 from loadtest.errors import BadInput
 from loadtest.gate import outcome_of
+from loadtest.locust_processes import Say, Target
 from loadtest.measure.indicators import Slo
-from loadtest.running import Say, Target, run
+from loadtest.running import run
 from loadtest.scaling.judging import judge_scaling
 from loadtest.scaling.live import Happening, Scaled
 from loadtest.scaling.manifest import Deployed, Resources, cpu_millis, memory_bytes

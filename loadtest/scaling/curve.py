@@ -11,10 +11,11 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from loadtest.locust_processes import Say, Target
 from loadtest.measure.indicators import Slo
 from loadtest.report.percentiles import merge, percentile
 from loadtest.results import WARM_UP, Run, Stage
-from loadtest.running import Say, Target, run
+from loadtest.running import run
 from loadtest.scaling.limited import Used
 from loadtest.scaling.pod import PodProcess
 from loadtest.traffic.plan import Options

@@ -10,10 +10,11 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from loadtest.locust_processes import Say, Target
 from loadtest.measure.indicators import Slo
 from loadtest.measure.watch import FILE_PREFIX
 from loadtest.results import Run
-from loadtest.running import Say, Target, run
+from loadtest.running import run
 from loadtest.scaling.autoscaler import Autoscaler, Flags, Seen
 from loadtest.scaling.balancer import Balancer, running_balancer
 from loadtest.scaling.limited import Used

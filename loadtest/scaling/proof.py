@@ -14,8 +14,9 @@ from msgspec.structs import replace
 
 from loadtest.errors import BadInput
 from loadtest.gate import outcome_of
+from loadtest.locust_processes import Say
 from loadtest.measure.indicators import Slo
-from loadtest.running import Say, make_folder, new_run_id
+from loadtest.running import make_folder, new_run_id
 from loadtest.scaling.autoscaler import Flags
 from loadtest.scaling.curve import Curve, measure
 from loadtest.scaling.judging import judge_one, judge_prediction, judge_scaling

@@ -44,4 +44,5 @@ def _rule(cause: Cause, objectives: Objectives) -> Alerting:
             "description": cause.description,
             **links(objectives, cause.alert, cause.dashboard, since=cause.since),
         },
+        None if cause.keep is None else objectives.scale.outlasting(cause.keep),
     )

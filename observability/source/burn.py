@@ -24,15 +24,12 @@ def _group(slo: Slo, objectives: Objectives) -> Group:
 
 def _burn(slo: Slo, pair: BurnAlert, objectives: Objectives) -> Alerting:
     own, limit = f'slo="{slo.name}"', f"{pair.factor * slo.budget:.6g}"
-    expr = (
-        f"slo:sli_error:ratio_rate{pair.long}{{{own}}} > {limit}"
-        f" and slo:sli_error:ratio_rate{pair.short}{{{own}}} > {limit}"
-        f" and slo:errors:rate{pair.long}{{{own}}} * <{pair.long}> >= {objectives.traffic_floor}"
-    )
+    burns = " and ".join(f"slo:sli_error:ratio_rate{window}{{{own}}} > {limit}" for window in pair.windows)
+    expr = f"{burns} and slo:errors:rate{pair.long}{{{own}}} * <{pair.long}> >= {objectives.traffic_floor}"
     return Alerting(
         slo.alert,
         objectives.scale.query(expr),
-        objectives.scale.pending(pair.pending),
+        objectives.scale.outlasting(pair.pending),
         {
             "severity": pair.severity,
             "service": objectives.service,
@@ -60,7 +57,7 @@ def _context(pair: BurnAlert) -> str:
 def _spent(slo: Slo, objectives: Objectives) -> Alerting:
     own, window = f'slo="{slo.name}"', objectives.window
     expr = (
-        f"slo:error_budget_remaining:ratio{{{own}}} <= 0"
+        f"1 - slo:error_budget_remaining:ratio{{{own}}} >= 1"
         f" and slo:errors:rate{window}{{{own}}} * <{window}> >= {objectives.traffic_floor}"
     )
     return Alerting(
@@ -70,7 +67,7 @@ def _spent(slo: Slo, objectives: Objectives) -> Alerting:
         {"severity": "warning", "service": objectives.service, "alertgroup": f"budget-{slo.name}", "slo": slo.name},
         {
             "summary": "The error budget of an objective is spent.",
-            "description": f"{slo.name} has {{{{ $value | humanizePercentage }}}} of its budget left.",
+            "description": f"{slo.name} has spent {{{{ $value | humanizePercentage }}}} of its budget.",
             **links(objectives, SPENT, "feature-agent-slo", since=objectives.window),
         },
     )

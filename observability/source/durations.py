@@ -51,6 +51,10 @@ class Scale(Struct, frozen=True):
         """How long a condition has to hold."""
         return written(max(seconds_of(duration) / self.divisor, self.shortest_pending))
 
+    def outlasting(self, duration: str) -> str:
+        """How long a condition that follows from another one has to hold: longer than the shortest range looks back."""
+        return written(max(seconds_of(duration) / self.divisor, 2 * self.shortest_range))
+
     def interval(self, duration: str) -> str:
         """How often a group of rules is evaluated."""
         return written(max(seconds_of(duration) / self.divisor, self.shortest_interval))

@@ -1,7 +1,8 @@
 """Recording rules: each objective's bad and all events in each window, their ratio, and what is left of the budget.
 
-Before traffic a ratio is 0, not empty. Windows of a day and more are summed from the five-minute rates: that weighs
-events, not minutes, and need not read a month of raw samples.
+Before traffic a ratio is 0, not empty. Where events come too late to be counted (`waiting`), minutes stand for them.
+Windows of a day and more are summed from the five-minute rates: that weighs events, not minutes, and need not read a
+month of raw samples.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from observability.source.slo import Objectives, Slo
 INTERVAL = "30s"
 BASE = "5m"
 SUMMED_FROM_SECONDS = 86_400.0
+LATE = "slo:late:bool"
+"""Whether something has waited too long at this moment."""
 
 
 def render(objectives: Objectives) -> Mapping[str, str]:
@@ -37,6 +40,9 @@ def _rules(slo: Slo, objectives: Objectives) -> Iterator[Recording]:
     def rule(record: str, expr: str) -> Recording:
         return Recording(record, objectives.scale.query(expr), labels)
 
+    if slo.sli.waiting is not None:
+        late = f"max({selected(slo.sli.waiting, objectives.selector)}) > bool {slo.sli.within:g}"
+        yield rule(LATE, late)
     for window in objectives.windows():
         yield rule(f"slo:errors:rate{window}", _events("errors", slo, objectives, window))
         yield rule(f"slo:requests:rate{window}", _events("requests", slo, objectives, window))
@@ -52,11 +58,20 @@ def _rules(slo: Slo, objectives: Objectives) -> Iterator[Recording]:
 
 def _events(kind: str, slo: Slo, objectives: Objectives, window: str) -> str:
     """Events a second."""
+    if seconds_of(window) < SUMMED_FROM_SECONDS and slo.sli.waiting is not None:
+        return _minutes(kind, slo, objectives, window)
     if seconds_of(window) < SUMMED_FROM_SECONDS:
         return _bad(slo, objectives.selector, window) if kind == "errors" else _all(slo, objectives.selector, window)
     # What a window lacks, such as right after the start, counts as no events rather than as more of the same.
     sums = f'sum_over_time(slo:{kind}:rate{BASE}{{slo="{slo.name}"}}[{window}])'
     return f"{sums} * {seconds_of(objectives.scale.interval(INTERVAL)):g} / <{window}>"
+
+
+def _minutes(kind: str, slo: Slo, objectives: Objectives, window: str) -> str:
+    """Minutes a second, bad ones or all that were measured."""
+    over = "sum_over_time" if kind == "errors" else "count_over_time"
+    share = seconds_of(objectives.scale.interval(INTERVAL)) / seconds_of(objectives.scale.interval("1m"))
+    return f'{over}({LATE}{{slo="{slo.name}"}}[{window}]) * {share:g} / <{window}>'
 
 
 def _all(slo: Slo, selector: str, window: str) -> str:

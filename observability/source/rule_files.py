@@ -28,6 +28,8 @@ class Alerting(Struct, frozen=True):
     """`for`."""
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
+    keep: str | None = None
+    """`keep_firing_for`: how long it goes on after its condition has ended."""
 
 
 class Group(Struct, frozen=True):
@@ -56,6 +58,7 @@ def _rule(rule: Recording | Alerting) -> dict[str, Any]:
         "alert": rule.alert,
         "expr": rule.expr,
         "for": rule.pending,
+        **({} if rule.keep is None else {"keep_firing_for": rule.keep}),
         "labels": dict(rule.labels),
         "annotations": dict(rule.annotations),
     }

@@ -25,6 +25,13 @@ class BurnAlert(Struct, frozen=True, forbid_unknown_fields=True):
     short: str
     factor: float
     pending: str = msgspec.field(name="for")
+    now: str | None = None
+    """A still shorter window in which the budget has to burn as well."""
+
+    @property
+    def windows(self) -> tuple[str, ...]:
+        """All its windows, the longest first."""
+        return (self.long, self.short) if self.now is None else (self.long, self.short, self.now)
 
 
 class Indicator(Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,6 +42,9 @@ class Indicator(Struct, frozen=True, forbid_unknown_fields=True):
     histogram: str | None = None
     within: float | None = None
     """Seconds; exactly one of the histogram's bounds."""
+    waiting: str | None = None
+    """A gauge of how long the oldest event that is still to come has waited, for a histogram that counts events when
+    they come at last: minutes are counted then, and one in which something waits for longer is bad."""
 
     def __post_init__(self) -> None:
         """Refuse anything but one of the two forms."""
@@ -42,6 +52,8 @@ class Indicator(Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("an indicator is `total` and `bad`, or `histogram` and `within`")
         if (self.total is None) == (self.histogram is None):
             raise ValueError("an indicator has either `total` or `histogram`")
+        if self.waiting is not None and self.histogram is None:
+            raise ValueError("`waiting` goes with a histogram")
 
 
 class Slo(Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,7 +89,7 @@ class Objectives(Struct, frozen=True, forbid_unknown_fields=True):
 
     def windows(self) -> tuple[str, ...]:
         """Every window that a rule needs, shortest first."""
-        named = {window for alert in self.burn_alerts for window in (alert.long, alert.short)}
+        named = {window for alert in self.burn_alerts for window in alert.windows}
         return tuple(sorted(named | {self.window}, key=seconds_of))
 
 

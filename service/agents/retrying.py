@@ -131,7 +131,11 @@ class RetryingModel(WrapperModel):
 
     @contextmanager
     def _span(self, number: int, patience: Patience) -> Generator[None]:
-        attributes = {"gen_ai.request.model": self.wrapped.model_name, "feature_agent.attempt": number}
+        attributes = {
+            "gen_ai.request.model": self.wrapped.model_name,
+            "feature_agent.model": self._name,
+            "feature_agent.attempt": number,
+        }
         with self._tracer.start_as_current_span(
             "model.attempt",
             kind=SpanKind.CLIENT,

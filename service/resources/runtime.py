@@ -26,6 +26,7 @@ from service.settings import Settings
 from service.store.backup_record import last_backup_at
 from service.store.notices import PostgresNotices
 from service.store.redis_pool import ping as ping_redis
+from service.telemetry.disk import disk_free_bytes, disk_size_bytes
 from service.telemetry.exposition import MetricsServer
 from service.telemetry.runtime import RuntimeMonitor
 
@@ -134,7 +135,11 @@ class Runtime:
             metrics,
             checks=self.pings(),
             pool=self.storage.database.pool_connections,
-            seldom={"backup_last_success_timestamp_seconds": lambda: last_backup_at(self.storage.artifacts)},
+            seldom={
+                "backup_last_success_timestamp_seconds": lambda: last_backup_at(self.storage.artifacts),
+                "data_disk_free_bytes": lambda: disk_free_bytes(settings.data_dir),
+                "data_disk_size_bytes": lambda: disk_size_bytes(settings.data_dir),
+            },
         )
 
     async def _keep_development_key(self) -> None:

@@ -387,6 +387,22 @@ METRICS: tuple[Metric, ...] = (
         across="max",
     ),
     Metric(
+        "data_disk_free_bytes",
+        "gauge",
+        "bytes",
+        "Bytes that the process may still write to the file system of DATA_DIR: artifacts, embedded database, scratch.",
+        zeros="none",
+        across="min",
+    ),
+    Metric(
+        "data_disk_size_bytes",
+        "gauge",
+        "bytes",
+        "Size of the file system of DATA_DIR.",
+        zeros="none",
+        across="max",
+    ),
+    Metric(
         "backup_last_success_timestamp_seconds",
         "gauge",
         "seconds",

@@ -73,7 +73,13 @@ SPANS: tuple[Span, ...] = (
         "model.attempt",
         "CLIENT",
         "One request to a model; a repeated one links to the one before it.",
-        ("gen_ai.request.model", "feature_agent.attempt", "http.response.status_code", "error.type"),
+        (
+            "gen_ai.request.model",
+            "feature_agent.model",
+            "feature_agent.attempt",
+            "http.response.status_code",
+            "error.type",
+        ),
     ),
     Span("job deliver_webhook", "PRODUCER", "A webhook is put into the queue.", _DELIVERY),
     Span(

@@ -157,13 +157,18 @@ async def test_passing_fault(
     assert first.status.status_code is StatusCode.ERROR
     assert dict(first.attributes) == {
         "gen_ai.request.model": "gpt-4o-mini",
+        "feature_agent.model": NAME,
         "feature_agent.attempt": 1,
         "error.type": error,
         **({"http.response.status_code": status} if status else {}),
     }
     assert first.events == ()
     assert not first.status.description
-    assert dict(second.attributes) == {"gen_ai.request.model": "gpt-4o-mini", "feature_agent.attempt": 2}
+    assert dict(second.attributes) == {
+        "gen_ai.request.model": "gpt-4o-mini",
+        "feature_agent.model": NAME,
+        "feature_agent.attempt": 2,
+    }
     assert second.status.status_code is StatusCode.UNSET
 
 

@@ -29,6 +29,46 @@ class Relabeling(_Shape, frozen=True):
     replacement: str
 
 
+class TargetRelabeling(_Shape, frozen=True):
+    """A label made of others before a target is asked; without a pattern a copy."""
+
+    source_labels: list[str]
+    target_label: str
+    regex: str = "(.*)"
+    replacement: str = "$1"
+
+
+class IngressTargets(_Shape, frozen=True):
+    """The hosts of the Ingresses that match."""
+
+    selector: dict[str, Any]
+    relabeling_configs: list[TargetRelabeling]
+
+
+class ProbeTargets(_Shape, frozen=True):
+    """What is probed."""
+
+    ingress: IngressTargets
+
+
+class Prober(_Shape, frozen=True):
+    """Where blackbox_exporter is."""
+
+    url: str
+    path: str
+
+
+class Probe(_Shape, frozen=True):
+    """monitoring.coreos.com/v1."""
+
+    job_name: str
+    interval: str
+    scrape_timeout: str
+    module: str
+    prober: Prober
+    targets: ProbeTargets
+
+
 class Endpoint(_Shape, frozen=True):
     """A port that is scraped."""
 
@@ -163,6 +203,7 @@ class ExternalSecret(_Shape, frozen=True):
 
 SHAPES: dict[str, tuple[str, type[Struct]]] = {
     "PodMonitor": ("monitoring.coreos.com/v1", PodMonitor),
+    "Probe": ("monitoring.coreos.com/v1", Probe),
     "PrometheusRule": ("monitoring.coreos.com/v1", PrometheusRule),
     "ScaledObject": ("keda.sh/v1alpha1", ScaledObject),
     "ExternalSecret": ("external-secrets.io/v1", ExternalSecret),

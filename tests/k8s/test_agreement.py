@@ -10,6 +10,7 @@ import yaml
 from observability.source.dashboards.all_boards import boards
 from observability.source.dashboards.board import rendered as board_text
 from observability.source.slo import load_objectives
+from service.api.problems import PROBLEM_PATH
 from service.store import database as connections
 from tests.k8s.cluster import Cluster, quantity
 from tests.k8s.conftest import Rendered
@@ -74,6 +75,23 @@ def test_jobs_are_those_of_prometheus_yml() -> None:
     """The names of the jobs that monitors give are those that Prometheus has in compose.yaml."""
     known = yaml.safe_load((ROOT / "observability/prometheus/prometheus.yml").read_text())["scrape_configs"]
     assert set(JOBS.values()) <= {one["job_name"] for one in known}
+
+
+def test_the_probe_is_that_of_prometheus_yml(rendered: Rendered) -> None:
+    """It has the job and the module of the probe in compose.yaml, and asks the API's Ingress for what that shows."""
+    known = yaml.safe_load((ROOT / "observability/prometheus/prometheus.yml").read_text())["scrape_configs"]
+    [compose] = [one for one in known if one["job_name"] == "probe"]
+    [probe] = Cluster(rendered("components/prometheus-operator")).of("Probe")
+    assert (probe["spec"]["jobName"], [probe["spec"]["module"]]) == ("probe", compose["params"]["module"])
+    [ingress] = Cluster(rendered("base")).of("Ingress")
+    found = probe["spec"]["targets"]["ingress"]
+    assert found["selector"]["matchLabels"].items() <= ingress["metadata"]["labels"].items()
+    [address, instance] = found["relabelingConfigs"]
+    asked = re.sub(address["regex"], address["replacement"].replace("$1", r"\1"), "https://host.example/api")
+    [shown] = [path["path"] for rule in ingress["spec"]["rules"] for path in rule["http"]["paths"]]
+    assert asked == f"https://host.example{PROBLEM_PATH}"
+    assert PROBLEM_PATH.startswith(f"{shown}/")
+    assert instance == {"sourceLabels": ["__param_target"], "targetLabel": "instance"}
 
 
 def test_every_rule_and_board_is_there(rendered: Rendered) -> None:

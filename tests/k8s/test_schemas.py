@@ -61,6 +61,7 @@ def test_operators_know_every_member(rendered: Rendered, name: str) -> None:
 MISSHAPEN: tuple[tuple[str, str, list[str | int], Any], ...] = (
     ("components/prometheus-operator", "PodMonitor", ["spec", "podMetricEndpoints"], []),
     ("components/prometheus-operator", "PodMonitor", ["spec", "sampleLimit"], "20000"),
+    ("components/prometheus-operator", "Probe", ["spec", "targets", "staticConfig"], {}),
     ("components/prometheus-operator", "PrometheusRule", ["spec", "groups", 0, "rules", 0, "record"], "and:an:alert"),
     ("components/keda", "ScaledObject", ["spec", "triggers", 0, "metadata", "threshold"], 4),
     ("components/keda", "ScaledObject", ["apiVersion"], "keda.sh/v1"),

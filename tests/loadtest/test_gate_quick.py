@@ -9,7 +9,7 @@ import pytest
 
 from tests.loadtest.stand import OF_A_BUSY_MACHINE, OF_THE_MACHINE, gate, service
 
-pytestmark = [pytest.mark.xdist_group("loadtest"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.proof, pytest.mark.xdist_group("loadtest"), pytest.mark.timeout(240)]
 
 
 def test_the_service_as_it_is_passes(tmp_path: Path, new_database: Callable[[], str]) -> None:
@@ -24,7 +24,6 @@ def test_the_service_as_it_is_passes(tmp_path: Path, new_database: Callable[[], 
     assert judged.run["extractions"]["accepted"] >= 10
 
 
-@pytest.mark.proof
 def test_the_command_itself_says_when_the_machine_is_too_busy(tmp_path: Path, new_database: Callable[[], str]) -> None:
     """Run with its own bounds, the gate passes a healthy service, or says with exit status 3 what else ran."""
     with service(tmp_path, new_database()) as standing:

@@ -222,7 +222,7 @@ def test_compose_runs_it(tmp_path: Path, standing: Standing) -> None:
         (["--shape", "cliff"], {"FEATURE_AGENT_KEY": "k"}, "cliff"),
         (["--rate", "0"], {"FEATURE_AGENT_KEY": "k"}, "--rate 0.0: clients arrive"),
         ([], {}, "no API key"),
-        ([], {"FEATURE_AGENT_KEY": "k"}, "uploading the data pool: no answer"),
+        ([], {"FEATURE_AGENT_KEY": "k"}, "uploading the data pool was not answered"),
         (["--scenario", "/no/such.yaml"], {"FEATURE_AGENT_KEY": "k"}, "--scenario /no/such.yaml: cannot be read"),
     ],
 )

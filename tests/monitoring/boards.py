@@ -19,11 +19,25 @@ VARIABLES = {
     "job": ".+",
     "instance": ".+",
     "model": ".+",
+    "route": ".+",
     "slo": "api-availability",
 }
 """What Grafana would put in place of variables: All for those that offer it, and more than the whole test for times."""
 LABEL_VALUES = re.compile(r"label_values\((?P<series>.+), (?P<label>\w+)\)")
 IN_LEGEND = re.compile(r"\{\{(\w+)\}\}")
+
+
+AGE = "no data for"
+"""The name of the age of a number that is out of date."""
+NOT_ALWAYS = {
+    AGE: "the service answers",
+    "kept": "the objective is missed",
+    "missed": "the objective is kept",
+    "memory limit": "a machine without a limit for the process has none in sight",
+}
+"""Names of series that are not there while all is well, or while it is not, each with when."""
+WHERE_COUNTED = re.compile(r" and [^@]* @ end\(\).* > 0$")
+"""The end of a query that leaves out series which counted nothing in the time range."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +51,16 @@ class Asked:
     """That the result has to have, because a legend, a column or a variable shows them."""
     kind: str = "panel"
     """panel, variable or annotation."""
+    always: bool = True
+    """Whether it brings series at any time."""
 
     def filled(self) -> str:
         """With the variables filled in."""
         return filled(self.expression)
+
+    def uncounted(self) -> str:
+        """Likewise, with the series that counted nothing in the time range."""
+        return filled(WHERE_COUNTED.sub("", self.expression))
 
 
 def filled(expression: str) -> str:
@@ -64,6 +84,16 @@ def panels(board: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield panel
 
 
+def metric_panels(board: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Its panels over metrics: those of log lines and traces, which ask another data source, are left out."""
+    yield from (panel for panel in panels(board) if panel["datasource"]["type"] == "prometheus")
+
+
+def story_panels(board: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Its panels of log lines and traces."""
+    yield from (panel for panel in panels(board) if panel["datasource"]["type"] != "prometheus")
+
+
 def queries(found: Sequence[dict[str, Any]] | None = None) -> list[Asked]:
     """Every query of every board: panels' targets, variables, annotations."""
     every = boards() if found is None else found
@@ -71,14 +101,14 @@ def queries(found: Sequence[dict[str, Any]] | None = None) -> list[Asked]:
 
 
 def _targets(board: dict[str, Any]) -> Iterator[Asked]:
-    for panel in panels(board):
+    for panel in metric_panels(board):
         shown = _columns(panel)
         for target in panel["targets"]:
             where = f"{board['uid']} / {panel['title']} / {target['refId']}"
             legend = () if shown else tuple(IN_LEGEND.findall(target["legendFormat"]))
             if panel["type"] == "heatmap":
                 legend = ("le",)
-            yield Asked(where, target["expr"], legend or shown)
+            yield Asked(where, target["expr"], legend or shown, always=target["legendFormat"] not in NOT_ALWAYS)
 
 
 def _columns(panel: dict[str, Any]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from tests.monitoring.boards import Asked, filled
+from tests.monitoring.boards import Asked
 from tests.monitoring.promql import needs
 
 Series = list[tuple[dict[str, str], float]]
@@ -102,9 +102,10 @@ def _missing_parts(asked: Asked, ask: Callable[[str], Series]) -> list[str]:
 
 
 def _result(asked: Asked, ask: Callable[[str], Series]) -> list[str]:
-    series = ask(filled(asked.expression))
+    ask(asked.filled())
+    series = ask(asked.uncounted())
     present = {label for labels, _ in series for label in labels}
-    found = [] if series else ["no series"]
+    found = [] if series or not asked.always else ["no series"]
     found += [f"no label {label} to show" for label in asked.labels if label not in present]
     if any(math.isnan(value) for _, value in series):
         found.append("not a number")

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from itertools import combinations
 from typing import Any
 
 import promql_parser as parser
 
-from tests.monitoring.boards import LABEL_VALUES, filled, panels
+from observability.source.dashboards.links import STREAM
+from observability.source.dashboards.names import SERVICE
+from service.telemetry.catalog import LOG_ACCESS, LOG_CORRELATION, LOG_FIELDS, LOG_IDENTITY, SPANS
+from tests.monitoring.boards import LABEL_VALUES, filled, metric_panels, panels, story_panels
 from tests.monitoring.promql import selectors
 
 Board = dict[str, Any]
 Rule = Callable[[Board], Iterator[str]]
 
 UNITS = {
-    *("none", "short", "percent", "percentunit", "bytes", "s", "ops", "reqps", "cps", "currencyUSD", "bool_yes_no"),
-    *("dateTimeFromNow",),
+    *("none", "short", "percent", "percentunit", "bytes", "s", "ops", "reqps", "cps", "currencyUSD"),
+    *("dateTimeFromNow", "opm", "reqpm", "cpm"),
 }
 """Of the linter's list, those that are in use here."""
 WITHOUT_TARGET: dict[str, str] = {
@@ -31,6 +36,9 @@ WITHOUT_TARGET: dict[str, str] = {
     "loki_": "Loki's and Alloy's own, likewise",
     "redis_": "redis_exporter's, likewise",
     "pg_": "postgres_exporter's, likewise",
+    "probe_": "blackbox_exporter's, likewise",
+    "node_": "node_exporter's, likewise",
+    "kubelet_": "the kubelet's, likewise",
     "locust_": "the load test's own, likewise",
     "kube_": "kube-state-metrics', whose job and instance are its own",
     "container_": "cAdvisor's, likewise",
@@ -39,17 +47,61 @@ WITHOUT_TARGET: dict[str, str] = {
 """Metrics that need no `job=~"$job",instance=~"$instance"`, by the beginning of their names, each with the reason."""
 
 
+STORIES: dict[str, str] = {
+    "loki": "logs",
+    "jaeger": "table",
+}
+"""Panels of other data sources by its kind and uid, which are one word here: log lines are Loki's and traces Jaeger's,
+and there is one of each, so that no variable chooses among them. Metrics are asked of `$datasource` alone."""
+
+
 def one_data_source(board: Board) -> Iterator[str]:
-    """template-datasource-rule and panel-datasource-rule."""
+    """template-datasource-rule and panel-datasource-rule, but for log lines and traces."""
     found = [one for one in board["templating"]["list"] if one["type"] == "datasource"]
     if [(one["name"], one["label"], one["query"]) for one in found] != [("datasource", "Data source", "prometheus")]:
         yield "it needs one variable `datasource`, labelled `Data source`, of type prometheus"
-    wanted = {"type": "prometheus", "uid": "${datasource}"}
-    asked = [("panel " + panel["title"], panel) for panel in panels(board)]
-    asked += [("target of " + panel["title"], target) for panel in panels(board) for target in panel["targets"]]
-    asked += [("variable " + one["name"], one) for one in board["templating"]["list"] if one["type"] == "query"]
-    asked += [("annotation " + one["name"], one) for one in board["annotations"]["list"]]
-    yield from (f"{what} asks another data source" for what, one in asked if one.get("datasource") != wanted)
+    metrics = {"type": "prometheus", "uid": "${datasource}"}
+    asked = [("variable " + one["name"], one, metrics) for one in board["templating"]["list"] if one["type"] == "query"]
+    asked += [("annotation " + one["name"], one, metrics) for one in board["annotations"]["list"]]
+    for panel in panels(board):
+        kind = panel["datasource"]["type"]
+        wanted = {"type": kind, "uid": kind} if STORIES.get(kind) == panel["type"] else metrics
+        asked += [(f"panel {panel['title']}", one, wanted) for one in (panel, *panel["targets"])]
+    yield from (f"{what} asks another data source" for what, one, wanted in asked if one.get("datasource") != wanted)
+
+
+def stories_of_the_service(board: Board) -> Iterator[str]:
+    """Log lines are selected as links select them, by fields that they have; traces by names of the catalog."""
+    for panel in story_panels(board):
+        for target in panel["targets"]:
+            faults = log_faults(target["expr"]) if "expr" in target else trace_faults(target)
+            yield from (f"panel {panel['title']}: {fault}" for fault in faults)
+
+
+def log_faults(expression: str) -> Iterator[str]:
+    """What is wrong with a query of log lines."""
+    if not expression.startswith(f"{STREAM} |"):
+        yield "log lines of other streams than the service's"
+    fields = {*LOG_IDENTITY, *LOG_CORRELATION, *LOG_ACCESS, *LOG_FIELDS}
+    named = re.findall(r"\| (\w+) (?:=~|!=|=)", expression)
+    yield from (f"no log line has the field {name}" for name in named if name not in fields)
+    kept = {*LOG_CORRELATION, "level"}
+    if "| json" not in expression and not kept.issuperset(named):
+        yield "fields that are in the line, which is not parsed"
+
+
+def trace_faults(search: dict[str, Any]) -> Iterator[str]:
+    """What is wrong with a search for traces."""
+    if (search["queryType"], search["service"]) != ("search", SERVICE) or not search["limit"]:
+        yield "not a bounded search of the service's traces"
+    spans = [span for span in SPANS if search.get("operation") in {None, span.name}]
+    if not spans:
+        yield f"no span is called {search['operation']}"
+    known = {attribute for span in spans for attribute in span.attributes} | {"error"}
+    wanted = [pair.partition("=")[0] for pair in shlex.split(search.get("tags", ""))]
+    yield from (f"no such span has {name}" for name in wanted if name not in known)
+    if not wanted:
+        yield "no tag, so that it finds any trace"
 
 
 def job_and_instance(board: Board) -> Iterator[str]:
@@ -78,7 +130,7 @@ def said_in_words(board: Board) -> Iterator[str]:
 
 def known_units(board: Board) -> Iterator[str]:
     """panel-units-rule, for tables by column."""
-    for panel in panels(board):
+    for panel in metric_panels(board):
         properties = [one for of in panel["fieldConfig"]["overrides"] for one in of["properties"]]
         named = [panel["fieldConfig"]["defaults"].get("unit"), *(p["value"] for p in properties if p["id"] == "unit")]
         if not set(named) <= UNITS:
@@ -89,20 +141,19 @@ def known_units(board: Board) -> Iterator[str]:
 
 def legible_legends(board: Board) -> Iterator[str]:
     """Every series of a panel with several has a name of its own."""
-    for panel in panels(board):
+    for panel in metric_panels(board):
         if panel["type"] == "table":
             continue
         names = [target["legendFormat"] for target in panel["targets"]]
-        bare = [name for name in names if name == "__auto"]
-        if len(set(names)) != len(names) or (bare and panel["type"] != "stat"):
-            yield f"panel {panel['title']} has series without a name, or two of one"
+        if len(set(names)) != len(names):
+            yield f"panel {panel['title']} has two series of one name"
         if panel["type"] in {"timeseries", "state-timeline"} and not panel["options"]["legend"]["showLegend"]:
             yield f"panel {panel['title']} shows no legend"
 
 
 def sound_queries(board: Board) -> Iterator[str]:
     """target-promql-rule, target-rate-interval-rule, target-counter-agg-rule, target-job- and -instance-rule."""
-    for panel in panels(board):
+    for panel in metric_panels(board):
         for target in panel["targets"]:
             yield from (f"panel {panel['title']}: {fault}" for fault in query_faults(target["expr"]))
     for one in board["annotations"]["list"]:
@@ -138,16 +189,16 @@ def _without_target(expression: str, names: set[str]) -> Iterator[str]:
 
 def defined_variables(board: Board) -> Iterator[str]:
     """Every `$name` is a variable of the board or one of Grafana's own."""
-    text = [target["expr"] for panel in panels(board) for target in panel["targets"]]
+    text = [json.dumps(target) for panel in panels(board) for target in panel["targets"]]
+    text += [row.get("title", "") + (f"${row['repeat']}" if row.get("repeat") else "") for row in board["panels"]]
     text += [one["query"] for one in board["templating"]["list"]]
     text += [one["expr"] for one in board["annotations"]["list"]]
-    known = {one["name"] for one in board["templating"]["list"]} | {"__rate_interval", "__range"}
+    known = {one["name"] for one in board["templating"]["list"]} | {"__rate_interval", "__range", "__interval"}
     used = {name for one in text for name in re.findall(r"\$\{?(\w+)", one) if not name.isdigit()}
     yield from (f"${name} is not defined" for name in used - known)
     for one in board["templating"]["list"]:
-        if one["name"] not in {"datasource", "job", "instance"} and not any(
-            f"${one['name']}" in expression for expression in text
-        ):
+        unused = not any(re.search(rf"\$\{{?{one['name']}\b", expression) for expression in text)
+        if one["name"] not in {"datasource", "job", "instance"} and unused:
             yield f"${one['name']} is not used"
 
 
@@ -199,13 +250,17 @@ def closed_to_editing(board: Board) -> Iterator[str]:
 def leading_on(board: Board) -> Iterator[str]:
     """Every panel has links to follow what it shows."""
     for panel in panels(board):
-        links = panel["fieldConfig"]["defaults"].get("links") or [
-            link
-            for of in panel["fieldConfig"]["overrides"]
-            for one in of["properties"]
-            if one["id"] == "links"
-            for link in one["value"]
-        ]
+        links = (
+            panel.get("links")
+            or panel["fieldConfig"]["defaults"].get("links")
+            or [
+                link
+                for of in panel["fieldConfig"]["overrides"]
+                for one in of["properties"]
+                if one["id"] == "links"
+                for link in one["value"]
+            ]
+        )
         if not links and panel["title"] not in LEADS_NOWHERE:
             yield f"panel {panel['title']} leads nowhere"
 
@@ -213,6 +268,7 @@ def leading_on(board: Board) -> Iterator[str]:
 LEADS_NOWHERE = {"Versions"}
 RULES: tuple[Rule, ...] = (
     one_data_source,
+    stories_of_the_service,
     job_and_instance,
     said_in_words,
     known_units,

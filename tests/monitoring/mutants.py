@@ -15,7 +15,20 @@ _NAME = re.compile(r"(?<![\w$.:])[A-Za-z_:][\w:]*")
 _WORDS = {
     *("by", "on", "and", "or", "unless", "group_left", "group_right", "ignoring", "without", "bool", "offset"),
     *("sum", "max", "min", "avg", "count", "rate", "increase", "histogram_quantile", "label_replace", "clamp_min"),
-    *("time",),
+    *(
+        "time",
+        "timestamp",
+        "vector",
+        "avg",
+        "clamp_max",
+        "max_over_time",
+        "last_over_time",
+        "changes",
+        "topk",
+        "unless",
+        "end",
+        "start",
+    ),
 }
 """PromQL's own words in our queries; one that is missing here makes mutants that are no PromQL, and so do not live."""
 _RELABELLED = re.compile(r'label_replace\(.*,\s*"(?P<target>\w+)",\s*"[^"]*",\s*"(?P<source>\w+)",\s*"[^"]*"\)')

@@ -1,13 +1,19 @@
-"""The programs that cannot run in a test, as their metrics: recorded expositions on a real socket."""
+"""The programs that cannot run in a test, as their metrics: recorded expositions on a real socket.
+
+Their counters go on counting, one a second: a ratio of two that stand still has no value.
+"""
 
 from __future__ import annotations
 
+import re
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Self
 
 FOLDER = Path(__file__).parent / "recorded"
+COUNTER = re.compile(r"^# TYPE (\w+) counter$", re.MULTILINE)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -16,10 +22,18 @@ def recorded() -> tuple[str, ...]:
     return tuple(sorted(file.stem for file in FOLDER.glob("*.prom")))
 
 
+def counting(text: str, seconds: float) -> str:
+    """The exposition with its counters that many seconds on: those that it says are counters, `_total` or not."""
+    names = "|".join(COUNTER.findall(text)) or "$"
+    samples = re.compile(rf"^((?:{names})(?:{{.*}})?) (\S+)$", re.MULTILINE)
+    return samples.sub(lambda sample: f"{sample[1]} {float(sample[2]) + seconds}", text)
+
+
 class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """`/NAME` gives NAME's recording."""
-        content = (FOLDER / f"{self.path.strip('/')}.prom").read_bytes()
+        recording = (FOLDER / f"{self.path.strip('/')}.prom").read_text()
+        content = counting(recording, time.monotonic()).encode()
         self.send_response(200)
         self.send_header("Content-Type", CONTENT_TYPE)
         self.send_header("Content-Length", str(len(content)))

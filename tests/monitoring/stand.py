@@ -94,6 +94,8 @@ def shipped(folder: Path, targets: Mapping[str, list[str]], alertmanager: str) -
             configuration["scrape_configs"].append({"job_name": name, "static_configs": [{"targets": []}]})
     for job in configuration["scrape_configs"]:
         if job["job_name"] in recorded():
+            job.pop("relabel_configs", None)
+            job.pop("params", None)
             job["metrics_path"] = f"/{job['job_name']}"
             job["static_configs"] = [{"targets": targets["recorded"]}]
     configuration["alerting"]["alertmanagers"] = [{"static_configs": [{"targets": [alertmanager]}]}]

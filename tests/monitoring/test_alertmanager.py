@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import socketserver
@@ -18,6 +19,8 @@ import pytest
 import yaml
 
 from observability.source.alertmanager import shipped
+from observability.source.durations import seconds_of, written
+from observability.source.links import filled
 from tests.monitoring.gameday.watch import free_port
 from tests.monitoring.tools import ALERTS, alerts, run, tool
 
@@ -98,12 +101,15 @@ class Sink:
     def __init__(self) -> None:
         self.posts: list[tuple[str, str, dict[str, Any]]] = []
         self.mails: list[str] = []
-        posts, mails = self.posts, self.mails
+        self.heartbeats: list[float] = []
+        posts, mails, heartbeats = self.posts, self.mails, self.heartbeats
 
         class Web(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 posts.append((self.path, self.headers.get("Authorization", ""), body))
+                if self.path == "/heartbeat":
+                    heartbeats.append(time.monotonic())
                 answer = b'{"status":"success"}' if self.path == "/pagerduty" else b"ok"
                 self.send_response(202 if self.path == "/pagerduty" else 200)
                 self.send_header("Content-Length", str(len(answer)))
@@ -142,8 +148,11 @@ class Sink:
                 server.server_close()
 
 
-def _here(sink: Sink, folder: Path) -> dict[str, Any]:
-    """The shipped configuration, with addresses and secret files of this test's own; nothing else differs."""
+def _here(sink: Sink, folder: Path, divisor: float | None) -> dict[str, Any]:
+    """The shipped configuration, with addresses and secret files of this test's own; nothing else differs.
+
+    Groups are sent soon, or with all of the routes' durations divided.
+    """
     web, mail = (f"127.0.0.1:{server.server_address[1]}" for server in (sink.web, sink.mail))
     secrets = folder / "secrets"
     secrets.mkdir()
@@ -158,16 +167,28 @@ def _here(sink: Sink, folder: Path) -> dict[str, Any]:
     del config["global"]["smtp_auth_username"]
     config["templates"] = [str(ALERTS / "templates/*.tmpl")]
     for route in (config["route"], *config["route"]["routes"]):
-        route.update({"group_wait": "0s", "group_interval": "1s"})
+        soon = {"group_wait": "0s", "group_interval": "1s"}
+        route.update(soon if divisor is None else _divided(route, divisor))
     return config
+
+
+def _divided(route: dict[str, Any], divisor: float) -> dict[str, str]:
+    names = [name for name in route if name.endswith(("_wait", "_interval"))]
+    return {name: written(seconds_of(route[name]) / divisor) for name in names}
 
 
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[tuple[str, Sink]]:
     """A real Alertmanager with the shipped configuration, and the far ends of its receivers."""
-    program, folder, port = tool("prometheus-alertmanager"), tmp_path, free_port()
+    with _managing(tmp_path) as found:
+        yield found
+
+
+@contextmanager
+def _managing(folder: Path, divisor: float | None = None) -> Iterator[tuple[str, Sink]]:
+    program, port = tool("prometheus-alertmanager"), free_port()
     with Sink().running() as sink:
-        (folder / "alertmanager.yml").write_text(yaml.safe_dump(_here(sink, folder)))
+        (folder / "alertmanager.yml").write_text(yaml.safe_dump(_here(sink, folder, divisor)))
         command = [
             program, f"--config.file={folder / 'alertmanager.yml'}", f"--storage.path={folder / 'data'}",
             f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address=",
@@ -204,9 +225,8 @@ STARTED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 def _fire(url: str, alert: str, severity: str, **labels: str) -> None:
     """Have Prometheus' part done: the alert with what its rule says."""
     [rule, *_] = [each for each in alerts() if (each["alert"], each["labels"]["severity"]) == (alert, severity)]
-    annotations = {
-        name: text.replace("{{ $externalURL }}", "http://prom") for name, text in rule["annotations"].items()
-    }
+    now = STARTED.timestamp()
+    annotations = {name: filled(text, "http://prom", now) for name, text in rule["annotations"].items()}
     body = [
         {
             "labels": {"alertname": alert, **rule["labels"], **labels},
@@ -223,7 +243,8 @@ def _fire(url: str, alert: str, severity: str, **labels: str) -> None:
         assert answer.status == 200
 
 
-FROM, TO = (str(round((STARTED + timedelta(hours=hours)).timestamp() * 1000)) for hours in (-1, 1))
+FROM, TO = (str(round((STARTED + timedelta(hours=hours)).timestamp() * 1000)) for hours in (-3, 1))
+HEADLINE = "[FIRING:1] ApiDown (api-availability): No API process answers Prometheus."
 
 
 def test_a_page_arrives_everywhere(manager: tuple[str, Sink]) -> None:
@@ -234,15 +255,16 @@ def test_a_page_arrives_everywhere(manager: tuple[str, Sink]) -> None:
     posts = {path: (auth, body) for path, auth, body in sink.posts if "ApiDown" in json.dumps(body)}
     page = posts["/pagerduty"][1]
     assert page["routing_key"] == "secret-pagerduty-routing-key"
-    assert page["payload"]["summary"] == "[FIRING:1] ApiDown (api-availability)"
+    assert page["payload"]["summary"] == HEADLINE
     assert page["payload"]["severity"] == "critical"
     assert {link["text"]: re.sub(r"viewPanel=panel-\d+&", "", link["href"]) for link in page["links"]} == {
         "Runbook": "http://prom/user/runbooks/ApiDown.md",
         "Dashboard": f"http://localhost:3000/d/feature-agent-overview?from={FROM}&to={TO}",
     }
     assert posts["/incidents"][0] == "Bearer secret-webhook-token"
+    assert posts["/incidents"][1]["alerts"][0]["annotations"]["dashboard_url"].endswith(f"from={FROM}&to={TO}")
     [attachment] = posts["/slack"][1]["attachments"]
-    assert attachment["title"] == "[FIRING:1] ApiDown (api-availability)"
+    assert attachment["title"] == HEADLINE
     assert attachment["title_link"].endswith(f"&from={FROM}&to={TO}")
     assert "No API process answers Prometheus." in attachment["text"]
     assert "Since 2026-01-02 03:04:05 UTC" in attachment["text"]
@@ -271,6 +293,33 @@ def test_heartbeat_arrives_and_is_never_over(manager: tuple[str, Sink]) -> None:
     assert body["status"] == "firing"
 
 
+def test_heartbeat_comes_every_minute(tmp_path: Path) -> None:
+    """The shipped durations, divided by 20: a heartbeat every 3 s, none left out."""
+    with _managing(tmp_path, divisor=20) as (url, sink):
+        _fire(url, "Watchdog", "none")
+        _await(lambda: len(sink.heartbeats) > 4, "five heartbeats")
+    gaps = [later - earlier for earlier, later in itertools.pairwise(sink.heartbeats)]
+    assert all(2 < gap < 4.5 for gap in gaps), gaps
+
+
+def test_what_happens_together_is_one_page(manager: tuple[str, Sink]) -> None:
+    """Budgets that burn are one page, whichever come; so are alerts about one objective."""
+    url, sink = manager
+    for alert in ("ApiAvailabilityBudgetBurn", "ExtractionSuccessBudgetBurn", "ApiLatencyReadBudgetBurn"):
+        _fire(url, alert, "critical", long="1h", short="5m")
+    _await(lambda: "[FIRING:3]" in str(_pages(sink)), "three budgets")
+    assert len({page["dedup_key"] for page in _pages(sink)}) == 1
+    assert all("burns 14.4 times as fast" in page["payload"]["summary"] for page in _pages(sink))
+    for alert in ("ApiDown", "ApiTargetsDown"):
+        _fire(url, alert, "critical")
+    _await(lambda: "ApiDown" in str(_pages(sink)), "a page about the API")
+    assert len({page["dedup_key"] for page in _pages(sink)}) == 2
+
+
+def _pages(sink: Sink) -> list[dict[str, Any]]:
+    return [body for path, _, body in sink.posts if path == "/pagerduty"]
+
+
 @pytest.mark.parametrize(
     ("source", "target", "labels"),
     [
@@ -280,6 +329,10 @@ def test_heartbeat_arrives_and_is_never_over(manager: tuple[str, Sink]) -> None:
         (("CertificateExpiring", "critical"), ("CertificateExpiring", "warning"), {}),
         (("ModelBreakerOpen", "warning"), ("ModelErrors", "warning"), {"model": "m"}),
         (("PostgresDown", "critical"), ("NoLiveWorker", "critical"), {}),
+        (("NoLiveWorker", "critical"), ("ExtractionFreshnessBudgetBurn", "critical"), {}),
+        (("OldestJobTooOld", "critical"), ("ApiLatencyExtractBudgetBurn", "critical"), {}),
+        (("ApiDown", "critical"), ("ProbeFailing", "critical"), {}),
+        (("DiskNearlyFull", "critical"), ("DiskNearlyFull", "warning"), {}),
     ],
 )
 def test_a_cause_silences_what_follows_from_it(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -30,7 +31,7 @@ def test_everything_that_runs_is_scraped() -> None:
     """Each container of compose.yaml that has metrics is a target, under its own name and port."""
     configuration = yaml.safe_load(CONFIGURATION.read_text())
     targets = {
-        target.partition(":")[0]
+        str(urlsplit(target if "://" in target else f"//{target}").hostname)
         for job in configuration["scrape_configs"]
         for static in job.get("static_configs", ())
         for target in static["targets"]
@@ -40,6 +41,24 @@ def test_everything_that_runs_is_scraped() -> None:
     }
     services = set(yaml.safe_load((ROOT / "compose.yaml").read_text())["services"])
     assert targets - {"localhost"} == services - {"postgres", "redis", "prometheus"}
+
+
+def test_the_probe_asks_what_tells_whether_traffic_may_come() -> None:
+    """The outside probe goes through blackbox_exporter, which has its module, and is named by what it asks for."""
+    configuration = yaml.safe_load(CONFIGURATION.read_text())
+    probe = next(job for job in configuration["scrape_configs"] if job["job_name"] == "probe")
+    [target] = probe["static_configs"][0]["targets"]
+    assert urlsplit(str(target)).path == "/health/ready"
+    relabelled = {
+        rule["target_label"]: rule.get("replacement", rule.get("source_labels")) for rule in probe["relabel_configs"]
+    }
+    assert relabelled == {
+        "__param_target": ["__address__"],
+        "instance": ["__param_target"],
+        "__address__": "blackbox-exporter:9115",
+    }
+    modules = yaml.safe_load((ROOT / "observability/blackbox/config.yml").read_text())["modules"]
+    assert set(probe["params"]["module"]) == set(modules)
 
 
 def test_rules_find_their_files_where_compose_mounts_them() -> None:
@@ -67,6 +86,7 @@ def test_logs_have_the_labels_that_links_select_by() -> None:
         ("feature-agent/work_postgres-exporter_1", "postgres-exporter"),
         ("feature-agent/feature-agent-redis-exporter-1", "redis-exporter"),
         ("feature-agent/a-b-worker-12", "worker"),
+        ("feature-agent/feature-agent-node-exporter-1", "node-exporter"),
     ],
 )
 def test_containers_are_told_apart(tag: str, component: str) -> None:

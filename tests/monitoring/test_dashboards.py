@@ -15,7 +15,7 @@ import yaml
 from observability.source.dashboards import alerted, names
 from observability.source.slo import load_objectives
 from service.telemetry.catalog import METRICS
-from tests.monitoring.boards import ROOT, boards, filled, panels, queries
+from tests.monitoring.boards import ROOT, boards, filled, metric_panels, panels, queries, story_panels
 from tests.monitoring.lint import RULES, WITHOUT_TARGET, Board, Rule
 from tests.monitoring.promql import needs, selectors
 from tests.monitoring.recorded_metrics import FOLDER
@@ -24,7 +24,13 @@ from tests.monitoring.stand import rule_files
 BOARDS = {board["uid"]: board for board in boards()}
 PROVISIONING = ROOT / "observability/grafana/provisioning"
 SUFFIXES = ("_bucket", "_count", "_sum")
-MADE_BY_PROMETHEUS = {"up", "ALERTS", "scrape_duration_seconds", "scrape_samples_post_metric_relabeling"}
+MADE_BY_PROMETHEUS = {
+    "up",
+    "ALERTS",
+    "ALERTS_FOR_STATE",
+    "scrape_duration_seconds",
+    "scrape_samples_post_metric_relabeling",
+}
 OF_THE_CLIENT = ("process_", "python_gc_")
 """What prometheus_client gives every Python process."""
 
@@ -66,7 +72,25 @@ BREAKS: dict[str, Callable[[Board], Any]] = {
     "same id": lambda b: _panel(b).update(id=b["panels"][0]["id"]),
     "editable": lambda b: b.update(editable=True),
     "no link": lambda b: _panel(b)["fieldConfig"]["defaults"].pop("links"),
+    "metrics of Loki": lambda b: _panel(b).update(datasource={"type": "loki", "uid": "loki"}),
+    "lines of another Loki": lambda b: _story(b, "loki")["targets"][0]["datasource"].update(uid="old"),
+    "lines of another service": lambda b: _story(b, "loki")["targets"][0].update(expr='{service="x"} | json'),
+    "lines by a field that none has": lambda b: _renamed(_story(b, "loki"), "expr", "endpoint", "route"),
+    "lines that are not parsed": lambda b: _renamed(_story(b, "loki"), "expr", "| json ", ""),
+    "traces of another service": lambda b: _story(b, "jaeger")["targets"][0].update(service="x"),
+    "traces by a tag that no span has": lambda b: _renamed(_story(b, "jaeger"), "tags", "http.route", "route"),
+    "traces of no operation": lambda b: _story(b, "jaeger")["targets"][0].update(operation="job"),
+    "any trace": lambda b: _story(b, "jaeger")["targets"][0].update(tags=""),
+    "a row for each of nothing": lambda b: b["panels"][-1].update(repeat="pod"),
 }
+
+
+def _story(board: Board, kind: str) -> dict[str, Any]:
+    return next(panel for panel in story_panels(board) if panel["datasource"]["type"] == kind)
+
+
+def _renamed(panel: dict[str, Any], member: str, name: str, other: str) -> None:
+    panel["targets"][0][member] = panel["targets"][0][member].replace(name, other)
 
 
 @pytest.mark.parametrize("name", BREAKS)
@@ -141,6 +165,7 @@ def _links(board: Board) -> Iterator[tuple[str, str]]:
             if one["id"] == "links"
             for link in one["value"]
         ]
+        found += panel.get("links", [])
         yield from ((panel["title"], link["url"]) for link in found)
 
 
@@ -153,7 +178,7 @@ def test_links_lead_somewhere(uid: str) -> None:
             target = BOARDS[parts.path.removeprefix("/d/")]
             variables = {one["name"] for one in target["templating"]["list"]}
             assert set(re.findall(r"var-(\w+)=", url)) <= variables, title
-            assert "${__url_time_range}" in url, title
+            assert "${__url_time_range}" in url or ("from=now-30d" in url and target["uid"] == names.SLO), title
         else:
             assert parts.path == "/explore", title
             [pane] = json.loads(unquote(parse_qs(parts.query)["panes"][0])).values()
@@ -165,16 +190,19 @@ def test_links_lead_somewhere(uid: str) -> None:
 
 
 def test_reading_order() -> None:
-    """The overview is read from objectives over requests, dependencies and queue to saturation."""
+    """The overview begins with whether the service is up, then goes from objectives to saturation."""
     rows = [panel["title"] for panel in BOARDS[names.OVERVIEW]["panels"] if panel["type"] == "row"]
-    assert rows == ["Objectives", "Requests", "Dependencies", "Queue", "Saturation"]
+    assert rows == [
+        *("Is it up", "Objectives", "Seen from outside", "Requests", "Dependencies", "Queue", "Saturation"),
+        "Log lines and traces of $route",
+    ]
 
 
 def test_durations_show_their_exemplars() -> None:
     """Every panel over a histogram that has exemplars asks for them, but for tables and single numbers."""
     with_exemplars = {metric.name for metric in METRICS if metric.exemplars}
     for board in BOARDS.values():
-        for panel in panels(board):
+        for panel in metric_panels(board):
             asked = {selector.name for one in panel["targets"] for selector in selectors(filled(one["expr"]))}
             if panel["type"] in {"timeseries", "heatmap"} and {f"{name}_bucket" for name in with_exemplars} & asked:
                 assert any(target["exemplar"] for target in panel["targets"]), panel["title"]
@@ -186,23 +214,59 @@ def test_data_sources_are_joined() -> None:
     assert set(found) == {names.PROMETHEUS, names.JAEGER, names.LOKI, names.ALERTMANAGER}
     assert all(not one["editable"] for one in found.values())
     text = (PROVISIONING / "datasources/datasources.yaml").read_text()
-    assert set(re.findall(r"[dD]atasourceUid: (\w+)|alertmanagerUid: (\w+)", text)) >= {("loki", ""), ("jaeger", "")}
+    named = {uid for pair in re.findall(r"[dD]atasourceUid: (\w+)|alertmanagerUid: (\w+)", text) for uid in pair if uid}
+    assert named == {names.LOKI, names.PROMETHEUS, names.ALERTMANAGER}
     traces = found["prometheus"]["jsonData"]["exemplarTraceIdDestinations"]
-    assert {one["name"] for one in traces} == {"trace_id"}
-    assert all(one["url"].count("$${__value.raw}") == 1 and "datasourceUid" not in one for one in traces)
+    [derived] = found["loki"]["jsonData"]["derivedFields"]
+    assert {one["name"] for one in traces} == {"trace_id"} == {derived["matcherRegex"]}
+    assert all(one["url"].count("$${__value.raw}") == 1 and "datasourceUid" not in one for one in (*traces, derived))
     assert found["prometheus"]["jsonData"]["timeInterval"] == "15s"
     jaeger = found["jaeger"]["jsonData"]
     assert jaeger["tracesToLogsV2"]["datasourceUid"] in found
     assert "$${__trace.traceId}" in jaeger["tracesToLogsV2"]["query"]
     assert jaeger["tracesToMetrics"]["datasourceUid"] in found
-    [derived] = found["loki"]["jsonData"]["derivedFields"]
-    assert (derived["matcherRegex"], derived["datasourceUid"]) == ("trace_id", "jaeger")
 
 
-def test_the_exemplars_link_opens_the_trace() -> None:
-    """The link of an exemplar is a query of Jaeger by id, not its search form (grafana/grafana#111448)."""
-    [explore, jaeger] = datasources()["prometheus"]["jsonData"]["exemplarTraceIdDestinations"]
-    url = explore["url"].replace("$${__value.raw}", "0af7651916cd43dd8448eb211c80319c")
+def test_metrics_of_a_span_are_of_its_name() -> None:
+    """A span leads to its own numbers; by tags an inner span without a route would ask for all traffic."""
+    metrics = datasources()["jaeger"]["jsonData"]["tracesToMetrics"]
+    assert "tags" not in metrics
+    for one in metrics["queries"]:
+        query = one["query"].replace("$${__span.name}", "model.attempt").replace("$$__rate_interval", "1m")
+        [selector] = selectors(query)
+        assert selector.name.startswith("traces_span_metrics_")
+        assert 'span_name="model.attempt"' in query
+
+
+def _trace_links() -> list[str]:
+    """The links of an exemplar and of a log line to the trace in Explore, as they are provisioned."""
+    exemplar = datasources()["prometheus"]["jsonData"]["exemplarTraceIdDestinations"][0]
+    [line] = datasources()["loki"]["jsonData"]["derivedFields"]
+    return [exemplar["url"], line["url"]]
+
+
+@pytest.mark.parametrize("grafana", ["", "https://example.org/grafana"])
+def test_links_to_a_trace_keep_grafanas_path(grafana: str) -> None:
+    """An exemplar and a log line lead to Explore below the path at which Grafana is."""
+    for url in _trace_links():
+        found = urlsplit(url.replace("${GRAFANA_URL}", grafana))
+        assert found.path == f"{urlsplit(grafana).path}/explore"
+        assert found.netloc == urlsplit(grafana).netloc
+
+
+def test_grafana_is_given_its_own_address() -> None:
+    """compose.yaml gives Grafana the addresses that its data sources' links begin with."""
+    given = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["grafana"]["environment"]
+    text = (PROVISIONING / "datasources/datasources.yaml").read_text()
+    assert set(re.findall(r"(?<!\$)\$\{(\w+)\}", text)) == {"GRAFANA_URL", "JAEGER_URL"} <= given.keys()
+    assert given["GF_SERVER_ROOT_URL"] == given["GRAFANA_URL"] + "/"
+
+
+@pytest.mark.parametrize("url", _trace_links(), ids=["exemplar", "log line"])
+def test_links_to_a_trace_open_it(url: str) -> None:
+    """The link of an exemplar or a line is a query of Jaeger by id, not its search form (grafana/grafana#111448)."""
+    jaeger = datasources()["prometheus"]["jsonData"]["exemplarTraceIdDestinations"][1]
+    url = url.replace("$${__value.raw}", "0af7651916cd43dd8448eb211c80319c")
     [pane] = json.loads(parse_qs(urlsplit(url).query)["panes"][0]).values()
     assert pane["datasource"] == "jaeger"
     assert pane["queries"] == [
@@ -224,6 +288,22 @@ def test_dashboards_are_provisioned() -> None:
     assert f"./observability/grafana/dashboards:{folder}:ro" in grafana["volumes"]
     home = grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
     assert home == f"{folder}/{names.OVERVIEW}.json"
+
+
+IN_VIEW = {names.OVERVIEW: "route", names.MODEL: "model", names.EXTRACTIONS: "extraction"}
+
+
+@pytest.mark.parametrize(("uid", "name"), IN_VIEW.items())
+def test_log_lines_and_traces_are_of_what_is_in_view(uid: str, name: str) -> None:
+    """The row of log lines and traces asks both for the value of the board's variable, and stays closed till then."""
+    board = BOARDS[uid]
+    row = board["panels"][-1]
+    assert (row["type"], row["collapsed"]) == ("row", True)
+    assert row.get("repeat") == (None if name == "extraction" else name)
+    stories = list(story_panels(board))
+    assert [panel["datasource"]["type"] for panel in stories] == ["loki", "jaeger"]
+    assert all("${" + name + "}" in json.dumps(panel["targets"]) for panel in stories)
+    assert all(panel in row["panels"] for panel in stories)
 
 
 def test_objectives_name_boards_that_exist() -> None:

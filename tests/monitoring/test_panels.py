@@ -21,7 +21,7 @@ import pytest
 from service.demo.collector import Collector
 from tests.model_server import ModelServer
 from tests.monitoring import traffic
-from tests.monitoring.boards import Asked, boards, filled, panels, queries
+from tests.monitoring.boards import Asked, boards, filled, metric_panels, queries
 from tests.monitoring.checking import Prometheus, faults
 from tests.monitoring.mutants import mutants
 from tests.monitoring.recorded_metrics import RecordedMetrics
@@ -200,7 +200,7 @@ def _with_exemplars() -> list[tuple[str, str]]:
     return [
         (f"{board['uid']} / {panel['title']}", target["expr"])
         for board in boards()
-        for panel in panels(board)
+        for panel in metric_panels(board)
         for target in panel["targets"]
         if target["exemplar"]
     ]

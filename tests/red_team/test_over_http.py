@@ -23,7 +23,7 @@ from service.telemetry.catalog import LOG_ACCESS, LOG_CORRELATION, LOG_IDENTITY
 from tests.red_team.payloads import PAYLOADS, SECRET, VARIABLE, Room, carried, payload, payload_names
 from tests.support import Answer, Client, LiveService
 
-pytestmark = pytest.mark.xdist_group("red-team")
+pytestmark = [pytest.mark.proof, pytest.mark.xdist_group("red-team")]
 
 ROWS = 90
 EXPECTED = {200, 201, 202, 400, 404, 413, 422, 503}

@@ -52,6 +52,8 @@ CONTRACT = {
     "db_pool_connections": ("state",),
     "db_pool_connections_limit": (),
     "memory_limit_bytes": (),
+    "data_disk_free_bytes": (),
+    "data_disk_size_bytes": (),
     "backup_last_success_timestamp_seconds": (),
     "event_loop_lag_seconds": (),
     "gc_pause_seconds": ("generation",),

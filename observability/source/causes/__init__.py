@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from observability.source.causes import api, dependencies, jobs, model, monitoring, saturation
+from observability.source.causes import (
+    api,
+    dependencies,
+    disk,
+    jobs,
+    model,
+    monitoring,
+    outside,
+    postgres,
+    saturation,
+)
 from observability.source.causes.cause import Cause
 
 CAUSES: Mapping[str, Sequence[Cause]] = {
@@ -14,4 +24,7 @@ CAUSES: Mapping[str, Sequence[Cause]] = {
     "dependencies": dependencies.CAUSES,
     "saturation": saturation.CAUSES,
     "monitoring": monitoring.CAUSES,
+    "outside": outside.CAUSES,
+    "postgres": postgres.CAUSES,
+    "disk": disk.CAUSES,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from observability.source.causes.cause import Cause
+from observability.source.causes.cause import OUTLASTS_BURNS, RATE, Cause
 
 CAUSES = (
     Cause(
@@ -10,6 +10,7 @@ CAUSES = (
         group="api",
         query='absent(up{job="feature-agent"} == 1)',
         pending="1m",
+        keep=OUTLASTS_BURNS,
         severity="critical",
         slo="api-availability",
         summary="No API process answers Prometheus.",
@@ -30,19 +31,19 @@ CAUSES = (
     Cause(
         alert="AuthenticationFailureSurge",
         group="authentication",
-        query='sum by (reason) (rate(auth_failures_total{@own,reason=~"invalid|expired|revoked"}[5m])) > 1',
+        query='60 * sum by (reason) (rate(auth_failures_total{@own,reason=~"invalid|expired|revoked"}[5m])) > 60',
         pending="5m",
         summary="Many requests come with credentials that are refused.",
-        description="{{ $value | humanize }} requests a second are refused: {{ $labels.reason }} credentials.",
+        description=f"{RATE} requests a minute are refused: {{{{ $labels.reason }}}} credentials.",
         dashboard="feature-agent-overview",
     ),
     Cause(
         alert="RateLimiterDegraded",
         group="rate-limiter",
-        query='sum(rate(rate_limit_decisions_total{@own,decision="degraded"}[5m])) > 0',
+        query='60 * sum(rate(rate_limit_decisions_total{@own,decision="degraded"}[5m])) > 0',
         pending="5m",
         summary="The rate limiter lets everything pass because its store is away.",
-        description="{{ $value | humanize }} requests a second pass without being counted.",
+        description=f"{RATE} requests a minute pass without being counted.",
         dashboard="feature-agent-overview",
     ),
     Cause(

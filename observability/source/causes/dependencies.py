@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from observability.source.causes.cause import Cause
+from observability.source.causes.cause import OUTLASTS_BURNS, Cause
 
 CAUSES = (
     Cause(
@@ -10,6 +10,7 @@ CAUSES = (
         group="postgres",
         query='max(dependency_up{@own,dependency="database"}) == 0 or max(pg_up) == 0',
         pending="1m",
+        keep=OUTLASTS_BURNS,
         severity="critical",
         slo="api-availability",
         summary="PostgreSQL does not answer: nothing can be accepted or run.",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from observability.source.causes.cause import Cause
+from observability.source.causes.cause import COUNT, OUTLASTS_BURNS, RATE, Cause
+
+_BACKUP = "backup_last_success_timestamp_seconds{@own}"
+"""0 when there never was one: that alerts only where there was none 26 hours ago either, not in a new installation."""
 
 CAUSES = (
     Cause(
@@ -10,6 +13,7 @@ CAUSES = (
         group="queue",
         query="max(extraction_queue_oldest_seconds{@own}) > <5m>",
         pending="2m",
+        keep=OUTLASTS_BURNS,
         severity="critical",
         slo="extraction-freshness",
         summary="Accepted extractions wait too long for a worker.",
@@ -21,6 +25,7 @@ CAUSES = (
         group="workers",
         query="max(extraction_workers{@own}) == 0",
         pending="1m",
+        keep=OUTLASTS_BURNS,
         severity="critical",
         slo="extraction-freshness",
         summary="No worker lives: nothing that is accepted is run.",
@@ -37,7 +42,7 @@ CAUSES = (
         pending="10m",
         slo="extraction-freshness",
         summary="More extractions come in than the workers run.",
-        description="{{ $value }} extractions wait, and there are more all the time.",
+        description=f"{COUNT} extractions wait, and there are more all the time.",
         dashboard="feature-agent-extractions",
     ),
     Cause(
@@ -47,7 +52,7 @@ CAUSES = (
         pending="0s",
         slo="extraction-success",
         summary="Extractions were given up for the service's own fault.",
-        description="{{ $value | humanize }} extractions ended with {{ $labels.code }} within 15 minutes.",
+        description=f"{COUNT} extractions ended with {{{{ $labels.code }}}} within 15 minutes.",
         dashboard="feature-agent-extractions",
     ),
     Cause(
@@ -57,27 +62,31 @@ CAUSES = (
         pending="0s",
         slo="extraction-success",
         summary="An extraction ended every worker that ran it, and is not tried again.",
-        description="{{ $value | humanize }} extractions within an hour crashed their workers three times.",
+        description=f"{COUNT} extractions within an hour crashed their workers three times.",
         dashboard="feature-agent-extractions",
     ),
     Cause(
         alert="WorkersCrashing",
         group="workers",
-        query="max(deriv(extraction_crashes{@own}[15m])) > 0.0025",
+        query="60 * max(deriv(extraction_crashes{@own}[15m])) > 0.15",
         pending="1m",
         slo="extraction-success",
         summary="Workers die in the middle of extractions.",
-        description="{{ $value | humanize }} attempts a second ended with their worker.",
+        description=f"{RATE} attempts a minute ended with their worker.",
         dashboard="feature-agent-extractions",
     ),
     Cause(
         alert="BackupTooOld",
         group="backup",
-        query="time() - max(backup_last_success_timestamp_seconds{@own}) > <26h>",
+        query=(
+            f"time() - max({_BACKUP} > 0) > <26h>"
+            f" or max({_BACKUP}) == 0 and max(last_over_time({_BACKUP}[1h] offset 26h)) == 0"
+        ),
         pending="10m",
         summary="There is no backup of the last day.",
         description=(
-            "The last complete backup was made {{ $value | humanizeDuration }} ago (tens of thousands of days: never)."
+            "{{ if eq $value 0.0 }}No complete backup was ever made.{{ else }}"
+            "The last complete backup was made {{ $value | humanizeDuration }} ago.{{ end }}"
         ),
         dashboard="feature-agent-saturation",
         since="2d",

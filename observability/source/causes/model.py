@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from observability.source.causes.cause import Cause
+from observability.source.causes.cause import COUNT, RATE, Cause
 
 _REQUESTS = "sum by (model) (rate(model_requests_total{@own}[10m]))"
 _BUSY = f"({_REQUESTS} > 0.01)"
+_FELL_BACK = "sum by (model) (rate(model_fallbacks_total{{@own}}[{window}]))"
+_SUCCEEDED = 'sum by (model) (rate(model_requests_total{{@own,status="success"}}[{window}]))'
 _LOOKED = 'sum(rate(cache_requests_total{{@own,cache="plan",level="memory",result=~"hit|miss"}}[{window}]{offset}))'
 _HITS = 'sum(rate(cache_requests_total{{@own,cache="plan",result="hit"}}[{window}]{offset}))'
 
@@ -51,10 +53,13 @@ CAUSES = (
     Cause(
         alert="ModelFallback",
         group="model",
-        query="sum by (model) (rate(model_fallbacks_total{@own}[15m])) > 0.005",
+        query=(
+            f"60 * {_FELL_BACK.format(window='15m')} > 0.3"
+            f" unless ({_SUCCEEDED.format(window='2m')} > 0 unless {_FELL_BACK.format(window='2m')} > 0)"
+        ),
         pending="5m",
         summary="Another model plans in place of the one that should.",
-        description="{{ $value | humanize }} requests a second went from {{ $labels.model }} to the next model.",
+        description=f"{RATE} requests a minute went from {{{{ $labels.model }}}} to the next model.",
         dashboard="feature-agent-model",
     ),
     Cause(
@@ -82,12 +87,12 @@ CAUSES = (
     Cause(
         alert="PlanningRefused",
         group="planning",
-        query='sum(rate(planning_admissions_total{@own,decision=~"refused|expired"}[10m])) > 0.02',
+        query='60 * sum(rate(planning_admissions_total{@own,decision=~"refused|expired"}[10m])) > 1.2',
         pending="5m",
         slo="extraction-success",
         summary="Requests find no place for planning.",
-        description="{{ $value | humanize }} requests a second are turned away because all places are taken.",
-        dashboard="feature-agent-model",
+        description=f"{RATE} requests a minute are turned away because all places are taken.",
+        dashboard="feature-agent-extractions",
     ),
     Cause(
         alert="ModelSpend",
@@ -95,7 +100,7 @@ CAUSES = (
         query="sum(increase(model_cost_usd_total{@own}[1h])) > @spend",
         pending="5m",
         summary="Models cost more an hour than they should.",
-        description="${{ $value | humanize }} were spent on models within an hour.",
+        description='${{ $value | printf "%.2f" }} were spent on models within an hour.',
         dashboard="feature-agent-model",
         since="12h",
     ),
@@ -105,7 +110,7 @@ CAUSES = (
         query='sum(increase(budget_decisions_total{@own,decision="refused"}[15m])) > 0',
         pending="1m",
         summary="A principal has spent its day's budget and is refused.",
-        description="{{ $value | humanize }} requests within 15 minutes were refused for their principal's budget.",
+        description=f"{COUNT} requests within 15 minutes were refused for their principal's budget.",
         dashboard="feature-agent-model",
     ),
     Cause(

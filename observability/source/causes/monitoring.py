@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from observability.source.causes.cause import Cause
+from observability.source.causes.cause import COUNT, RATE, Cause
 
 CAUSES = (
     Cause(
@@ -17,10 +17,10 @@ CAUSES = (
     Cause(
         alert="SpansDropped",
         group="traces",
-        query="sum by (job) (rate(telemetry_spans_dropped_total{@own}[10m])) > 0.1",
+        query="60 * sum by (job) (rate(telemetry_spans_dropped_total{@own}[10m])) > 6",
         pending="5m",
         summary="Traces do not reach the collector.",
-        description="{{ $labels.job }} loses {{ $value | humanize }} spans a second.",
+        description=f"{{{{ $labels.job }}}} loses {RATE} spans a minute.",
         dashboard="feature-agent-telemetry",
     ),
     Cause(
@@ -29,20 +29,20 @@ CAUSES = (
         query="sum by (rule_group) (increase(prometheus_rule_evaluation_failures_total[5m])) > 0",
         pending="5m",
         summary="Prometheus cannot evaluate a rule: an alert may be blind.",
-        description="{{ $value | humanize }} evaluations of {{ $labels.rule_group }} failed within 5 minutes.",
+        description=f"{COUNT} evaluations of {{{{ $labels.rule_group }}}} failed within 5 minutes.",
         dashboard="feature-agent-telemetry",
     ),
     Cause(
         alert="NotificationsFailing",
         group="monitoring",
         query=(
-            "sum by (integration) (rate(alertmanager_notifications_failed_total[5m])) > 0"
-            " or label_replace(sum(rate(prometheus_notifications_dropped_total[5m])) > 0,"
+            "60 * sum by (integration) (rate(alertmanager_notifications_failed_total[5m])) > 0"
+            " or label_replace(60 * sum(rate(prometheus_notifications_dropped_total[5m])) > 0,"
             ' "integration", "alertmanager", "", "")'
         ),
         pending="5m",
         summary="Alerts fire and nobody is told.",
-        description="{{ $value | humanize }} notifications a second fail ({{ $labels.integration }}).",
+        description=f"{RATE} notifications a minute fail ({{{{ $labels.integration }}}}).",
         dashboard="feature-agent-telemetry",
     ),
     Cause(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from observability.source.causes.cause import Cause
+from observability.source.causes.cause import COUNT, Cause
 
 _PODS = 'pod=~"feature-agent.+",container!=""'
 _HPA = 'horizontalpodautoscaler=~"feature-agent.*"'
@@ -71,7 +71,7 @@ CAUSES = (
         ),
         pending="15m",
         summary="The autoscaler has no more room.",
-        description="{{ $labels.horizontalpodautoscaler }} has run at its maximum of {{ $value }} replicas.",
+        description=f"{{{{ $labels.horizontalpodautoscaler }}}} has run at its maximum of {COUNT} replicas.",
         dashboard="feature-agent-saturation",
     ),
     Cause(
@@ -83,7 +83,7 @@ CAUSES = (
         ),
         pending="10m",
         summary="Pods are missing that should run.",
-        description="{{ $labels.deployment }} lacks {{ $value }} of its replicas.",
+        description=f"{{{{ $labels.deployment }}}} lacks {COUNT} of its replicas.",
         dashboard="feature-agent-saturation",
     ),
 )

@@ -25,6 +25,8 @@ class Row:
     title: str
     panels: Sequence[model.Panel]
     collapsed: bool = False
+    repeat: str | None = None
+    """A variable: there is a row for each of its chosen values, and in it the variable has that value."""
 
 
 @dataclass(frozen=True)
@@ -38,22 +40,36 @@ class Board:
     variables: Sequence[model.VariableModel] = ()
     """Beside data source, job and instance."""
     tags: Sequence[str] = field(default_factory=tuple)
+    since: str = "1h"
+    """The time range that it opens with."""
 
 
-def variable(name: str, label: str, query: str, *, several: bool = True) -> model.VariableModel:
-    """A variable whose values are a label's."""
+def variable(name: str, label: str, query: str, *, several: bool = True, first: str = "") -> model.VariableModel:
+    """A variable whose values are a label's; with several, all are chosen at first, or that one."""
     built = dashboard.QueryVariable(name).label(label).datasource(DATASOURCE).query(query).definition(query)
     built = built.refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED).sort(model.VariableSort.ALPHABETICAL_ASC)
     if several:
-        chosen = model.VariableOption(selected=True, text=["All"], value=["$__all"])
+        text, value = (first, first) if first else ("All", "$__all")
+        chosen = model.VariableOption(selected=True, text=[text], value=[value])
         built = built.multi(True).include_all(True).all_value(".+").current(chosen)
     return built.build()
+
+
+def textbox(name: str, label: str) -> model.VariableModel:
+    """A variable that is typed in, empty at first."""
+    return dashboard.TextBoxVariable(name).label(label).default_value("").build()
 
 
 def rendered(board: Board) -> str:
     """The board as Grafana's JSON."""
     built = dashboard.Dashboard(board.title).uid(board.uid).description(board.description)
-    built = built.tags([SERVICE, *board.tags]).readonly().timezone("browser").refresh("30s").time("now-1h", "now")
+    built = (
+        built.tags([SERVICE, *board.tags])
+        .readonly()
+        .timezone("browser")
+        .refresh("30s")
+        .time(f"now-{board.since}", "now")
+    )
     built = built.tooltip(model.DashboardCursorSync.CROSSHAIR).link(_other_boards())
     for one in (*_scope(), *board.variables):
         built.build().templating.list_val = [*(built.build().templating.list_val or []), one]
@@ -73,17 +89,24 @@ def _scope() -> Iterator[model.VariableModel]:
 
 
 def _annotations() -> Iterator[dashboard.AnnotationQuery]:
-    """When a version came, and while an alert fired."""
-    new = "count by (version, environment) (application_info)"
+    """When a version came, and when a critical alert began and ended.
+
+    Moments only: a region for as long as an alert fires would cover the plots that it is about. `$__interval` is the
+    step, so that each moment is in one step of whatever range is shown.
+    """
+    by = "count by (version, environment)"
+    known = f"{by} (last_over_time(application_info[1h] offset $__interval))"
     yield (
-        _annotation("Deployments", "blue", f"{new} unless {new.replace('_info)', '_info offset 2m)')}")
+        _annotation("Deployments", "blue", f"{by} (application_info) unless {known}")
         .title_format("Version {{version}}")
-        .text_format("First seen in {{environment}}")
+        .text_format("First seen for an hour in {{environment}}")
         .tag_keys("environment")
     )
+    firing = 'ALERTS{alertstate="firing",severity="critical"}'
+    before = f"{firing} offset $__interval"
     yield (
-        _annotation("Alerts", "red", 'ALERTS{alertstate="firing",severity=~"critical|warning"}')
-        .title_format("{{alertname}}")
+        _annotation("Critical alerts", "red", f"{firing} unless {before} or {before} unless {firing}")
+        .title_format("{{alertname}} began or ended")
         .text_format("{{severity}}, {{service}} {{slo}}")
         .tag_keys("severity")
     )
@@ -121,7 +144,11 @@ def _laid_out(rows: Sequence[Row]) -> Iterator[model.Panel | model.RowPanel]:
     list(_numbered(rows))
     for row in rows:
         heading = model.RowPanel(
-            id_val=(row.panels[0].id_val or 0) - 1, title=row.title, collapsed=row.collapsed, panels=[]
+            id_val=(row.panels[0].id_val or 0) - 1,
+            title=row.title,
+            collapsed=row.collapsed,
+            panels=[],
+            repeat=row.repeat,
         )
         heading.grid_pos = model.GridPos(x=0, y=top, w=COLUMNS, h=ROW_HEIGHT)
         bottom = _place(row.panels, top + ROW_HEIGHT)

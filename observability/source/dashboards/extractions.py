@@ -6,10 +6,11 @@ from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import units
 
 from observability.source.dashboards import links
-from observability.source.dashboards.board import Board, Row
+from observability.source.dashboards.board import Board, Row, textbox
+from observability.source.dashboards.logs_and_traces import of_extraction
 from observability.source.dashboards.names import EXTRACTIONS, MODEL
 from observability.source.dashboards.panels import Look, Query, bars, lines, number, percentiles, spread
-from observability.source.dashboards.promql import over_range, quantile, rate, series, share, total
+from observability.source.dashboards.promql import counted, over_range, per_minute, quantile, rate, series, share, total
 from observability.source.dashboards.queue import oldest, waiting
 
 ENDED = "feature_extractions_total"
@@ -32,22 +33,23 @@ def board() -> Board:
         "Extractions",
         "From the request to the features: how many get through, how good they are, how long it takes, what waits.",
         [
-            Row("Funnel", [funnel(), success(), outcomes(), by_threshold()]),
+            Row("Funnel", [funnel(), features(), success(), outcomes(), by_threshold()]),
             Row("Duration", [durations(), delays(), by_quality()]),
             Row("Quality", [scores(), quality(), rejections()]),
             Row("Queue", [waiting(8), oldest(8), running()]),
             Row("Jobs and planning", [workers(), attempts(), given_up(), planning(), admissions()]),
             Row("Webhooks", [deliveries(), delivery_time()]),
+            of_extraction(),
         ],
+        [textbox("extraction", "Extraction (id)")],
     )
 
 
 def funnel() -> model.Panel:
-    """How many get how far."""
+    """How many requests get how far."""
     done = over_range(ENDED, 'status="completed"')
-    scored = total(over_range(f"{SCORE}_count"))
     return bars(
-        "Funnel",
+        "Funnel of requests",
         "How far requests got in the time range: asked for, accepted (200 or 202), planned, completed. Equal requests "
         "answered from the plan cache, and repeated ones, make the steps differ.",
         [
@@ -55,10 +57,23 @@ def funnel() -> model.Panel:
             Query(total(over_range("api_requests_total", *CALL, 'status=~"20[02]"')), "Accepted"),
             Query(total(over_range("planning_admissions_total", 'decision="admitted"')), "Planned"),
             Query(total(done), "Completed"),
-            Query(scored, "Features computed"),
-            Query(f"{scored} - {total(over_range('features_rejected_total'))}", "Features delivered"),
         ],
-        Look(units.Short, 8, 9, decimals=0, links=ONE_TRACE),
+        Look(units.Short, 6, 9, decimals=0, links=ONE_TRACE),
+    )
+
+
+def features() -> model.Panel:
+    """How many features get how far."""
+    scored = total(over_range(f"{SCORE}_count"))
+    return bars(
+        "Features",
+        "Features of the completed requests in the time range: computed, and delivered, which leaves out those that "
+        "were rejected.",
+        [
+            Query(scored, "Computed"),
+            Query(f"{scored} - {total(over_range('features_rejected_total'))}", "Delivered"),
+        ],
+        Look(units.Short, 4, 9, decimals=0, links=ONE_TRACE),
     )
 
 
@@ -69,8 +84,17 @@ def success() -> model.Panel:
         "Not failed by us",
         "Share of ended extractions that did not fail for the service's own fault. The objective is 99 %. What the "
         "request or its data made impossible (rejected) is not ours.",
-        [Query(f"1 - {share(bad, total(rate(ENDED)))}")],
-        Look(units.PercentUnit, 4, 9, thresholds={0.95: "orange", 0.99: "green"}, base="red", most=1, links=FAILED),
+        [Query(f"1 - {share(bad, total(rate(ENDED)))}", "not failed")],
+        Look(
+            units.PercentUnit,
+            4,
+            9,
+            thresholds={0.95: "orange", 0.99: "green"},
+            base="red",
+            most=1,
+            links=FAILED,
+            empty="No extraction ended just now",
+        ),
     )
 
 
@@ -78,10 +102,10 @@ def outcomes() -> model.Panel:
     """Ends a second, by outcome."""
     return lines(
         "Outcomes",
-        "Extractions that ended, a second: completed; failed by our fault; rejected for the request or its data; "
+        "Extractions that ended, a minute: completed; failed by our fault; rejected for the request or its data; "
         "cancelled by the caller.",
-        [Query(total(rate(ENDED), "status"), "{{status}}")],
-        Look(units.OpsPerSecond, 6, 9, stacked=True, colours=OUTCOMES, links=FAILED),
+        [Query(counted(ENDED, by=("status",)), "{{status}}")],
+        Look(units.OpsPerMinute, 5, 9, stacked=True, colours=OUTCOMES, links=FAILED),
     )
 
 
@@ -89,11 +113,11 @@ def by_threshold() -> model.Panel:
     """Share completed, by the quality asked for."""
     done = total(rate(ENDED, 'status="completed"'), "quality_threshold")
     return lines(
-        "Completed, by quality asked for",
+        "Completed by quality",
         "Share of ended extractions that completed, by the threshold that the request set. A high one that fails more "
         "often is doing its work.",
         [Query(share(done, total(rate(ENDED), "quality_threshold")), "{{quality_threshold}}")],
-        Look(units.PercentUnit, 6, 9, most=1, links=FAILED),
+        Look(units.PercentUnit, 5, 9, most=1, links=FAILED),
     )
 
 
@@ -132,9 +156,10 @@ def scores() -> model.Panel:
     """How quality scores are spread."""
     return spread(
         "Spread of quality scores",
-        "How many features a second got which score (1 is best), before those below the threshold were left out.",
-        Query(total(rate(f"{SCORE}_bucket"), "le"), "{{le}}"),
+        "How many features a minute got which score (1 is best), before those below the threshold were left out.",
+        Query(total(per_minute(f"{SCORE}_bucket"), "le"), "{{le}}"),
         Look(units.PercentUnit, links=ONE_TRACE),
+        counted=units.CountsPerMinute,
     )
 
 
@@ -158,9 +183,9 @@ def rejections() -> model.Panel:
     """Why features were left out."""
     return lines(
         "Features left out",
-        "Computed features that were not delivered, a second, by reason.",
-        [Query(total(rate("features_rejected_total"), "reason"), "{{reason}}")],
-        Look(units.OpsPerSecond, stacked=True, links=ONE_TRACE),
+        "Computed features that were not delivered, a minute, by reason.",
+        [Query(counted("features_rejected_total", by=("reason",)), "{{reason}}")],
+        Look(units.CountsPerMinute, stacked=True, links=ONE_TRACE, empty="No feature was left out in this time range"),
     )
 
 
@@ -168,9 +193,9 @@ def running() -> model.Panel:
     """What runs now."""
     return lines(
         "Running extractions",
-        "Extractions that each process runs now. WORKER_CONCURRENCY is the most that one takes.",
+        "Extractions that each process runs. WORKER_CONCURRENCY is the most that one takes.",
         [Query(total(series("active_extractions"), "job", "instance"), "{{job}} {{instance}}")],
-        Look(units.Short, height=7, links=ONE_TRACE),
+        Look(units.Short, links=ONE_TRACE),
     )
 
 
@@ -178,9 +203,15 @@ def workers() -> model.Panel:
     """Workers that live."""
     return lines(
         "Workers",
-        "Workers of the whole queue that live, two for each working process: without one nothing is computed.",
-        [Query(f"max({series('extraction_workers')})", "workers")],
-        Look(units.Short, height=8, links=[links.logs("Log lines of workers", "| json | logger = `service.worker`")]),
+        "Lanes of the whole queue that live workers serve, some for each working process: without one nothing is "
+        "computed.",
+        [Query(f"max({series('extraction_workers')})", "lanes")],
+        Look(
+            units.Short,
+            thresholds={1: "green"},
+            base="red",
+            links=[links.logs("Log lines of workers", "| json | logger = `service.worker`")],
+        ),
     )
 
 
@@ -188,10 +219,10 @@ def given_up() -> model.Panel:
     """Extractions given up."""
     return lines(
         "Given up",
-        "Extractions a second that were given up for the service's own fault, by error code. Each can be tried again "
+        "Extractions a minute that were given up for the service's own fault, by error code. Each can be tried again "
         "with `feature-agent jobs retry ID`.",
-        [Query(total(rate("extraction_dead_letters_total"), "code"), "{{code}}")],
-        Look(units.OpsPerSecond, stacked=True, links=FAILED),
+        [Query(counted("extraction_dead_letters_total", by=("code",)), "{{code}}")],
+        Look(units.OpsPerMinute, stacked=True, links=FAILED, empty="No extraction was given up in this time range"),
     )
 
 
@@ -199,14 +230,14 @@ def attempts() -> model.Panel:
     """What became of attempts."""
     return lines(
         "Attempts",
-        "Attempts at extractions a second by what became of them. Retried and handed back ones come again; crashed "
+        "Attempts at extractions a minute by what became of them. Retried and handed back ones come again; crashed "
         "ones were taken over from a worker that died; the database counts them too, as who finds one may die next.",
         [
-            Query(total(rate("job_attempts_total"), "outcome"), "{{outcome}}"),
-            Query(f"max(rate({series('extraction_crashes')}[$__rate_interval]))", "crashed, by the database"),
+            Query(counted("job_attempts_total", by=("outcome",)), "{{outcome}}"),
+            Query(f"60 * max(rate({series('extraction_crashes')}[$__rate_interval]))", "crashed, by the database"),
         ],
         Look(
-            units.OpsPerSecond,
+            units.OpsPerMinute,
             stacked=True,
             colours={"completed": "green", "failed|crashed": "red"},
             links=[links.logs("Log lines of jobs", "| json | logger =~ `service.jobs.*`"), *ONE_TRACE],
@@ -229,11 +260,11 @@ def admissions() -> model.Panel:
     """Who got a place for planning."""
     return lines(
         "Places for planning",
-        "Requests a second that were admitted at once, queued first, refused because the queue was full (503), or "
+        "Requests a minute that were admitted at once, queued first, refused because the queue was full (503), or "
         "expired in it.",
-        [Query(total(rate("planning_admissions_total"), "decision"), "{{decision}}")],
+        [Query(counted("planning_admissions_total", by=("decision",)), "{{decision}}")],
         Look(
-            units.RequestsPerSecond,
+            units.RequestsPerMinute,
             12,
             stacked=True,
             colours={"admitted": "green", "refused|expired": "red"},
@@ -246,10 +277,10 @@ def deliveries() -> model.Panel:
     """What became of webhooks."""
     return lines(
         "Webhooks",
-        "Tries to deliver a webhook a second: delivered, to be tried again later, failed for good.",
-        [Query(total(rate("webhook_deliveries_total"), "outcome"), "{{outcome}}")],
+        "Tries to deliver a webhook a minute: delivered, to be tried again later, failed for good.",
+        [Query(counted("webhook_deliveries_total", by=("outcome",)), "{{outcome}}")],
         Look(
-            units.OpsPerSecond,
+            units.OpsPerMinute,
             12,
             stacked=True,
             colours={"delivered": "green", "retried": "orange", "failed": "red"},

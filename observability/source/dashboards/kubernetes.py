@@ -11,7 +11,7 @@ from observability.source.dashboards.panels import Look, Query, lines
 PODS = 'pod=~"feature-agent-.+",container!=""'
 HPA = 'horizontalpodautoscaler=~"feature-agent.*"'
 DEPLOYMENT = 'deployment=~"feature-agent.*"'
-ELSEWHERE = "Only in Kubernetes: no kube-state-metrics or cAdvisor is scraped here"
+ELSEWHERE = "Only in Kubernetes: neither kube-state-metrics nor cAdvisor answers here"
 LOGS = (links.logs("Log lines of the service"),)
 
 
@@ -47,7 +47,7 @@ def throttling() -> model.Panel:
         "Throttled periods",
         "Share of the scheduler's periods of 100 ms in which a pod hit its CPU limit and had to stop. Above 25 % "
         "requests are slowed by it, whatever the average CPU says.",
-        [Query(f"{throttled} / clamp_min({periods}, 1e-9)", "{{pod}}")],
+        [Query(f"{throttled} / ({periods} > 0)", "{{pod}}")],
         Look(units.PercentUnit, thresholds={0.25: "red"}, links=LOGS, empty=ELSEWHERE),
     )
 

@@ -32,11 +32,16 @@ def logs(title: str, pipeline: str = "") -> Link:
     return {"title": title, "url": _explore(LOKI, "loki", {"expr": expression}), "targetBlank": True}
 
 
-def traces(title: str, *, operation: str | None = None, tags: str | None = None, slower: str | None = None) -> Link:
-    """A search for traces of the service: of one operation, with tags (logfmt), or lasting longer."""
+def search(*, operation: str | None = None, tags: str | None = None, slower: str | None = None) -> dict[str, object]:
+    """A search of the service's traces: of one operation, with tags (logfmt), or lasting longer."""
     wanted = {"operation": operation, "tags": tags, "minDuration": slower}
     query: dict[str, object] = {"queryType": "search", "service": SERVICE, "limit": 20}
-    query |= {name: value for name, value in wanted.items() if value is not None}
+    return query | {name: value for name, value in wanted.items() if value is not None}
+
+
+def traces(title: str, *, operation: str | None = None, tags: str | None = None, slower: str | None = None) -> Link:
+    """A search for traces in Explore."""
+    query = search(operation=operation, tags=tags, slower=slower)
     return {"title": title, "url": _explore(JAEGER, "jaeger", query), "targetBlank": True}
 
 
@@ -45,9 +50,10 @@ def metrics(title: str, expression: str) -> Link:
     return {"title": title, "url": _explore(PROMETHEUS, "prometheus", {"expr": expression}), "targetBlank": True}
 
 
-def board(title: str, uid: str, *, variables: str = "") -> Link:
-    """Another board, with the time range and, as `var-name=value`, the variables given."""
-    address = f"/d/{uid}?${{__url_time_range}}&${{datasource:queryparam}}"
+def board(title: str, uid: str, *, variables: str = "", since: str = "") -> Link:
+    """Another board, with the time range or one of its own and, as `var-name=value`, the variables given."""
+    span = f"from=now-{since}&to=now" if since else "${__url_time_range}"
+    address = f"/d/{uid}?{span}&${{datasource:queryparam}}"
     return {"title": title, "url": f"{address}&{variables}" if variables else address, "targetBlank": False}
 
 

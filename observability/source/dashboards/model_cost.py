@@ -7,12 +7,14 @@ from grafana_foundation_sdk.models import units
 
 from observability.source.dashboards import links
 from observability.source.dashboards.board import Board, Row, variable
+from observability.source.dashboards.logs_and_traces import of_model
 from observability.source.dashboards.names import MODEL
 from observability.source.dashboards.panels import Look, Query, lines, number, percentiles, spread, states
-from observability.source.dashboards.promql import over_range, quantile, rate, series, share, total
+from observability.source.dashboards.promql import counted, over_range, per_minute, quantile, rate, series, share, total
 
 CALLS = "model_requests_total"
 DURATION = "model_request_duration_seconds"
+UNSEEN = "Not known: nothing was counted yet"
 CHOSEN = 'model=~"$model"'
 STATUSES = {"success": "green", "error": "red", "timeout": "orange", "rate_limited": "yellow"}
 TRACES = (
@@ -37,6 +39,7 @@ def board() -> Board:
             Row("Tokens and cost", [tokens(), cost(), unpriced()]),
             Row("When a model fails", [retries(), fallbacks(), breakers(), transitions(), corrections()]),
             Row("Plan cache and budgets", [hits(), lookups(), decisions(), warnings()]),
+            of_model(),
         ],
         [variable("model", "Model", 'label_values(model_requests_total{job=~"$job"}, model)')],
     )
@@ -48,27 +51,34 @@ def headline() -> list[model.Panel]:
     return [
         number(
             "Calls",
-            "Calls of the chosen models a second, retries included.",
-            [Query(total(rate(CALLS, CHOSEN)))],
-            Look(units.RequestsPerSecond, 6, 4, links=TRACES),
+            "Calls of the chosen models a minute, retries included.",
+            [Query(total(per_minute(CALLS, CHOSEN)), "calls")],
+            Look(units.RequestsPerMinute, 6, 4, links=TRACES, empty=UNSEEN),
         ),
         number(
             "Failed calls",
             "Share of the calls that failed, timed out or were refused for their rate.",
-            [Query(share(failed, total(rate(CALLS, CHOSEN))))],
-            Look(units.PercentUnit, 6, 4, thresholds={0.05: "orange", 0.25: "red"}, links=TRACES),
+            [Query(share(failed, total(rate(CALLS, CHOSEN))), "failed")],
+            Look(
+                units.PercentUnit,
+                6,
+                4,
+                thresholds={0.05: "orange", 0.25: "red"},
+                links=TRACES,
+                empty="No calls just now",
+            ),
         ),
         number(
             "Spent in the time range",
             "Cost of the calls in the time range, where the model's price is known.",
-            [Query(total(over_range("model_cost_usd_total", CHOSEN)))],
-            Look(units.Dollars, 6, 4, decimals=4, links=SLOW),
+            [Query(total(over_range("model_cost_usd_total", CHOSEN)), "spent")],
+            Look(units.Dollars, 6, 4, decimals=4, links=SLOW, empty=UNSEEN),
         ),
         number(
             "Tokens in the time range",
             "Tokens sent to and received from the chosen models in the time range.",
             [Query(total(over_range("model_tokens_total", CHOSEN), "type"), "{{type}}")],
-            Look(units.Short, 6, 4, links=SLOW),
+            Look(units.Short, 6, 4, links=SLOW, empty=UNSEEN),
         ),
     ]
 
@@ -77,9 +87,9 @@ def calls() -> model.Panel:
     """Calls by status."""
     return lines(
         "Calls by outcome",
-        "Calls a second by how they ended.",
-        [Query(total(rate(CALLS, CHOSEN), "status"), "{{status}}")],
-        Look(units.RequestsPerSecond, 6, stacked=True, colours=STATUSES, links=TRACES),
+        "Calls a minute by how they ended.",
+        [Query(counted(CALLS, CHOSEN, by=("status",)), "{{status}}")],
+        Look(units.RequestsPerMinute, 6, stacked=True, colours=STATUSES, links=TRACES),
     )
 
 
@@ -108,19 +118,20 @@ def heatmap() -> model.Panel:
     """How durations are spread."""
     return spread(
         "Spread of durations",
-        "How many calls a second took how long.",
-        Query(total(rate(f"{DURATION}_bucket", CHOSEN), "le"), "{{le}}", exemplars=True),
+        "How many calls a minute took how long.",
+        Query(total(per_minute(f"{DURATION}_bucket", CHOSEN), "le"), "{{le}}", exemplars=True),
         Look(units.Seconds, 6, links=SLOW),
+        counted=units.RequestsPerMinute,
     )
 
 
 def tokens() -> model.Panel:
     """Tokens by model and direction."""
     return lines(
-        "Tokens",
-        "Tokens a second by model: sent (input) and received (output).",
-        [Query(total(rate("model_tokens_total", CHOSEN), "model", "type"), "{{type}} {{model}}")],
-        Look(units.CountsPerSecond, stacked=True, links=SLOW),
+        "Tokens a minute",
+        "Tokens a minute by model: sent (input) and received (output).",
+        [Query(counted("model_tokens_total", CHOSEN, by=("model", "type")), "{{type}} {{model}}")],
+        Look(units.Short, stacked=True, links=SLOW),
     )
 
 
@@ -138,9 +149,9 @@ def unpriced() -> model.Panel:
     """Calls whose cost nobody knows."""
     return lines(
         "Calls without a price",
-        "Answered calls a second to models whose price is not known: the cost beside lacks them.",
-        [Query(total(rate("model_unpriced_requests_total", CHOSEN), "model"), "{{model}}")],
-        Look(units.RequestsPerSecond, links=SLOW),
+        "Answered calls a minute to models whose price is not known: the cost beside lacks them.",
+        [Query(counted("model_unpriced_requests_total", CHOSEN, by=("model",)), "{{model}}")],
+        Look(units.RequestsPerMinute, links=SLOW, empty="Each call in this time range had a price"),
     )
 
 
@@ -148,9 +159,9 @@ def retries() -> model.Panel:
     """Repeated calls."""
     return lines(
         "Retries",
-        "Failed calls a second that were repeated, by model and reason.",
-        [Query(total(rate("model_retries_total", CHOSEN), "model", "reason"), "{{reason}} {{model}}")],
-        Look(units.OpsPerSecond, stacked=True, links=TRACES),
+        "Failed calls a minute that were repeated, by model and reason.",
+        [Query(counted("model_retries_total", CHOSEN, by=("model", "reason")), "{{reason}} {{model}}")],
+        Look(units.OpsPerMinute, stacked=True, links=TRACES, empty="No call was repeated in this time range"),
     )
 
 
@@ -158,9 +169,9 @@ def fallbacks() -> model.Panel:
     """Requests that the next model took over."""
     return lines(
         "Fallbacks",
-        "Requests a second that this model could not plan and the next one took over.",
-        [Query(total(rate("model_fallbacks_total", CHOSEN), "model"), "{{model}}")],
-        Look(units.OpsPerSecond, stacked=True, links=TRACES),
+        "Requests a minute that this model could not plan and the next one took over.",
+        [Query(counted("model_fallbacks_total", CHOSEN, by=("model",)), "{{model}}")],
+        Look(units.RequestsPerMinute, stacked=True, links=TRACES, empty="No model was replaced in this time range"),
     )
 
 
@@ -183,9 +194,9 @@ def transitions() -> model.Panel:
     """Changes of breakers."""
     return lines(
         "Breaker transitions",
-        "Changes of breakers a second, by the new state. A breaker that flutters is set too tight.",
-        [Query(total(rate("model_breaker_transitions_total", CHOSEN), "model", "state"), "{{state}} {{model}}")],
-        Look(units.OpsPerSecond, 12, links=TRACES),
+        "Changes of breakers a minute, by the new state. A breaker that flutters is set too tight.",
+        [Query(counted("model_breaker_transitions_total", CHOSEN, by=("model", "state")), "{{state}} {{model}}")],
+        Look(units.OpsPerMinute, 12, links=TRACES, empty="No breaker changed in this time range"),
     )
 
 
@@ -193,9 +204,9 @@ def corrections() -> model.Panel:
     """Plans sent back."""
     return lines(
         "Plans sent back",
-        "Proposed plans a second that were sent back to the model, by what was wrong with them.",
-        [Query(total(rate("agent_output_retries_total"), "reason"), "{{reason}}")],
-        Look(units.OpsPerSecond, 12, stacked=True, links=TRACES),
+        "Proposed plans a minute that were sent back to the model, by what was wrong with them.",
+        [Query(counted("agent_output_retries_total", by=("reason",)), "{{reason}}")],
+        Look(units.OpsPerMinute, 12, stacked=True, links=TRACES, empty="No plan was sent back in this time range"),
     )
 
 
@@ -214,10 +225,10 @@ def lookups() -> model.Panel:
     """What look-ups found."""
     return lines(
         "Look-ups",
-        "Look-ups in caches a second by result: joined ones shared the answer of an equal request under way, bypassed "
+        "Look-ups in caches a minute by result: joined ones shared the answer of an equal request under way, bypassed "
         "ones asked for a new plan.",
-        [Query(total(rate("cache_requests_total"), "result"), "{{result}}")],
-        Look(units.OpsPerSecond, 6, stacked=True, links=SLOW),
+        [Query(counted("cache_requests_total", by=("result",)), "{{result}}")],
+        Look(units.OpsPerMinute, 6, stacked=True, links=SLOW),
     )
 
 
@@ -225,10 +236,10 @@ def decisions() -> model.Panel:
     """Checks of budgets."""
     return lines(
         "Budget checks",
-        "Checks of a principal's budget a second: refused ones got 429; unchecked ones passed because the database was "
+        "Checks of a principal's budget a minute: refused ones got 429; unchecked ones passed because the database was "
         "away.",
-        [Query(total(rate("budget_decisions_total"), "decision"), "{{decision}}")],
-        Look(units.OpsPerSecond, 6, stacked=True, colours={"allowed": "green", "refused": "red"}, links=links.FAILURES),
+        [Query(counted("budget_decisions_total", by=("decision",)), "{{decision}}")],
+        Look(units.OpsPerMinute, 6, stacked=True, colours={"allowed": "green", "refused": "red"}, links=links.FAILURES),
     )
 
 
@@ -236,9 +247,7 @@ def warnings() -> model.Panel:
     """Budgets that run out."""
     return lines(
         "Budget warnings",
-        "Times a second that a principal's spending crossed this share of its budget of the day.",
-        [Query(total(rate("budget_warnings_total"), "unit", "level"), "{{level}} % of {{unit}}")],
-        Look(
-            units.OpsPerSecond, 6, stacked=True, links=[links.logs("Log lines", "| json | message =~ `model budget.*`")]
-        ),
+        "Times a minute that a principal's spending crossed this share of its budget of the day.",
+        [Query(counted("budget_warnings_total", by=("unit", "level")), "{{level}} % of {{unit}}")],
+        Look(units.OpsPerMinute, 6, stacked=True, links=BUDGETS, empty="No budget ran low in this time range"),
     )

@@ -9,8 +9,9 @@ from observability.source.dashboards import links
 from observability.source.dashboards.names import SERVICE, SLO
 from observability.source.dashboards.panels import Column, Look, Query, lines, number, rows
 
-DETAIL = links.board("This objective in detail", SLO, variables="var-slo=${__field.labels.slo}")
+DETAIL = links.board("This objective in detail", SLO, variables="var-slo=${__field.labels.slo}", since="30d")
 BURN_STEPS = {1.0: "orange", 6.0: "red"}
+SEVERITIES = {"critical": ("critical", "red"), "warning": ("warning", "orange")}
 NO_RULES = "The recording rules have not run yet"
 
 
@@ -52,19 +53,25 @@ def burning(width: int) -> model.Panel:
 
 
 def alerts_firing(width: int, *matchers: str) -> model.Panel:
-    """What fires now."""
+    """What fires now, critical alerts first."""
+    by = "by (severity, alertname, slo)"
     chosen = ",".join(('alertstate="firing"', 'severity=~"critical|warning"', *matchers))
+    firing = f"count {by} (ALERTS{{{chosen}}})"
+    active = ",".join(('severity=~"critical|warning"', *matchers))
+    began = f"min {by} (ALERTS_FOR_STATE{{{active}}})"
     return rows(
         "Alerts firing",
-        "Critical alerts and warnings that fire now, with the number of things each fires for. Click one for its rule.",
+        "Critical alerts, then warnings, that fire now: since when, and for how many things. Click one for when it "
+        "fired.",
         [
-            Column("Severity", label="severity"),
+            Column("Severity", label="severity", words=SEVERITIES, width=90),
             Column("Alert", label="alertname", links=[_rule()]),
-            Column("Service", label="service"),
-            Column("Objective", label="slo"),
-            Column("Firing", f"count by (severity, alertname, service, slo) (ALERTS{{{chosen}}})", unit=units.Short),
+            Column("Objective", label="slo", width=170),
+            Column("Since", f"time() - {began} and {firing}", unit=units.Seconds, width=110),
+            Column("Firing", firing, unit=units.Short, width=80),
         ],
-        Look(width=width, height=6, empty="No alert fires"),
+        Look(width=width, height=10, empty="No alert fires"),
+        first="Severity",
     )
 
 

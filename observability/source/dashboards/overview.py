@@ -6,18 +6,43 @@ from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import units
 
 from observability.source.dashboards import links
-from observability.source.dashboards.board import Board, Row
+from observability.source.dashboards.board import Board, Row, variable
+from observability.source.dashboards.is_it_up import UNKNOWN_UP, is_it_up, versions
+from observability.source.dashboards.logs_and_traces import of_route
 from observability.source.dashboards.names import MODEL, OVERVIEW, SATURATION
 from observability.source.dashboards.objectives import alerts_firing, budget_left, burning
-from observability.source.dashboards.panels import Column, Look, Query, lines, number, percentiles, rows, spread, states
+from observability.source.dashboards.outside import outside
+from observability.source.dashboards.panels import (
+    NO_DATA_FOR,
+    Column,
+    Look,
+    Query,
+    lines,
+    number,
+    percentiles,
+    rows,
+    spread,
+    states,
+)
 from observability.source.dashboards.process import cpu, event_loop, memory, pool
-from observability.source.dashboards.promql import process, quantile, rate, series, share, total
+from observability.source.dashboards.promql import (
+    counted,
+    per_minute,
+    quantile,
+    rate,
+    series,
+    share,
+    total,
+    unseen,
+    while_answering,
+)
 from observability.source.dashboards.queue import oldest, waiting
 
 REQUESTS = "api_requests_total"
 DURATION = "api_request_duration_seconds"
 KNOWN = 'endpoint!~"unmatched|/health.*|/metrics"'
 """What people ask for: no probes, no scrapes, no addresses that do not exist."""
+EXTRACT = "/api/v1/extract-features"
 CLASSES = {"2xx": "green", "3xx": "blue", "4xx": "orange", "5xx": "red"}
 
 
@@ -28,32 +53,22 @@ def board() -> Board:
         "Service overview",
         "Objectives, requests, dependencies, queue and saturation of feature-agent, in reading order.",
         [
-            Row("Objectives", [budget_left(12), burning(12), alerts_firing(16), versions()]),
+            Row("Is it up", [*is_it_up(), alerts_firing(16), versions()]),
+            Row("Objectives", [budget_left(12), burning(12)]),
+            Row("Seen from outside", outside()),
             Row("Requests", [*headline(), by_status(), errors(), durations(), routes(), heatmap(), refusals()]),
             Row("Dependencies", [dependencies(), model_errors()]),
             Row("Queue", [waiting(12), oldest(12)]),
             Row("Saturation", [cpu(6), memory(6), event_loop(6), pool(6)]),
+            of_route(),
         ],
+        [variable("route", "Route", 'label_values(api_requests_total{job=~"$job"}, endpoint)', first=EXTRACT)],
     )
 
 
-def versions() -> model.Panel:
-    """Which builds run."""
-    running = total(series("application_info"), "version", "environment")
-    started = f"max by (version, environment) ({process('process_start_time_seconds')} * 1000 * on (job, instance) "
-    started += f"group_left (version, environment) {series('application_info')})"
-    return rows(
-        "Versions",
-        "Processes by the version they run, and when the youngest of them started. Two versions for longer than a "
-        "rollout takes mean that it is stuck.",
-        [
-            Column("Version", label="version"),
-            Column("Environment", label="environment"),
-            Column("Processes", running, unit=units.Short),
-            Column("Last start", started, unit="dateTimeFromNow"),
-        ],
-        Look(width=8, height=6, empty="No process of the service is scraped", least=None),
-    )
+def _now(expression: str, name: str) -> list[Query]:
+    """A number while the API answers, and after that the age of what there was."""
+    return [Query(while_answering(expression), name), Query(unseen("feature-agent"), NO_DATA_FOR)]
 
 
 def headline() -> list[model.Panel]:
@@ -64,40 +79,60 @@ def headline() -> list[model.Panel]:
     return [
         number(
             "Requests",
-            "Requests a second to the API's own routes; probes, scrapes and unknown addresses are not counted.",
-            [Query(whole)],
-            Look(units.RequestsPerSecond, 6, 4, links=[links.logs("Access log", "| json | endpoint != ``")]),
+            "Requests a minute to the API's own routes; probes, scrapes and unknown addresses are not counted.",
+            _now(total(per_minute(REQUESTS, KNOWN)), "requests"),
+            Look(
+                units.RequestsPerMinute,
+                6,
+                4,
+                links=[links.logs("Access log", "| json | endpoint != ``")],
+                empty="Not known: nothing was counted yet",
+            ),
         ),
         number(
             "Answered 5xx",
             "Share of those requests that were answered with a server error. The availability objective allows 0.5 %.",
-            [Query(share(failed, whole))],
-            Look(units.PercentUnit, 6, 4, thresholds={0.005: "orange", 0.05: "red"}, links=links.FAILURES),
+            _now(share(failed, whole), "5xx"),
+            Look(
+                units.PercentUnit,
+                6,
+                4,
+                thresholds={0.005: "orange", 0.05: "red"},
+                links=links.FAILURES,
+                empty="No requests",
+            ),
         ),
         number(
             "Duration of an extraction request, p95",
             "95 of 100 calls of POST /extract-features were answered faster. The objective is 10 s.",
-            [Query(quantile(0.95, DURATION, *extract))],
-            Look(units.Seconds, 6, 4, thresholds={5: "orange", 10: "red"}, links=links.SLOW),
+            _now(quantile(0.95, DURATION, *extract), "p95"),
+            Look(
+                units.Seconds,
+                6,
+                4,
+                thresholds={5: "orange", 10: "red"},
+                links=links.SLOW,
+                empty="No extraction requests",
+            ),
         ),
         number(
             "In flight",
             "Requests being served at this moment, waiting extraction calls and event streams among them.",
-            [Query(total(series("api_requests_in_flight")))],
-            Look(units.Short, 6, 4, links=[links.board("What limits it", SATURATION)]),
+            _now(total(series("api_requests_in_flight")), "in flight"),
+            Look(units.Short, 6, 4, links=[links.board("What limits it", SATURATION)], empty=UNKNOWN_UP),
         ),
     ]
 
 
 def by_status() -> model.Panel:
     """Requests by class of status."""
-    grouped = f'label_replace({rate(REQUESTS, KNOWN)}, "class", "${{1}}xx", "status", "(.)..")'
+    grouped = f'label_replace({per_minute(REQUESTS, KNOWN)}, "class", "${{1}}xx", "status", "(.)..")'
     return lines(
         "Requests by status",
-        "Requests a second by the class of their status. A 4xx is the caller's to mend, a 5xx is ours.",
+        "Requests a minute by the class of their status. A 4xx is the caller's to correct, a 5xx is ours.",
         [Query(f"sum by (class) ({grouped})", "{{class}}")],
         Look(
-            units.RequestsPerSecond,
+            units.RequestsPerMinute,
             stacked=True,
             colours=CLASSES,
             links=[links.logs("Access log", "| json | endpoint != ``"), links.traces("Traces")],
@@ -107,13 +142,21 @@ def by_status() -> model.Panel:
 
 def errors() -> model.Panel:
     """Error ratio by route."""
-    failed = total(rate(REQUESTS, KNOWN, 'status=~"5.."'), "method", "endpoint")
-    whole = total(rate(REQUESTS, KNOWN), "method", "endpoint")
+    by = ("method", "endpoint")
+    failed = total(rate(REQUESTS, KNOWN, 'status=~"5.."'), *by)
+    whole = total(rate(REQUESTS, KNOWN), *by)
+    any_failed = counted(REQUESTS, KNOWN, 'status=~"5.."', by=by)
     return lines(
         "5xx by route",
-        "Share of a route's requests that were answered with a server error: 0 for all is how it should be.",
-        [Query(share(failed, whole), "{{method}} {{endpoint}}")],
-        Look(units.PercentUnit, thresholds={0.005: "orange", 0.05: "red"}, links=links.FAILURES),
+        "Share of a route's requests that were answered with a server error, for the routes that had one in the time "
+        "range. None is how it should be.",
+        [Query(f"{share(failed, whole)} and {any_failed}", "{{method}} {{endpoint}}")],
+        Look(
+            units.PercentUnit,
+            thresholds={0.005: "orange", 0.05: "red"},
+            links=links.FAILURES,
+            empty="No 5xx was counted in this time range",
+        ),
     )
 
 
@@ -137,19 +180,20 @@ def routes() -> model.Panel:
         links.logs("Log lines of this route", "| json | endpoint = `${__data.fields.Route}`"),
         links.traces("Traces of this route", operation="${__data.fields.Method} ${__data.fields.Route}"),
     ]
+    failing = {0.005: "orange", 0.05: "red"}
     return rows(
         "Routes",
-        "What each route does now: requests a second, share answered 5xx, and the duration that 95 of 100 stay below "
-        "(empty without traffic).",
+        "What each route that is in use does now: requests a minute, share answered 5xx, and the duration that 95 of "
+        "100 stay below.",
         [
-            Column("Method", label="method"),
+            Column("Method", label="method", width=80),
             Column("Route", label="endpoint", links=found),
-            Column("Requests", whole, unit=units.RequestsPerSecond),
-            Column("5xx", share(failed, whole), unit=units.PercentUnit, thresholds={0.005: "orange", 0.05: "red"}),
-            Column("p95", quantile(0.95, DURATION, KNOWN, by=by), unit=units.Seconds, thresholds={10: "red"}),
+            Column("A minute", f"60 * ({whole} > 0)", unit=units.Short, width=90),
+            Column("5xx", share(failed, whole), unit=units.PercentUnit, thresholds=failing, width=70),
+            Column("p95", quantile(0.95, DURATION, KNOWN, by=by), unit=units.Seconds, thresholds={10: "red"}, width=90),
         ],
-        Look(width=12, height=9),
-        highest="Requests",
+        Look(width=12, height=10, empty="No route was asked for"),
+        highest="A minute",
     )
 
 
@@ -157,9 +201,10 @@ def heatmap() -> model.Panel:
     """How durations are spread."""
     return spread(
         "Spread of durations",
-        "How many requests a second took how long: two bands are two kinds of requests, which no quantile shows.",
-        Query(total(rate(f"{DURATION}_bucket", KNOWN), "le"), "{{le}}", exemplars=True),
-        Look(units.Seconds, 12, 9, links=links.SLOW),
+        "How many requests a minute took how long: two bands are two kinds of requests, which no quantile shows.",
+        Query(total(per_minute(f"{DURATION}_bucket", KNOWN), "le"), "{{le}}", exemplars=True),
+        Look(units.Seconds, 12, 10, links=links.SLOW),
+        counted=units.RequestsPerMinute,
     )
 
 
@@ -167,16 +212,17 @@ def refusals() -> model.Panel:
     """Requests that were turned away on purpose."""
     return lines(
         "Turned away",
-        "Requests refused for their credentials, by reason; over their rate limit; or let through unchecked because "
-        "the limiter's store was away (degraded).",
+        "Requests a minute refused for their credentials, by reason; over their rate limit; or let through unchecked "
+        "because the limiter's store was away (degraded).",
         [
-            Query(total(rate("auth_failures_total"), "reason"), "credentials: {{reason}}"),
-            Query(total(rate("rate_limit_decisions_total", 'decision!="allowed"'), "decision"), "rate: {{decision}}"),
+            Query(counted("auth_failures_total", by=("reason",)), "credentials: {{reason}}"),
+            Query(counted("rate_limit_decisions_total", 'decision!="allowed"', by=("decision",)), "rate: {{decision}}"),
         ],
         Look(
-            units.RequestsPerSecond,
+            units.RequestsPerMinute,
             24,
-            7,
+            8,
+            empty="No request was turned away in this time range",
             links=[links.logs("Log lines of refusals", "| json | status =~ `401|403|429`")],
         ),
     )
@@ -190,7 +236,7 @@ def dependencies() -> model.Panel:
         "model the service is degraded; without the database it cannot work.",
         [Query(f"min by (dependency) ({series('dependency_up')})", "{{dependency}}")],
         Look(
-            "bool_yes_no",
+            units.Short,
             12,
             7,
             words={"0": ("away", "red"), "1": ("up", "green")},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from grafana_foundation_sdk.builders import bargauge, common, heatmap, stat, statetimeline, table, timeseries
 from grafana_foundation_sdk.models import common as look
@@ -11,15 +11,31 @@ from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import heatmap as heat
 from grafana_foundation_sdk.models import prometheus, units
 
+from observability.source.dashboards.fields import (
+    NEUTRAL,
+    SOFT_MAX,
+    UNKNOWN,
+    Steps,
+    Words,
+    fixed,
+    gap,
+    mappings,
+    override,
+    thresholds,
+    unknown,
+)
 from observability.source.dashboards.links import Link
 
 REFERENCES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 IDLE = "Nothing happened in this time range"
 """What a panel says that has no series while the service is idle."""
+NO_DATA_FOR = "no data for"
+"""The name of the age of what a number panel shows, in seconds; it has a value only while that is out of date."""
+NARROW = 6
+"""A panel of this width has room for one value beside the names of its legend."""
+NOTHING = "-"
+"""An empty cell of a table."""
 DATASOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
-
-Steps = Mapping[float, str]
-"""Thresholds: from this value on, that colour."""
 
 
 @dataclass(frozen=True)
@@ -56,18 +72,22 @@ class Look:
     least: float | None = 0
     most: float | None = None
     decimals: int | None = None
-    words: Mapping[str, tuple[str, str]] | None = None
-    """What single values mean, and their colours."""
+    words: Words | None = None
+    since: str | None = None
+    """A time range of the panel's own: `30d`."""
 
 
 def lines(title: str, description: str, queries: Sequence[Query], shown: Look) -> model.Panel:
-    """Values over time, with a legend that tells the last and the highest."""
+    """Values over time, the highest first in the legend. It has no last value, which would hide that a series ended."""
     builder = timeseries.Panel().line_width(1).fill_opacity(25 if shown.stacked else 8)
-    builder.show_points(look.VisibilityMode.NEVER).span_nulls(False).axis_soft_min(0)
+    builder.show_points(look.VisibilityMode.AUTO).span_nulls(False)
+    builder.axis_soft_min(0).axis_soft_max(SOFT_MAX.get(shown.unit, 1))
     builder.tooltip(common.VizTooltipOptions().mode(look.TooltipDisplayMode.MULTI).sort(look.SortOrder.DESCENDING))
     legend = common.VizLegendOptions().show_legend(True).display_mode(look.LegendDisplayMode.TABLE)
-    legend.sort_by("Last *").sort_desc(True)
-    builder.legend(legend.placement(look.LegendPlacement.BOTTOM).calcs(["lastNotNull", "max"]))
+    legend.sort_by("Max").sort_desc(True)
+    builder.legend(
+        legend.placement(look.LegendPlacement.BOTTOM).calcs(["max"] if shown.width <= NARROW else ["max", "mean"])
+    )
     if shown.stacked:
         builder.stacking(common.StackingConfig().mode(look.StackingMode.NORMAL).group("A"))
     if shown.thresholds:
@@ -76,10 +96,30 @@ def lines(title: str, description: str, queries: Sequence[Query], shown: Look) -
 
 
 def number(title: str, description: str, queries: Sequence[Query], shown: Look) -> model.Panel:
-    """The last value of each series, with its course behind it."""
-    builder = stat.Panel().graph_mode(look.BigValueGraphMode.AREA).color_mode(look.BigValueColorMode.VALUE)
+    """The value of each series now; grey where there is none, or with the age of what there was."""
+    builder = stat.Panel().graph_mode(look.BigValueGraphMode.NONE).color_mode(look.BigValueColorMode.VALUE)
+    return _numbers(builder, title, description, queries, shown)
+
+
+def verdict(title: str, description: str, queries: Sequence[Query], shown: Look) -> model.Panel:
+    """What the first query means, as a word on a colour; the other numbers stand beside it without one."""
+    builder = stat.Panel().graph_mode(look.BigValueGraphMode.NONE)
+    builder.color_mode(look.BigValueColorMode.BACKGROUND_SOLID)
+    panel = _numbers(builder, title, description, queries, shown)
+    plain: dict[str, object] = {**fixed("transparent"), "mappings": []}
+    others = [query.legend for query in queries[1:] if query.legend != NO_DATA_FOR]
+    _configured(panel).overrides += [override("byName", name, plain) for name in others]
+    return panel
+
+
+def _numbers(builder: stat.Panel, title: str, description: str, queries: Sequence[Query], shown: Look) -> model.Panel:
+    """Asked of one moment: of a range, the last sample would be shown however old it is."""
     builder.reduce_options(_last()).text_mode(_text_mode(queries)).wide_layout(False)
-    return _finished(builder.build(), title, description, _targets(queries), shown)
+    panel = _finished(builder.build(), title, description, _targets(queries, instant=True), shown)
+    if any(query.legend == NO_DATA_FOR for query in queries):
+        aged: dict[str, object] = {**fixed(UNKNOWN), "unit": units.Seconds, "decimals": 0, "mappings": []}
+        _configured(panel).overrides.append(override("byName", NO_DATA_FOR, aged))
+    return panel
 
 
 def bars(title: str, description: str, queries: Sequence[Query], shown: Look) -> model.Panel:
@@ -91,24 +131,28 @@ def bars(title: str, description: str, queries: Sequence[Query], shown: Look) ->
 
 
 def states(title: str, description: str, queries: Sequence[Query], shown: Look) -> model.Panel:
-    """Which of a few states each series was in, over time."""
-    builder = statetimeline.Panel().show_value(look.VisibilityMode.NEVER).merge_values(True).row_height(0.8)
+    """Which of a few states each series was in, over time: a word and a colour each.
+
+    Equal values are merged. In the colour mode `thresholds` Grafana would merge by threshold, and forget the words.
+    """
+    builder = statetimeline.Panel().show_value(look.VisibilityMode.AUTO).merge_values(True).row_height(0.8)
     legend = common.VizLegendOptions().show_legend(True).display_mode(look.LegendDisplayMode.LIST)
     builder.legend(legend.placement(look.LegendPlacement.BOTTOM).calcs([])).fill_opacity(80)
     return _finished(builder.build(), title, description, _targets(queries), shown)
 
 
-def spread(title: str, description: str, query: Query, shown: Look) -> model.Panel:
-    """How the observations of a histogram are spread, over time."""
+def spread(title: str, description: str, query: Query, shown: Look, *, counted: str) -> model.Panel:
+    """How the observations of a histogram are spread, over time: how many (in the unit `counted`) were how large."""
     builder = heatmap.Panel().calculate(False).show_legend().cell_gap(1)
     builder.y_axis(heatmap.YAxisConfig().unit(shown.unit).axis_placement(look.AxisPlacement.LEFT))
+    builder.cell_values(heatmap.CellValues().unit(counted))
     scheme = heatmap.HeatmapColorOptions().mode(heat.HeatmapColorMode.SCHEME).scheme("Oranges").steps(64)
     builder.color(scheme.fill("dark-orange").scale(heat.HeatmapColorScale.EXPONENTIAL).exponent(0.5))
     builder.tooltip(heatmap.HeatmapTooltip().mode(look.TooltipDisplayMode.SINGLE).y_histogram(True))
     builder.filter_values(heatmap.FilterValueRange().le(1e-9)).exemplars_color("rgba(255,0,255,0.8)")
     target = _target(query, "A")
     target.format_val = prometheus.PromQueryFormat.HEATMAP
-    return _finished(builder.build(), title, description, [target], shown)
+    return _finished(builder.build(), title, description, [target], replace(shown, unit=counted))
 
 
 @dataclass(frozen=True)
@@ -121,10 +165,15 @@ class Column:
     unit: str = ""
     links: Sequence[Link] = ()
     thresholds: Steps | None = None
+    words: Words | None = None
+    width: int | None = None
+    """In pixels; a column without it takes what the others leave."""
 
 
-def rows(title: str, description: str, columns: Sequence[Column], shown: Look, *, highest: str = "") -> model.Panel:
-    """A table with a row for each set of labels, those `highest` in that column first; other columns are left out."""
+def rows(
+    title: str, description: str, columns: Sequence[Column], shown: Look, *, highest: str = "", first: str = ""
+) -> model.Panel:
+    """A table with a row for each set of labels, those `highest` or `first` in that column on top."""
     queried = [column for column in columns if column.query]
     targets = [_target(Query(column.query), REFERENCES[at], instant=True) for at, column in enumerate(queried)]
     for target in targets:
@@ -133,9 +182,9 @@ def rows(title: str, description: str, columns: Sequence[Column], shown: Look, *
     if len(queried) == 1:
         sources = {queried[0].name: "Value"}
     fields = {sources.get(column.name, column.label): column for column in columns}
-    builder = table.Panel().show_header(True)
-    if highest:
-        builder.sort_by([common.TableSortByFieldState().display_name(highest).desc(True)])
+    builder = table.Panel().show_header(True).cell_height(look.TableCellHeight.SM)
+    if highest or first:
+        builder.sort_by([common.TableSortByFieldState().display_name(highest or first).desc(bool(highest))])
     panel = _finished(builder.build(), title, description, targets, shown)
     panel.transformations = [
         model.DataTransformerConfig(id_val="merge", options={}),
@@ -153,22 +202,21 @@ def rows(title: str, description: str, columns: Sequence[Column], shown: Look, *
 
 
 def _column(column: Column) -> model.DashboardFieldConfigSourceOverrides:
-    settings: dict[str, object] = {}
+    """An empty cell has a word of its own: the panel's is about a table without rows."""
+    settings: dict[str, object] = {"noValue": NOTHING}
     if column.unit:
         settings["unit"] = column.unit
+    if column.width:
+        settings["custom.width"] = column.width
     if column.links:
         settings["links"] = list(column.links)
     if column.thresholds:
-        settings["thresholds"] = _thresholds(column.thresholds, "green")
+        settings["thresholds"] = thresholds(column.thresholds, "green")
         settings["custom.cellOptions"] = {"type": "color-text"}
-    return _override("byName", column.name, settings)
-
-
-def _override(matcher: str, of: str, settings: Mapping[str, object]) -> model.DashboardFieldConfigSourceOverrides:
-    return model.DashboardFieldConfigSourceOverrides(
-        matcher=model.MatcherConfig(id_val=matcher, options=of),
-        properties=[model.DynamicConfigValue(id_val=name, value=value) for name, value in settings.items()],
-    )
+    if column.words:
+        settings["mappings"] = mappings(column.words)
+        settings["custom.cellOptions"] = {"type": "color-background", "mode": "basic"}
+    return override("byName", column.name, settings)
 
 
 def _target(query: Query, reference: str, *, instant: bool = False) -> prometheus.Dataquery:
@@ -193,16 +241,9 @@ def _last() -> common.ReduceDataOptions:
 
 
 def _text_mode(queries: Sequence[Query]) -> look.BigValueTextMode:
-    """One unnamed series needs no name beside its value."""
-    alone = len(queries) == 1 and queries[0].legend == "__auto"
+    """One series needs no name beside its value, unless that is a label."""
+    alone = len(queries) == 1 and "{{" not in queries[0].legend
     return look.BigValueTextMode.VALUE if alone else look.BigValueTextMode.VALUE_AND_NAME
-
-
-def _thresholds(steps: Steps, base: str) -> model.ThresholdsConfig:
-    found = [model.Threshold(value=value, color=colour) for value, colour in sorted(steps.items())]
-    return model.ThresholdsConfig(
-        mode=model.ThresholdsMode.ABSOLUTE, steps=[model.Threshold(value=None, color=base), *found]
-    )
 
 
 def _finished(
@@ -217,27 +258,26 @@ def _finished(
     defaults.min_val, defaults.max_val, defaults.decimals = shown.least, shown.most, shown.decimals
     defaults.links = list(shown.links) or None  # type: ignore[assignment] -- the SDK has links of boards here
     if shown.thresholds is not None:
-        defaults.thresholds = _thresholds(shown.thresholds, shown.base)
-    if shown.words:
-        defaults.mappings = [_words(shown.words)]
+        defaults.thresholds = thresholds(shown.thresholds, shown.base)
+    defaults.mappings = mappings(shown.words or {})
     if panel.type_val in {"stat", "bargauge", "state-timeline"}:
-        by = "thresholds" if shown.thresholds is not None or shown.words else "palette-classic"
-        defaults.color = model.FieldColor(mode=model.FieldColorModeId(by))
+        defaults.mappings.append(gap() if panel.type_val == "state-timeline" else unknown())
+        defaults.color = _colour(panel.type_val, shown)
     config.overrides = [
-        _override("byRegexp", pattern, {"color": {"mode": "fixed", "fixedColor": colour}})
-        for pattern, colour in (shown.colours or {}).items()
+        override("byRegexp", pattern, fixed(colour)) for pattern, colour in (shown.colours or {}).items()
     ]
+    panel.time_from = shown.since
     return panel
+
+
+def _colour(kind: str, shown: Look) -> model.FieldColor:
+    """By thresholds where there are some; else by the words' own colours, and none that says good or bad."""
+    if shown.thresholds is not None and kind != "state-timeline":
+        return model.FieldColor(mode=model.FieldColorModeId.THRESHOLDS)
+    plain = {"stat": NEUTRAL, "bargauge": "blue", "state-timeline": UNKNOWN}[kind]
+    return model.FieldColor(mode=model.FieldColorModeId.FIXED, fixed_color=plain)
 
 
 def _configured(panel: model.Panel) -> model.FieldConfigSource:
     panel.field_config = panel.field_config or model.FieldConfigSource(defaults=model.FieldConfig())
     return panel.field_config
-
-
-def _words(words: Mapping[str, tuple[str, str]]) -> model.ValueMap:
-    options = {
-        value: model.ValueMappingResult(text=text, color=colour, index=at)
-        for at, (value, (text, colour)) in enumerate(words.items())
-    }
-    return model.ValueMap(options=options)

@@ -10,6 +10,7 @@ from observability.source.dashboards.names import SATURATION
 from observability.source.dashboards.panels import Look, Query, lines, percentiles
 from observability.source.dashboards.promql import OWN_JOBS, process, quantile, rate, series, total
 
+LIMIT = "memory limit"
 DETAIL = links.board("Saturation", SATURATION)
 
 
@@ -19,21 +20,22 @@ def cpu(width: int) -> model.Panel:
         "CPU",
         "Cores that each process uses. Python computes on one core at a time; the engine's threads come on top.",
         [Query(rate("process_cpu_seconds_total", OWN_JOBS), "{{job}} {{instance}}")],
-        Look(units.Short, width, 7, thresholds={1: "orange"}, links=[DETAIL]),
+        Look(units.Short, width, 8, thresholds={1: "orange"}, links=[DETAIL]),
     )
 
 
 def memory(width: int) -> model.Panel:
     """Resident memory of each process."""
+    used = process("process_resident_memory_bytes")
     return lines(
         "Memory",
-        "Resident memory of each process, and the least that any of them may use before it is killed. A line that only "
-        "climbs is a leak.",
+        "Resident memory of each process, and the least that any of them may use before it is killed, once a tenth of "
+        "it is used: a machine's own memory would flatten the rest. A line that only climbs is a leak.",
         [
-            Query(process("process_resident_memory_bytes"), "{{job}} {{instance}}"),
-            Query(f"min({series('memory_limit_bytes')})", "limit"),
+            Query(used, "{{job}} {{instance}}"),
+            Query(f"min({series('memory_limit_bytes')}) < 10 * max({used})", LIMIT),
         ],
-        Look(units.BytesIEC, width, 7, colours={"limit": "red"}, links=[DETAIL]),
+        Look(units.BytesIEC, width, 8, colours={LIMIT: "red"}, links=[DETAIL]),
     )
 
 
@@ -46,7 +48,7 @@ def event_loop(width: int) -> model.Panel:
         percentiles(
             lambda q: quantile(q, "event_loop_lag_seconds", by=("job",)), 0.5, 0.99, of="{{job}}", exemplars=False
         ),
-        Look(units.Seconds, width, 7, thresholds={0.1: "orange"}, links=[DETAIL]),
+        Look(units.Seconds, width, 8, thresholds={0.1: "orange"}, links=[DETAIL]),
     )
 
 
@@ -56,5 +58,5 @@ def pool(width: int) -> model.Panel:
         "Database connections",
         "Connections of the processes' pools by state. All in use and none idle for long: requests wait, then get 503.",
         [Query(total(series("db_pool_connections"), "state"), "{{state}}")],
-        Look(units.Short, width, 7, stacked=True, links=[DETAIL]),
+        Look(units.Short, width, 8, stacked=True, links=[DETAIL]),
     )

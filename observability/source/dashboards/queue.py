@@ -20,7 +20,7 @@ def waiting(width: int) -> model.Panel:
         "Jobs that could run now (queued), wait for their next attempt (scheduled) or run. Every process tells of the "
         "whole queue, so this is the highest of them, not their sum.",
         [Query(f"max by (state) ({series('extraction_queue_jobs')})", "{{state}}")],
-        Look(units.Short, width, 7, links=[DETAIL]),
+        Look(units.Short, width, 8, links=[DETAIL]),
     )
 
 
@@ -33,7 +33,7 @@ def oldest(width: int) -> model.Panel:
         Look(
             units.Seconds,
             width,
-            7,
+            8,
             thresholds={30: "red"},
             links=[DETAIL, links.logs("Log lines of workers", "| json | logger =~ `service.jobs.*`")],
         ),

@@ -7,14 +7,17 @@ from grafana_foundation_sdk.models import units
 
 from observability.source.dashboards import links
 from observability.source.dashboards.board import Board, Row
+from observability.source.dashboards.disk import disk
+from observability.source.dashboards.instances import instances
 from observability.source.dashboards.kubernetes import cluster
 from observability.source.dashboards.names import EXTRACTIONS, MODEL, SATURATION
 from observability.source.dashboards.panels import Look, Query, lines, number, states
+from observability.source.dashboards.postgres import inside
 from observability.source.dashboards.process import cpu, event_loop, memory, pool
-from observability.source.dashboards.promql import process, quantile, rate, series, share, total
+from observability.source.dashboards.promql import OWN_JOBS, per_minute, process, quantile, series, share, total
 
-NO_EXPORTER = "No {} is scraped: see observability/prometheus/prometheus.yml"
-UP = {"0": ("down", "red"), "1": ("up", "green")}
+NO_EXPORTER = "No {} answers: it is down, or not scraped here"
+UP = {"-1": ("not known", "gray"), "0": ("down", "red"), "1": ("up", "green")}
 OF_POSTGRES = NO_EXPORTER.format("postgres_exporter")
 OF_REDIS = NO_EXPORTER.format("redis_exporter")
 DATABASE = (
@@ -30,11 +33,14 @@ def board() -> Board:
     return Board(
         SATURATION,
         "Dependencies and saturation",
-        "What the service stands on: PostgreSQL and Redis; then its processes; then, in Kubernetes, its pods.",
+        "What the service stands on: PostgreSQL, disk and Redis; then its processes; then, in Kubernetes, its pods.",
         [
             Row("Dependencies", [answering(), ups()]),
             Row("PostgreSQL", [pool(8), pool_use(), connections(), transactions(), deadlocks(), size(), backup()]),
+            Row("Inside PostgreSQL", inside()),
+            Row("Disk", disk()),
             Row("Redis", [redis_memory(), redis_commands(), redis_hits(), redis_trouble()]),
+            Row("Instances", [instances()]),
             Row("Processes", [cpu(8), memory(8), event_loop(8), running(), pauses(), garbage(), files()]),
             Row("Kubernetes (needs kube-state-metrics and cAdvisor)", cluster(), collapsed=True),
         ],
@@ -47,7 +53,7 @@ def answering() -> model.Panel:
         "Dependencies, as the service sees them",
         "Whether each dependency answered the last check of each job's worst placed process.",
         [Query(f"min by (dependency, job) ({series('dependency_up')})", "{{dependency}} ({{job}})")],
-        Look("bool_yes_no", 16, 7, words={"0": ("away", "red"), "1": ("up", "green")}, links=DATABASE),
+        Look(units.Short, 16, 7, words={"0": ("away", "red"), "1": ("up", "green")}, links=DATABASE),
     )
 
 
@@ -55,10 +61,13 @@ def ups() -> model.Panel:
     """What the exporters say of the servers."""
     return number(
         "Servers, as their exporters see them",
-        "Whether the exporters reach PostgreSQL and Redis. Up here and away on the left means that the network or the "
-        "pool is at fault.",
-        [Query("min(pg_up)", "PostgreSQL"), Query("min(redis_up)", "Redis")],
-        Look(units.Short, 8, 7, words=UP, links=DATABASE, empty=NO_EXPORTER.format("exporter")),
+        "Whether the exporters reach PostgreSQL and Redis; not known while an exporter itself is silent. Up here "
+        "and away on the left means that the network or the pool is at fault.",
+        [
+            Query("min(pg_up) or vector(-1)", "PostgreSQL"),
+            Query("min(redis_up) or vector(-1)", "Redis"),
+        ],
+        Look(units.Short, 8, 7, words=UP, links=DATABASE, empty="Not known", least=None),
     )
 
 
@@ -71,7 +80,7 @@ def pool_use() -> model.Panel:
         "Share of the connections that each process may open that are in use. Full for long, requests wait "
         "DATABASE_POOL_TIMEOUT and get 503.",
         [Query(share(used, limit), "{{job}} {{instance}}")],
-        Look(units.PercentUnit, height=7, thresholds={0.9: "red"}, most=1, links=DATABASE),
+        Look(units.PercentUnit, height=8, thresholds={0.9: "red"}, most=1, links=DATABASE),
     )
 
 
@@ -84,7 +93,7 @@ def connections() -> model.Panel:
             Query(f"sum by (datname) (pg_stat_database_numbackends{{{OURS}}})", "{{datname}}"),
             Query("max(pg_settings_max_connections)", "limit"),
         ],
-        Look(units.Short, height=7, colours={"limit": "red"}, links=DATABASE, empty=OF_POSTGRES),
+        Look(units.Short, height=8, colours={"limit": "red"}, links=DATABASE, empty=OF_POSTGRES),
     )
 
 
@@ -98,7 +107,7 @@ def transactions() -> model.Panel:
             Query(f"sum(rate(pg_stat_database_xact_commit{selected}))", "committed"),
             Query(f"sum(rate(pg_stat_database_xact_rollback{selected}))", "rolled back"),
         ],
-        Look(units.OpsPerSecond, height=7, colours={"rolled back": "orange"}, links=DATABASE, empty=OF_POSTGRES),
+        Look(units.OpsPerSecond, height=8, colours={"rolled back": "orange"}, links=DATABASE, empty=OF_POSTGRES),
     )
 
 
@@ -106,10 +115,10 @@ def deadlocks() -> model.Panel:
     """Deadlocks."""
     return lines(
         "Deadlocks",
-        "Deadlocks a second that PostgreSQL broke. There are none in the service's own statements: look at who else "
+        "Deadlocks a minute that PostgreSQL broke. There are none in the service's own statements: look at who else "
         "writes.",
-        [Query(f"sum by (datname) (rate(pg_stat_database_deadlocks{{{OURS}}}[$__rate_interval]))", "{{datname}}")],
-        Look(units.OpsPerSecond, height=7, links=DATABASE, empty=OF_POSTGRES),
+        [Query(f"60 * sum by (datname) (rate(pg_stat_database_deadlocks{{{OURS}}}[$__rate_interval]))", "{{datname}}")],
+        Look(units.CountsPerMinute, height=8, links=DATABASE, empty=OF_POSTGRES),
     )
 
 
@@ -119,7 +128,7 @@ def size() -> model.Panel:
         "Size of the database",
         "Bytes of each database. RETENTION_DAYS decides how long ended extractions are kept.",
         [Query(f"max by (datname) (pg_database_size_bytes{{{OURS}}})", "{{datname}}")],
-        Look(units.BytesIEC, height=7, links=DATABASE, empty=OF_POSTGRES),
+        Look(units.BytesIEC, height=8, links=DATABASE, empty=OF_POSTGRES),
     )
 
 
@@ -129,15 +138,17 @@ def backup() -> model.Panel:
     return number(
         "Age of the last backup",
         "Time since the last complete backup: what would be lost with the disk. A day is the longest it should be.",
-        [Query(f"time() - ({made} > 0)")],
+        [Query(f"time() - ({made} > 0) or ({made} == 0) - 1", "age")],
         Look(
             units.Seconds,
             24,
             4,
             thresholds={93600: "orange", 172800: "red"},
+            words={"-1": ("No backup was ever made: feature-agent backup URL", "red")},
             decimals=1,
             links=[links.logs("Log lines about backups", "|~ `(?i)backup`")],
-            empty="No backup was ever made: feature-agent backup URL",
+            empty="Not known: no process answers",
+            least=None,
         ),
     )
 
@@ -151,7 +162,7 @@ def redis_memory() -> model.Panel:
             Query("max(redis_memory_used_bytes)", "used"),
             Query("max(redis_memory_max_bytes)", "limit"),
         ],
-        Look(units.BytesIEC, 6, 7, colours={"limit": "red"}, links=REDIS, empty=OF_REDIS),
+        Look(units.BytesIEC, 6, 8, colours={"limit": "red"}, links=REDIS, empty=OF_REDIS),
     )
 
 
@@ -164,7 +175,7 @@ def redis_commands() -> model.Panel:
             Query("sum(rate(redis_commands_processed_total[$__rate_interval]))", "commands a second"),
             Query("sum(redis_connected_clients)", "clients"),
         ],
-        Look(units.Short, 6, 7, links=REDIS, empty=OF_REDIS),
+        Look(units.Short, 6, 8, links=REDIS, empty=OF_REDIS),
     )
 
 
@@ -176,7 +187,7 @@ def redis_hits() -> model.Panel:
         "Keys found in Redis",
         "Share of look-ups that found their key: cached plans, rate limits and breakers together.",
         [Query(share(hits, f"({hits} + {misses})"), "found")],
-        Look(units.PercentUnit, 6, 7, most=1, links=[links.board("Plan cache", MODEL), *REDIS], empty=OF_REDIS),
+        Look(units.PercentUnit, 6, 8, most=1, links=[links.board("Plan cache", MODEL), *REDIS], empty=OF_REDIS),
     )
 
 
@@ -184,12 +195,12 @@ def redis_trouble() -> model.Panel:
     """Evicted keys and refused connections."""
     return lines(
         "Evicted keys and refused connections",
-        "Keys a second that Redis dropped for want of memory, and connections that it refused.",
+        "Keys a minute that Redis dropped for want of memory, and connections that it refused.",
         [
-            Query("sum(rate(redis_evicted_keys_total[$__rate_interval]))", "evicted keys"),
-            Query("sum(rate(redis_rejected_connections_total[$__rate_interval]))", "refused connections"),
+            Query("60 * sum(rate(redis_evicted_keys_total[$__rate_interval]))", "evicted keys"),
+            Query("60 * sum(rate(redis_rejected_connections_total[$__rate_interval]))", "refused connections"),
         ],
-        Look(units.OpsPerSecond, 6, 7, links=REDIS, empty=OF_REDIS),
+        Look(units.CountsPerMinute, 6, 8, links=REDIS, empty=OF_REDIS),
     )
 
 
@@ -202,7 +213,7 @@ def running() -> model.Panel:
             Query(series("active_extractions"), "extractions {{job}} {{instance}}"),
             Query(series("api_requests_in_flight"), "requests {{job}} {{instance}}"),
         ],
-        Look(units.Short, 6, 7, links=[links.board("Extractions", EXTRACTIONS)]),
+        Look(units.Short, 6, 8, links=[links.board("Extractions", EXTRACTIONS)]),
     )
 
 
@@ -212,7 +223,7 @@ def pauses() -> model.Panel:
         "Garbage collector's pauses, p99",
         "99 of 100 pauses of the collector were shorter, by generation. Nothing else runs in a process meanwhile.",
         [Query(quantile(0.99, "gc_pause_seconds", by=("generation",)), "generation {{generation}}", exemplars=True)],
-        Look(units.Seconds, 6, 7, thresholds={0.1: "orange"}, links=[links.traces("Slow traces", slower="2500ms")]),
+        Look(units.Seconds, 6, 8, thresholds={0.1: "orange"}, links=[links.traces("Slow traces", slower="2500ms")]),
     )
 
 
@@ -220,17 +231,17 @@ def garbage() -> model.Panel:
     """Collections of Python's garbage collector."""
     return lines(
         "Garbage collections",
-        "Collections a second by generation. Those of generation 2 stop the process for longest.",
+        "Collections a minute by generation. Those of generation 2 stop the process for longest.",
         [
             Query(
-                total(rate("python_gc_collections_total", 'job=~"feature-agent.*"'), "generation"),
+                total(per_minute("python_gc_collections_total", OWN_JOBS), "generation"),
                 "generation {{generation}}",
             )
         ],
         Look(
-            units.OpsPerSecond,
+            units.OpsPerMinute,
             6,
-            7,
+            8,
             links=[links.metrics("Objects collected", "python_gc_objects_collected_total")],
         ),
     )
@@ -243,5 +254,5 @@ def files() -> model.Panel:
         "Open files",
         "Share of the files and connections that each process may hold open. At 1 it accepts no more.",
         [Query(f"{opened} / {limit}", "{{job}} {{instance}}")],
-        Look(units.PercentUnit, 6, 7, thresholds={0.8: "orange", 0.95: "red"}, links=[links.logs("Log lines")]),
+        Look(units.PercentUnit, 6, 8, thresholds={0.8: "orange", 0.95: "red"}, links=[links.logs("Log lines")]),
     )

@@ -12,6 +12,8 @@ from observability.source.dashboards.objectives import NO_RULES, alerts_firing, 
 from observability.source.dashboards.panels import Look, Query, lines, number
 from observability.source.slo import Objectives
 
+KEPT = "kept"
+MISSED = "missed"
 CHOSEN = 'slo="$slo"'
 LOOK_THERE = (*links.FAILURES, links.traces("Slow traces", slower="2500ms"))
 
@@ -27,36 +29,46 @@ def board(objectives: Objectives) -> Board:
             Row("Error budget", [remaining(), errors(objectives)]),
             Row("Burn", [burn(objectives), requests(), alerts_firing(12, CHOSEN)]),
         ],
-        [variable("slo", "Objective", "label_values(slo:objective:ratio, slo)", several=False)],
+        since="30d",
+        variables=[variable("slo", "Objective", "label_values(slo:objective:ratio, slo)", several=False)],
     )
 
 
 def headline() -> list[model.Panel]:
     """Promise, budget, pace."""
-    whole = recorded("slo:sli_error:ratio_rate30d", CHOSEN)
+    good = f"1 - {recorded('slo:sli_error:ratio_rate30d', CHOSEN)}"
+    objective = f"on (slo, service) {recorded('slo:objective:ratio', CHOSEN)}"
     return [
         number(
             "Objective",
             "Share of good events that is promised over 30 days.",
-            [Query(recorded("slo:objective:ratio", CHOSEN))],
+            [Query(recorded("slo:objective:ratio", CHOSEN), "objective")],
             Look(units.PercentUnit, 4, 5, decimals=2, empty=NO_RULES, links=LOOK_THERE),
         ),
         number(
             "Good events, 30 days",
-            "Share of good events over the last 30 days, or since there are data.",
-            [Query(f"1 - {whole}")],
-            Look(units.PercentUnit, 4, 5, decimals=3, empty=NO_RULES, links=LOOK_THERE),
+            "Share of good events over the last 30 days, or since there are data: red while it is below the objective.",
+            [Query(f"{good} >= {objective}", KEPT), Query(f"{good} < {objective}", MISSED)],
+            Look(
+                units.PercentUnit,
+                4,
+                5,
+                colours={KEPT: "green", MISSED: "red"},
+                decimals=3,
+                empty=NO_RULES,
+                links=LOOK_THERE,
+            ),
         ),
         number(
             "Allowed to fail",
             "The error budget: the share of events that may be bad.",
-            [Query(recorded("slo:error_budget:ratio", CHOSEN))],
+            [Query(recorded("slo:error_budget:ratio", CHOSEN), "allowed")],
             Look(units.PercentUnit, 4, 5, decimals=2, empty=NO_RULES, links=LOOK_THERE),
         ),
         number(
             "Budget left",
             "Share of the error budget that is left. Below 0 the objective is missed.",
-            [Query(recorded("slo:error_budget_remaining:ratio", CHOSEN))],
+            [Query(recorded("slo:error_budget_remaining:ratio", CHOSEN), "left")],
             Look(
                 units.PercentUnit,
                 4,
@@ -72,7 +84,7 @@ def headline() -> list[model.Panel]:
         number(
             "Burn rate",
             "How many times as fast as it may be the budget is spent now.",
-            [Query(recorded("slo:current_burn_rate:ratio", CHOSEN))],
+            [Query(recorded("slo:current_burn_rate:ratio", CHOSEN), "burn rate")],
             Look(units.Short, 4, 5, thresholds={1: "orange", 6: "red"}, decimals=2, empty=NO_RULES, links=LOOK_THERE),
         ),
         number(
@@ -81,7 +93,8 @@ def headline() -> list[model.Panel]:
             [
                 Query(
                     f"clamp_min({recorded('slo:error_budget_remaining:ratio', CHOSEN)}, 0) * 30 * 86400 / "
-                    f"({recorded('slo:current_burn_rate:ratio', CHOSEN)} > 0)"
+                    f"({recorded('slo:current_burn_rate:ratio', CHOSEN)} > 0)",
+                    "lasts",
                 )
             ],
             Look(
@@ -105,7 +118,7 @@ def remaining() -> model.Panel:
         "What is left of the error budget of the 30 days before each moment. It comes back as bad times fall out of "
         "the window.",
         [Query(recorded("slo:error_budget_remaining:ratio", CHOSEN), "{{slo}}")],
-        Look(units.PercentUnit, 12, 8, thresholds={0: "red"}, least=None, empty=NO_RULES, links=LOOK_THERE),
+        Look(units.PercentUnit, 12, 8, least=None, empty=NO_RULES, links=LOOK_THERE, since="30d"),
     )
 
 
@@ -150,8 +163,8 @@ def requests() -> model.Panel:
     """Events a second."""
     return lines(
         "Events",
-        "Events a second that this objective counts. With few of them a single bad one weighs much, and nothing fires "
+        "Events a minute that this objective counts. With few of them a single bad one weighs much, and nothing fires "
         "below the traffic floor.",
-        [Query(recorded("slo:requests:rate5m", CHOSEN), "{{slo}}")],
-        Look(units.OpsPerSecond, 12, 6, empty=NO_RULES, links=LOOK_THERE),
+        [Query(f"60 * {recorded('slo:requests:rate5m', CHOSEN)}", "{{slo}}")],
+        Look(units.OpsPerMinute, 12, 10, empty=NO_RULES, links=LOOK_THERE),
     )

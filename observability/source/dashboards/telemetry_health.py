@@ -9,10 +9,10 @@ from observability.source.dashboards import links
 from observability.source.dashboards.board import Board, Row
 from observability.source.dashboards.names import TELEMETRY
 from observability.source.dashboards.panels import Look, Query, lines, number, states
-from observability.source.dashboards.promql import rate, total
+from observability.source.dashboards.promql import counted
 
-NOT_SCRAPED = "{} is not scraped here"
-NO_LOGS = "Neither Alloy nor Loki is scraped here"
+NOT_SCRAPED = "{} gives no numbers: it is down, or not scraped here"
+NO_LOGS = "Neither Alloy nor Loki gives numbers: they are down, or not scraped here"
 RATE = "[$__rate_interval]"
 SPANS = (
     links.logs("Log lines about spans", "|~ `(?i)span|export`"),
@@ -47,9 +47,11 @@ def targets() -> model.Panel:
             units.PercentUnit,
             12,
             10,
-            thresholds={0.001: "orange", 1: "green"},
-            base="red",
-            most=1,
+            words={
+                "0": ("none answers", "red"),
+                "0.001..0.999": ("some answer", "orange"),
+                "1": ("all answer", "green"),
+            },
             links=MONITORING,
             empty="Prometheus scrapes nothing",
         ),
@@ -94,20 +96,27 @@ def exemplars() -> model.Panel:
         "Exemplars",
         "Exemplars that Prometheus keeps. 0 means that it runs without --enable-feature=exemplar-storage, or that no "
         "trace was sampled: the dots are missing from panels then.",
-        [Query("max(prometheus_tsdb_exemplar_exemplars_in_storage)")],
+        [Query("max(prometheus_tsdb_exemplar_exemplars_in_storage)", "exemplars")],
         Look(
             units.Short, thresholds={1: "green"}, base="red", links=MONITORING, empty=NOT_SCRAPED.format("Prometheus")
         ),
     )
 
 
+def _by_group(expression: str, aggregated: str = "sum") -> str:
+    """By the group's name alone, without its file."""
+    return f'{aggregated} by (group) (label_replace({expression}, "group", "$1", "rule_group", ".*;(.*)"))'
+
+
 def rule_failures() -> model.Panel:
     """Rules that failed."""
+    failed = _by_group(f"60 * rate(prometheus_rule_evaluation_failures_total{RATE})")
+    anything = _by_group("increase(prometheus_rule_evaluation_failures_total[$__range] @ end())")
     return lines(
         "Failed rules",
-        "Evaluations of rules a second that failed, by group. A rule that fails alerts nobody.",
-        [Query(f"sum by (rule_group) (rate(prometheus_rule_evaluation_failures_total{RATE}))", "{{rule_group}}")],
-        Look(units.OpsPerSecond, links=MONITORING, empty=NOT_SCRAPED.format("Prometheus")),
+        "Evaluations of rules a minute that failed, by group. A rule that fails raises no alert.",
+        [Query(f"{failed} and {anything} > 0", "{{group}}")],
+        Look(units.OpsPerMinute, links=MONITORING, empty="No rule failed in this time range"),
     )
 
 
@@ -117,7 +126,7 @@ def rule_time() -> model.Panel:
     return lines(
         "Time of rule groups",
         "Share of its interval that the last evaluation of each group took. Above 1 evaluations are skipped.",
-        [Query(f"max by (rule_group) ({taken})", "{{rule_group}}")],
+        [Query(_by_group(taken, "max"), "{{group}}")],
         Look(
             units.PercentUnit,
             thresholds={0.5: "orange", 1: "red"},
@@ -131,14 +140,14 @@ def lost_alerts() -> model.Panel:
     """Alerts that did not reach Alertmanager."""
     return lines(
         "Alerts on their way",
-        "Alerts a second that Prometheus sent to Alertmanager, failed to send, and dropped for good.",
+        "Alerts a minute that Prometheus sent to Alertmanager, failed to send, and dropped for good.",
         [
-            Query(f"sum(rate(prometheus_notifications_sent_total{RATE}))", "sent"),
-            Query(f"sum(rate(prometheus_notifications_errors_total{RATE}))", "failed"),
-            Query(f"sum(rate(prometheus_notifications_dropped_total{RATE}))", "dropped"),
+            Query(f"60 * sum(rate(prometheus_notifications_sent_total{RATE}))", "sent"),
+            Query(f"60 * sum(rate(prometheus_notifications_errors_total{RATE}))", "failed"),
+            Query(f"60 * sum(rate(prometheus_notifications_dropped_total{RATE}))", "dropped"),
         ],
         Look(
-            units.OpsPerSecond,
+            units.OpsPerMinute,
             colours={"failed": "orange", "dropped": "red"},
             links=MONITORING,
             empty=NOT_SCRAPED.format("Prometheus"),
@@ -150,15 +159,16 @@ def notified() -> model.Panel:
     """Notifications of Alertmanager."""
     return lines(
         "Notifications",
-        "Notifications a second that Alertmanager sent, and that failed, by the way they take.",
+        "Notifications a minute that Alertmanager sent, and that failed, by the way they take.",
         [
-            Query(f"sum by (integration) (rate(alertmanager_notifications_total{RATE}))", "{{integration}}"),
+            Query(f"60 * sum by (integration) (rate(alertmanager_notifications_total{RATE}))", "{{integration}}"),
             Query(
-                f"sum by (integration) (rate(alertmanager_notifications_failed_total{RATE}))", "{{integration}} failed"
+                f"60 * sum by (integration) (rate(alertmanager_notifications_failed_total{RATE}))",
+                "{{integration}} failed",
             ),
         ],
         Look(
-            units.OpsPerSecond,
+            units.OpsPerMinute,
             12,
             colours={".* failed": "red"},
             links=MONITORING,
@@ -182,10 +192,10 @@ def dropped() -> model.Panel:
     """Spans that the service lost."""
     return lines(
         "Spans that the service lost",
-        "Finished spans a second that never reached the collector: the queue was full, an export failed, or the "
+        "Finished spans a minute that never reached the collector: the queue was full, an export failed, or the "
         "process ended. Traces have holes then.",
-        [Query(total(rate("telemetry_spans_dropped_total"), "job"), "{{job}}")],
-        Look(units.OpsPerSecond, 6, links=SPANS),
+        [Query(counted("telemetry_spans_dropped_total", by=("job",)), "{{job}}")],
+        Look(units.CountsPerMinute, 6, links=SPANS, empty="No span was lost in this time range"),
     )
 
 
@@ -213,14 +223,14 @@ def sampled() -> model.Panel:
     """What tail sampling decided."""
     return lines(
         "Tail sampling",
-        "Traces a second that Jaeger kept and threw away. Traces with errors, slow ones and extractions are all kept.",
+        "Traces a minute that Jaeger kept and threw away. Traces with errors, slow ones and extractions are all kept.",
         [
             Query(
-                f"sum by (sampled) (rate(otelcol_processor_tail_sampling_global_count_traces_sampled{RATE}))",
+                f"60 * sum by (sampled) (rate(otelcol_processor_tail_sampling_global_count_traces_sampled{RATE}))",
                 "kept: {{sampled}}",
             )
         ],
-        Look(units.OpsPerSecond, 6, links=SPANS, empty=NOT_SCRAPED.format("Jaeger")),
+        Look(units.OpsPerMinute, 6, links=SPANS, empty=NOT_SCRAPED.format("Jaeger")),
     )
 
 
@@ -229,9 +239,9 @@ def evicted() -> model.Panel:
     early = "otelcol_processor_tail_sampling_sampling_trace_dropped_too_early"
     return lines(
         "Traces decided too early",
-        "Traces a second that had to leave memory before their decision: num_traces is too small for this load.",
-        [Query(f"sum(rate({early}{RATE}))", "too early")],
-        Look(units.OpsPerSecond, 6, links=SPANS, empty=NOT_SCRAPED.format("Jaeger")),
+        "Traces a minute that had to leave memory before their decision: num_traces is too small for this load.",
+        [Query(f"60 * sum(rate({early}{RATE}))", "too early")],
+        Look(units.OpsPerMinute, 6, links=SPANS, empty=NOT_SCRAPED.format("Jaeger")),
     )
 
 
@@ -250,9 +260,13 @@ def lines_in() -> model.Panel:
 
 def lines_lost() -> model.Panel:
     """Log lines that do not."""
+    lost = f"sum by (reason) (rate(loki_write_dropped_entries_total{RATE}))"
+    anything = "sum by (reason) (increase(loki_write_dropped_entries_total[$__range] @ end()))"
     return lines(
         "Lost log lines",
-        "Log lines a second that Alloy gave up, by reason. What people search for may be missing.",
-        [Query(f"sum by (reason) (rate(loki_write_dropped_entries_total{RATE}))", "{{reason}}")],
-        Look(units.OpsPerSecond, 12, links=[links.logs("Log lines")], empty=NOT_SCRAPED.format("Alloy")),
+        "Log lines a minute that Alloy gave up, by reason. What people search for may be missing.",
+        [Query(f"60 * {lost} and {anything} > 0", "{{reason}}")],
+        Look(
+            units.CountsPerMinute, 12, links=[links.logs("Log lines")], empty="No log line was lost in this time range"
+        ),
     )

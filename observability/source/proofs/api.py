@@ -29,7 +29,8 @@ PROOFS = (
                 description="Every target of job feature-agent is down, or there is none.",
             ),
         ),
-        clear="12m",
+        kept="15m",
+        clear="18m",
         below={'up{job="feature-agent",instance="a"}': "1x30", 'up{job="feature-agent",instance="b"}': "0x30"},
     ),
     Proof(
@@ -43,7 +44,7 @@ PROOFS = (
                 description="Every target of job feature-agent is down, or there is none.",
             ),
         ),
-        clear="12m",
+        clear="18m",
     ),
     Proof(
         alert="ApiTargetsDown",
@@ -70,7 +71,9 @@ PROOFS = (
         pending="4m",
         at="12m",
         expect=(
-            Expected(labels={"reason": "invalid"}, description="2 requests a second are refused: invalid credentials."),
+            Expected(
+                labels={"reason": "invalid"}, description="120 requests a minute are refused: invalid credentials."
+            ),
         ),
         clear="30m",
         below={
@@ -83,7 +86,7 @@ PROOFS = (
         fires={'rate_limit_decisions_total{job="feature-agent",decision="degraded"}': "0+60x15 900+0x30"},
         pending="4m",
         at="12m",
-        expect=(Expected(description="1 requests a second pass without being counted."),),
+        expect=(Expected(description="60 requests a minute pass without being counted."),),
         clear="25m",
         below={
             'rate_limit_decisions_total{job="feature-agent",decision="degraded"}': "900x50",

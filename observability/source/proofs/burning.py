@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
+from observability.source.durations import seconds_of
 from observability.source.promql import suffixed
+from observability.source.proofs import waiting
 from observability.source.proofs.proof import Expected, Proof, Samples
 from observability.source.slo import BurnAlert, Objectives, Slo
 
@@ -29,16 +32,19 @@ _LABELS = {
         'feature_extractions_total{job="feature-agent-worker",status="completed",quality_threshold="medium"}',
         'feature_extractions_total{job="feature-agent-worker",status="failed",quality_threshold="medium"}',
     ),
-    "extraction-freshness": ('extraction_start_delay_seconds{job="feature-agent-worker"}',),
 }
 """The series of each indicator: of good and bad events, or of a histogram."""
 
 
 def proofs(slo: Slo, objectives: Objectives) -> Iterator[Proof]:
-    """Each pair of windows; a sudden outage after good hours; hardly any traffic; a spent budget."""
+    """Each pair of windows; a sudden outage after good hours, short or long; hardly any traffic; a spent budget."""
+    if slo.sli.waiting is not None:
+        yield from waiting.proofs(slo)
+        return
     for pair in objectives.burn_alerts:
         yield _steady(slo, pair)
     yield _outage(slo, objectives)
+    yield _cured(slo, objectives)
     yield _few(slo, objectives)
     yield _spent(slo)
 
@@ -75,6 +81,22 @@ def _outage(slo: Slo, objectives: Objectives) -> Proof:
     )
 
 
+def _cured(slo: Slo, objectives: Objectives) -> Proof:
+    """An outage that spends enough for the slower page is cured before that is due: one page, gone with the outage."""
+    page, slower = (pair for pair in objectives.burn_alerts if pair.severity == "critical")
+    outage = math.ceil(slower.factor * slo.budget * seconds_of(slower.long) / 60) + 3
+    over = HEALTHY + outage
+    return Proof(
+        alert=slo.alert,
+        what="an outage that is cured",
+        fires=_samples(slo, [(HEALTHY, 0), (outage, 1), (180, 0)]),
+        at=f"{over}m",
+        expect=(_burns(slo, page),),
+        clear=f"{over + 6}m",
+        quiet=f"{over + 120}m",
+    )
+
+
 def _few(slo: Slo, objectives: Objectives) -> Proof:
     """All of hardly any events are bad: a page needs as many as the floor."""
     page = objectives.burn_alerts[0]
@@ -99,7 +121,7 @@ def _spent(slo: Slo) -> Proof:
         at="20m",
         expect=(
             Expected(
-                description=f"{slo.name} has -100% of its budget left.",
+                description=f"{slo.name} has spent 200% of its budget.",
             ),
         ),
         clear="50m",

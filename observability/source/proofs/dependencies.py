@@ -18,7 +18,8 @@ PROOFS = (
         pending="5m",
         at="7m",
         expect=(Expected(severity="critical", description=_POSTGRES),),
-        clear="12m",
+        kept="15m",
+        clear="18m",
         below={_UP % ("a", "database"): "0x30", _UP % ("b", "database"): "1x30", "pg_up": "1x30"},
     ),
     Proof(
@@ -28,7 +29,8 @@ PROOFS = (
         pending="5m",
         at="7m",
         expect=(Expected(severity="critical", description=_POSTGRES),),
-        clear="12m",
+        kept="15m",
+        clear="18m",
     ),
     Proof(
         alert="PostgresConnections",

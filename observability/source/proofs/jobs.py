@@ -9,7 +9,8 @@ _QUEUED = 'extraction_queue_jobs{job="feature-agent",state="queued"}'
 _DEAD = 'extraction_dead_letters_total{job="feature-agent-worker",code="%s"}'
 _WORKERS = 'extraction_workers{job="%s"}'
 _CRASHED = 'extraction_crashes{job="feature-agent"}'
-_BACKUP = 'backup_last_success_timestamp_seconds{job="feature-agent"}'
+_BACKUP = 'backup_last_success_timestamp_seconds{job="feature-agent",instance="a"}'
+_AFTER = 'backup_last_success_timestamp_seconds{job="feature-agent",instance="b"}'
 
 PROOFS = (
     Proof(
@@ -18,7 +19,8 @@ PROOFS = (
         pending="6m",
         at="8m",
         expect=(Expected(severity="critical", description="The oldest extraction that could run has waited 8m 0s."),),
-        clear="11m",
+        kept="15m",
+        clear="18m",
         below={_OLDEST % "a": "300x30", _OLDEST % "b": "0x30"},
     ),
     Proof(
@@ -27,7 +29,8 @@ PROOFS = (
         pending="5m",
         at="7m",
         expect=(Expected(severity="critical", description="No worker has sent a heartbeat for 8 s or more."),),
-        clear="11m",
+        kept="15m",
+        clear="18m",
         below={_WORKERS % "feature-agent": "1x30"},
     ),
     Proof(
@@ -74,21 +77,38 @@ PROOFS = (
         alert="WorkersCrashing",
         fires={_CRASHED: "0+1x20 20+0x40"},
         at="18m",
-        expect=(Expected(description="16.67m attempts a second ended with their worker."),),
+        expect=(Expected(description="1.0 attempts a minute ended with their worker."),),
         clear="40m",
         below={_CRASHED: "0x9 1x9 2x9 3x30"},
     ),
     Proof(
         alert="BackupTooOld",
-        fires={_BACKUP: "0x1600 95000x40"},
-        pending="1569m",
-        at="1580m",
-        expect=(
-            Expected(
-                description=("The last complete backup was made 1d 2h 20m 0s ago (tens of thousands of days: never).")
-            ),
-        ),
+        what="made once",
+        fires={_BACKUP: "60x1600 95000x40"},
+        pending="1570m",
+        at="1581m",
+        expect=(Expected(description="The last complete backup was made 1d 2h 20m 0s ago."),),
         clear="1620m",
-        below={_BACKUP: "1200x1600 95000x40"},
+        below={_BACKUP: "1200x1580 95000x60"},
+    ),
+    Proof(
+        alert="BackupTooOld",
+        what="never made, a day after the installation",
+        fires={_BACKUP: "_x60 0x1640 102000x40"},
+        pending="1629m",
+        at="1640m",
+        expect=(Expected(description="No complete backup was ever made."),),
+        clear="1720m",
+        below={_BACKUP: "_x60 0x1540 96000x100"},
+    ),
+    Proof(
+        alert="BackupTooOld",
+        what="never made, and every process started again",
+        fires={_BACKUP: "0x1540 _x10", _AFTER: "_x1551 0x60 96600x40"},
+        pending="1569m",
+        at="1600m",
+        expect=(Expected(description="No complete backup was ever made."),),
+        clear="1640m",
+        below={_AFTER: "_x1551 0x60 96600x40"},
     ),
 )

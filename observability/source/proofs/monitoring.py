@@ -24,7 +24,7 @@ PROOFS = (
         fires={_DROPPED: "0+60x20 1200+0x40"},
         pending="4m",
         at="15m",
-        expect=(Expected(labels={"job": "feature-agent"}, description="feature-agent loses 1 spans a second."),),
+        expect=(Expected(labels={"job": "feature-agent"}, description="feature-agent loses 60 spans a minute."),),
         clear="40m",
         below={_DROPPED: "0+5x60"},
     ),
@@ -43,7 +43,7 @@ PROOFS = (
         fires={_UNSENT: "0+60x15 900+0x30"},
         pending="4m",
         at="12m",
-        expect=(Expected(labels={"integration": "slack"}, description="1 notifications a second fail (slack)."),),
+        expect=(Expected(labels={"integration": "slack"}, description="60 notifications a minute fail (slack)."),),
         clear="25m",
         below={_UNSENT: "900x45"},
     ),
@@ -55,7 +55,7 @@ PROOFS = (
         at="12m",
         expect=(
             Expected(
-                labels={"integration": "alertmanager"}, description="1 notifications a second fail (alertmanager)."
+                labels={"integration": "alertmanager"}, description="60 notifications a minute fail (alertmanager)."
             ),
         ),
         clear="25m",

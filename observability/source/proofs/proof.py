@@ -34,6 +34,10 @@ class Proof(Struct, frozen=True, kw_only=True):
     expect: tuple[Expected, ...]
     clear: str | None
     """When it has cleared; None for the heartbeat."""
+    kept: str | None = None
+    """When it still fires although the condition has ended."""
     below: Samples | None = None
-    """Samples just short of the condition, looked at when it would fire and when it would have cleared."""
+    """Samples just short of the condition: nothing fires until `at`, nor until `clear`."""
+    quiet: str | None = None
+    """Until when none of its rules of the same severity fires, from `clear` on."""
     interval: str = "1m"

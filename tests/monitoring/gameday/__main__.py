@@ -15,7 +15,7 @@ from threading import Lock
 from tests.monitoring.gameday.fault import Fault
 from tests.monitoring.gameday.faults import FAULTS
 from tests.monitoring.gameday.memory import can_squeeze
-from tests.monitoring.gameday.play import Outcome, play
+from tests.monitoring.gameday.play import Outcome, Visible, play
 from tests.monitoring.gameday.watch import FAST, ROOT, missing_programs
 
 LOG = logging.getLogger(__name__)
@@ -32,11 +32,14 @@ Time is divided by {divisor:g} in the rules (30 days are three hours; a window i
 condition holds for at least {pending:g} s), not in the service: heartbeats, health checks every 10 s and
 measurements of the queue every 5 s keep their pace. *Detected* counts from the fault to the notification, *cleared*
 from its mending (a process that was stopped has started again) to the notification that it is over; bounds are in
-brackets. "Right" means that every alert named came and went within them at the receiver named, that its runbook link
-led to its runbook, and that no page came but those which users' pain justifies too.
+brackets. *On the overview* is what it showed, computed from its panels' own queries, value mappings and thresholds, and
+how long after the fault was there; it did not show it before. *Pages* counts how often a phone rang: a group of alerts
+that fires rings once until it is resolved. "Right" means that every alert named came and went within its bounds at the
+receiver named, that its runbook link led to its runbook, that the overview showed the fault within a minute, that an
+outage made one page at most, and that no page came but those which users' pain justifies too.
 
-| fault | what is done | alert → receiver | detected | cleared | also told | verdict | played |
-|---|---|---|---|---|---|---|---|
+| fault | what is done | alert → receiver | detected | cleared | on the overview | pages | also | verdict | played |
+|---|---|---|---|---|---|---|---|---|---|
 """
 
 
@@ -101,6 +104,8 @@ def _row(outcome: Outcome) -> str:
         "<br>".join(f"{seen.alert} → {seen.receiver}" for seen in outcome.seen),
         "<br>".join(_time(seen.detected, seen.within) for seen in outcome.seen),
         "<br>".join(_time(seen.cleared, seen.clears) for seen in outcome.seen),
+        "<br>".join(_seen(each) for each in outcome.visible),
+        str(outcome.pages),
         ", ".join(outcome.also) or "nothing",
         _verdict(outcome),
         datetime.now(UTC).date().isoformat(),
@@ -113,7 +118,14 @@ def _verdict(outcome: Outcome) -> str:
         return "right"
     reasons = [f"page {alert}" for alert in outcome.wrong_pages]
     reasons += [f"{seen.alert} not as it has to be" for seen in outcome.seen if not seen.right]
+    reasons += [f"{each.shows.panel} does not show it" for each in outcome.visible if not each.right]
+    reasons += [f"{outcome.pages} pages for one outage"] if outcome.pages > 1 else []
     return f"**wrong**: {', '.join(reasons)}"
+
+
+def _seen(visible: Visible) -> str:
+    when = "before the fault" if visible.before else "never" if visible.after is None else f"{visible.after:.0f} s"
+    return f"{visible.shows.panel}: {visible.shows.of} {visible.shows.colour}, {when}"
 
 
 def _time(seconds: float | None, bound: float) -> str:

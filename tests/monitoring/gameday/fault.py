@@ -27,6 +27,26 @@ class Expect(Struct, frozen=True, kw_only=True):
     """Seconds from the mending to the notification that it is over."""
 
 
+class Shows(Struct, frozen=True, kw_only=True):
+    """What has to change on the overview."""
+
+    panel: str
+    of: str
+    """The series, or any cell of the row."""
+    colour: str
+    within: float = 60.0
+    """Seconds from when the fault is there."""
+
+
+def firing(alert: str, colour: str = "orange") -> tuple[Shows, ...]:
+    """The alert is in the table, and none is worse."""
+    worst = {"red": "critical", "orange": "warning"}[colour]
+    return (
+        Shows(panel="Worst alert", of=worst, colour=colour),
+        Shows(panel="Alerts firing", of=alert, colour=colour),
+    )
+
+
 class Fault(Struct, frozen=True, kw_only=True):
     """One fault."""
 
@@ -35,6 +55,8 @@ class Fault(Struct, frozen=True, kw_only=True):
     """In words, for the table."""
     do: Do
     expect: tuple[Expect, ...]
+    shows: tuple[Shows, ...]
+    """What the overview shows that it did not show before."""
     may_page: frozenset[str] = frozenset()
     """Pages that would be right as well: users feel the fault there too."""
     environment: Mapping[str, str] = field(default_factory=dict[str, str])

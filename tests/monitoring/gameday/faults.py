@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import psycopg
 
-from tests.monitoring.gameday.fault import Do, Expect, Fault
+from service.store.artifacts import open_artifacts
+from service.store.backup_record import BackupRecord, note_backup
+from tests.monitoring.gameday.fault import Do, Expect, Fault, Shows, firing
 from tests.monitoring.gameday.memory import squeezed
-from tests.monitoring.gameday.stand import Stand
+from tests.monitoring.gameday.stand import MODEL, Stand
 from tests.monitoring.gameday.watch import Watch, free_port
 
 AVAILABILITY, READ, EXTRACT = "ApiAvailabilityBudgetBurn", "ApiLatencyReadBudgetBurn", "ApiLatencyExtractBudgetBurn"
@@ -165,7 +169,9 @@ def locked_often(stand: Stand, _watch: Watch) -> Iterator[None]:
 
 @contextmanager
 def unbacked(stand: Stand, _watch: Watch) -> Iterator[None]:
-    """There never was a backup; then an operator makes one."""
+    """The last backup is an hour old, days in the rules' time; then an operator makes one."""
+    record = BackupRecord(datetime.now(UTC) - timedelta(hours=1), "1.0")
+    asyncio.run(note_backup(open_artifacts(str(stand.data / "artifacts")), record))
     yield
     stand.command("backup", str(stand.folder / "backup"))
 
@@ -242,13 +248,18 @@ FAULTS: tuple[Fault, ...] = (
         does="the only API process is stopped",
         do=api_stopped,
         expect=(Expect(alert="ApiDown", receiver=PAGER),),
-        may_page=frozenset({AVAILABILITY, FRESHNESS}),
+        shows=(Shows(panel="API processes", of="down", colour="red"), *firing("ApiDown", "red")),
     ),
     Fault(
         name="postgres-killed",
         does="PostgreSQL is killed (SIGQUIT)",
         do=postgres_killed,
         expect=(Expect(alert="PostgresDown", receiver=PAGER),),
+        shows=(
+            Shows(panel="Dependencies now", of="no database", colour="red"),
+            Shows(panel="Dependencies", of="database", colour="red"),
+            *firing("PostgresDown", "red"),
+        ),
         may_page=frozenset({AVAILABILITY, READ, EXTRACT, SUCCESS, FRESHNESS}),
     ),
     Fault(
@@ -256,12 +267,18 @@ FAULTS: tuple[Fault, ...] = (
         does="Redis is killed",
         do=redis_killed,
         expect=(Expect(alert="RedisDown"), Expect(alert="RateLimiterDegraded")),
+        shows=(
+            Shows(panel="Dependencies now", of="degraded", colour="orange"),
+            Shows(panel="Dependencies", of="redis", colour="red"),
+            *firing("RedisDown"),
+        ),
     ),
     Fault(
         name="model-500",
         does="the model answers 500 to everything; the built-in planner stands in",
         do=model("status-500"),
         expect=(Expect(alert="ModelBreakerOpen"),),
+        shows=(Shows(panel="Failed calls of models", of=MODEL, colour="red"), *firing("ModelBreakerOpen")),
         environment=LAST_RESORT,
     ),
     Fault(
@@ -269,6 +286,7 @@ FAULTS: tuple[Fault, ...] = (
         does="the model answers 500 to a third of the requests",
         do=model("flaky"),
         expect=(Expect(alert="ModelErrors"),),
+        shows=(Shows(panel="Failed calls of models", of=MODEL, colour="red"), *firing("ModelErrors")),
         environment=LAST_RESORT | SOON_AWAY,
         rates={"extract": 2},
     ),
@@ -277,6 +295,7 @@ FAULTS: tuple[Fault, ...] = (
         does="the model's provider answers 429 to a third of the requests",
         do=model("throttled"),
         expect=(Expect(alert="ModelRateLimited"),),
+        shows=(Shows(panel="Failed calls of models", of=MODEL, colour="red"), *firing("ModelRateLimited")),
         environment=LAST_RESORT | SOON_AWAY,
         rates={"extract": 2},
     ),
@@ -285,6 +304,7 @@ FAULTS: tuple[Fault, ...] = (
         does="the model accepts requests and never answers; the built-in planner stands in",
         do=model("hang"),
         expect=(Expect(alert="ModelFallback"),),
+        shows=(Shows(panel="Failed calls of models", of=MODEL, colour="red"), *firing("ModelFallback")),
         environment=LAST_RESORT | SOON_AWAY | {"MODEL_TIMEOUT_SECONDS": "8"},
         rates={"extract": 2},
         may_page=frozenset({FRESHNESS}),
@@ -294,6 +314,7 @@ FAULTS: tuple[Fault, ...] = (
         does="the model takes 12 s for each answer",
         do=model("slow"),
         expect=(Expect(alert="ModelSlow"),),
+        shows=firing("ModelSlow"),
         environment=SOON_AWAY | {"WORKER_CONCURRENCY": "48", "MODEL_CONCURRENCY": "48"},
         rates={"extract": 2},
         may_page=frozenset({FRESHNESS}),
@@ -303,6 +324,7 @@ FAULTS: tuple[Fault, ...] = (
         does="the model proposes plans with an unknown column",
         do=model("unknown-column"),
         expect=(Expect(alert="PlanRetries"),),
+        shows=firing("PlanRetries"),
         environment=LAST_RESORT,
         rates={"extract": 2},
     ),
@@ -311,6 +333,7 @@ FAULTS: tuple[Fault, ...] = (
         does="two places for planning, and a model that takes 12 s",
         do=model("slow"),
         expect=(Expect(alert="PlanningRefused"), Expect(alert=SUCCESS, receiver=PAGER)),
+        shows=(*firing("PlanningRefused")[1:], *firing(SUCCESS, "red")),
         environment={"MODEL_CONCURRENCY": "2", "MODEL_QUEUE": "2"},
         rates={"extract": 2},
         may_page=frozenset({AVAILABILITY}),
@@ -320,6 +343,7 @@ FAULTS: tuple[Fault, ...] = (
         does="the only worker is killed",
         do=worker_killed,
         expect=(Expect(alert="NoLiveWorker", receiver=PAGER),),
+        shows=(Shows(panel="Worker processes", of="down", colour="red"), *firing("NoLiveWorker", "red")),
         may_page=frozenset({FRESHNESS, "OldestJobTooOld"}),
     ),
     Fault(
@@ -331,6 +355,7 @@ FAULTS: tuple[Fault, ...] = (
             Expect(alert="PoisonJob", within=240),
             Expect(alert="DeadLetters", within=240),
         ),
+        shows=firing("WorkersCrashing"),
         may_page=frozenset({"NoLiveWorker", "OldestJobTooOld", FRESHNESS}),
         rates={"extract": 0.2},
     ),
@@ -339,12 +364,17 @@ FAULTS: tuple[Fault, ...] = (
         does="20 requests a second come with invalid keys",
         do=rate("stranger", 20),
         expect=(Expect(alert="AuthenticationFailureSurge"),),
+        shows=firing("AuthenticationFailureSurge"),
     ),
     Fault(
         name="queue-flood",
         does="40 extractions a second are asked for, one worker runs one at a time in 12 s",
         do=flood,
         expect=(Expect(alert="OldestJobTooOld", receiver=PAGER), Expect(alert="QueueGrowing")),
+        shows=(
+            Shows(panel="Oldest waiting job", of="oldest", colour="red"),
+            *firing("OldestJobTooOld", "red"),
+        ),
         environment={"WORKER_CONCURRENCY": "1"},
         rates={"extract": 0.2},
         may_page=frozenset({FRESHNESS}),
@@ -354,6 +384,7 @@ FAULTS: tuple[Fault, ...] = (
         does="the API's control group allows hardly the memory that it uses",
         do=squeezed,
         expect=(Expect(alert="MemoryNearLimit"),),
+        shows=firing("MemoryNearLimit"),
         may_page=frozenset({"ApiDown"}),
         needs_root=True,
     ),
@@ -362,6 +393,7 @@ FAULTS: tuple[Fault, ...] = (
         does="the API process gets no CPU for 0.7 s of each second",
         do=stuttering,
         expect=(Expect(alert="EventLoopLag"),),
+        shows=(Shows(panel="Event loop lag", of="p99 feature-agent", colour="orange"), *firing("EventLoopLag")[1:]),
         rates={"read": 10},
         may_page=frozenset({"ApiDown", READ, AVAILABILITY, "PostgresDown"}),
     ),
@@ -370,6 +402,7 @@ FAULTS: tuple[Fault, ...] = (
         does="a migration locks a table that all readers need for 0.6 s at a time",
         do=locked_often,
         expect=(Expect(alert=READ, receiver=PAGER),),
+        shows=(Shows(panel="Burn rate", of="api-latency-read", colour="red"), *firing(READ, "red")),
         rates={"extract": 0.0},
         may_page=frozenset({"PostgresDown"}),
     ),
@@ -378,6 +411,7 @@ FAULTS: tuple[Fault, ...] = (
         does="a migration holds the lock on a table that all readers need; the pool has two connections",
         do=locked,
         expect=(Expect(alert="DatabasePoolExhausted"), Expect(alert=AVAILABILITY, receiver=PAGER)),
+        shows=(Shows(panel="Answered 5xx", of="5xx", colour="red"), *firing(AVAILABILITY, "red")),
         environment={"DATABASE_POOL_SIZE": "1", "DATABASE_MAX_OVERFLOW": "1", "DATABASE_POOL_TIMEOUT": "1"},
         rates={"extract": 0.0},
         may_page=frozenset({READ, EXTRACT, "PostgresDown", SUCCESS, FRESHNESS}),
@@ -387,6 +421,7 @@ FAULTS: tuple[Fault, ...] = (
         does="nothing listens at the address for traces",
         do=collector_down,
         expect=(Expect(alert="SpansDropped"),),
+        shows=firing("SpansDropped"),
         environment={
             "JAEGER_ENABLED": "true",
             "JAEGER_ENDPOINT": f"http://127.0.0.1:{COLLECTOR_PORT}",
@@ -400,6 +435,7 @@ FAULTS: tuple[Fault, ...] = (
         does="a principal uses up its tokens of the day",
         do=rate("extract", 2),
         expect=(Expect(alert="PrincipalBudgetSpent", receiver="owners"),),
+        shows=firing("PrincipalBudgetSpent"),
         environment={"BUDGET_TOKENS_PER_DAY": "200"},
         rates={"extract": 0.0},
     ),
@@ -416,13 +452,18 @@ FAULTS: tuple[Fault, ...] = (
                 clears=600,
             ),
         ),
+        shows=(
+            Shows(panel="Error budget left", of="api-availability", colour="red"),
+            Shows(panel="Alerts firing", of="ErrorBudgetSpent", colour="orange"),
+        ),
         may_page=frozenset({AVAILABILITY, SUCCESS}),
     ),
     Fault(
         name="backup-missing",
-        does="no backup was ever made",
+        does="the last backup was made two weeks ago, in the rules' time",
         do=unbacked,
         expect=(Expect(alert="BackupTooOld"),),
+        shows=firing("BackupTooOld"),
         warm_up=0.0,
     ),
     Fault(
@@ -430,6 +471,7 @@ FAULTS: tuple[Fault, ...] = (
         does="requests that were alike and cached become all different",
         do=alike,
         expect=(Expect(alert="PlanCacheCollapse", within=150),),
+        shows=firing("PlanCacheCollapse"),
         environment={"PLAN_CACHE_SECONDS": "3600"},
         rates={"extract": 3},
     ),
@@ -438,5 +480,6 @@ FAULTS: tuple[Fault, ...] = (
         does="a rule is deployed that cannot be evaluated",
         do=broken_rule,
         expect=(Expect(alert="RuleEvaluationFailures"),),
+        shows=firing("RuleEvaluationFailures"),
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -9,13 +10,16 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from tests.monitoring.gameday.fault import Expect, Fault
-from tests.monitoring.gameday.receiver import Notice, Receiver
+from tests.monitoring.gameday.fault import Expect, Fault, Shows
+from tests.monitoring.gameday.receiver import Notice, Receiver, pages
 from tests.monitoring.gameday.stand import Stand, stand
-from tests.monitoring.gameday.watch import Watch
+from tests.monitoring.gameday.watch import ROOT, SCRAPE_SECONDS, Watch
+from tests.monitoring.panel_colours import colours_of, panel_of, shown
 
-ALWAYS = {"Watchdog", "BackupTooOld"}
-"""A stand has no backup yet, and says so."""
+ALWAYS = {"Watchdog"}
+OVERVIEW = json.loads((ROOT / "observability/grafana/dashboards/feature-agent-overview.json").read_text())
+RATE_INTERVAL = f"{4 * SCRAPE_SECONDS}s"
+"""What Grafana would put in place of `$__rate_interval`: four scrapes."""
 
 
 class Seen(Struct, frozen=True):
@@ -37,6 +41,21 @@ class Seen(Struct, frozen=True):
         return self.detected is not None and self.cleared is not None and self.runbook
 
 
+class Visible(Struct, frozen=True):
+    """What the overview has to show, and when it did."""
+
+    shows: Shows
+    before: bool
+    """Whether it did so already before the fault: then it says nothing."""
+    after: float | None
+    """Seconds from when the fault was there."""
+
+    @property
+    def right(self) -> bool:
+        """Whether it changed in time."""
+        return not self.before and self.after is not None
+
+
 class Outcome(Struct, frozen=True):
     """What became of one fault."""
 
@@ -46,11 +65,15 @@ class Outcome(Struct, frozen=True):
     wrong_pages: tuple[str, ...]
     also: tuple[str, ...]
     """Other alerts that came along."""
+    visible: tuple[Visible, ...] = ()
+    pages: int = 0
+    """How often a phone rang."""
 
     @property
     def right(self) -> bool:
-        """Whether everything that was expected came, and no other page."""
-        return all(seen.right for seen in self.seen) and not self.wrong_pages
+        """Whether everything that was expected came and was seen, no other page, and one page at most."""
+        shown = all(visible.right for visible in self.visible)
+        return shown and all(seen.right for seen in self.seen) and not self.wrong_pages and self.pages <= 1
 
 
 def play(fault: Fault) -> Outcome:
@@ -71,12 +94,15 @@ def _inflicted(fault: Fault, system: Stand, watch: Watch, receiver: Receiver) ->
     watch.await_targets(len(system.targets))
     settled = time.monotonic()
     time.sleep(fault.warm_up)
+    before = [_shown(each, watch) for each in fault.shows]
     begun = time.monotonic()
     firing: list[Notice | None] = []
+    after: list[float | None] = []
     with fault.do(system, watch):
+        after = _seen_at(fault.shows, watch)
         firing = _all(fault.expect, lambda each: _told(receiver, each, "firing", begun), begun, "within")
         mended = time.monotonic()
-        pages = [notice and watch.page(notice.annotations["runbook_url"]) for notice in firing]
+        runbooks = [notice and watch.page(notice.annotations["runbook_url"]) for notice in firing]
     mended = max(mended, begun)
     cleared = _all(fault.expect, lambda each: _told(receiver, each, "resolved", begun), mended, "clears")
     seen = [
@@ -90,9 +116,31 @@ def _inflicted(fault: Fault, system: Stand, watch: Watch, receiver: Receiver) ->
             each.clears,
             bool(page) and str(page).startswith(f"# {each.alert}\n"),
         )
-        for each, notice, over, page in zip(fault.expect, firing, cleared, pages, strict=True)
+        for each, notice, over, page in zip(fault.expect, firing, cleared, runbooks, strict=True)
     ]
-    return Outcome(fault.name, fault.does, tuple(seen), *_others(fault, receiver, settled))
+    visible = tuple(Visible(*each) for each in zip(fault.shows, before, after, strict=True))
+    others = _others(fault, receiver, settled)
+    return Outcome(fault.name, fault.does, tuple(seen), *others, visible, pages(receiver.messages, settled))
+
+
+def _shown(shows: Shows, watch: Watch) -> bool:
+    """Whether the panel shows that colour now, as it would in a browser."""
+    found = shown(panel_of(OVERVIEW, shows.panel), watch.asked, rate_interval=RATE_INTERVAL)
+    return shows.colour in colours_of(found, shows.of)
+
+
+def _seen_at(shows: Sequence[Shows], watch: Watch) -> list[float | None]:
+    """After how many seconds the overview showed each; ends when it shows all, or their time is up."""
+    since = time.monotonic()
+    found: list[float | None] = [None] * len(shows)
+    while True:
+        for at, each in enumerate(shows):
+            if found[at] is None and time.monotonic() - since <= each.within and _shown(each, watch):
+                found[at] = round(time.monotonic() - since, 1)
+        spent = time.monotonic() - since
+        if all(when is not None or spent > each.within for when, each in zip(found, shows, strict=True)):
+            return found
+        time.sleep(0.5)
 
 
 def _all(

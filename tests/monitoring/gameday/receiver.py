@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -23,6 +23,18 @@ class Notice(Struct, frozen=True):
     annotations: dict[str, str]
     at: float
     """When it arrived, on the monotonic clock."""
+    group: str
+    """Which of Alertmanager's groups it was sent with."""
+
+
+class Message(Struct, frozen=True):
+    """One notification, about a group of alerts."""
+
+    receiver: str
+    group: str
+    status: str
+    """Resolved when none of its alerts fires any more."""
+    at: float
 
 
 class Receiver:
@@ -30,13 +42,16 @@ class Receiver:
 
     def __init__(self) -> None:
         self.notices: list[Notice] = []
-        notices = self.notices
+        self.messages: list[Message] = []
+        notices, messages = self.notices, self.messages
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body: dict[str, Any] = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 at = time.monotonic()
-                notices.extend(_notice(self.path.strip("/"), alert, at) for alert in body["alerts"])
+                receiver, group = self.path.strip("/"), body["groupKey"]
+                notices.extend(_notice(receiver, alert, at, group) for alert in body["alerts"])
+                messages.append(Message(receiver, group, body["status"], at))
                 self.send_response(200)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
@@ -68,5 +83,20 @@ class Receiver:
             self._server.server_close()
 
 
-def _notice(receiver: str, alert: dict[str, Any], at: float) -> Notice:
-    return Notice(receiver, alert["labels"]["alertname"], alert["status"], alert["labels"], alert["annotations"], at)
+def _notice(receiver: str, alert: dict[str, Any], at: float, group: str) -> Notice:
+    labels = alert["labels"]
+    return Notice(receiver, labels["alertname"], alert["status"], labels, alert["annotations"], at, group)
+
+
+def pages(messages: Sequence[Message], since: float) -> int:
+    """How often a phone rings: for a group that fires, once until it is resolved; more alerts of it change nothing."""
+    rung, firing = 0, set[str]()
+    for message in messages:
+        if message.receiver != "pager" or message.at < since:
+            continue
+        if message.status == "resolved":
+            firing.discard(message.group)
+        elif message.group not in firing:
+            firing.add(message.group)
+            rung += 1
+    return rung

@@ -171,6 +171,19 @@ class Watch:
         with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 -- our own server
             return json.loads(answer.read())["data"]["result"]
 
+    def course(self, query: str) -> list[dict[str, Any]]:
+        """The series of the last hour, with their last values."""
+        now = time.time()
+        asked = urllib.parse.urlencode({"query": query, "start": now - 3600, "end": now, "step": SCRAPE_SECONDS})
+        with urllib.request.urlopen(f"{self.url}/api/v1/query_range?{asked}", timeout=30) as answer:  # noqa: S310
+            found = json.loads(answer.read())["data"]["result"]
+        return [{"metric": each["metric"], "value": each["values"][-1]} for each in found]
+
+    def asked(self, query: str, course: bool) -> list[tuple[dict[str, str], float]]:  # noqa: FBT001 -- as a panel asks
+        """The labels and values of an expression, now or at the end of its course."""
+        found = self.course(query) if course else self.query(query)
+        return [(each["metric"], float(each["value"][1])) for each in found]
+
     def page(self, url: str) -> str:
         """A page that an alert links to; empty when there is none."""
         try:

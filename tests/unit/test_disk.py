@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from service.telemetry.disk import disk_free_bytes, disk_size_bytes
+
+
+async def test_room_is_that_of_the_folders_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Free is what may still be written, size is all; the folder asked about is the one given."""
+    asked: list[object] = []
+
+    def usage(folder: object) -> object:
+        asked.append(folder)
+        return shutil._ntuple_diskusage(total=100, used=60, free=30)  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    assert (await disk_free_bytes(tmp_path), await disk_size_bytes(tmp_path)) == (30.0, 100.0)
+    assert asked == [tmp_path, tmp_path]
+
+
+async def test_a_folder_that_is_gone_is_an_error(tmp_path: Path) -> None:
+    """A file system that is away gives no number: the monitor keeps the last one."""
+    with pytest.raises(OSError, match="gone"):
+        await disk_free_bytes(tmp_path / "gone")

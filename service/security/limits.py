@@ -219,7 +219,7 @@ class Fallback:
         """A span for whoever asks, if its trace is kept: the call itself is made for many at once."""
         if self._tracer is None or not trace.get_current_span().is_recording():
             return nullcontext()
-        return self._tracer.start_as_current_span("EVALSHA", kind=SpanKind.CLIENT, attributes=_ATTRIBUTES)
+        return self._tracer.start_span("EVALSHA", kind=SpanKind.CLIENT, attributes=_ATTRIBUTES)
 
     async def _hits(self, principal_ids: Sequence[str]) -> Sequence[Standing | None]:
         """The decisions, or None for each when Redis is away."""

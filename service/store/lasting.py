@@ -105,7 +105,7 @@ class StatementSpans:
         """Surround the wait for the answer."""
         if self._tracer is None or not trace.get_current_span().is_recording():
             return nullcontext()
-        return self._tracer.start_as_current_span(
+        return self._tracer.start_span(
             self._name,
             kind=SpanKind.CLIENT,
             attributes=self._attributes,

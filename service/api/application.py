@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from litestar import Litestar, Router, asgi
 from litestar.config.cors import CORSConfig
+from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.enums import HttpMethod, ScopeType
 from litestar.handlers import ASGIRouteHandler
@@ -70,6 +71,7 @@ def create_api(services: ApiServices, config: ApiConfig) -> Litestar:
             "config": Provide(lambda: config, sync_to_thread=False),
             "desk": Provide(lambda: desk, sync_to_thread=False),
         },
+        state=State({"services": services}, deep_copy=False),
         middleware=[AllowedHosts(config.allowed_hosts)],
         exception_handlers={Exception: answer_problem},
         after_exception=[observe_failures(services.observer)],

@@ -50,10 +50,9 @@ async def get_extraction(request: ApiRequest, services: Services, extraction_id:
     response_description="The extraction's progress.",
     responses=documented(*PROTECTED, "extraction_not_found"),
 )
-async def get_extraction_status(
-    request: ApiRequest, services: Services, extraction_id: ExtractionIdPath
-) -> StatusAnswer:
+async def get_extraction_status(request: ApiRequest, extraction_id: ExtractionIdPath) -> StatusAnswer:
     """Cheap to ask often."""
+    services = request.services
     state = await services.store.state_of(request.user.id, extraction_id)
     return StatusAnswer.of(await status_of(services, state))
 

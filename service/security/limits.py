@@ -15,14 +15,13 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 from limits.aio.storage import MemoryStorage
 from msgspec import Struct
 from msgspec.structs import replace
 from opentelemetry import trace
-from opentelemetry.trace import Span, SpanKind, Tracer
+from opentelemetry.trace import SpanKind, Tracer
 from redis.asyncio import BlockingConnectionPool
 from redis.exceptions import NoScriptError, RedisError
 
@@ -222,15 +221,12 @@ class Fallback:
 
     async def hit(self, principal_id: str) -> Standing:
         """Count one request of the principal; raises nothing for want of Redis."""
-        with self._traced():
-            standing = await self._gathering.ask(principal_id)
-        return replace(await self._own.hit(principal_id), degraded=True) if standing is None else standing
-
-    def _traced(self) -> AbstractContextManager[Span | None]:
-        """A span for whoever asks, if its trace is kept: the call itself is made for many at once."""
         if self._tracer is None or not trace.get_current_span().is_recording():
-            return nullcontext()
-        return self._tracer.start_span("EVALSHA", kind=SpanKind.CLIENT, attributes=_ATTRIBUTES)
+            standing = await self._gathering.ask(principal_id)
+        else:  # for whoever asks, since the call itself is made for many at once
+            with self._tracer.start_span("EVALSHA", kind=SpanKind.CLIENT, attributes=_ATTRIBUTES):
+                standing = await self._gathering.ask(principal_id)
+        return replace(await self._own.hit(principal_id), degraded=True) if standing is None else standing
 
     async def _hits(self, principal_ids: Sequence[str]) -> Sequence[Standing | None]:
         """The decisions, or None for each when Redis is away."""

@@ -26,7 +26,7 @@ from service.features.context import CURRENT, RequestContext
 from service.telemetry.access import Access, AccessLog
 from service.telemetry.catalog import UNMATCHED
 from service.telemetry.exchange import Application, Exchange, Message, Receive, Send
-from service.telemetry.light_spans import light
+from service.telemetry.light_spans import LightTracer, light
 from service.telemetry.metrics import Metrics, exemplar_of
 
 QUIET_PATHS: Final = frozenset({"/metrics", "/health", "/health/live", "/health/ready"})
@@ -113,6 +113,8 @@ class HttpObserver:
     def _start_span(self, path: str, parent: Context) -> Span:
         """The SERVER span, recording or not; always with valid ids, which whatever runs beneath inherits."""
         if self._tracer is not None and path not in self._quiet:
+            if parent is _NO_PARENT and isinstance(self._tracer, LightTracer):
+                return self._tracer.start_trace("HTTP", SpanKind.SERVER)
             span = self._tracer.start_span("HTTP", context=parent, kind=SpanKind.SERVER)
             if span.get_span_context().is_valid:
                 return span

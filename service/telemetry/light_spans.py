@@ -18,7 +18,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Event, ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace import Tracer as SdkTracer
 from opentelemetry.sdk.trace.id_generator import IdGenerator
-from opentelemetry.sdk.trace.sampling import Sampler
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, Sampler, TraceIdRatioBased
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
     Link,
@@ -43,6 +43,7 @@ _FLAGS = {
     for sampled in (False, True)
     for random in (False, True)
 }
+_NOWHERE = Context()
 _UNSET, _ERROR = Status(StatusCode.UNSET), Status(StatusCode.ERROR)
 
 
@@ -159,8 +160,20 @@ class LightTracer(Tracer):
     """Starts light spans as the SDK's tracer would start its own."""
 
     def __init__(self, tracer: SdkTracer) -> None:
+        self._bound = _bound(tracer.sampler)
         scope = tracer._instrumentation_scope  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] -- versions are pinned exactly
         self._origin = _Origin(tracer.sampler, tracer.id_generator, tracer.span_processor, tracer.resource, scope)
+
+    def start_trace(self, name: str, kind: SpanKind) -> Span:
+        """Begin a trace: what `start_span` does in an empty context, at once where a share of all ids is sampled."""
+        origin = self._origin
+        if self._bound is None:
+            return self._decided(name, _NOWHERE, None, kind)
+        trace_id = origin.ids.generate_trace_id()
+        sampled = trace_id & TraceIdRatioBased.TRACE_ID_LIMIT < self._bound
+        flags = _FLAGS[sampled, origin.ids.is_trace_id_random()]
+        context = SpanContext(trace_id, origin.ids.generate_span_id(), is_remote=False, trace_flags=flags)
+        return LightSpan(origin, name, context, None, kind) if sampled else NonRecordingSpan(context)
 
     def start_span(  # noqa: PLR0917 -- the interface's
         self,
@@ -226,6 +239,15 @@ class LightTracer(Tracer):
         span = LightSpan(self._origin, name, context, parent, kind)
         span.set_attributes(cast("Mapping[str, AnyValue]", result.attributes))
         return span
+
+
+def _bound(sampler: Sampler) -> int | None:
+    """Traces whose id's lower half is less are sampled; None where that is not all that the sampler looks at."""
+    if isinstance(sampler, ParentBased):
+        sampler = sampler._root  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] -- versions are pinned exactly
+    if type(sampler) is TraceIdRatioBased:
+        return sampler.bound
+    return {id(ALWAYS_ON): TraceIdRatioBased.TRACE_ID_LIMIT + 1, id(ALWAYS_OFF): 0}.get(id(sampler))
 
 
 def light(tracer: Tracer) -> Tracer:

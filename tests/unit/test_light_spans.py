@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace import Span as SdkSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -188,3 +189,27 @@ def test_limits_are_the_sdks_work(monkeypatch: pytest.MonkeyPatch) -> None:
             assert not isinstance(world.ended(), LightSpan)
             attributes = world.ended().attributes or {}
             assert len(attributes) == 5 or set(attributes.values()) == {"xxxxx"}
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        DEFAULT_ON,
+        ALWAYS_OFF,
+        TraceIdRatioBased(0.3),
+        ParentBased(TraceIdRatioBased(0.3)),
+        StaticSampler(Decision.RECORD_AND_SAMPLE),
+        StaticSampler(Decision.RECORD_ONLY),
+    ],
+)
+def test_a_trace_begins_as_the_sampler_has_it(sampler: Sampler) -> None:
+    """Begun at once or through the sampler, the decision on a trace is the one that the sampler makes of its id."""
+    tracer = World(sampler).tracer
+    assert isinstance(tracer, LightTracer)
+    for _ in range(200):
+        span = tracer.start_trace("a", SpanKind.SERVER)
+        context = span.get_span_context()
+        decision = sampler.should_sample(Context(), context.trace_id, "a").decision
+        assert (span.is_recording(), context.trace_flags.sampled) == (decision.is_recording(), decision.is_sampled())
+        assert context.is_valid
+        assert context.trace_flags.random_trace_id

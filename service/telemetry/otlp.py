@@ -32,6 +32,7 @@ _FLAGS_LOCAL, _FLAGS_REMOTE = b"\x85\x01\x00\x01\x00\x00", b"\x85\x01\x00\x03\x0
 """Whether the parent is in another process."""
 _TEXT, _BOOLEANS, _INTEGER, _DOUBLE = b"\x0a", (b"\x10\x00", b"\x10\x01"), b"\x18", Struct("<Bd")
 _RESOURCE_SPANS, _RESOURCE, _SCOPE_SPANS, _SCOPE, _SPAN, _SCHEMA = b"\x0a", b"\x0a", b"\x12", b"\x0a", b"\x12", b"\x1a"
+_SHORT = [bytes((size,)) for size in range(0x80)]
 _NAMED = "\0"
 """What no attribute is called."""
 _NOWHERE = SpanContext(0, 0, is_remote=False)
@@ -83,29 +84,27 @@ class SpanEncoder:
         context, parent, status = span.context or _NOWHERE, span.parent, span.status
         if span.events or span.links or context.trace_state or status.description or span.dropped_attributes:
             raise _Unusual
-        parts = [_TRACE_ID, context.trace_id.to_bytes(16, "big"), _SPAN_ID, context.span_id.to_bytes(8, "big")]
-        if parent is not None:
-            parts += (_PARENT_ID, parent.span_id.to_bytes(8, "big"))
-        parts += (
-            self._name(span.name),
+        kept, name = self._kept, span.name
+        parts = [
+            *(_TRACE_ID, context.trace_id.to_bytes(16, "big"), _SPAN_ID, context.span_id.to_bytes(8, "big")),
+            b"" if parent is None else _PARENT_ID + parent.span_id.to_bytes(8, "big"),
+            kept.get((_NAMED, str, name)) or self._keep((_NAMED, str, name), _text(_NAME, name)),
             _KINDS[span.kind],
             _TIMES.pack(_START, span.start_time or 0, _END, span.end_time or 0),
-        )
-        parts += [self._attribute(key, value) for key, value in (span.attributes or {}).items()]
+        ]
+        try:
+            parts += [
+                kept.get((key, type(value), value)) or self._attribute(key, value)
+                for key, value in (span.attributes or {}).items()
+            ]
+        except TypeError:  # a value that cannot be hashed
+            raise _Unusual from None
         parts += (_STATUSES[status.status_code.value], _flags(parent))
         return b"".join(parts)
 
-    def _name(self, name: str) -> bytes:
-        key = (_NAMED, str, name)
-        return self._kept.get(key) or self._keep(key, _text(_NAME, name))
-
     def _attribute(self, name: str, value: Any) -> bytes:
-        key: _Key = (name, cast("type[Any]", type(value)), value)
-        try:
-            found = self._kept.get(key)
-        except TypeError:  # what cannot be hashed
-            raise _Unusual from None
-        return found or self._keep(key, _field(_ATTRIBUTE, _text(_KEY, name) + _field(_VALUE, _value(value))))
+        encoded = _field(_ATTRIBUTE, _text(_KEY, name) + _field(_VALUE, _value(value)))
+        return self._keep((name, cast("type[Any]", type(value)), value), encoded)
 
     def _keep(self, key: _Key, encoded: bytes) -> bytes:
         if len(self._kept) >= MAX_KEPT:
@@ -156,12 +155,11 @@ def _text(tag: bytes, text: str | None, *, always: bool = False) -> bytes:
 
 
 def _field(tag: bytes, content: bytes) -> bytes:
-    return b"%b%b%b" % (tag, _varint(len(content)), content)
+    size = len(content)
+    return tag + (_SHORT[size] if size <= _SEVEN_BITS else _varint(size)) + content
 
 
 def _varint(number: int) -> bytes:
-    if number <= _SEVEN_BITS:
-        return bytes((number,))
     octets = bytearray()
     while number > _SEVEN_BITS:
         octets.append(number & _SEVEN_BITS | 0x80)

@@ -75,7 +75,7 @@ kind-up:  ## run the service in Kubernetes on this machine (needs Docker, kind a
 kind-down:  ## throw that cluster away, with its data
 	@$(PYTHON) -m k8s.kind down
 
-bench-api: $(VENV)/.bench  ## measure what a request costs against a plain design of the same job: make bench-api BENCH_ROUNDS=8
+bench-api: $(VENV)/.bench  ## measure what a request costs against the seed design, 10 min on an idle machine: make bench-api BENCH_ROUNDS=8
 	$(BIN)/python -m loadtest.benchmarks.api --rounds $(BENCH_ROUNDS) --write loadtest/benchmarks/api/RESULTS.md
 
 BENCH_ROUNDS ?= 8

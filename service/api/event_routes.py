@@ -55,7 +55,7 @@ class EventsOperation(Operation):
     operation_class=EventsOperation,
     tags=["extractions"],
     summary="Follow an extraction",
-    guards=[reads_extractions],
+    opt=reads_extractions,
     responses=documented(*PROTECTED, "extraction_not_found"),
 )
 async def stream_events(

@@ -202,7 +202,7 @@ def open_runtime(
             limiter=open_limiter(
                 settings.rate_limit_per_minute,
                 storage.redis_pool,
-                tracer=telemetry.tracing.provider.get_tracer("service.security"),
+                tracer=telemetry.tracing.children.get_tracer("service.security"),
             ),
             metrics_server=metrics_server,
             lifecycle=lifecycle,

@@ -23,6 +23,7 @@ _JOB = (*_MESSAGING, "extraction.id", EXEMPLAR)
 _DELIVERY = (*_MESSAGING, "feature_agent.webhook.id", EXEMPLAR)
 _SERVED = (
     "http.request.method",
+    "http.request.method_original",
     "http.route",
     "http.response.status_code",
     "error.type",
@@ -55,14 +56,12 @@ SPANS: tuple[Span, ...] = (
         "SERVER",
         "One HTTP request, from its first byte to the last of its answer.",
         _SERVED,
-        "opentelemetry-instrumentation-asgi",
     ),
     Span(
         "{method}",
         "SERVER",
         "Likewise, for a path without a route.",
         _SERVED,
-        "opentelemetry-instrumentation-asgi",
     ),
     Span("job extract_features", "PRODUCER", "An extraction is put into the queue.", _JOB),
     Span(

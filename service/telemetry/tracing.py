@@ -32,6 +32,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from service.telemetry.closed_spans import closed
+from service.telemetry.otlp import LightExporter
 from service.telemetry.spans import ChildrenOnly, SpanIds
 
 DEFAULTS = {
@@ -245,7 +246,9 @@ def _standard_exporters(endpoint: str | None) -> list[SpanExporter]:
 
 
 def _exporter(kind: type[SpanExporter], endpoint: str | None) -> SpanExporter:
-    if endpoint is None or not issubclass(kind, OTLPSpanExporter):
+    if kind is not OTLPSpanExporter:
         return kind()
+    if endpoint is None:
+        return LightExporter()
     path = urlsplit(endpoint).path.rstrip("/")
-    return kind(endpoint=endpoint if path else f"{endpoint.rstrip('/')}{TRACES_PATH}")
+    return LightExporter(endpoint if path else f"{endpoint.rstrip('/')}{TRACES_PATH}")

@@ -66,8 +66,8 @@ def headline() -> list[model.Panel]:
         ),
         number(
             "Failed calls of the worst model",
-            "Share of its calls that failed, timed out or were refused for their rate. A model whose breaker is open is "
-            "not called.",
+            "Share of its calls that failed, timed out or were refused for their rate. A model whose breaker is open "
+            "is not called.",
             [Query(f"max({share(failed, total(rate(CALLS, CHOSEN), 'model'))})", "failed")],
             Look(
                 units.PercentUnit,

@@ -229,7 +229,7 @@ def sampled() -> model.Panel:
     """What tail sampling decided."""
     return lines(
         "Tail sampling",
-        "Traces a minute that Jaeger kept and threw away. Traces with errors, slow ones and extractions are all kept.",
+        "Traces a minute that Jaeger kept (errors, slow ones, extractions, a tenth of the rest) and threw away.",
         [
             Query(
                 f"60 * sum by (sampled) (rate(otelcol_processor_tail_sampling_global_count_traces_sampled{RATE}))",

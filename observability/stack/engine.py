@@ -55,8 +55,9 @@ class Stack:
         return done.stdout or ""
 
     def states(self) -> dict[str, str]:
-        """Each container with its health, or its state where it has none."""
-        identities = self.run("ps", "--quiet", quiet=True).split()
+        """Each container with its health, or its state where it has none; a load test that has ended is not asked for."""
+        services = self.run("config", "--services", quiet=True).split()
+        identities = self.run("ps", "--quiet", *services, quiet=True).split()
         if not identities:
             return {}
         told = subprocess.run(  # noqa: S603 - a fixed command, ids from the engine itself

@@ -126,6 +126,20 @@ def test_the_builder_can_mount_secrets(tmp_path: Path) -> None:
     assert Stack(tmp_path, (sys.executable, "-c", asked)).run(quiet=True) == "1 1\n"
 
 
+def test_a_load_test_that_has_ended_is_not_waited_for(tmp_path: Path) -> None:
+    """Only services outside of profiles have to be healthy: Compose 1 would list an ended Locust among them."""
+    script = tmp_path / "compose.py"
+    script.write_text(
+        "import pathlib, sys\n"
+        "with pathlib.Path('asked').open('a') as asked: print(*sys.argv[1:], file=asked)\n"
+        "if sys.argv[1] == 'config': print('api\\nworker')\n"
+    )
+
+    assert Stack(tmp_path, (sys.executable, str(script))).states() == {}
+
+    assert (tmp_path / "asked").read_text().splitlines() == ["config --services", "ps --quiet api worker"]
+
+
 def test_data_outlive_their_containers() -> None:
     """Everything that is written for good is in a named volume, each of which somebody uses."""
     used = {

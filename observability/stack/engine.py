@@ -55,7 +55,7 @@ class Stack:
         return done.stdout or ""
 
     def states(self) -> dict[str, str]:
-        """Each container with its health, or its state where it has none."""
+        """Each container that is kept running, with its health, or its state where it has none."""
         identities = self.run("ps", "--quiet", quiet=True).split()
         if not identities:
             return {}
@@ -66,7 +66,7 @@ class Stack:
             check=True,
         )
         found: list[dict[str, Any]] = json.loads(told.stdout)
-        return {one["Name"].lstrip("/"): _health(one["State"]) for one in found}
+        return {one["Name"].lstrip("/"): _health(one["State"]) for one in found if _stays(one)}
 
     def wait(self, seconds: float) -> dict[str, str]:
         """Until all are healthy, one has given up, or the time is over; gives those that are not healthy."""
@@ -76,6 +76,11 @@ class Stack:
             if not sick or "exited" in sick.values() or time.monotonic() > deadline:
                 return sick
             time.sleep(2)
+
+
+def _stays(container: dict[str, Any]) -> bool:
+    """Whether the engine starts it again; a load test ends by itself, and Compose 1 goes on listing it."""
+    return container["HostConfig"]["RestartPolicy"]["Name"] not in {"", "no"}
 
 
 def _health(state: dict[str, Any]) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import stat
 import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,8 @@ from observability.source.dashboards import disk
 from observability.stack import secret_files
 from observability.stack.engine import NoEngine, Stack, compose
 from observability.stack.first_requests import Service, warm_up
-from service.settings import Settings
+from service.commands.serving import GRACE_SECONDS
+from service.settings import PRODUCTION_DRAIN_SECONDS, Settings
 from tests.monitoring.stand import ROOT
 from tests.support import LiveService
 
@@ -132,6 +135,38 @@ def test_no_secret_is_in_the_file() -> None:
     assert all(of["file"].startswith("./.secrets/") for of in document()["secrets"].values())
     assert ".secrets/" in (ROOT / ".gitignore").read_text().splitlines()
     assert not any("docker.sock" in volume for one in SERVICES.values() for volume in one.get("volumes", ()))
+
+
+def test_services_have_the_time_that_they_take_to_stop() -> None:
+    """The engine kills neither API nor worker before it has drained, ended its requests and handed its jobs back."""
+    for name in ("api", "worker"):
+        environment = SERVICES[name]["environment"]
+        grace = float(SERVICES[name].get("stop_grace_period", "10s").removesuffix("s"))
+        drain = float(environment.get("DRAIN_SECONDS", PRODUCTION_DRAIN_SECONDS))
+        jobs = Settings.model_fields["worker_grace_seconds"].default
+        assert grace > drain + max(GRACE_SECONDS, jobs), name
+
+
+def test_the_builder_can_mount_secrets(tmp_path: Path) -> None:
+    """Compose 1 and older engines are asked for BuildKit: without it no Dockerfile here can be built."""
+    asked = "import os; print(os.environ['DOCKER_BUILDKIT'], os.environ['COMPOSE_DOCKER_CLI_BUILD'])"
+    assert Stack(tmp_path, (sys.executable, "-c", asked)).run(quiet=True) == "1 1\n"
+
+
+def test_a_load_test_that_has_ended_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what the engine keeps running has to be healthy: Compose 1 lists an ended Locust as well."""
+    state = {"Status": "running", "Health": {"Status": "healthy"}}
+    containers = [
+        {"Name": "/api_1", "State": state, "HostConfig": {"RestartPolicy": {"Name": "unless-stopped"}}},
+        {"Name": "/locust_1", "State": {"Status": "exited"}, "HostConfig": {"RestartPolicy": {"Name": "no"}}},
+    ]
+    docker = tmp_path / "docker"
+    docker.write_text(f"#!/bin/sh\necho '{json.dumps(containers)}'\n")
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    assert Stack(tmp_path, ("echo",)).wait(0.0) == {}
+    assert Stack(tmp_path, ("echo",)).states() == {"api_1": "healthy"}
 
 
 def test_data_outlive_their_containers() -> None:

@@ -104,8 +104,10 @@ class LightSpan(ReadableSpan, Span):
 
     def set_attributes(self, attributes: Mapping[str, AnyValue]) -> None:
         """Set some."""
-        for key, value in attributes.items():
-            self.set_attribute(key, value)
+        if self._end_time is None:
+            own = self._attributes
+            for key, value in attributes.items():
+                own[key] = value if type(value) in _SCALARS else _kept(value)
 
     def update_name(self, name: str) -> None:
         """Rename it."""

@@ -144,7 +144,7 @@ async def test_answers_of_every_kind(pool: BlockingConnectionPool) -> None:
 
 @needs_redis
 async def test_a_connection_that_redis_closed(pool: BlockingConnectionPool) -> None:
-    """Closed while idle, it is opened again; closed under a command, its caller gets an error and the next one is served."""
+    """Closed while idle, it is opened again; closed under a command, that one fails and the next is answered."""
     wire, client = RedisWire(pool), Redis(connection_pool=pool)
     number = await wire.ask("CLIENT", "ID")
     await client.client_kill_filter(_id=number)

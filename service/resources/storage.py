@@ -161,5 +161,5 @@ def _redis_pool(settings: Settings) -> BlockingConnectionPool | None:
         settings.redis_url.get_secret_value(),
         password=settings.redis_password.get_secret_value() if settings.redis_password else None,
         db=settings.redis_db,
-        max_connections=settings.redis_max_connections,
+        max_connections=settings.redis_max_connections + 1,  # the rate limit keeps one to itself
     )

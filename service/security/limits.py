@@ -223,7 +223,7 @@ class Fallback:
         """Count one request of the principal; raises nothing for want of Redis."""
         if self._tracer is None or not trace.get_current_span().is_recording():
             standing = await self._gathering.ask(principal_id)
-        else:  # for whoever asks, since the call itself is made for many at once
+        else:  # a span for each caller: the call itself is made for many at once
             with self._tracer.start_span("EVALSHA", kind=SpanKind.CLIENT, attributes=_ATTRIBUTES):
                 standing = await self._gathering.ask(principal_id)
         return replace(await self._own.hit(principal_id), degraded=True) if standing is None else standing

@@ -36,7 +36,7 @@ class RedisWire:
         try:
             answer = await answers.to(command)
         except BaseException:
-            await self._leave()  # an answer that is still on its way is for nobody
+            await self._leave()  # an answer that is still on its way must not be taken for the next one
             raise
         if isinstance(answer, hiredis.ReplyError):
             raise (NoScriptError if str(answer).startswith("NOSCRIPT") else ResponseError)(str(answer))
@@ -82,7 +82,7 @@ class _Answers(asyncio.Protocol):
         while (answer := self._reader.gets()) is not False:
             awaited, self._awaited = self._awaited, None
             if isinstance(answer, hiredis.PushNotification) or awaited is None:
-                self._awaited = awaited  # nobody has asked for it
+                self._awaited = awaited  # a message that was not asked for
             elif not awaited.done():
                 awaited.set_result(answer)
 

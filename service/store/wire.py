@@ -58,12 +58,12 @@ class Wire:
         return self._loads.load_rows(0, result.ntuples, tuple)
 
     def cut(self) -> None:
-        """Leave without a word to the other side, which may be what does not answer."""
+        """Close the socket at once, without the protocol's goodbye: the server may be what does not answer."""
         self._listen_no_more()
         self._pgconn.finish()
 
     async def close(self) -> None:
-        """Take leave."""
+        """Close the connection in order."""
         self._listen_no_more()
         await self._connection.close()
 
@@ -85,7 +85,7 @@ class Wire:
         return found
 
     async def _flushed(self) -> None:
-        """Sent as a whole: the socket takes a large statement in pieces, and may want to be read from meanwhile."""
+        """Send everything: the socket takes a large statement in pieces."""
         while self._pgconn.flush():
             writable = self._loop.create_future()
             self._loop.add_writer(self._socket, _done, writable)

@@ -15,13 +15,12 @@ import structlog
 from msgspec import Struct
 
 from service.features.context import RequestContext
-from service.telemetry.redaction import redact
+from service.telemetry.redaction import brief
 
 LogFormat = Literal["json", "console"]
 
 SLOW_SECONDS = 1.0
 """A request that takes as long always has its line."""
-_MAX_PATH = 256
 _ID_RANGE = 1 << 64
 _LOGGER_NAME = "service.access"
 _ENCODER = msgspec.json.Encoder()
@@ -105,7 +104,7 @@ class AccessLog:
         level = logging.ERROR if access.status >= 500 else logging.INFO  # noqa: PLR2004 -- HTTP's server errors
         if level < self._level or (self._sampled_below is not None and self._left_out(access, context)):
             return
-        access.path = redact(access.path[:_MAX_PATH])
+        access.path = brief(access.path)
         if self._console is not None:
             fields = {name: getattr(access, name) for name in ("method", "endpoint", "path", "status", "client")}
             self._console.log(level, "request", duration_ms=round(access.seconds * 1000, 3), **fields)

@@ -155,16 +155,17 @@ class Exchange:
 
     def _end_span(self) -> None:
         """Name and describe it, now that all is known; it ends with the answer's last byte."""
-        span, status = self.span, self.final_status()
+        span, status, template = self.span, self.final_status(), self.template
         method = self.method if self.method in METHODS else "HTTP"
-        span.update_name(f"{method} {self.template}" if self.template else method)
-        span.set_attributes(request_attributes(self.scope, self.method, self.path))
-        span.set_attribute("http.response.status_code", status)
-        if self.template is not None:
-            span.set_attribute("http.route", self.template)
+        span.update_name(f"{method} {template}" if template else method)
+        attributes = request_attributes(self.scope, self.method, self.path)
+        attributes["http.response.status_code"] = status
+        if template is not None:
+            attributes["http.route"] = template
         if status >= _SERVER_ERROR:
-            span.set_attribute("error.type", self.error_type or str(status))
+            attributes["error.type"] = self.error_type or str(status)
             span.set_status(StatusCode.ERROR)
+        span.set_attributes(attributes)
         self.exemplar = request_exemplar(
             span,
             seconds=(self.ended or perf_counter()) - self.correlation.started,

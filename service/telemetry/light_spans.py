@@ -59,7 +59,7 @@ class _Origin:
 
 
 class LightSpan(ReadableSpan, Span):
-    """One span; for one task. An error is told by its type alone."""
+    """One span; for one task. Exceptions are recorded by type only."""
 
     # The defaults of what few spans have; the rest is set by the constructor, which does not call the SDK's.
     _events: Sequence[Event] = ()
@@ -104,15 +104,17 @@ class LightSpan(ReadableSpan, Span):
 
     def set_attributes(self, attributes: Mapping[str, AnyValue]) -> None:
         """Set some."""
-        for key, value in attributes.items():
-            self.set_attribute(key, value)
+        if self._end_time is None:
+            own = self._attributes
+            for key, value in attributes.items():
+                own[key] = value if type(value) in _SCALARS else _kept(value)
 
     def update_name(self, name: str) -> None:
         """Rename it."""
         if self._end_time is None:
             self._name = name
 
-    def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:  # noqa: ARG002 -- not told
+    def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:  # noqa: ARG002 -- descriptions may quote data
         """Set it unless it is OK already, without the description."""
         code = status if isinstance(status, StatusCode) else status.status_code
         if self._end_time is None and code is not StatusCode.UNSET and self._status.status_code is not StatusCode.OK:
@@ -260,7 +262,7 @@ def light(tracer: Tracer) -> Tracer:
 
 
 def _kept(value: AnyValue) -> AnyValue:
-    """A value that nobody changes afterwards, of the types that can be exported."""
+    """Copy a value into types that can be exported and are not changed afterwards."""
     if value is None or isinstance(value, (str, bool, int, float, bytes)):
         return value
     if isinstance(value, Mapping):

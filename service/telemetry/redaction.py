@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from types import TracebackType
 from typing import cast
 
 from service.features.errors import FeatureAgentError
 
 MASK = "***"
+MAX_BRIEF = 256
 _MAX_TEXT = 4000
 _MAX_HEAD = 1000
 """Of a longer text; the rest of what is kept is its end, where a traceback says what happened."""
@@ -51,6 +53,17 @@ def _masked(text: str) -> str:
     if not any([mark in lowered for mark in _MARKS]):  # noqa: C419 -- a list is twice as fast as a generator here
         return text
     return _SECRET.sub(lambda match: f"{match[match.lastgroup or 0]}{MASK}", text)
+
+
+def brief(text: str) -> str:
+    """A request's path or user agent as it may be shown: cut, and redacted."""
+    return _redact_often(text[:MAX_BRIEF])
+
+
+@lru_cache(maxsize=1024)
+def _redact_often(text: str) -> str:
+    """The same few paths and agents are asked for again and again, three times a request."""
+    return redact(text)
 
 
 def describe(error: BaseException, depth: int = 0) -> dict[str, object]:

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from service.telemetry.catalog import METHODS, OTHER_METHOD
-from service.telemetry.redaction import redact
-
-_MAX_TEXT = 256
+from service.telemetry.redaction import brief
 
 
 def request_attributes(scope: Mapping[str, Any], method: str, path: str) -> dict[str, str | int]:
@@ -19,11 +17,11 @@ def request_attributes(scope: Mapping[str, Any], method: str, path: str) -> dict
     attributes: dict[str, str | int] = {
         "http.request.method": method if method in METHODS else OTHER_METHOD,
         "url.scheme": scope.get("scheme", "http"),
-        "url.path": redact(path[:_MAX_TEXT]),
+        "url.path": brief(path),
         "network.protocol.version": scope.get("http_version", "1.1"),
     }
     if method not in METHODS:
-        attributes["http.request.method_original"] = redact(method[:_MAX_TEXT])
+        attributes["http.request.method_original"] = brief(method)
     for side in ("server", "client"):
         address = scope.get(side)
         if address:
@@ -32,6 +30,6 @@ def request_attributes(scope: Mapping[str, Any], method: str, path: str) -> dict
                 attributes[f"{side}.port"] = address[1]
     for name, value in scope["headers"]:
         if name == b"user-agent" and value:
-            attributes["user_agent.original"] = redact(value[:_MAX_TEXT].decode("latin-1"))
+            attributes["user_agent.original"] = brief(value.decode("latin-1"))
             break
     return attributes

@@ -65,7 +65,7 @@ async def test_a_faulty_statement_is_an_error_of_its_kind(wire: Wire) -> None:
 
 
 async def test_a_connection_that_is_cut_in_between(database_url: str) -> None:
-    """The wire hears of the end while nothing is asked; while something is, the caller is told."""
+    """The wire hears of the end while nothing is asked; while something is, the caller gets an error."""
     wire, other = Wire(await connect(database_url)), Wire(await connect(database_url))
     [(pid,)] = await wire.rows("SELECT pg_backend_pid()", ())
     asking = asyncio.create_task(wire.rows("SELECT pg_sleep(30)", ()))
@@ -97,7 +97,7 @@ async def test_an_idle_connection_that_was_cut_costs_no_statement(database_url: 
 
 
 async def test_a_caller_that_leaves_takes_the_connection_along(database_url: str) -> None:
-    """An answer that nobody waits for is never taken for another's."""
+    """A late answer is never taken for another caller's."""
     lasting = LastingConnection(lambda: connect(database_url))
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.2):
@@ -106,9 +106,9 @@ async def test_a_caller_that_leaves_takes_the_connection_along(database_url: str
     await lasting.close()
 
 
-async def test_nobody_listens() -> None:
+async def test_no_server() -> None:
     """Without a database it is the dependency that is away."""
-    lasting = LastingConnection(lambda: connect("postgresql://nobody@127.0.0.1:1/none"))
+    lasting = LastingConnection(lambda: connect("postgresql://none@127.0.0.1:1/none"))
     with pytest.raises(DependencyUnavailable):
         await lasting.rows("SELECT 1", (), repeatable=True)
 
@@ -144,7 +144,7 @@ async def test_answers_of_every_kind(pool: BlockingConnectionPool) -> None:
 
 @needs_redis
 async def test_a_connection_that_redis_closed(pool: BlockingConnectionPool) -> None:
-    """Closed while idle it is opened anew; closed under a command, the caller is told, and the next one is served."""
+    """Closed while idle, it is opened again; closed under a command, that one fails and the next is answered."""
     wire, client = RedisWire(pool), Redis(connection_pool=pool)
     number = await wire.ask("CLIENT", "ID")
     await client.client_kill_filter(_id=number)

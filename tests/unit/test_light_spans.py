@@ -67,7 +67,7 @@ def work(tracer: Tracer) -> None:
     span = tracer.start_span("a", kind=SpanKind.CLIENT, attributes={"x": 1, "list": [1, 2], "map": {"k": [1]}})
     span.update_name("b")
     span.set_attributes({"y": "z", "x": 2})
-    span.add_event("told", {"a": 1})
+    span.add_event("noted", {"a": 1})
     span.add_link(SpanContext(1, 2, is_remote=False))
     span.record_exception(KeyError("a cell"))
     span.set_status(Status(StatusCode.ERROR, "words"))
@@ -100,8 +100,8 @@ def test_nothing_changes_after_the_end() -> None:
     span.add_event("late")
     span.add_link(SpanContext(1, 2, is_remote=False))
     span.end(9)
-    told = said(world.ended())
-    assert (told["name"], told["attributes"], told["status"], told["events"], told["links"]) == (
+    seen = said(world.ended())
+    assert (seen["name"], seen["attributes"], seen["status"], seen["events"], seen["links"]) == (
         "a", {}, StatusCode.UNSET, [], 0,
     )  # fmt: skip
     assert (world.ended().start_time, world.ended().end_time) == (5, 7)
@@ -122,9 +122,9 @@ def test_an_error_in_its_block(*, marked: bool) -> None:
     world = World()
     with pytest.raises(ValueError, match="Ann"), world.tracer.start_span("a", record_exception=marked):
         raise ValueError("Ann")
-    told = said(world.ended())
-    assert told["status"] is StatusCode.ERROR
-    assert told["events"] == ([("exception", "ValueError")] if marked else [])
+    seen = said(world.ended())
+    assert seen["status"] is StatusCode.ERROR
+    assert seen["events"] == ([("exception", "ValueError")] if marked else [])
     assert "Ann" not in world.ended().to_json()
 
 

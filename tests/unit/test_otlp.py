@@ -92,7 +92,7 @@ def test_what_few_spans_have(made: Made) -> None:
             span.set_status(status)
             span.end()
     event = tracer.start_span("event", context=around)
-    event.add_event("told", {"a": 1})
+    event.add_event("noted", {"a": 1})
     event.end()
     tracer.start_span("link", links=[Link(remote, {"a": "b"})]).end()
     with made.provider.get_tracer("other").start_as_current_span("outer") as outer:

@@ -112,7 +112,7 @@ cache_manager = CacheManager(redis_client)
 
 
 async def get_current_user(credentials: Annotated[HTTPAuthorizationCredentials, Security(security)]) -> dict[str, Any]:
-    """Whom the token speaks for."""
+    """Verify the token and return its subject."""
     try:
         payload = jwt.decode(credentials.credentials, JWT_SECRET, algorithms=["HS256"], audience="seed")
     except jwt.PyJWTError:
@@ -185,12 +185,12 @@ if os.environ.get("SEED_CACHE") == "true":
 
 
 async def check_user_permissions(_user_id: str, _permission: str) -> bool:
-    """Everybody may."""
+    """Allow everything."""
     return True
 
 
 async def notify_completion(_user_id: str, _request_id: str) -> None:
-    """Tells nobody."""
+    """Send nothing."""
 
 
 @app.post("/api/v1/extract-features", response_model=dict)
@@ -227,7 +227,7 @@ async def get_extraction_status(extraction_id: str, current_user: CurrentUser) -
 
 @app.get("/health")
 async def health_check() -> dict[str, str]:
-    """Alive."""
+    """Report that the process is alive."""
     return {"status": "healthy"}
 
 

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PYDANTIC_AI_NO_BANNER := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test proofs eval up down kind-up kind-down observability gameday gameday-short look faults outage soak rolling bench-api loadtest loadtest-short hpa-proof hpa-proof-short release-check check format lock clean
+.PHONY: help demo serve test proofs eval up down kind-up kind-down observability gameday gameday-short look exemplars faults outage soak rolling bench-api loadtest loadtest-short hpa-proof hpa-proof-short release-check check format lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -75,7 +75,7 @@ kind-up:  ## run the service in Kubernetes on this machine (needs Docker, kind a
 kind-down:  ## throw that cluster away, with its data
 	@$(PYTHON) -m k8s.kind down
 
-bench-api: $(VENV)/.bench  ## measure what a request costs against a plain design of the same job: make bench-api BENCH_ROUNDS=8
+bench-api: $(VENV)/.bench  ## measure what a request costs against the seed design, 10 min on an idle machine: make bench-api BENCH_ROUNDS=8
 	$(BIN)/python -m loadtest.benchmarks.api --rounds $(BENCH_ROUNDS) --write loadtest/benchmarks/api/RESULTS.md
 
 BENCH_ROUNDS ?= 8
@@ -89,10 +89,13 @@ gameday: $(VENV)/.dev  ## inflict every fault on real processes and see each ale
 gameday-short: $(VENV)/.dev  ## the same with three faults, in some minutes
 	$(BIN)/python -m tests.monitoring.gameday --short --at-once 2
 
+FAULTS ?=
+
 look: $(VENV)/.dev  ## photograph every board in a Grafana, healthy and during faults: make look GRAFANA_BIN=/usr/share/grafana/bin/grafana
 	GRAFANA_BIN=$(GRAFANA_BIN) GRAFANA_URL=$(GRAFANA_URL) LOOK_PICTURES=build/look $(BIN)/python -m pytest -q -n0 tests/monitoring/look
 
-FAULTS ?=
+exemplars: $(VENV)/.dev  ## follow every exemplar of five minutes to its trace in a real Jaeger (JAEGER_BIN=…); writes docs/measurements/exemplars.md
+	$(BIN)/python -m tests.monitoring.dots --write
 
 check: $(VENV)/.dev  ## lint, formatting, types, import layers, generated documents
 	$(BIN)/ruff check .

@@ -25,8 +25,11 @@ def create_app(settings: Settings | None = None, **overrides: Any) -> Litestar:
     return build_app(open_runtime(settings or load_settings(), **overrides))
 
 
-def build_app(runtime: Runtime) -> Litestar:
-    """The application on resources that are open already; they start and stop with its lifespan."""
+def build_app(runtime: Runtime, *, running: bool = False) -> Litestar:
+    """The application on resources that are open already; they start and stop with its lifespan.
+
+    With `running` the caller does that: it is within `runtime.running()` for as long as it serves.
+    """
     settings, telemetry = runtime.settings, runtime.telemetry
 
     @asynccontextmanager
@@ -53,7 +56,7 @@ def build_app(runtime: Runtime) -> Litestar:
         elsewhere=Elsewhere(settings.trace_url, settings.logs_url, settings.dashboard_url),
         health_checks=[HealthCheck(name, ping, name == "database") for name, ping in runtime.pings().items()],
         metrics=cast("ASGIApp", metrics_app(telemetry.metrics.registry)) if settings.prometheus_enabled else None,
-        lifespan=[life],
+        lifespan=[] if running else [life],
     )
     config = ApiConfig(
         version=__version__,

@@ -12,12 +12,21 @@ from pathlib import Path
 from typing import Any, Self
 
 import uvicorn
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
 from service.app import build_app
 from service.resources.runtime import open_runtime
 from service.settings import Settings
 
 START_SECONDS = 60.0
+
+
+class KeptIds(RandomIdGenerator):
+    """Random ids, of traces that are all kept by their id."""
+
+    def generate_trace_id(self) -> int:
+        """The next trace's id."""
+        return RandomIdGenerator.generate_trace_id(self) & ~(0xFFFF << 48)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""`alertmanager.local.yml`: the routes of `alertmanager.yml` to receivers that tell nobody, for one's own machine."""
+"""`alertmanager.local.yml`: the routes of `alertmanager.yml` to receivers that send nothing, for one's own machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from observability.source.slo import Objectives
 
 SHIPPED = Path(__file__).parents[1] / "alerts/alertmanager.yml"
 _HEADER = (
-    "# Generated from alertmanager.yml by `make observability`: the same routes and inhibitions, and nobody is told.\n"
+    "# Generated from alertmanager.yml by `make observability`: the same routes and inhibitions, and nothing is sent.\n"
 )
 
 

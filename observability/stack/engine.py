@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 Runner = Sequence[str]
+BUILDER = {"DOCKER_BUILDKIT": "1", "COMPOSE_DOCKER_CLI_BUILD": "1"}
+"""The Dockerfiles mount secrets; Compose 1 and engines before 23 have to be asked for the builder that can."""
 
 
 class NoEngine(RuntimeError):
@@ -41,7 +44,13 @@ class Stack:
         """One command of Compose; gives its output. Raises CalledProcessError."""
         output = subprocess.PIPE if quiet else None
         done = subprocess.run(  # noqa: S603 - a fixed command
-            [*self._command, *arguments], cwd=self._root, stdout=output, stdin=subprocess.DEVNULL, text=True, check=True
+            [*self._command, *arguments],
+            cwd=self._root,
+            env={**BUILDER, **os.environ},
+            stdout=output,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            check=True,
         )
         return done.stdout or ""
 

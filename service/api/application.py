@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from litestar import Litestar, Router, asgi
 from litestar.config.cors import CORSConfig
+from litestar.datastructures import State
 from litestar.di import Provide
+from litestar.enums import HttpMethod, ScopeType
 from litestar.handlers import ASGIRouteHandler
 from litestar.types import ASGIApp, ControllerRouterHandler, Receive, Scope, Send
 
@@ -25,6 +27,7 @@ from service.api.extraction_routes import (
     list_extractions,
 )
 from service.api.failures import observe_failures
+from service.api.guards import authorize
 from service.api.headers import EXPOSED, READ, finishing
 from service.api.health_routes import get_health, get_liveness, get_readiness
 from service.api.hosts import AllowedHosts
@@ -68,6 +71,7 @@ def create_api(services: ApiServices, config: ApiConfig) -> Litestar:
             "config": Provide(lambda: config, sync_to_thread=False),
             "desk": Provide(lambda: desk, sync_to_thread=False),
         },
+        state=State({"services": services}, deep_copy=False),
         middleware=[AllowedHosts(config.allowed_hosts)],
         exception_handlers={Exception: answer_problem},
         after_exception=[observe_failures(services.observer)],
@@ -84,22 +88,28 @@ def create_api(services: ApiServices, config: ApiConfig) -> Litestar:
 
 
 def _protected(services: ApiServices, config: ApiConfig) -> Router:
-    """The versioned API: authentication first, then the rate limit of whom it found.
+    """The versioned API: authentication first, then the rate limit of whom it found, then what the route needs.
 
-    Both are given as functions: the framework makes a deep copy of a router when it takes it in, and would copy the
-    services within a middleware object; functions it leaves as they are.
+    All in one function: the framework makes a deep copy of a router when it takes it in, and would copy the services
+    within a middleware object; functions it leaves as they are.
     """
+    authentication = Authentication(services.authenticator, config.api_key_header)
+    limit = RateLimit(services.limiter, services.observer)
 
-    def authenticated(app: ASGIApp) -> ASGIApp:
-        return Authentication(services.authenticator, config.api_key_header)(app)
+    def protected(app: ASGIApp) -> ASGIApp:
+        async def admit(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == ScopeType.HTTP and scope["method"] != HttpMethod.OPTIONS:
+                await authentication.identify(scope)
+                await limit.count(scope)
+                authorize(scope)
+            await app(scope, receive, send)
 
-    def limited(app: ASGIApp) -> ASGIApp:
-        return RateLimit(services.limiter, services.observer)(app)
+        return admit
 
     return Router(
         BASE,
         route_handlers=PROTECTED_ROUTES,
-        middleware=[authenticated, limited],
+        middleware=[protected],
         security=[{"bearer": []}, {"apiKey": []}],
     )
 

@@ -1,10 +1,8 @@
-"""Who calls: the credential of a request, and the middleware that turns it into a principal."""
+"""Who calls: the credential of a request, and what turns it into a principal."""
 
 from __future__ import annotations
 
-from litestar.enums import HttpMethod, ScopeType
-from litestar.middleware import ASGIMiddleware
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import Scope
 
 from service.api.headers import header
 from service.api.services import Authenticator
@@ -26,20 +24,16 @@ def credential_of(scope: Scope, api_key_header: str) -> str | None:
     return credential.strip()
 
 
-class Authentication(ASGIMiddleware):
+class Authentication:
     """Sets `request.user` to the principal, and its id on the correlation context."""
-
-    scopes = (ScopeType.HTTP,)
 
     def __init__(self, authenticator: Authenticator, api_key_header: str) -> None:
         self._authenticator = authenticator
         self._api_key_header = api_key_header
 
-    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
-        """Pass the request on. Raises NotAuthenticated, and DependencyUnavailable when keys cannot be looked up."""
-        if scope["type"] == ScopeType.HTTP and scope["method"] != HttpMethod.OPTIONS:
-            principal = await self._authenticator.authenticate(credential_of(scope, self._api_key_header))
-            scope["user"], scope["auth"] = principal, None
-            if context := CURRENT.get():
-                context.user_id = principal.id
-        await next_app(scope, receive, send)
+    async def identify(self, scope: Scope) -> None:
+        """Find out who calls. Raises NotAuthenticated, and DependencyUnavailable when keys cannot be looked up."""
+        principal = await self._authenticator.authenticate(credential_of(scope, self._api_key_header))
+        scope["user"], scope["auth"] = principal, None
+        if context := CURRENT.get():
+            context.user_id = principal.id

@@ -42,7 +42,7 @@ class UploadOperation(Operation):
     operation_class=UploadOperation,
     tags=["datasets"],
     summary="Upload a dataset",
-    guards=[writes_datasets],
+    opt=writes_datasets,
     request_max_body_size=None,
     response_headers=[LOCATION],
     response_description="The dataset with its profile.",
@@ -69,7 +69,7 @@ async def upload_dataset(
     operation_id="list_datasets",
     tags=["datasets"],
     summary="List your datasets",
-    guards=[reads_datasets],
+    opt=reads_datasets,
     response_description="A page of datasets, newest first.",
     responses=documented(*PROTECTED, "request_invalid"),
 )
@@ -88,7 +88,7 @@ async def list_datasets(
     operation_id="get_dataset",
     tags=["datasets"],
     summary="Describe a dataset",
-    guards=[reads_datasets],
+    opt=reads_datasets,
     response_description="The dataset with its profile.",
     responses=documented(*PROTECTED, "dataset_not_found"),
 )
@@ -104,7 +104,7 @@ async def get_dataset(request: ApiRequest, services: Services, dataset_id: Datas
     operation_id="delete_dataset",
     tags=["datasets"],
     summary="Delete a dataset",
-    guards=[writes_datasets],
+    opt=writes_datasets,
     response_description="The dataset is gone.",
     responses=documented(*PROTECTED, "dataset_not_found"),
 )

@@ -15,6 +15,7 @@ from msgspec import Struct
 from msgspec.structs import FieldInfo, fields
 
 from service.api.errors import MalformedRequest, MediaTypeUnsupported
+from service.api.services import ApiServices
 from service.features.errors import InvalidRequest
 from service.features.identity import Principal
 from service.features.model import FieldError
@@ -27,6 +28,12 @@ MAX_JSON_BYTES = 1024 * 1024
 
 class ApiRequest(Request[Principal, None, Any]):
     """A request whose JSON body is read strictly into the struct that the route's `data` parameter names."""
+
+    @property
+    def services(self) -> ApiServices:
+        """For a route that is asked often: the framework's injection takes a tenth of such an answer."""
+        services: ApiServices = self.app.state.services
+        return services
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
         """The body as it arrives.

@@ -55,7 +55,7 @@ class EventsOperation(Operation):
     operation_class=EventsOperation,
     tags=["extractions"],
     summary="Follow an extraction",
-    guards=[reads_extractions],
+    opt=reads_extractions,
     responses=documented(*PROTECTED, "extraction_not_found"),
 )
 async def stream_events(
@@ -116,7 +116,7 @@ async def _states(services: ApiServices, extraction: Extraction) -> AsyncGenerat
 
 async def _look(services: ApiServices, extraction: Extraction) -> Extraction | None:
     with suppress(DependencyUnavailable):
-        async with services.store.begin() as work:
+        async with services.store.begin(watching=True) as work:
             return await work.extractions.get(extraction.owner, extraction.id)
     return None
 

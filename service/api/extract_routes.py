@@ -58,7 +58,7 @@ class Desk:
     tags=["extractions"],
     summary="Extract features",
     status_code=200,
-    guards=[writes_extractions],
+    opt=writes_extractions,
     response_headers=[LOCATION, PREFERENCE_APPLIED, REPLAYED],
     response_description="The completed extraction.",
     responses={

@@ -30,7 +30,7 @@ CANCEL_SECONDS = 2.0
     operation_id="get_extraction",
     tags=["extractions"],
     summary="Read an extraction",
-    guards=[reads_extractions],
+    opt=reads_extractions,
     response_description="The extraction with all that it came to.",
     responses=documented(*PROTECTED, "extraction_not_found"),
 )
@@ -46,14 +46,13 @@ async def get_extraction(request: ApiRequest, services: Services, extraction_id:
     operation_id="get_extraction_status",
     tags=["extractions"],
     summary="Ask how far an extraction has come",
-    guards=[reads_extractions],
+    opt=reads_extractions,
     response_description="The extraction's progress.",
     responses=documented(*PROTECTED, "extraction_not_found"),
 )
-async def get_extraction_status(
-    request: ApiRequest, services: Services, extraction_id: ExtractionIdPath
-) -> StatusAnswer:
+async def get_extraction_status(request: ApiRequest, extraction_id: ExtractionIdPath) -> StatusAnswer:
     """Cheap to ask often."""
+    services = request.services
     state = await services.store.state_of(request.user.id, extraction_id)
     return StatusAnswer.of(await status_of(services, state))
 
@@ -64,7 +63,7 @@ async def get_extraction_status(
     tags=["extractions"],
     summary="Cancel or delete an extraction",
     status_code=200,
-    guards=[writes_extractions],
+    opt=writes_extractions,
     response_description="The extraction is cancelled, or ended by itself just now.",
     responses={
         202: ResponseSpec(StatusAnswer, description="The run is being ended.", generate_examples=False),
@@ -110,7 +109,7 @@ async def _remove(services: ApiServices, owner: str, extraction_id: str) -> None
     operation_id="list_extractions",
     tags=["extractions"],
     summary="List your extractions",
-    guards=[reads_extractions],
+    opt=reads_extractions,
     response_description="A page of extractions, newest first.",
     responses=documented(*PROTECTED, "request_invalid"),
 )

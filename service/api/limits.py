@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from litestar.enums import HttpMethod, ScopeType
-from litestar.middleware import ASGIMiddleware
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import Scope
 
 from service.api.services import RateLimiter, Standing
 from service.features.errors import RateLimited
@@ -16,23 +14,19 @@ STANDING = "rate_limit_standing"
 """Key in the ASGI scope's state, where `headers.finish` finds the principal's standing."""
 
 
-class RateLimit(ASGIMiddleware):
+class RateLimit:
     """Counts each authenticated request; belongs behind the authentication."""
-
-    scopes = (ScopeType.HTTP,)
 
     def __init__(self, limiter: RateLimiter, observer: Observer) -> None:
         self._limiter = limiter
         self._observer = observer
 
-    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
-        """Pass the request on. Raises RateLimited when the principal has none left."""
-        if scope["type"] == ScopeType.HTTP and scope["method"] != HttpMethod.OPTIONS:
-            principal: Principal = scope["user"]
-            standing = await self._limiter.hit(principal.id)
-            scope["state"][STANDING] = standing
-            self._decide(standing)
-        await next_app(scope, receive, send)
+    async def count(self, scope: Scope) -> None:
+        """Count the request. Raises RateLimited when the principal has none left."""
+        principal: Principal = scope["user"]
+        standing = await self._limiter.hit(principal.id)
+        scope["state"][STANDING] = standing
+        self._decide(standing)
 
     def _decide(self, standing: Standing) -> None:
         if not standing.allowed:

@@ -35,7 +35,7 @@ async def until_ended(
     with services.notices.watch(extraction.id) as watch:
         while True:
             with suppress(DependencyUnavailable):
-                async with services.store.begin() as work:
+                async with services.store.begin(watching=True) as work:
                     extraction = await work.extractions.get(extraction.owner, extraction.id)
             left = last - loop.time()
             if left <= 0 or has_ended(extraction) or leave(extraction):

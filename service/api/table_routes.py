@@ -49,7 +49,7 @@ class TableOperation(Operation):
     operation_class=TableOperation,
     tags=["extractions"],
     summary="Download the feature table",
-    guards=[reads_extractions],
+    opt=reads_extractions,
     responses=documented(
         *PROTECTED, "extraction_not_found", "not_acceptable", "extraction_not_ready", "request_invalid"
     ),

@@ -23,7 +23,7 @@ from service.api.webhook_schemas import (
     operation_id="get_webhook_secrets",
     tags=["webhooks"],
     summary="Read the secrets that webhooks are signed with",
-    guards=[writes_extractions],
+    opt=writes_extractions,
     response_description="The secrets of the caller.",
     responses=documented(*PROTECTED),
     sync_to_thread=False,
@@ -38,7 +38,7 @@ def get_webhook_secrets(request: ApiRequest, services: Services) -> SecretsAnswe
     operation_id="list_webhook_deliveries",
     tags=["webhooks"],
     summary="Ask what became of an extraction's webhooks",
-    guards=[reads_extractions],
+    opt=reads_extractions,
     response_description="The webhooks with every try.",
     responses=documented(*PROTECTED, "extraction_not_found"),
 )

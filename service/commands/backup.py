@@ -12,6 +12,7 @@ from service import __version__
 from service.commands.environment import settings_or_refuse
 from service.commands.failures import CommandFailed, InputRefused
 from service.commands.running import print_json
+from service.commands.starting import opening, words
 from service.features.errors import FeatureAgentError
 from service.features.ports import Artifacts
 from service.resources.storage import Storage, open_storage
@@ -19,7 +20,7 @@ from service.settings import Settings
 from service.store.artifacts import open_artifacts
 from service.store.backup import BackupFailed, BackupRefused, Manifest, back_up
 from service.store.backup_record import BackupRecord, note_backup
-from service.store.embedded import EmbeddedUnavailable
+from service.store.failures import DependencyUnusable
 
 T = TypeVar("T")
 
@@ -70,13 +71,15 @@ def with_unmigrated(work: Callable[[Storage], Awaitable[T]]) -> T:
         return asyncio.run(_with_unmigrated(settings, work))
     except (BackupRefused, ValueError) as error:
         raise InputRefused(str(error)) from None
-    except (BackupFailed, FeatureAgentError, EmbeddedUnavailable) as error:
-        raise CommandFailed(str(error)) from None
+    except (BackupFailed, FeatureAgentError, DependencyUnusable) as error:
+        raise CommandFailed(words(error)) from None
 
 
 async def _with_unmigrated(settings: Settings, work: Callable[[Storage], Awaitable[T]]) -> T:
-    storage = open_storage(settings)
+    with opening():
+        storage = open_storage(settings)
     try:
+        await storage.database.reach()
         return await work(storage)
     finally:
         await storage.close()

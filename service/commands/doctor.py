@@ -18,14 +18,17 @@ from rich.table import Table
 
 from service.agents.misconfigured import ModelConfigurationError
 from service.commands.environment import settings_or_refuse
+from service.commands.failures import PORT_REMEDY
 from service.commands.running import print_json
+from service.commands.starting import FOLDER_REMEDY, words
 from service.features.errors import FeatureAgentError
 from service.resources.computing import open_engine, open_scratch
 from service.resources.planning import open_models
-from service.resources.storage import Storage, open_storage
+from service.resources.storage import Storage, artifacts_address, open_storage
 from service.settings import Settings
 from service.store.embedded import EmbeddedUnavailable
-from service.store.redis_pool import ping as ping_redis
+from service.store.failures import DependencyUnusable
+from service.store.reach import DATABASE_REMEDY, reach_artifacts, reach_redis
 
 CONNECT_SECONDS = 2.0
 STYLES = {"ok": "green", "warning": "yellow", "failed": "red"}
@@ -75,7 +78,8 @@ async def _opened(settings: Settings, checks: list[Check]) -> AsyncGenerator[Sto
     try:
         storage = open_storage(settings)
     except (EmbeddedUnavailable, ValueError, OSError) as error:
-        checks.append(Check("stores", "failed", str(error), "Mend DATABASE_URL, REDIS_URL, ARTIFACTS_URL or DATA_DIR."))
+        remedy = "Correct DATABASE_URL, REDIS_URL, ARTIFACTS_URL or DATA_DIR."
+        checks.append(Check("stores", "failed", words(error), remedy))
         yield None
         return
     try:
@@ -92,11 +96,9 @@ def _data_dir(settings: Settings) -> Check:
     folder = settings.data_dir
     while not folder.exists():
         folder = folder.parent
-    if os.access(folder, os.W_OK):
+    if folder.is_dir() and os.access(folder, os.W_OK):
         return Check("DATA_DIR", "ok", str(settings.data_dir))
-    return Check(
-        "DATA_DIR", "failed", f"{folder} cannot be written", "Set DATA_DIR to a folder that this user can write."
-    )
+    return Check("DATA_DIR", "failed", f"{folder} is no folder that can be written", FOLDER_REMEDY)
 
 
 def _model(settings: Settings) -> Check:
@@ -109,10 +111,12 @@ def _model(settings: Settings) -> Check:
 
 async def _database(storage: Storage) -> Check:
     try:
-        await storage.store.ping()
+        await storage.database.reach()
         revision, standing = await storage.database.revision(), await storage.database.standing()
+    except DependencyUnusable as error:
+        return Check("database", "failed", error.what, error.remedy)
     except FeatureAgentError as error:
-        return Check("database", "failed", error.message, "Start PostgreSQL, or mend DATABASE_URL.")
+        return Check("database", "failed", error.message, DATABASE_REMEDY)
     kind = "embedded PostgreSQL" if storage.settings.database_url is None else "PostgreSQL at DATABASE_URL"
     if revision is None:
         return Check("database", "warning", f"{kind}, empty", "`feature-agent migrate`; `serve` does it as well.")
@@ -128,9 +132,9 @@ async def _database(storage: Storage) -> Check:
 
 async def _artifacts(storage: Storage) -> Check:
     try:
-        await storage.artifacts.ping()
-    except FeatureAgentError as error:
-        return Check("artifacts", "failed", error.message, "Mend ARTIFACTS_URL and the rights of its bucket or folder.")
+        await reach_artifacts(storage.artifacts, artifacts_address(storage.settings))
+    except DependencyUnusable as error:
+        return Check("artifacts", "failed", error.what, error.remedy)
     return Check("artifacts", "ok", urlsplit(storage.settings.artifacts_url or "file:").scheme or "file")
 
 
@@ -149,9 +153,9 @@ async def _redis(storage: Storage) -> Check:
     if storage.redis_pool is None:
         return Check("Redis", "ok", "not set: rate limits are kept in each process")
     try:
-        await ping_redis(storage.redis_pool)
-    except FeatureAgentError as error:
-        return Check("Redis", "failed", error.message, "Start Redis, mend REDIS_URL, or leave it out.")
+        await reach_redis(storage.redis_pool)
+    except DependencyUnusable as error:
+        return Check("Redis", "failed", error.what, error.remedy)
     return Check("Redis", "ok", "answers")
 
 
@@ -162,8 +166,7 @@ def _port(setting: str, host: str, port: int) -> Check:
         try:
             probe.bind((host, port))
         except OSError as error:
-            mend = f"Stop what listens there, or set {setting} to another port (0 takes a free one)."
-            return Check(setting, "failed", f"{host}:{port}: {error.strerror}", mend)
+            return Check(setting, "failed", f"{host}:{port}: {error.strerror}", PORT_REMEDY.format(setting))
     return Check(setting, "ok", f"{host}:{port} is free")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+PORT_REMEDY = "Stop what listens there, or set {} to another port (0 takes a free one)."
+
 
 class InputRefused(Exception):
     """Bad input or settings: one line, exit status 2."""

@@ -12,10 +12,11 @@ import msgspec
 
 from service.commands.environment import settings_or_refuse
 from service.commands.failures import CommandFailed, InputRefused
-from service.features.errors import DependencyUnavailable, FeatureAgentError, InvalidRequest
+from service.commands.starting import opening, words
+from service.features.errors import FeatureAgentError, InvalidRequest
 from service.resources.storage import Storage, open_storage
 from service.settings import Settings
-from service.store.embedded import EmbeddedUnavailable
+from service.store.failures import DependencyUnusable
 
 T = TypeVar("T")
 
@@ -26,26 +27,19 @@ def with_storage(work: Callable[[Storage], Awaitable[T]]) -> T:
     try:
         return asyncio.run(_with_storage(settings, work))
     except (InvalidRequest, ValueError) as error:
-        raise InputRefused(_words(error)) from None
-    except (FeatureAgentError, EmbeddedUnavailable) as error:
-        raise CommandFailed(_words(error)) from None
+        raise InputRefused(words(error)) from None
+    except (FeatureAgentError, DependencyUnusable) as error:
+        raise CommandFailed(words(error)) from None
 
 
 async def _with_storage(settings: Settings, work: Callable[[Storage], Awaitable[T]]) -> T:
-    storage = open_storage(settings)
+    with opening():
+        storage = open_storage(settings)
     try:
-        await storage.database.migrate()
+        await storage.database.prepare()
         return await work(storage)
     finally:
         await storage.close()
-
-
-def _words(error: Exception) -> str:
-    if not isinstance(error, FeatureAgentError):
-        return str(error)
-    mend = " (`feature-agent doctor` says what is wrong)" if isinstance(error, DependencyUnavailable) else ""
-    faults = "; ".join(f"{fault.field}: {fault.message}" for fault in error.errors)
-    return f"{error.message}{f' [{faults}]' if faults else ''}{mend}"
 
 
 def print_json(value: object) -> None:

@@ -17,7 +17,7 @@ import msgspec
 import structlog
 
 from service.commands.environment import settings_or_refuse
-from service.commands.failures import CommandFailed
+from service.commands.failures import PORT_REMEDY, CommandFailed
 from service.commands.garbage import rest, settle
 from service.commands.supervisor import Assignment, Supervisor
 from service.engines.scratch import Scratch
@@ -105,5 +105,7 @@ def _bind(setting: str, host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise CommandFailed(f"{setting}: cannot listen on {host}:{port}: {error.strerror}") from None
+        raise CommandFailed(
+            f"{setting}: cannot listen on {host}:{port}: {error.strerror}. {PORT_REMEDY.format(setting)}"
+        ) from None
     return listener

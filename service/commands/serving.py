@@ -17,16 +17,14 @@ import structlog
 import uvicorn
 
 from service import __version__
-from service.agents.misconfigured import ModelConfigurationError
 from service.app import build_app
-from service.commands.failures import CommandFailed, InputRefused
+from service.commands.failures import CommandFailed
 from service.commands.garbage import settle
+from service.commands.starting import opening, starting
 from service.commands.supervisor import Assignment, Leash, own
 from service.resources.runtime import Runtime, open_runtime
 from service.resources.telemetry import Place
 from service.settings import Settings
-from service.store.embedded import EmbeddedUnavailable
-from service.telemetry.exposition import MetricsPortUnavailable
 
 GRACE_SECONDS = 30
 """Time that open requests have to end, once no new ones are taken."""
@@ -48,6 +46,11 @@ class Server(uvicorn.Server):
         self._leash = leash
         self._announce = announce
         self._patient = True
+
+    async def _serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the resources, then serve: within the lifespan protocol a reason would be a text of 4 kB."""
+        async with self._runtime.running():
+            await super()._serve(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then announce the address, and tell the supervisor where there is one."""
@@ -99,17 +102,13 @@ def serve_among(settings: Settings, assignment: Assignment) -> int:
 
 def _open(settings: Settings, place: Place | None = None) -> Runtime:
     sys.setswitchinterval(SWITCH_SECONDS)
-    try:
+    with opening():
         return open_runtime(settings, place=place)
-    except (ModelConfigurationError, ValueError) as error:
-        raise InputRefused(str(error)) from None
-    except (EmbeddedUnavailable, MetricsPortUnavailable, OSError) as error:
-        raise CommandFailed(str(error)) from None
 
 
 def _run(runtime: Runtime, listener: socket.socket, leash: Leash | None = None, *, announce: bool = True) -> int:
     config = uvicorn.Config(
-        build_app(runtime),
+        build_app(runtime, running=True),
         log_config=None,
         access_log=False,
         server_header=False,
@@ -118,7 +117,11 @@ def _run(runtime: Runtime, listener: socket.socket, leash: Leash | None = None, 
         timeout_keep_alive=IDLE_SECONDS,
     )
     server = Server(config, runtime, leash, announce=announce)
-    with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+    with (
+        starting(lambda: server.started),
+        contextlib.suppress(KeyboardInterrupt),
+        asyncio.Runner(loop_factory=config.get_loop_factory()) as runner,
+    ):
         runner.run(server.serve([listener]))
     if not server.started:
         raise CommandFailed("the service did not start; its last log lines say why, and `feature-agent doctor` may too")

@@ -12,14 +12,10 @@ import click
 import structlog
 
 from service import __version__
-from service.agents.misconfigured import ModelConfigurationError
 from service.commands.environment import settings_or_refuse
-from service.commands.failures import CommandFailed, InputRefused
 from service.commands.garbage import rest, settle
-from service.features.errors import FeatureAgentError
+from service.commands.starting import opening, starting
 from service.resources.runtime import Runtime
-from service.store.embedded import EmbeddedUnavailable
-from service.telemetry.exposition import MetricsPortUnavailable
 from service.worker import create_worker
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -34,16 +30,10 @@ def worker() -> None:
     settings = settings_or_refuse()
     signal.signal(signal.SIGTERM, _leave)
     rest()
-    try:
+    with opening():
         runtime = create_worker(settings)
-    except (ModelConfigurationError, ValueError) as error:
-        raise InputRefused(str(error)) from None
-    except (EmbeddedUnavailable, MetricsPortUnavailable, OSError) as error:
-        raise CommandFailed(str(error)) from None
-    try:
+    with starting(lambda: runtime.lifecycle.ready):
         asyncio.run(_work(runtime))
-    except FeatureAgentError as error:
-        raise CommandFailed(f"{error.message} (`feature-agent doctor` says what is wrong)") from None
 
 
 def _leave(_signal: int, _frame: FrameType | None) -> NoReturn:

@@ -7,10 +7,15 @@ from contextlib import contextmanager
 
 from opentelemetry.trace import Span, StatusCode, Tracer
 
+from service.features.own_faults import is_own_fault
+
 
 @contextmanager
 def engine_span(tracer: Tracer, operation: str, **facts: int | str) -> Generator[Span]:
-    """Surround one operation; an error is told by its type alone, since its message may quote a cell."""
+    """Surround one operation; an error is told by its type alone, since its message may quote a cell.
+
+    The span has failed only when the service is to blame, not by a file that cannot be read.
+    """
     attributes = {f"feature_agent.{name}": value for name, value in facts.items()}
     with tracer.start_as_current_span(
         f"engine.{operation}",
@@ -21,6 +26,7 @@ def engine_span(tracer: Tracer, operation: str, **facts: int | str) -> Generator
         try:
             yield span
         except BaseException as error:
-            span.set_status(StatusCode.ERROR)
+            if is_own_fault(error):
+                span.set_status(StatusCode.ERROR)
             span.set_attribute("error.type", type(error).__qualname__)
             raise

@@ -19,6 +19,8 @@ class RequestContext(Struct):
     """32 hexadecimal characters; empty when tracing is off."""
     user_id: str = ""
     extraction_id: str = ""
+    enqueued: bool = False
+    """A job was made on its behalf."""
     started: float = 0.0
     """`time.perf_counter()` at the request's start, in seconds."""
 

@@ -156,7 +156,7 @@ class RunExtraction:
             stored = present
 
     async def _look(self, present: Extraction, *, changed: bool) -> None:
-        async with self._store.begin() as work:
+        async with self._store.begin(watching=True) as work:
             if changed:
                 await work.extractions.save(present)
             row = await work.extractions.find(present.id)

@@ -271,8 +271,8 @@ class UnitOfWork(Protocol):
 class Store(Protocol):
     """The database. Every method of it and of its units of work raises DependencyUnavailable when it is away."""
 
-    def begin(self) -> AbstractAsyncContextManager[UnitOfWork]:
-        """Open a unit of work."""
+    def begin(self, *, watching: bool = False) -> AbstractAsyncContextManager[UnitOfWork]:
+        """Open a unit of work; one that only looks again and again while something is waited for leaves no traces."""
         ...
 
     async def state_of(self, owner: str, extraction_id: str) -> ExtractionState:

@@ -22,6 +22,8 @@ from opentelemetry.trace import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from procrastinate.jobs import Job
 
+from service.features.context import CURRENT
+from service.features.own_faults import is_own_fault
 from service.jobs.statements import DELIVERY_TASK, TASK
 from service.telemetry.spans import span_id
 
@@ -63,6 +65,8 @@ class JobSpans:
     def enqueuing(self, subject_id: str, queue: str) -> Generator[dict[str, str]]:
         """Surround an enqueuing, as part of the caller's trace; gives what the job carries of it."""
         before = _carried(PREVIOUS) if _RUNNING.get() == (self._task, subject_id) else {}
+        if context := CURRENT.get():
+            context.enqueued = True
         with self._span(SpanKind.PRODUCER, subject_id, queue):
             yield _carried(TRACEPARENT) | before
 
@@ -109,7 +113,8 @@ class JobSpans:
             try:
                 yield span
             except BaseException as error:
-                span.set_status(StatusCode.ERROR)
+                if is_own_fault(error):
+                    span.set_status(StatusCode.ERROR)
                 span.set_attribute("error.type", type(error).__qualname__)
                 raise
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,12 +15,13 @@ from service.features.datasets import UploadDataset
 from service.features.extract import AcceptExtraction
 from service.features.ports import Clock
 from service.jobs.worker import JobWorker
+from service.resources.absent import warn_of_absent
 from service.resources.computing import open_upload
 from service.resources.extracting import Extracting, open_extracting, open_models_early
 from service.resources.jobs import Jobs, open_jobs
 from service.resources.secrets import read_secret
 from service.resources.storage import Storage, open_storage
-from service.resources.telemetry import Place, Telemetry, open_telemetry
+from service.resources.telemetry import Place, Role, Telemetry, open_telemetry
 from service.resources.webhooks import Webhooks, open_webhooks
 from service.security.limits import RateLimiter, open_limiter
 from service.settings import Settings
@@ -31,7 +33,6 @@ from service.telemetry.exposition import MetricsServer
 from service.telemetry.runtime import RuntimeMonitor
 
 DependencyName = Literal["database", "redis", "ai_model"]
-Role = Literal["api", "worker"]
 Ping = Callable[[], Awaitable[object]]
 
 _LOGGER: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
@@ -98,15 +99,19 @@ class Runtime:
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """Migrate, then work until the block ends; whatever happens, everything is closed and flushed."""
+        """Migrate, then work until the block ends; whatever happens, everything is closed and flushed.
+
+        Raises DependencyUnusable, and what `Database.prepare` raises beside it.
+        """
         async with AsyncExitStack() as stack:
             stack.callback(self.telemetry.tracing.shutdown)
             if self.metrics_server is not None:
                 stack.callback(self.metrics_server.close)
             stack.push_async_callback(self.storage.close)
             stack.push_async_callback(self.extracting.close)
-            if not await self.storage.database.migrate():
+            if not await self.storage.database.prepare():
                 _LOGGER.warning("a newer release has migrated the database, and this one still works on it")
+            stack.callback(asyncio.create_task(warn_of_absent(self.storage), name="absent").cancel)
             await self._keep_development_key()
             if self.extracting.means is not None:
                 await stack.enter_async_context(self.extracting.means.planning)
@@ -167,7 +172,9 @@ def open_runtime(
     cannot be used; then everything opened so far is closed.
     """
     with ExitStack() as undo:
-        telemetry = open_telemetry(settings, place=place, span_exporters=span_exporters, log_stream=log_stream)
+        telemetry = open_telemetry(
+            settings, role=role, place=place, span_exporters=span_exporters, log_stream=log_stream
+        )
         undo.callback(telemetry.close)
         working = role == "worker" or settings.worker_in_api
         models = open_models_early(settings, telemetry) if working else None
@@ -195,7 +202,7 @@ def open_runtime(
             limiter=open_limiter(
                 settings.rate_limit_per_minute,
                 storage.redis_pool,
-                tracer=telemetry.tracing.provider.get_tracer("service.security"),
+                tracer=telemetry.tracing.children.get_tracer("service.security"),
             ),
             metrics_server=metrics_server,
             lifecycle=lifecycle,

@@ -114,12 +114,17 @@ def open_storage(
             settings=settings,
             clock=clock,
             database=database,
-            artifacts=open_artifacts(settings.artifacts_url or str(settings.data_dir / "artifacts")),
+            artifacts=open_artifacts(artifacts_address(settings)),
             redis_pool=_redis_pool(settings),
             authenticator=Authenticator(database.store, tokens, clock),
             database_url=database_url,
             _cleanup=cleanup.pop_all(),
         )
+
+
+def artifacts_address(settings: Settings) -> str:
+    """ARTIFACTS_URL, or a folder under DATA_DIR."""
+    return settings.artifacts_url or str(settings.data_dir / "artifacts")
 
 
 def _open_database(settings: Settings, url: str, tracer_provider: TracerProvider | None) -> Database:

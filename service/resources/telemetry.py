@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Literal, TextIO
 
 import structlog
 from opentelemetry.sdk.trace.export import SpanExporter
@@ -21,7 +21,9 @@ from service.telemetry.observer import TelemetryObserver
 from service.telemetry.tracing import Tracing, open_tracing
 from service.telemetry.workers import WorkersCollector
 
-SERVICE_NAME = "feature-agent"
+SERVICE = "feature-agent"
+"""On every log line, and the namespace of the services that traces know: the API and the worker are one each."""
+Role = Literal["api", "worker"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class Place:
 def open_telemetry(
     settings: Settings,
     *,
+    role: Role = "api",
     place: Place | None = None,
     span_exporters: Sequence[SpanExporter] | None = None,
     log_stream: TextIO | None = None,
@@ -66,7 +69,8 @@ def open_telemetry(
     cells = None if place is None else Cells(place.folder, place.worker)
     metrics = Metrics(registry, models=settings.model_names(), cells=cells, **identity)
     tracing = open_tracing(
-        service_name=SERVICE_NAME,
+        service_namespace=SERVICE,
+        service_name=f"{SERVICE}-{role}",
         enabled=settings.jaeger_enabled or span_exporters is not None,
         endpoint=settings.jaeger_endpoint,
         on_dropped=metrics.spans_dropped,
@@ -82,7 +86,7 @@ def open_logs(settings: Settings, stream: TextIO | None = None) -> Logs:
     return configure_logging(
         level=settings.log_level,
         log_format=settings.log_format,
-        service=SERVICE_NAME,
+        service=SERVICE,
         version=__version__,
         environment=settings.environment,
         access_sample=settings.access_log_sample,

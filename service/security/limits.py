@@ -9,24 +9,25 @@ are decided by one call of it, in the order in which they came.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol, cast
+from typing import Protocol
 
 from limits.aio.storage import MemoryStorage
 from msgspec import Struct
 from msgspec.structs import replace
 from opentelemetry import trace
-from opentelemetry.trace import Span, SpanKind, Tracer
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.exceptions import RedisError
+from opentelemetry.trace import SpanKind, Tracer
+from redis.asyncio import BlockingConnectionPool
+from redis.exceptions import NoScriptError, RedisError
 
 from service.features.dispensable import PATIENCE_SECONDS, Away, Dispensable
 from service.features.gathering import Gathering
+from service.security.redis_wire import RedisWire
 
 WINDOW_SECONDS = 60
 KEY_PREFIX = "feature-agent:rate-limit"
@@ -63,6 +64,9 @@ return answer
 A counter lives for two minutes: one as the present, one as the minute before. So what is left of its life tells which
 minute it is, and Redis' own clock decides. Answers how many requests pass, and the counters as they were before.
 """
+
+_SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+"""By which Redis knows the script."""
 
 _ATTRIBUTES = {"db.system.name": "redis", "db.operation.name": "EVALSHA"}
 
@@ -148,16 +152,22 @@ class RedisWindow:
 
     def __init__(self, per_minute: int, pool: BlockingConnectionPool) -> None:
         self._limit = per_minute
-        self._script = Redis(connection_pool=pool).register_script(_SCRIPT)
+        self._wire = RedisWire(pool)
 
     async def hits(self, principal_ids: Sequence[str]) -> Sequence[Standing]:
         """Count one request for each, in order. Raises what redis-py raises."""
         asked = Counter(principal_ids)
         keys = [key for principal in asked for key in _keys(principal)]
-        arguments = [self._limit, WINDOW_SECONDS * 1000, *asked.values()]
-        found = cast("list[list[int]]", await self._script(keys=keys, args=arguments))
+        found = await self._run(len(keys), *keys, self._limit, WINDOW_SECONDS * 1000, *asked.values())
         counters = dict(zip(asked, found, strict=True))
         return [self._next(counters[principal]) for principal in principal_ids]
+
+    async def _run(self, *arguments: str | int) -> list[list[int]]:
+        try:
+            return await self._wire.ask("EVALSHA", _SHA, *arguments)
+        except NoScriptError:  # it has not seen the script since it was started
+            await self._wire.ask("SCRIPT", "LOAD", _SCRIPT)
+            return await self._wire.ask("EVALSHA", _SHA, *arguments)
 
     def _next(self, counters: list[int]) -> Standing:
         """The decision on the next request of a principal, and the counters as it leaves them."""
@@ -211,15 +221,12 @@ class Fallback:
 
     async def hit(self, principal_id: str) -> Standing:
         """Count one request of the principal; raises nothing for want of Redis."""
-        with self._traced():
-            standing = await self._gathering.ask(principal_id)
-        return replace(await self._own.hit(principal_id), degraded=True) if standing is None else standing
-
-    def _traced(self) -> AbstractContextManager[Span | None]:
-        """A span for whoever asks, if its trace is kept: the call itself is made for many at once."""
         if self._tracer is None or not trace.get_current_span().is_recording():
-            return nullcontext()
-        return self._tracer.start_as_current_span("EVALSHA", kind=SpanKind.CLIENT, attributes=_ATTRIBUTES)
+            standing = await self._gathering.ask(principal_id)
+        else:  # for whoever asks, since the call itself is made for many at once
+            with self._tracer.start_span("EVALSHA", kind=SpanKind.CLIENT, attributes=_ATTRIBUTES):
+                standing = await self._gathering.ask(principal_id)
+        return replace(await self._own.hit(principal_id), degraded=True) if standing is None else standing
 
     async def _hits(self, principal_ids: Sequence[str]) -> Sequence[Standing | None]:
         """The decisions, or None for each when Redis is away."""

@@ -15,11 +15,13 @@ from opentelemetry.instrumentation.sqlalchemy.engine import (  # pyright: ignore
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import TracerProvider
 from sqlalchemy import URL, QueuePool, make_url, text
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from service.features.errors import DependencyUnavailable
 from service.store.failures import database_errors
 from service.store.notices import PostgresNotices
+from service.store.reach import not_migrated, reach_database
 from service.store.repeats import RepeatedExtractions
 from service.store.revision import REVISION, current_revision
 from service.store.states import StateReads
@@ -89,6 +91,25 @@ class Database:
     def notices(self) -> PostgresNotices:
         """What tells of changed extractions; one a process, to be entered before it is used."""
         return PostgresNotices(self._lasting_connection)
+
+    async def reach(self) -> None:
+        """Make sure that the database can be used. Raises DependencyUnusable."""
+        await reach_database(self.driver_arguments())
+
+    async def prepare(self) -> bool:
+        """Reach the database, then `migrate`; what a process does first.
+
+        Raises DependencyUnusable with all that an operator needs, DatabaseTooNew, and DependencyUnavailable.
+        """
+        await self.reach()
+        try:
+            return await self.migrate()
+        except (DBAPIError, DependencyUnavailable) as error:
+            refused = error if isinstance(error, DBAPIError) else error.__cause__
+            driver = refused.orig if isinstance(refused, DBAPIError) else None
+            if isinstance(driver, psycopg.Error):
+                raise not_migrated(self.driver_arguments(), driver, REVISION) from error
+            raise
 
     async def migrate(self) -> bool:
         """Bring the schema to this release's revision; any number of processes may do so at once.
@@ -197,4 +218,12 @@ def _trace(engine: AsyncEngine, provider: TracerProvider) -> None:
     """
     tracer = provider.get_tracer("opentelemetry.instrumentation.sqlalchemy")
     usage = NoOpMeterProvider().get_meter(__name__).create_up_down_counter("db.client.connections.usage")
-    EngineTracer(tracer, engine.sync_engine, usage)
+    _StatementTracer(tracer, engine.sync_engine, usage)
+
+
+class _StatementTracer(EngineTracer):
+    """The instrumentation, but that `db.operation.name` is the operation alone, as the conventions have it."""
+
+    def _set_db_client_span_attributes(self, span: Any, statement: Any, db_name: Any, attrs: Any) -> None:  # noqa: ARG002 -- the base's
+        """Without the database, which is said by `db.namespace`."""
+        super()._set_db_client_span_attributes(span, statement, None, attrs)  # pyright: ignore[reportUnknownMemberType]

@@ -16,6 +16,18 @@ OUTAGE_RETRY_SECONDS = 3.0
 """A failover or restart takes a few seconds."""
 
 
+class DependencyUnusable(Exception):
+    """A dependency cannot be used as it is set: which, where, why, and what to do.
+
+    For operators alone: it may name hosts and accounts. It never holds a password.
+    """
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"{what} {remedy}")
+        self.what = what
+        self.remedy = remedy
+
+
 @contextmanager
 def database_errors() -> Generator[None]:
     """Raise DependencyUnavailable for a database that is away, overloaded or too slow; let other errors pass.

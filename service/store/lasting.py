@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import Any, LiteralString
+from typing import Any
 
 import psycopg
 from opentelemetry import trace
@@ -14,13 +14,13 @@ from opentelemetry.trace import Span, SpanKind, Tracer
 
 from service.features.errors import DependencyUnavailable
 from service.store.failures import OUTAGE_RETRY_SECONDS
+from service.store.wire import Connection, Wire
 
 PATIENCE_SECONDS = 5.0
 """Such statements take a millisecond; one that takes longer waits for a database that does not answer."""
 RENEWED_SECONDS = 1800.0
 """A connection is made anew before a firewall between forgets it."""
 
-Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 Connect = Callable[[], Awaitable[Connection]]
 """Opens a connection in autocommit mode."""
 
@@ -32,17 +32,15 @@ class LastingConnection:
 
     def __init__(self, connect: Connect) -> None:
         self._connect = connect
-        self._connection: Connection | None = None
+        self._wire: Wire | None = None
         self._renew_at = 0.0
 
-    async def rows(
-        self, statement: LiteralString, parameters: Sequence[object], *, repeatable: bool
-    ) -> list[tuple[Any, ...]]:
+    async def rows(self, statement: str, parameters: Sequence[str], *, repeatable: bool) -> list[tuple[Any, ...]]:
         """The statement's rows. Raises DependencyUnavailable.
 
         A connection may have broken while it lay idle. A `repeatable` statement is then sent again on a new one.
         """
-        reused = self._connection is not None
+        reused = self._wire is not None
         try:
             return await self._ask(statement, parameters)
         except _FAULTS as error:
@@ -55,34 +53,28 @@ class LastingConnection:
 
     async def close(self) -> None:
         """Close it; needed again, it is opened again."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
+        wire, self._wire = self._wire, None
+        if wire is not None:
             with suppress(psycopg.Error, OSError):
-                await connection.close()
+                await wire.close()
 
-    async def _ask(self, statement: LiteralString, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
-        connection = await self._connected()
+    async def _ask(self, statement: str, parameters: Sequence[str]) -> list[tuple[Any, ...]]:
+        wire = await self._open()
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                cursor = await connection.execute(statement, parameters)
-                return await cursor.fetchall()
+                return await wire.rows(statement, parameters)
         except BaseException:
-            self._abandon()
+            self._wire = None
+            wire.cut()
             raise
 
-    async def _connected(self) -> Connection:
-        if self._connection is not None and time.monotonic() > self._renew_at:
+    async def _open(self) -> Wire:
+        if self._wire is not None and (self._wire.broken or time.monotonic() > self._renew_at):
             await self.close()
-        if self._connection is None:
-            self._connection = await self._connect()
+        if self._wire is None:
+            self._wire = Wire(await self._connect())
             self._renew_at = time.monotonic() + RENEWED_SECONDS
-        return self._connection
-
-    def _abandon(self) -> None:
-        """Leave without a word to the other side, which may be what does not answer."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.pgconn.finish()
+        return self._wire
 
 
 class StatementSpans:
@@ -105,7 +97,7 @@ class StatementSpans:
         """Surround the wait for the answer."""
         if self._tracer is None or not trace.get_current_span().is_recording():
             return nullcontext()
-        return self._tracer.start_as_current_span(
+        return self._tracer.start_span(
             self._name,
             kind=SpanKind.CLIENT,
             attributes=self._attributes,

@@ -30,7 +30,7 @@ SELECT
     new.id, new.owner, new.dataset_id, new.request, jsonb_set(new.result, '{artifact_key}', to_jsonb(new.artifact_key)),
     new.request_id, new.trace_id, new.lane, new.created_at, new.created_at, new.created_at,
     'completed', 100, false, false, 0, 0, 0, 0
-FROM jsonb_to_recordset(%s::jsonb) AS new (
+FROM jsonb_to_recordset($1::jsonb) AS new (
     id text, owner text, dataset_id text, dataset_key text, request jsonb, result jsonb, artifact_key text,
     request_id text, trace_id text, lane text, created_at timestamptz
 )

@@ -14,10 +14,11 @@ from service.features.gathering import Gathering
 from service.features.model import ExtractionState, Failure
 from service.store.lasting import Connect, LastingConnection, StatementSpans
 from service.store.payload import storable, unescaped
+from service.store.wire import array
 
 STATEMENT = (
     "SELECT id, owner, status, progress, stage, lane, started_at, finished_at, failure::text "
-    "FROM extractions WHERE id = ANY(%s)"
+    "FROM extractions WHERE id = ANY($1::text[])"
 )
 
 _FAILURE = msgspec.json.Decoder(Failure)
@@ -46,7 +47,7 @@ class StateReads:
         await self._connection.close()
 
     async def _read(self, ids: Sequence[str]) -> Sequence[ExtractionState | None]:
-        rows = await self._connection.rows(STATEMENT, (list(dict.fromkeys(ids)),), repeatable=True)
+        rows = await self._connection.rows(STATEMENT, (array([*dict.fromkeys(ids)]),), repeatable=True)
         found = {row[0]: _state(row) for row in rows}
         return [found.get(extraction_id) for extraction_id in ids]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
+from opentelemetry.instrumentation.utils import suppress_instrumentation
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -92,9 +93,9 @@ class SqlStore:
         return usual
 
     @asynccontextmanager
-    async def begin(self) -> AsyncGenerator[SqlUnitOfWork]:
-        """Open a unit of work: committed when its block ends well, rolled back otherwise."""
-        with database_errors():
+    async def begin(self, *, watching: bool = False) -> AsyncGenerator[SqlUnitOfWork]:
+        """Open a unit of work: committed when its block ends well, rolled back otherwise; `watching` makes no spans."""
+        with suppress_instrumentation() if watching else nullcontext(), database_errors():
             async with self._engine.begin() as connection:
                 yield SqlUnitOfWork(connection)
 

@@ -27,9 +27,12 @@ from service.features.events import (
     WebhookAttempted,
 )
 from service.features.model import RejectionReason, Threshold
+from service.features.own_faults import OWN_FAULTS
 from service.telemetry.catalog_client import CLIENT_METRICS, GC_METRICS
 from service.telemetry.catalog_model import Across, DynamicSet, Label, Metric, MetricKind, Span
 from service.telemetry.catalog_signals import (
+    EXEMPLAR,
+    KEPT_BY_ID,
     LOG_ACCESS,
     LOG_CORRELATION,
     LOG_EXCEPTION,
@@ -40,7 +43,9 @@ from service.telemetry.catalog_signals import (
 
 __all__ = [
     "CLIENT_METRICS",
+    "EXEMPLAR",
     "GC_METRICS",
+    "KEPT_BY_ID",
     "LOG_ACCESS",
     "LOG_CORRELATION",
     "LOG_EXCEPTION",
@@ -59,10 +64,6 @@ __all__ = [
 
 def _literal(struct: type[Struct], field: str) -> tuple[str, ...]:
     return cast("tuple[str, ...]", get_args(get_type_hints(struct)[field]))
-
-
-OWN_FAULTS = frozenset({"internal", "dependency", "timeout", "model"})
-"""Categories of errors for which the service answers; the others the client can mend."""
 
 
 def error_codes(root: type[FeatureAgentError] = FeatureAgentError, *, own: bool) -> tuple[str, ...]:

@@ -15,7 +15,8 @@ EXCEPTION_TYPE = "exception.type"
 
 def closed(span: ReadableSpan) -> ReadableSpan:
     """The span with nothing of its exceptions but their types; the span itself when there is nothing to take out."""
-    if span.status.description is None and not any(event.name == EXCEPTION for event in span.events):
+    events = span.events
+    if span.status.description is None and not (events and any(event.name == EXCEPTION for event in events)):
         return span
     return ReadableSpan(
         name=span.name,
@@ -23,7 +24,7 @@ def closed(span: ReadableSpan) -> ReadableSpan:
         parent=span.parent,
         resource=span.resource,
         attributes=span.attributes,
-        events=[_closed_event(event) if event.name == EXCEPTION else event for event in span.events],
+        events=[_closed_event(event) if event.name == EXCEPTION else event for event in events],
         links=span.links,
         kind=span.kind,
         status=Status(span.status.status_code),

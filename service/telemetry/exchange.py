@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from time import perf_counter
+from time import perf_counter, time_ns
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -12,7 +12,9 @@ import structlog
 from opentelemetry.trace import Span, StatusCode
 
 from service.features.context import RequestContext
-from service.telemetry.catalog import CLIENT_CLOSED_REQUEST, METHODS, OTHER_METHOD
+from service.telemetry.catalog import CLIENT_CLOSED_REQUEST, METHODS
+from service.telemetry.exemplars import request_exemplar
+from service.telemetry.served import request_attributes
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -33,6 +35,8 @@ class Exchange:
         "correlation",
         "count",
         "ended",
+        "error_type",
+        "exemplar",
         "failed",
         "method",
         "path",
@@ -59,8 +63,12 @@ class Exchange:
         """`time.perf_counter()` when the last byte was handed to the server; 0 before."""
         self.count = count
         """None once it was called."""
+        self.exemplar: dict[str, str] | None = None
+        """Leads to its trace, where that is kept."""
         self.failed = False
         """The answer broke off."""
+        self.error_type = ""
+        """What broke the service, where that is known."""
         self.client_left = False
 
     @property
@@ -85,7 +93,8 @@ class Exchange:
         except Exception as error:  # noqa: BLE001 -- the outermost layer: whatever comes here is answered, not passed on
             await self._failed(error)
         finally:
-            self._describe_span()
+            if self.span.is_recording():
+                self._end_span()
 
     async def _receive_seen(self) -> Message:
         message = await self._receive()
@@ -99,9 +108,6 @@ class Exchange:
                 self.status = CLIENT_CLOSED_REQUEST
                 return
             self.status = message["status"]
-            self._name_span()
-            if self.status >= _SERVER_ERROR and self.span.is_recording():
-                self.span.set_attribute("error.type", str(self.status))
             message = {**message, "headers": [*message.get("headers", ()), *self._headers()]}
         elif self.status == CLIENT_CLOSED_REQUEST:
             return
@@ -126,50 +132,46 @@ class Exchange:
         if self.status:
             self.failed = True  # the server cuts the connection
         else:
-            await self._answer_for_it("no_answer")
+            self.error_type = "no_answer"
+            await self._answer_for_it()
 
     async def _failed(self, error: Exception) -> None:
         if self.client_left and self.status in (0, CLIENT_CLOSED_REQUEST):
             return  # nobody is there to be answered, and an error is how frameworks notice
         _LOGGER.error("request failed", exc_info=error)
+        if not self.ended:
+            self.error_type = type(error).__qualname__
         if not self.status:
-            await self._answer_for_it(type(error).__qualname__)
+            await self._answer_for_it()
         elif not self.ended:
             # Too late for another answer: the server cuts the connection when this returns.
             self.failed = True
 
-    async def _answer_for_it(self, error_type: str) -> None:
+    async def _answer_for_it(self) -> None:
         body = _problem(self.correlation, self.path)
         headers = [(b"content-type", b"application/problem+json"), (b"content-length", str(len(body)).encode())]
         await self._send_named({"type": "http.response.start", "status": _SERVER_ERROR, "headers": headers})
-        if self.span.is_recording():
-            # After the start, where the instrumentation writes the bare status, and before the last byte ends the span.
-            self.span.set_attribute("error.type", error_type)
         await self._send_named({"type": "http.response.body", "body": b"" if self.method == "HEAD" else body})
 
-    def _name_span(self) -> None:
-        """While the span is open: the instrumentation ends it with the last byte.
-
-        Method and status are written under their stable names here, since the instrumentation decides once in a
-        process, by whatever came first, whether it uses these or the former ones.
-        """
-        span = self.span
-        if not span.is_recording():
-            return
-        method = self.method if self.method in METHODS else None
-        span.set_attribute("http.request.method", method or OTHER_METHOD)
-        span.set_attribute("http.response.status_code", self.final_status())
-        if self.template is None:
-            span.update_name(method or "HTTP")
-        else:
-            span.update_name(f"{method or 'HTTP'} {self.template}")
+    def _end_span(self) -> None:
+        """Name and describe it, now that all is known; it ends with the answer's last byte."""
+        span, status = self.span, self.final_status()
+        method = self.method if self.method in METHODS else "HTTP"
+        span.update_name(f"{method} {self.template}" if self.template else method)
+        span.set_attributes(request_attributes(self.scope, self.method, self.path))
+        span.set_attribute("http.response.status_code", status)
+        if self.template is not None:
             span.set_attribute("http.route", self.template)
-
-    def _describe_span(self) -> None:
-        """What the instrumentation does not see: an answer that broke off, or that nobody waited for."""
-        self._name_span()
-        if self.failed and self.span.is_recording():
-            self.span.set_status(StatusCode.ERROR)
+        if status >= _SERVER_ERROR:
+            span.set_attribute("error.type", self.error_type or str(status))
+            span.set_status(StatusCode.ERROR)
+        self.exemplar = request_exemplar(
+            span,
+            seconds=(self.ended or perf_counter()) - self.correlation.started,
+            failed=status >= _SERVER_ERROR,
+            enqueued=self.correlation.enqueued,
+        )
+        span.end(time_ns() - int((perf_counter() - self.ended) * 1e9) if self.ended else None)
 
 
 def _problem(correlation: RequestContext, path: str) -> bytes:

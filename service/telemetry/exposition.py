@@ -36,7 +36,7 @@ Application = Callable[
 ]
 
 
-class MetricsPortUnavailable(RuntimeError):
+class MetricsPortUnavailable(OSError):
     """The metrics port cannot be listened on; the message names it and the setting that moves it."""
 
 

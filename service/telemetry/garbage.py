@@ -8,7 +8,8 @@ from time import perf_counter
 
 from opentelemetry import trace
 
-from service.telemetry.metrics import Metrics, exemplar_of
+from service.telemetry.exemplars import exemplar_by_id
+from service.telemetry.metrics import Metrics
 
 _MOST_UNTOLD = 10_000
 
@@ -47,4 +48,4 @@ class GarbageWatch:
             self._started = perf_counter()
         else:
             seconds = perf_counter() - self._started
-            self._untold.append((info["generation"], seconds, exemplar_of(trace.get_current_span().get_span_context())))
+            self._untold.append((info["generation"], seconds, exemplar_by_id(trace.get_current_span())))

@@ -38,8 +38,10 @@ from service.features.events import (
     WebhookAttempted,
 )
 from service.features.model import Stage
+from service.features.own_faults import is_own_fault
 from service.telemetry.catalog import BREAKER_STATES, error_codes
-from service.telemetry.metrics import Metrics, exemplar_of
+from service.telemetry.exemplars import marked_exemplar
+from service.telemetry.metrics import Metrics
 
 _REJECTIONS = frozenset(error_codes(own=False))
 
@@ -86,7 +88,8 @@ class TelemetryObserver:
     def stage(self, extraction_id: str, stage: Stage) -> Generator[None]:
         """Surround one stage with its span and record StageFinished when it ends well.
 
-        A failed stage marks the span with the error's type only: messages and stacks may quote data.
+        A failed stage marks the span with the error's type only: messages and stacks may quote data. The span itself
+        has failed only when the service is to blame.
         """
         started = time.perf_counter()
         span = self._tracer.start_span(f"extraction.{stage}", attributes={"extraction.id": extraction_id})
@@ -94,7 +97,8 @@ class TelemetryObserver:
             try:
                 yield
             except BaseException as error:
-                span.set_status(StatusCode.ERROR)
+                if is_own_fault(error):
+                    span.set_status(StatusCode.ERROR)
                 span.set_attribute("error.type", type(error).__qualname__)
                 raise
             self.record(StageFinished(extraction_id, stage, time.perf_counter() - started))
@@ -240,5 +244,5 @@ class TelemetryObserver:
         self._metrics.counter("auth_failures_total").child(event.reason).inc()
 
     def _time(self, name: str, *labels: str, seconds: float) -> None:
-        exemplar = exemplar_of(trace.get_current_span().get_span_context())
-        self._metrics.histogram(name).child(*labels).observe(seconds, exemplar)
+        """Every event with a duration is of an extraction or a webhook, whose traces are few and worth their keep."""
+        self._metrics.histogram(name).child(*labels).observe(seconds, marked_exemplar(trace.get_current_span()))

@@ -10,6 +10,10 @@ from service.features.errors import FeatureAgentError
 
 MASK = "***"
 _MAX_TEXT = 4000
+_MAX_HEAD = 1000
+"""Of a longer text; the rest of what is kept is its end, where a traceback says what happened."""
+_MAX_SECRET = 3000
+"""What is looked at before that end, for a secret that begins there."""
 _MAX_MESSAGE = 500
 _MAX_FRAMES = 40
 _MAX_CAUSES = 5
@@ -33,11 +37,16 @@ _QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|`[^`]*`""")
 
 
 def redact(text: str) -> str:
-    """The text with everything that looks like a secret masked, cut to a length, and fit for UTF-8."""
+    """The text with everything that looks like a secret masked, its middle left out when it is long, fit for UTF-8."""
     if not text.isascii():
         text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     if len(text) > _MAX_TEXT:
-        text = f"{text[:_MAX_TEXT]}…"
+        kept = _MAX_TEXT - _MAX_HEAD
+        return f"{_masked(text[:_MAX_HEAD])}…{_masked(text[-kept - _MAX_SECRET :])[-kept:]}"
+    return _masked(text)
+
+
+def _masked(text: str) -> str:
     lowered = text.lower()
     if not any([mark in lowered for mark in _MARKS]):  # noqa: C419 -- a list is twice as fast as a generator here
         return text
@@ -45,19 +54,37 @@ def redact(text: str) -> str:
 
 
 def describe(error: BaseException, depth: int = 0) -> dict[str, object]:
-    """The exception as plain data: type, message, stack (outermost frame first, no locals) and what caused it."""
+    """The exception as plain data: what caused it, type, message, stack (outermost frame first, no locals).
+
+    The cause stands first, so that a line that something cuts on its way still has it. Of a chain of more than
+    `_MAX_CAUSES` the last one shown is where it began.
+    """
+    cause = _cause(error)
     kind = type(error)
     described: dict[str, object] = {
         "type": f"{kind.__module__}.{kind.__qualname__}",
         "message": _message(error),
         "stack": _stack(error.__traceback__),
     }
+    if cause is None or depth == _MAX_CAUSES:
+        return described
+    return {"cause": describe(_root(cause) if depth == _MAX_CAUSES - 1 else cause, depth + 1), **described}
+
+
+def _cause(error: BaseException) -> BaseException | None:
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if cause is None and isinstance(error, BaseExceptionGroup):
-        cause = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
-    if cause is not None and depth < _MAX_CAUSES:
-        described["cause"] = describe(cause, depth + 1)
-    return described
+        return cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
+    return cause
+
+
+def _root(error: BaseException) -> BaseException:
+    """Where the chain began; a chain may be a ring."""
+    seen: set[int] = set()
+    while (cause := _cause(error)) is not None and id(error) not in seen:
+        seen.add(id(error))
+        error = cause
+    return error
 
 
 def _message(error: BaseException) -> str:

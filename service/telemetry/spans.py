@@ -11,6 +11,8 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import NonRecordingSpan, Span, Tracer, TracerProvider
 
+from service.telemetry.light_spans import light
+
 _NEXT: ContextVar[int | None] = ContextVar("next_span_id", default=None)
 
 
@@ -67,4 +69,4 @@ class ChildrenOnly(TracerProvider):
 
     def get_tracer(self, *args: Any, **options: Any) -> Tracer:
         """A tracer for an instrumentation."""
-        return _ChildTracer(self._provider.get_tracer(*args, **options))
+        return _ChildTracer(light(self._provider.get_tracer(*args, **options)))

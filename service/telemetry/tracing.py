@@ -32,6 +32,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from service.telemetry.closed_spans import closed
+from service.telemetry.otlp import LightExporter
 from service.telemetry.spans import ChildrenOnly, SpanIds
 
 DEFAULTS = {
@@ -176,6 +177,7 @@ def _start(work: Callable[[], object]) -> threading.Thread:
 
 def open_tracing(
     *,
+    service_namespace: str,
     service_name: str,
     version: str,
     environment: str,
@@ -194,7 +196,7 @@ def open_tracing(
     Raises RuntimeError when the environment names an exporter or protocol that is not installed.
     """
     _prepare_environment()
-    resource = _resource(service_name, version, environment)
+    resource = _resource(service_namespace, service_name, version, environment)
     if not enabled:
         return Tracing(TracerProvider(sampler=ALWAYS_OFF, resource=resource, shutdown_on_exit=False), ())
     # At exit the SDK would wait half a minute.
@@ -227,9 +229,10 @@ class _HashedOnce(Resource):
         return self._hash
 
 
-def _resource(service_name: str, version: str, environment: str) -> Resource:
+def _resource(service_namespace: str, service_name: str, version: str, environment: str) -> Resource:
     """Ours, under what `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` say."""
     ours = {
+        "service.namespace": service_namespace,
         "service.name": service_name,
         "service.version": version,
         "deployment.environment.name": environment,
@@ -243,7 +246,9 @@ def _standard_exporters(endpoint: str | None) -> list[SpanExporter]:
 
 
 def _exporter(kind: type[SpanExporter], endpoint: str | None) -> SpanExporter:
-    if endpoint is None or not issubclass(kind, OTLPSpanExporter):
+    if kind is not OTLPSpanExporter:
         return kind()
+    if endpoint is None:
+        return LightExporter()
     path = urlsplit(endpoint).path.rstrip("/")
-    return kind(endpoint=endpoint if path else f"{endpoint.rstrip('/')}{TRACES_PATH}")
+    return LightExporter(endpoint if path else f"{endpoint.rstrip('/')}{TRACES_PATH}")

@@ -51,7 +51,7 @@ class MemoryStore:
         self._lock = asyncio.Lock()
 
     @asynccontextmanager
-    async def begin(self) -> AsyncIterator[MemoryStore]:
+    async def begin(self, *, watching: bool = False) -> AsyncIterator[MemoryStore]:
         """A unit of work."""
         await self.ping()
         async with self._lock:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
@@ -24,11 +25,12 @@ from service.settings import Settings
 from service.store.artifacts import open_artifacts
 from service.store.backup_record import BackupRecord, note_backup
 from service.telemetry import catalog
+from service.telemetry.spans import SpanIds
 from tests.model_scenarios import GOOD, SCENARIOS, SECRET, Turn, calling, failing, feature
 from tests.model_server import ModelServer
 from tests.receiver import Receiver
 from tests.redis_process import REDIS, running_redis
-from tests.support import Answer, Client, LiveService
+from tests.support import Answer, Client, KeptIds, LiveService
 
 PRIMARY = "openai-chat:gpt-4o-mini"
 """Its price is known."""
@@ -263,6 +265,8 @@ def afternoon(make_settings: Callable[..., Settings], folder: Path) -> Generator
         waits = retrying.WAIT_FIRST_SECONDS, retrying.WAIT_JITTER_SECONDS
         stack.callback(lambda: _set_waits(*waits))
         _set_waits(0.01, 0.01)
+        # Every trace is one that is kept, so that every request has an exemplar to compare.
+        stack.enter_context(patch.object(SpanIds, "generate_trace_id", KeptIds.generate_trace_id))
         with LiveService(settings, span_exporters=[exporter, Lossy()], log_stream=log) as service:
             Busy(service, provider, receiver, seen).run()
             seen.endpoints = set(_endpoints(service))

@@ -24,6 +24,8 @@ class Bucket:
     objects: dict[str, bytes] = field(default_factory=dict)
     uploads: dict[str, dict[int, bytes]] = field(default_factory=dict)
     """Parts of multipart uploads that are neither completed nor aborted; they would go on costing money."""
+    refuses: bool = False
+    """Whether it refuses all that is written, as with wrong credentials."""
     largest_body: int = 0
     largest_page: int = 0
     """Objects listed in one answer."""
@@ -37,6 +39,9 @@ class _Handler(BaseHTTPRequestHandler):
         path, query = self._target()
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.bucket.largest_body = max(self.bucket.largest_body, len(body))
+        if self.bucket.refuses:
+            self._answer(403, b"<Error><Code>InvalidAccessKeyId</Code></Error>")
+            return
         if "uploadId" in query:
             self.bucket.uploads[query["uploadId"]][int(query["partNumber"])] = body
         else:

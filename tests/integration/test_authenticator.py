@@ -51,7 +51,7 @@ class Table:
         self.open.set()
 
     @asynccontextmanager
-    async def begin(self) -> AsyncIterator[Any]:
+    async def begin(self, *, watching: bool = False) -> AsyncIterator[Any]:
         """One unit of work."""
         if self.away:
             raise DependencyUnavailable("The database does not answer.")

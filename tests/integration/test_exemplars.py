@@ -32,6 +32,7 @@ from service.telemetry.logs import configure_logging
 from service.telemetry.metrics import Metrics
 from service.telemetry.observer import TelemetryObserver
 from service.telemetry.workers import WorkersCollector
+from tests.support import KeptIds
 
 PROMETHEUS = shutil.which("prometheus")
 CONFIGURATION = """
@@ -130,7 +131,7 @@ async def serve(metrics: Metrics, provider: TracerProvider) -> str:
 async def test_prometheus_gives_the_trace_back(metrics: Metrics, prometheus: Callable[..., Any]) -> None:
     """Of a sampled and an unsampled request, the expression of a p95 panel leads to the trace of the sampled one."""
     await serve(metrics, TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False))
-    trace_id = await serve(metrics, TracerProvider(sampler=ALWAYS_ON, shutdown_on_exit=False))
+    trace_id = await serve(metrics, TracerProvider(sampler=ALWAYS_ON, id_generator=KeptIds(), shutdown_on_exit=False))
     query = "histogram_quantile(0.95, sum by (le) (rate(api_request_duration_seconds_bucket[1m])))"
     now = time.time()
     found = until(lambda: prometheus("query_exemplars", query=query, start=f"{now - 300}", end=f"{now + 300}"))
@@ -157,7 +158,7 @@ def record_all(metrics: Metrics, provider: TracerProvider) -> str:
 async def test_every_duration_leads_to_its_trace(metrics: Metrics, prometheus: Callable[..., Any]) -> None:
     """Each histogram of the catalog that has exemplars gives Prometheus the sampled trace, and never the other."""
     off = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
-    on = TracerProvider(sampler=ALWAYS_ON, shutdown_on_exit=False)
+    on = TracerProvider(sampler=ALWAYS_ON, id_generator=KeptIds(), shutdown_on_exit=False)
     record_all(metrics, off)
     await serve(metrics, off)
     traces = {record_all(metrics, on), await serve(metrics, on)}

@@ -642,6 +642,21 @@ async def test_statements_are_spans_of_their_own_provider(migrated_url: str, own
     assert [span.name.split()[0] for span in other_exporter.get_finished_spans()] == ["SELECT"]
 
 
+async def test_looking_again_and_again_makes_no_spans(migrated_url: str, owner: str) -> None:
+    """Within a trace each statement of a unit of work is a span; one that watches has none."""
+    provider, exporter = traced()
+    database = open_at(migrated_url, tracer_provider=provider)
+    with provider.get_tracer("test").start_as_current_span("request"):
+        async with database.store.begin(watching=True) as work:
+            await work.extractions.find("none")
+        watched = exporter.get_finished_spans()
+        async with database.store.begin() as work:
+            await work.extractions.find("none")
+    await database.close()
+    assert watched == ()
+    assert [span.name.split()[0] for span in exporter.get_finished_spans()] == ["SELECT", "request"]
+
+
 async def test_untraced_database_makes_no_spans(migrated_url: str) -> None:
     """Without a provider there are no spans, also when another database of the process is traced."""
     provider, exporter = traced()

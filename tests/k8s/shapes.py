@@ -96,6 +96,7 @@ class Rule(_Shape, frozen=True):
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
     pending: str = msgspec.field(default="", name="for")
+    kept: str = msgspec.field(default="", name="keep_firing_for")
 
     def __post_init__(self) -> None:
         """Raises ValueError for both and for neither."""

@@ -17,11 +17,12 @@ LEAF = (str, int, float, bool)
 ENDPOINT: Schema = {"endpoint": str}
 _POLICY: Schema = {
     "name": str,
-    "type": ("status_code", "latency", "probabilistic", "string_attribute", "always_sample", "and", "rate_limiting"),
+    "type": ("status_code", "latency", "string_attribute", "boolean_attribute", "ottl_condition"),
     "status_code": {"status_codes": [("ERROR", "OK", "UNSET")]},
     "latency": {"threshold_ms": int, "upper_threshold_ms": int},
-    "probabilistic": {"sampling_percentage": LEAF, "hash_salt": str},
     "string_attribute": {"key": str, "values": [str], "enabled_regex_matching": bool, "invert_match": bool},
+    "boolean_attribute": {"key": str, "value": bool, "invert_match": bool},
+    "ottl_condition": {"error_mode": ("ignore", "silent", "propagate"), "span": [str], "spanevent": [str]},
 }
 COMPONENTS: dict[str, dict[str, Schema]] = {
     "extensions": {
@@ -64,7 +65,9 @@ COMPONENTS: dict[str, dict[str, Schema]] = {
         "batch": {"timeout": str, "send_batch_size": int, "send_batch_max_size": int},
         "memory_limiter": {"check_interval": str, "limit_mib": int, "spike_limit_mib": int},
         "tail_sampling": {
+            "sampling_strategy": ("trace-complete", "span-ingest"),
             "decision_wait": str,
+            "decision_wait_after_root_received": str,
             "num_traces": int,
             "expected_new_traces_per_sec": int,
             "decision_cache": {"sampled_cache_size": int, "non_sampled_cache_size": int},

@@ -11,8 +11,7 @@ from typing import Any
 
 import promql_parser as parser
 
-from observability.source.dashboards.links import STREAM
-from observability.source.dashboards.names import SERVICE
+from observability.source.dashboards.links import API, STREAM, WORKER
 from service.telemetry.catalog import LOG_ACCESS, LOG_CORRELATION, LOG_FIELDS, LOG_IDENTITY, SPANS
 from tests.monitoring.boards import LABEL_VALUES, filled, metric_panels, panels, story_panels
 from tests.monitoring.promql import selectors
@@ -92,7 +91,7 @@ def log_faults(expression: str) -> Iterator[str]:
 
 def trace_faults(search: dict[str, Any]) -> Iterator[str]:
     """What is wrong with a search for traces."""
-    if (search["queryType"], search["service"]) != ("search", SERVICE) or not search["limit"]:
+    if search["queryType"] != "search" or search["service"] not in {API, WORKER} or not search["limit"]:
         yield "not a bounded search of the service's traces"
     spans = [span for span in SPANS if search.get("operation") in {None, span.name}]
     if not spans:

@@ -147,8 +147,9 @@ def soft_axes(board: Board) -> Iterator[str]:
     most = {"percentunit": 1, "percent": 100, "currencyUSD": 1}
     for panel in of_type(board, "timeseries"):
         config = defaults(panel)
+        highest = max(step["value"] or 0 for step in config.get("thresholds", {"steps": [{"value": 0}]})["steps"])
         reach = config.get("max", config.get("custom", {}).get("axisSoftMax"))
-        if reach is None or reach > most.get(config["unit"], reach):
+        if reach is None or reach > max(most.get(config["unit"], reach), 2 * highest):
             yield f"panel {panel['title']} has an axis that a flat zero makes absurd"
         if config.get("min") is None and config.get("custom", {}).get("axisSoftMin") is None:
             yield f"panel {panel['title']} has no lower end of its axis"
@@ -224,7 +225,7 @@ def firing_alerts(board: Board) -> Iterator[str]:
             yield f"panel {panel['title']} does not show the colour of severities"
         if [(one["displayName"], one["desc"]) for one in panel["options"].get("sortBy", [])] != [("Severity", False)]:
             yield f"panel {panel['title']} does not begin with critical alerts"
-        if panel["gridPos"]["h"] < 9 or panel["options"].get("enablePagination") or "topk" in str(panel["targets"]):
+        if panel["gridPos"]["h"] < 12 or panel["options"].get("enablePagination") or "topk" in str(panel["targets"]):
             yield f"panel {panel['title']} has no room for all that fires at once"
 
 

@@ -6,14 +6,15 @@ import copy
 import json
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 import yaml
 
-from observability.source.dashboards import alerted, names
+from observability.source.dashboards import alerted, links, names
 from observability.source.slo import load_objectives
+from service.resources.telemetry import SERVICE, Role
 from service.telemetry.catalog import METRICS
 from tests.monitoring.boards import ROOT, boards, filled, metric_panels, panels, queries, story_panels
 from tests.monitoring.lint import RULES, WITHOUT_TARGET, Board, Rule
@@ -186,6 +187,7 @@ def test_links_lead_somewhere(uid: str) -> None:
             [query] = pane["queries"]
             assert query["datasource"] == {"type": datasources()[pane["datasource"]]["type"], "uid": pane["datasource"]}
             assert query[kind[query["datasource"]["type"]]], title
+            assert query.get("service", links.API) in {f"{SERVICE}-{role}" for role in get_args(Role)}, title
             assert pane["range"] == {"from": "${__from}", "to": "${__to}"}, title
 
 
@@ -193,7 +195,7 @@ def test_reading_order() -> None:
     """The overview begins with whether the service is up, then goes from objectives to saturation."""
     rows = [panel["title"] for panel in BOARDS[names.OVERVIEW]["panels"] if panel["type"] == "row"]
     assert rows == [
-        *("Is it up", "Objectives", "Seen from outside", "Requests", "Dependencies", "Queue", "Saturation"),
+        *("Is it up", "Objectives", "Requests", "Dependencies", "Queue", "Saturation", "Seen from outside"),
         "Log lines and traces of $route",
     ]
 

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import re
-import shutil
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +15,17 @@ import yaml
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.trace import StatusCode
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.trace import StatusCode, Tracer
 
 from service.settings import Settings
+from service.telemetry.catalog import EXEMPLAR, KEPT_BY_ID
 from tests.monitoring import traffic
+from tests.monitoring.jaeger import FILE, JAEGER, NONE_HERE, Jaeger, configuration, running_jaeger
 from tests.monitoring.jaeger_schema import faults
-from tests.monitoring.stand import ROOT, answers, free_port, process, until
+from tests.monitoring.stand import ROOT, until
 from tests.support import LiveService
-
-FILE = ROOT / "observability/jaeger/config.yaml"
-JAEGER = os.environ.get("JAEGER_BIN") or shutil.which("jaeger")
-DEFAULT = re.compile(r"\$\{env:[A-Z_]+:-([^}]*)\}")
-
-
-def configuration() -> dict[str, Any]:
-    """The file, with the defaults of its environment variables."""
-    return yaml.safe_load(DEFAULT.sub(r"\1", FILE.read_text()))
 
 
 def test_the_schema_knows_everything_in_it() -> None:
@@ -64,9 +53,10 @@ def test_a_broken_configuration_is_found_out(name: str) -> None:
     assert faults(broken)
 
 
-def test_traces_are_judged_after_the_slowest_model_call() -> None:
-    """Tail sampling waits for longer than planning may take, and keeps errors and slow traces."""
+def test_traces_are_given_up_after_the_slowest_model_call() -> None:
+    """Tail sampling waits for longer than planning may take, and keeps errors and slow traces at once."""
     sampling = configuration()["processors"]["tail_sampling"]
+    assert sampling["sampling_strategy"] == "span-ingest"
     wait = float(sampling["decision_wait"].removesuffix("s"))
     assert wait > Settings.model_fields["model_timeout_seconds"].default
     policies = {policy["type"]: policy for policy in sampling["policies"]}
@@ -87,45 +77,13 @@ def test_the_monitor_tab_asks_for_what_is_written() -> None:
     assert ui["monitor"]["menuEnabled"]
 
 
-@dataclass(frozen=True)
-class Jaeger:
-    """A running Jaeger."""
-
-    otlp: str
-    query: str
-    spanmetrics: str
-
-    def get(self, address: str) -> str | None:
-        """The answer's text, or None when there is none."""
-        try:
-            with urllib.request.urlopen(address, timeout=10) as answer:  # noqa: S310 - our own server
-                return answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return None
-
-    def spans(self, trace_id: str) -> list[dict[str, Any]]:
-        """The stored spans of a trace."""
-        text = self.get(f"{self.query}/api/traces/{trace_id}")
-        return json.loads(text)["data"][0]["spans"] if text else []
-
-
 @pytest.fixture
 def jaeger(tmp_path: Path) -> Iterator[Jaeger]:
-    """A real Jaeger with the shipped configuration; only its addresses, its folder and its patience differ."""
+    """A real Jaeger that throws away at once what nothing speaks for."""
     if JAEGER is None:
-        pytest.skip("there is no jaeger on this machine: put one on PATH or name it in JAEGER_BIN")
-    names = ("HEALTH", "QUERY", "QUERY_GRPC", "OTLP_GRPC", "OTLP_HTTP", "SPANMETRICS", "TELEMETRY")
-    ports = {name: free_port() for name in names}
-    environment = {f"JAEGER_{name}_PORT": str(port) for name, port in ports.items()}
-    environment |= {"JAEGER_DATA": str(tmp_path / "badger"), "JAEGER_UI_CONFIG": str(FILE.parent / "ui.json")}
-    environment |= {"JAEGER_DECISION_WAIT": "2s", "JAEGER_SAMPLE_PERCENT": "0"}
-    (tmp_path / "badger").mkdir()
-    with process([JAEGER, "--config", str(FILE)], tmp_path / "jaeger.log", environment) as running:
-        health = f"http://127.0.0.1:{ports['HEALTH']}/status"
-        until(lambda: running.poll() is not None or answers(health), "Jaeger")
-        assert running.poll() is None, (tmp_path / "jaeger.log").read_text()[-4000:]
-        yield Jaeger(*(f"http://127.0.0.1:{ports[name]}" for name in ("OTLP_HTTP", "QUERY", "SPANMETRICS")))
+        pytest.skip(NONE_HERE)
+    with running_jaeger(tmp_path, JAEGER_DECISION_WAIT="2s", JAEGER_DECISION_WAIT_AFTER_ROOT="1s") as running:
+        yield running
 
 
 @pytest.mark.timeout(300)
@@ -140,36 +98,98 @@ def test_an_extraction_can_be_read_back(jaeger: Jaeger, make_settings: Callable[
         until(lambda: wanted <= {span["operationName"] for span in jaeger.spans(trace_id)}, "the trace")
         assert {span["traceID"] for span in jaeger.spans(trace_id)} == {trace_id}
         services = until(lambda: jaeger.get(f"{jaeger.query}/api/v3/services"), "services")
-        assert json.loads(services) == {"services": ["feature-agent"]}
+        assert json.loads(services) == {"services": ["feature-agent-api"]}
 
 
 @pytest.mark.timeout(300)
 def test_what_is_kept(jaeger: Jaeger) -> None:
-    """With nothing left to chance, failed traces are kept and quick successes are not; both are counted."""
-    provider = TracerProvider(resource=Resource({"service.name": "feature-agent"}), shutdown_on_exit=False)
-    exporter = OTLPSpanExporter(endpoint=f"{jaeger.otlp}/v1/traces")
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    tracer = provider.get_tracer("test")
-    with tracer.start_as_current_span("quick") as quick:
-        pass
+    """Failed, slow, marked and chosen traces are kept, quick successes with another id are not; all are counted."""
+    tracer, finish = _tracer(jaeger, ids=[_id(KEPT_BY_ID), *[_id(KEPT_BY_ID) + number for number in (1, 2, 3)], _id(0)])
+    quick = tracer.start_span("quick")
+    quick.end()
     began = time.time_ns()
-    slow = tracer.start_span("slow", start_time=began - 5 * 10**9)
-    slow.end(began)
+    tracer.start_span("slow", start_time=began - 5 * 10**9).end(began)
     failed = tracer.start_span("failed")
     failed.set_status(StatusCode.ERROR)
     failed.end()
-    provider.shutdown()
-    for span in (failed, slow):
-        until(lambda span=span: jaeger.spans(_id(span)), "a trace that must be kept")
-    assert jaeger.spans(_id(quick)) == []
+    marked = tracer.start_span("marked", attributes={EXEMPLAR: True})
+    marked.end()
+    tracer.start_span("chosen").end()
+    finish()
+    for trace_id in [*[_id(KEPT_BY_ID) + number for number in (1, 2, 3)], _id(0)]:
+        until(lambda trace_id=trace_id: jaeger.spans(f"{trace_id:032x}"), "a trace that must be kept")
+    assert jaeger.spans(f"{_id(KEPT_BY_ID):032x}") == []
     counted = until(lambda: _counted(jaeger), "the metrics of operations")
-    assert counted == {"quick", "slow", "failed"}
+    assert counted == {"quick", "slow", "failed", "marked", "chosen"}
+
+
+RATE, SECONDS, SPANS_OF_A_REQUEST = 50, 30, 10
+
+
+@pytest.mark.proof
+@pytest.mark.skipif(JAEGER is None, reason=NONE_HERE)
+@pytest.mark.timeout(300)
+def test_fifty_requests_a_second_lose_nothing(tmp_path: Path) -> None:
+    """The shipped limits take 50 requests a second with ten spans each: no span is refused, and memory stays within."""
+    with running_jaeger(tmp_path, GOMEMLIMIT=_compose()["environment"]["GOMEMLIMIT"]) as jaeger:
+        _send(jaeger, RATE * SECONDS)
+        sent = RATE * SECONDS * SPANS_OF_A_REQUEST
+        until(lambda: jaeger.total("otelcol_receiver_accepted_spans") >= sent, "every span")
+        assert jaeger.total("otelcol_receiver_refused_spans") == 0
+        assert jaeger.total("otelcol_processor_refused_spans") == 0
+        assert jaeger.resident_mib() < int(_compose()["mem_limit"].removesuffix("m"))
+
+
+def test_memory_is_left_around_the_limiter() -> None:
+    """The limiter refuses spans before the runtime's own limit, and that comes before the container's."""
+    limiter = configuration()["processors"]["memory_limiter"]
+    compose = _compose()
+    soft = int(compose["environment"]["GOMEMLIMIT"].removesuffix("MiB"))
+    assert limiter["limit_mib"] < soft < int(compose["mem_limit"].removesuffix("m"))
+    assert limiter["spike_limit_mib"] <= limiter["limit_mib"] / 4
+
+
+def _compose() -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["jaeger"]
+
+
+def _send(jaeger: Jaeger, requests: int) -> None:
+    """Requests at the rate, each a trace of its own."""
+    tracer, finish = _tracer(jaeger)
+    for _ in range(requests):
+        now = time.monotonic()
+        with tracer.start_as_current_span("GET /api/v1/datasets", attributes={"http.route": "/api/v1/datasets"}):
+            for _ in range(SPANS_OF_A_REQUEST - 1):
+                tracer.start_span("SELECT feature_agent", attributes={"db.query.text": "SELECT " + "x, " * 100}).end()
+        time.sleep(max(now + 1 / RATE - time.monotonic(), 0))
+    finish()
+
+
+def _tracer(jaeger: Jaeger, ids: Sequence[int] = ()) -> tuple[Tracer, Callable[[], object]]:
+    """A tracer whose traces have these ids, then random ones; and what sends the rest."""
+    provider = TracerProvider(
+        resource=Resource({"service.name": "feature-agent-api"}), id_generator=_Ids(ids), shutdown_on_exit=False
+    )
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=f"{jaeger.otlp}/v1/traces"), 65_536))
+    return provider.get_tracer("test"), provider.shutdown
+
+
+class _Ids(RandomIdGenerator):
+    """Gives the traces that it is told first."""
+
+    def __init__(self, first: Sequence[int]) -> None:
+        self._first = list(first)
+
+    def generate_trace_id(self) -> int:
+        """The next trace's id."""
+        return self._first.pop(0) if self._first else super().generate_trace_id()
+
+
+def _id(chance: int) -> int:
+    """A trace id with these 16 bits where its random half begins."""
+    return 1 << 127 | chance << 48
 
 
 def _counted(jaeger: Jaeger) -> set[str]:
     text = jaeger.get(f"{jaeger.spanmetrics}/metrics") or ""
     return set(re.findall(r'^traces_span_metrics_calls_total\{.*?span_name="([^"]+)"', text, re.MULTILINE))
-
-
-def _id(span: Any) -> str:
-    return format(span.get_span_context().trace_id, "032x")

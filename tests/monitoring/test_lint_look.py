@@ -127,7 +127,7 @@ BREAKS: tuple[Break, ...] = (
     (
         lint_look.names_of_their_own,
         MODEL,
-        "Failed calls",
+        "Failed calls of the worst model",
         lambda panel: panel["targets"][0].update(legendFormat="__auto"),
     ),
     (lint_look.columns_that_fit, OVERVIEW, "Routes", _without("custom.width")),

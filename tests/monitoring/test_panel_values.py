@@ -109,6 +109,45 @@ CASES: dict[str, tuple[str, str, Series, Shown]] = {
         {f'dependency_up{{{OWN},dependency="{name}"}}': state for name, state in (("database", DOWN), ("redis", UP))},
         {"worst": (2, "no database", "red")},
     ),
+    "a model is left alone": (
+        names.OVERVIEW,
+        "Dependencies now",
+        {f'dependency_up{{{OWN},dependency="database"}}': UP, f'model_breaker_state{{{OWN},model="m"}}': "2x60"},
+        {"worst": (1, "degraded", "orange")},
+    ),
+    "no model is left alone": (
+        names.OVERVIEW,
+        "Dependencies now",
+        {f'dependency_up{{{OWN},dependency="database"}}': UP, f'model_breaker_state{{{OWN},model="m"}}': "0x60"},
+        {"worst": (0, "all up", "green")},
+    ),
+    "one model fails among good ones": (
+        names.MODEL,
+        "Failed calls of the worst model",
+        {
+            f'model_requests_total{{{OWN},model="m",status="error"}}': "0+1x60",
+            f'model_requests_total{{{OWN},model="n",status="success"}}': "0+99x60",
+        },
+        {"failed": (1, None, "red")},
+    ),
+    "a model without a price": (
+        names.MODEL,
+        "Spent in the time range",
+        {
+            f'model_cost_usd_total{{{OWN},model="m"}}': "0x60",
+            f'model_unpriced_requests_total{{{OWN},model="m"}}': "0+1x60",
+        },
+        {},
+    ),
+    "a model that is free": (
+        names.MODEL,
+        "Spent in the time range",
+        {
+            f'model_cost_usd_total{{{OWN},model="m"}}': "0x60",
+            f'model_unpriced_requests_total{{{OWN},model="n"}}': "0+1x60",
+        },
+        {"spent": (0, None, "text")},
+    ),
     "requests in flight": (
         names.OVERVIEW,
         "In flight",
@@ -161,13 +200,13 @@ CASES: dict[str, tuple[str, str, Series, Shown]] = {
         names.OVERVIEW,
         "Memory",
         {f"process_resident_memory_bytes{{{OWN}}}": "100x60", f"memory_limit_bytes{{{OWN}}}": "1000x60"},
-        {"{{job}} {{instance}}": (100, None, None)},
+        {"{{instance}} {{job}}": (100, None, None)},
     ),
     "a limit in sight": (
         names.OVERVIEW,
         "Memory",
         {f"process_resident_memory_bytes{{{OWN}}}": "101x60", f"memory_limit_bytes{{{OWN}}}": "1000x60"},
-        {"{{job}} {{instance}}": (101, None, None), "memory limit": (1000, None, "red")},
+        {"{{instance}} {{job}}": (101, None, None), "memory limit": (1000, None, "red")},
     ),
 }
 

@@ -55,6 +55,7 @@ def test_drift_is_told_file_by_file_and_mended(copy: Path) -> None:
         ("traffic_floor: 5", "traffic_flor: 5"),
         ("      within: 0.25\n", ""),
         ("      within: 0.25\n", "      within: 0.25\n      bad: x\n"),
+        ("      total: api_requests_total{", "      waiting: x\n      total: api_requests_total{"),
     ],
 )
 def test_a_fault_in_the_objectives_is_refused(tmp_path: Path, change: str, place: str) -> None:
@@ -118,6 +119,13 @@ def test_queries_are_scaled() -> None:
     query = "rate(a_total[5m]) > 0.5 and b[1h:1m] > <1d> or c offset 30m < <30s>"
     assert Scale().query(query) == "rate(a_total[5m]) > 0.5 and b[1h:1m] > 86400 or c offset 30m < 30"
     assert fast.query(query) == "rate(a_total[8s]) > 0.5 and b[1m:8s] > 1440 or c offset 30s < 2"
+
+
+def test_what_follows_from_something_outlasts_it() -> None:
+    """Scaled down, a duration that has to be longer than the shortest window is two of them."""
+    assert Scale().outlasting("6m") == "6m"
+    assert Scale(divisor=60, shortest_range=8).outlasting("6m") == "16s"
+    assert Scale(divisor=2, shortest_range=8).outlasting("6m") == "3m"
 
 
 def test_selectors_take_more_matchers() -> None:

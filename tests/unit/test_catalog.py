@@ -137,7 +137,7 @@ def test_log_keys_are_distinct_and_carry_the_ids_of_the_request_context() -> Non
     keys = (*catalog.LOG_IDENTITY, *catalog.LOG_CORRELATION, *catalog.LOG_ACCESS, catalog.LOG_EXCEPTION)
     assert len(set(keys)) == len(keys)
     assert all(re.fullmatch(r"[a-z_]+", key) for key in keys)
-    assert set(catalog.LOG_CORRELATION) - {"span_id"} == set(RequestContext.__struct_fields__) - {"started"}
+    assert set(catalog.LOG_CORRELATION) - {"span_id"} == set(RequestContext.__struct_fields__) - {"started", "enqueued"}
 
 
 SERVICE = Path(catalog.__file__).parents[1]

@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import re
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -22,6 +23,7 @@ from service.features.context import CURRENT, RequestContext
 from service.telemetry.http import HttpObserver
 from service.telemetry.logs import configure_logging
 from service.telemetry.metrics import Metrics
+from tests.support import KeptIds
 
 Message = dict[str, Any]
 App = Callable[[Any, Any, Any], Awaitable[None]]
@@ -171,12 +173,58 @@ class TestAnAnsweredRequest:
         assert "canary" not in world.span().to_json()
         assert "canary" not in world.stream.getvalue()
 
+    async def test_what_the_span_says(self, world: World) -> None:
+        """Its attributes are those of the semantic conventions for HTTP servers, with the types that they ask for."""
+        await world.ask(answering(), headers=[(b"user-agent", b"tester/1")])
+        assert dict(world.span().attributes or {}) == {
+            "http.request.method": "GET",
+            "http.route": "/items/{id}",
+            "http.response.status_code": 200,
+            "url.scheme": "http",
+            "url.path": "/items/1",
+            "network.protocol.version": "1.1",
+            "client.address": "10.1.2.3",
+            "client.port": 5555,
+            "server.address": "127.0.0.1",
+            "server.port": 80,
+            "user_agent.original": "tester/1",
+        }
+
+    async def test_what_the_span_cannot_say(self, world: World) -> None:
+        """Of a client behind a Unix socket and a method of its own: the socket without a port, and both methods."""
+        scope = {"client": None, "server": ("/run/api.sock", None)}
+        await world.ask(answering(405, template=None), method="BREW", scope=scope)
+        assert dict(world.span().attributes or {}) == {
+            "http.request.method": "_OTHER",
+            "http.request.method_original": "BREW",
+            "http.response.status_code": 405,
+            "url.scheme": "http",
+            "url.path": "/items/1",
+            "network.protocol.version": "1.1",
+            "server.address": "/run/api.sock",
+        }
+
+    async def test_the_span_ends_with_the_last_byte(self, world: World) -> None:
+        """What an application still does after its answer is no part of the request's time."""
+        answered: list[int] = []
+
+        async def app(scope: Message, receive: Any, send: Any) -> None:
+            await answering()(scope, receive, send)
+            answered.append(time.time_ns())
+            await asyncio.sleep(0.2)
+
+        await world.ask(app)
+        span = world.span()
+        assert (span.start_time or 0) <= (span.end_time or 0) < answered[0] + 100_000_000
+
     async def test_exemplar_of_a_sampled_request(self, world: World) -> None:
-        """The duration of a sampled request carries its trace as exemplar, that of another none."""
+        """The duration of a sampled request carries its trace as exemplar where that is kept, that of another none."""
         await world.ask(answering(), sampler=ALWAYS_OFF)
         buckets = [sample for family in world.registry.collect() for sample in family.samples if sample.exemplar]
         assert buckets == []
-        await world.ask(answering())
+        provider = TracerProvider(id_generator=KeptIds(), shutdown_on_exit=False)
+        provider.add_span_processor(SimpleSpanProcessor(world.memory))
+        await world.ask(answering(), tracer_provider=provider)
         (bucket,) = [sample for family in world.registry.collect() for sample in family.samples if sample.exemplar]
         assert bucket.name == "api_request_duration_seconds_bucket"
         assert bucket.exemplar is not None
@@ -493,16 +541,6 @@ class TestAClientThatLeft:
 
         await world.ask(app, incoming=self.LEFT)
         assert world.access()["status"] == 200
-
-
-async def test_the_adopted_tracer_opens_nothing_of_its_own(world: World) -> None:
-    """The instrumentation is handed the observer's span, so one request makes one span even if it asks for another."""
-    observer = HttpObserver(
-        answering(), metrics=world.metrics, access=world.logs.access, tracer_provider=world.provider()
-    )
-    with observer._instrumented.tracer.start_as_current_span("again") as span:
-        assert span is trace.get_current_span()
-    assert world.memory.get_finished_spans() == ()
 
 
 async def test_access_lines_can_be_off(world: World) -> None:

@@ -302,6 +302,8 @@ class TestExceptions:
         while "cause" in node:
             node, depth = node["cause"], depth + 1
         assert depth == 5
+        assert node["message"] == "0", "where the chain began is lost"
+        assert next(iter(describe(chain))) == "cause", "a line that is cut on its way would lose it"
         shown = ValueError("shown")
         shown.__context__ = OSError("hidden")
         assert "cause" in describe(shown)
@@ -347,8 +349,17 @@ class TestSecrets:
         assert canary not in stream.getvalue()
 
     def test_long_text_is_cut(self) -> None:
-        """A text is cut at 4000 characters."""
-        assert len(redact("a" * 10_000)) == 4001
+        """Of a long text 4000 characters stay: its beginning, and its end, where a traceback says what happened."""
+        kept = redact(f"begins {'a' * 10_000} OSError: refused")
+        assert len(kept) == 4001
+        assert kept.startswith("begins aa")
+        assert kept.endswith("aa OSError: refused")
+
+    def test_a_secret_where_a_text_is_cut_is_masked(self) -> None:
+        """The end of a long text is what follows the cut; no secret that begins before the cut shows its rest."""
+        for before in range(2_940, 3_060):
+            long = f"{'a ' * 4_000}password={'hunter2' * 12} {'b' * (before - 85)}"
+            assert "hunter2" not in redact(long)
 
     @given(st.text())
     def test_any_text_can_be_encoded(self, text: str) -> None:

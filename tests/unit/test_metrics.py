@@ -20,6 +20,8 @@ from opentelemetry.trace import SpanContext, StatusCode, TraceFlags
 from prometheus_client import CollectorRegistry, generate_latest
 
 from service.features import events
+from service.features.deadline import deadline
+from service.features.errors import ComputeFailed, DeadlineExceeded, ModelUnavailable, QualityTooLow, RequestImpossible
 from service.features.model import Stage
 from service.telemetry import catalog
 from service.telemetry.logs import Logs, configure_logging
@@ -337,6 +339,35 @@ class TestTelemetryObserver:
         assert span.events == ()
         assert "Ann" not in span.to_json()
         assert stream.getvalue() == ""
+
+    @pytest.mark.parametrize(
+        ("error", "seconds", "fails"),
+        [
+            (RequestImpossible("no such column"), 60.0, False),
+            (QualityTooLow("none was good"), 60.0, False),
+            (asyncio.CancelledError(), 60.0, False),
+            (asyncio.CancelledError(), 0.0, True),
+            (DeadlineExceeded("too late"), 60.0, True),
+            (ModelUnavailable("none answers"), 60.0, True),
+            (ComputeFailed("it broke"), 60.0, True),
+        ],
+        ids=["impossible", "quality", "called off", "out of time", "deadline", "model", "compute"],
+    )
+    def test_only_our_faults_fail_a_stage(
+        self,
+        observer: TelemetryObserver,
+        spans: InMemorySpanExporter,
+        error: BaseException,
+        seconds: float,
+        *,
+        fails: bool,
+    ) -> None:
+        """A stage that the client has to mend, or that was called off, is no failed span; the error's type is said."""
+        with pytest.raises(type(error)), deadline(seconds), observer.stage("x9", "plan"):
+            raise error
+        (span,) = spans.get_finished_spans()
+        assert (span.status.status_code is StatusCode.ERROR) is fails
+        assert (span.attributes or {})["error.type"] == type(error).__qualname__
 
     def test_without_sampling_there_is_no_exemplar(self, registry: CollectorRegistry, metrics: Metrics) -> None:
         """Under an unsampled span durations are observed without exemplar."""

@@ -85,6 +85,7 @@ def tracing_of(lost: list[int]) -> Iterator[Open]:
 
     def make(**options: object) -> Tracing:
         given = {
+            "service_namespace": "house",
             "service_name": "svc",
             "version": "9",
             "environment": "test",
@@ -114,14 +115,14 @@ class TestConfiguration:
     """What the arguments and the environment decide."""
 
     def test_spans_carry_the_service(self, tracing_of: Open) -> None:
-        """A span is exported once flushed, with name, version and environment of the service."""
+        """A span is exported once flushed, with namespace, name, version and environment of the service."""
         memory = InMemorySpanExporter()
         tracing = tracing_of(exporters=[memory])
         span(tracing)
         assert tracing.force_flush()
         (exported,) = memory.get_finished_spans()
         attributes = exported.resource.attributes
-        assert attributes["service.name"] == "svc"
+        assert (attributes["service.namespace"], attributes["service.name"]) == ("house", "svc")
         assert attributes["service.version"] == "9"
         assert attributes["deployment.environment.name"] == "test"
 
@@ -306,7 +307,13 @@ def test_exceptions_leave_by_their_type_alone() -> None:
     """Neither message nor stack of a recorded exception, nor the status' words, reach an exporter; the rest does."""
     exporter = InMemorySpanExporter()
     tracing = open_tracing(
-        service_name="x", version="1", environment="test", enabled=True, on_dropped=lambda _: None, exporters=[exporter]
+        service_namespace="x",
+        service_name="x",
+        version="1",
+        environment="test",
+        enabled=True,
+        on_dropped=lambda _: None,
+        exporters=[exporter],
     )
     tracer = tracing.provider.get_tracer("test")
     with suppress(ValueError), tracer.start_as_current_span("failing", attributes={"kept": 1}) as span:

@@ -8,6 +8,8 @@ from typing import Literal
 
 from loadtest.benchmarks.api.stage import Stage
 
+SEEDS = {0.0: "seed-none", 0.1: "seed-10", 1.0: "seed-100"}
+"""The seed design's variants by the share of requests that are sampled."""
 Family = Literal["ours", "seed", "plugins", "plain"]
 SECRET = "benchmark-secret-of-more-than-32-bytes"  # noqa: S105 -- guards nothing
 PACKAGE = "loadtest.benchmarks.api"
@@ -30,6 +32,8 @@ class Variant:
     workloads: frozenset[str] = frozenset({"status", "cached", "uncached", "upload"})
     worker: bool = False
     """Whether a worker process runs its extractions, on the other core."""
+    against: str = "seed-none"
+    """The seed design at the same sampling."""
 
 
 def traces(share: float) -> dict[str, str]:
@@ -56,13 +60,15 @@ def ours(
     """The service itself, with parts taken out and settings changed."""
     command = ("-m", f"{PACKAGE}.ours", *without, "--", "serve")
     environment = {**traces(share), **more}
-    return Variant(name, title, "ours", command, environment, "/health/ready", frozenset(workloads.split()), worker)
+    kinds = frozenset(workloads.split())
+    return Variant(name, title, "ours", command, environment, "/health/ready", kinds, worker, SEEDS[share])
 
 
-def seed(name: str, title: str, *, workloads: str = "status cached uncached upload", **environment: str) -> Variant:
-    """The seed design."""
-    command = ("-m", f"{PACKAGE}.seed.app")
-    return Variant(name, title, "seed", command, environment, workloads=frozenset(workloads.split()))
+def seed(share: float, title: str, *, name: str = "", workloads: str = "status cached", **more: str) -> Variant:
+    """The seed design, sampled like that."""
+    command, kinds = ("-m", f"{PACKAGE}.seed.app"), frozenset(workloads.split())
+    environment = {**traces(share), "SEED_TRACES": "true" if share else "false", **more}
+    return Variant(name or SEEDS[share], title, "seed", command, environment, workloads=kinds, against=SEEDS[share])
 
 
 _ALL = "status cached uncached upload"
@@ -83,6 +89,8 @@ VARIANTS: tuple[Variant, ...] = (
     ours("no-metrics", "ours, 10 %, without metrics", without=("metrics",)),
     ours("no-access", "ours, 10 %, without access line", LOG_LEVEL="ERROR"),
     ours("no-traces", "ours, without traces", share=0.0),
+    ours("reads-100", "ours, 100 % traces, reads alone", share=1.0),
+    ours("ids-alone", "ours, no traces, metrics or access line", without=("metrics",), share=0.0, LOG_LEVEL="ERROR"),
     ours("no-auth", "ours, 10 %, without authentication", without=("authentication",)),
     ours("no-limit", "ours, 10 %, without rate limit", RATE_LIMIT_PER_MINUTE="0"),
     Variant(
@@ -93,10 +101,27 @@ VARIANTS: tuple[Variant, ...] = (
         traces(0.1),
         "/health/ready",
         _STATUS,
+        against="seed-10",
     ),
-    Variant("plugins", "Litestar with its own plugins", "plugins", ("-m", f"{PACKAGE}.plugins"), {}, workloads=_STATUS),
-    seed("seed", "seed design"),
-    seed("seed-redis", "seed design, states in Redis", workloads="status", SEED_STATE="redis"),
+    Variant(
+        "plugins",
+        "Litestar with its own plugins, 100 % traces",
+        "plugins",
+        ("-m", f"{PACKAGE}.plugins"),
+        {},
+        workloads=_STATUS,
+        against="seed-100",
+    ),
+    seed(0.0, "seed design, no OpenTelemetry"),
+    seed(0.1, "seed design, 10 % traces", workloads="status cached uncached"),
+    seed(1.0, "seed design, 100 % traces"),
+    seed(
+        0.1,
+        "seed design, 10 % traces, its cache before the agent",
+        name="seed-cache",
+        workloads="cached",
+        SEED_CACHE="true",
+    ),
 )
 
 
@@ -123,7 +148,6 @@ def environment_of(variant: Variant, stage: Stage, port: int, metrics_port: int)
         "JAEGER_ENDPOINT": stage.collector_url,
     }
     theirs = {
-        "SEED_DATABASE_URL": database,
         "SEED_REDIS_URL": stage.redis_url,
         "SEED_JWT_SECRET": SECRET,
     }

@@ -89,7 +89,8 @@ def sign_in(variant: Variant, port: int, folder: Path, data: Path) -> Caller:
     if variant.family == "plugins":
         caller.extractions = ["benchmark"]
         return caller
-    caller.call("POST", "/api/v1/datasets?dataset_id=events", caller.upload, "text/csv")
+    if variant.family == "ours":
+        caller.call("POST", "/api/v1/datasets?dataset_id=events", caller.upload, "text/csv")
     for _ in range(EXTRACTIONS):
         answer = caller.call("POST", "/api/v1/extract-features", _extraction(SENTENCE))
         caller.extractions.append(answer["data"]["extraction_id"])

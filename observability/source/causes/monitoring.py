@@ -41,7 +41,7 @@ CAUSES = (
             ' "integration", "alertmanager", "", "")'
         ),
         pending="5m",
-        summary="Alerts fire and nobody is told.",
+        summary="Alerts fire and their notifications do not arrive.",
         description=f"{RATE} notifications a minute fail ({{{{ $labels.integration }}}}).",
         dashboard="feature-agent-telemetry",
     ),
@@ -52,7 +52,7 @@ CAUSES = (
         pending="0s",
         severity="none",
         summary="Always fires: its absence means that alerting is broken.",
-        description="Prometheus evaluates rules, Alertmanager gets them. Whoever stops getting this one should page.",
+        description="Prometheus evaluates rules, Alertmanager gets them. A receiver that misses it should page.",
         dashboard="feature-agent-telemetry",
     ),
 )

@@ -34,7 +34,7 @@ def _left() -> list[Query]:
     return [
         Query(f"min by (mountpoint) ({node})", "{{mountpoint}}"),
         Query(f"min by (persistentvolumeclaim) ({claim})", "{{persistentvolumeclaim}}"),
-        Query(f"min by (job, instance) ({data})", "DATA_DIR of {{job}} {{instance}}"),
+        Query(f"min by (job, instance) ({data})", "DATA_DIR, {{instance}} {{job}}"),
     ]
 
 

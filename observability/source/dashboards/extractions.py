@@ -20,7 +20,7 @@ CALL = ('method="POST"', 'endpoint="/api/v1/extract-features"')
 OUTCOMES = {"completed": "green", "rejected": "orange", "failed": "red", "cancelled": "blue"}
 FAILED = (
     links.logs("Log lines of failed extractions", "| json | message = `extraction finished` | status = `failed`"),
-    links.traces("Traces with errors", tags="error=true"),
+    links.traces("Traces with errors", service=links.WORKER, tags="error=true"),
 )
 ONE_TRACE = (links.traces("Traces of extractions", operation="job extract_features"),)
 WEBHOOKS = (links.logs("Log lines of webhooks", "|~ `(?i)webhook`"), *ONE_TRACE)
@@ -194,7 +194,7 @@ def running() -> model.Panel:
     return lines(
         "Running extractions",
         "Extractions that each process runs. WORKER_CONCURRENCY is the most that one takes.",
-        [Query(total(series("active_extractions"), "job", "instance"), "{{job}} {{instance}}")],
+        [Query(total(series("active_extractions"), "job", "instance"), "{{instance}} {{job}}")],
         Look(units.Short, links=ONE_TRACE),
     )
 

@@ -68,7 +68,7 @@ def worst_alert() -> model.Panel:
         ],
         Look(
             units.Short,
-            5,
+            6,
             5,
             words={"0": ("none", "green"), "1": ("warning", "orange"), "2": ("critical", "red")},
             links=[links.metrics("Alerts", "ALERTS")],
@@ -80,15 +80,16 @@ def worst_alert() -> model.Panel:
 def worst_dependency() -> model.Panel:
     """The worst of the dependencies."""
     database = "1 - " + series("dependency_up", 'dependency="database"')
+    left_alone = f"({series('model_breaker_state')} == 2) - 1"
     others = "1 - " + series("dependency_up", 'dependency!="database"')
     return verdict(
         "Dependencies now",
         "Whether the database answers, without which nothing works, and the others, without which the service is "
-        "degraded.",
-        [Query(f"max(2 * ({database}) or {others})", "worst")],
+        "degraded; so it is while a model's circuit breaker is open.",
+        [Query(f"max(2 * ({database}) or {others} or {left_alone})", "worst")],
         Look(
             units.Short,
-            5,
+            4,
             5,
             words={"0": ("all up", "green"), "1": ("degraded", "orange"), "2": ("no database", "red")},
             links=[links.board("Dependencies", SATURATION)],
@@ -112,5 +113,5 @@ def versions() -> model.Panel:
             Column("Processes", running, unit=units.Short, width=90),
             Column("Last start", started, unit="dateTimeFromNow", width=130),
         ],
-        Look(width=8, height=10, empty="No process of the service answers Prometheus", least=None),
+        Look(width=8, height=12, empty="No process of the service answers Prometheus", least=None),
     )

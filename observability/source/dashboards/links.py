@@ -8,6 +8,8 @@ from urllib.parse import quote
 
 from observability.source.dashboards.names import JAEGER, LOKI, PROMETHEUS, SERVICE
 
+API, WORKER = f"{SERVICE}-api", f"{SERVICE}-worker"
+"""The services that traces know."""
 STREAM = f'{{service="{SERVICE}",component=~"api|worker"}}'
 """The service's own log lines, as Alloy labels them."""
 Link = dict[str, object]
@@ -32,16 +34,20 @@ def logs(title: str, pipeline: str = "") -> Link:
     return {"title": title, "url": _explore(LOKI, "loki", {"expr": expression}), "targetBlank": True}
 
 
-def search(*, operation: str | None = None, tags: str | None = None, slower: str | None = None) -> dict[str, object]:
-    """A search of the service's traces: of one operation, with tags (logfmt), or lasting longer."""
+def search(
+    *, service: str = API, operation: str | None = None, tags: str | None = None, slower: str | None = None
+) -> dict[str, object]:
+    """A search for spans of one of the services: of one operation, with tags (logfmt), or lasting longer."""
     wanted = {"operation": operation, "tags": tags, "minDuration": slower}
-    query: dict[str, object] = {"queryType": "search", "service": SERVICE, "limit": 20}
+    query: dict[str, object] = {"queryType": "search", "service": service, "limit": 20}
     return query | {name: value for name, value in wanted.items() if value is not None}
 
 
-def traces(title: str, *, operation: str | None = None, tags: str | None = None, slower: str | None = None) -> Link:
+def traces(
+    title: str, *, service: str = API, operation: str | None = None, tags: str | None = None, slower: str | None = None
+) -> Link:
     """A search for traces in Explore."""
-    query = search(operation=operation, tags=tags, slower=slower)
+    query = search(service=service, operation=operation, tags=tags, slower=slower)
     return {"title": title, "url": _explore(JAEGER, "jaeger", query), "targetBlank": True}
 
 

@@ -126,5 +126,5 @@ def spent() -> model.Panel:
         "CPU seconds of all processes for each request answered. The autoscaler's target divided by it is what a pod "
         "can take.",
         [Query(f"{cores} / ({total(rate('api_requests_total', KNOWN))} > 0)", "CPU time")],
-        Look(units.Seconds, 6, decimals=4, links=RUN, empty="No requests"),
+        Look(units.Seconds, 6, decimals=4, links=RUN, empty="No requests, or the API does not answer"),
     )

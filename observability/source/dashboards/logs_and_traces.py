@@ -72,6 +72,7 @@ def of_model() -> Row:
             traces(
                 "Traces of the model",
                 "Traces with a request to this model; those with a failed request, and slow ones, are all kept.",
+                service=links.WORKER,
                 operation="model.attempt",
                 tags='feature_agent.model="${model}"',
             ),
@@ -94,6 +95,7 @@ def of_extraction() -> Row:
             traces(
                 "Traces of the extraction",
                 "The request and each attempt at the extraction whose id is entered above. All of them are kept.",
+                service=links.WORKER,
                 tags='extraction.id="${extraction}"',
                 empty="Enter an extraction's id above; or no trace of it is left",
             ),
@@ -120,14 +122,20 @@ def log_lines(title: str, description: str, pipeline: str) -> model.Panel:
 
 
 def traces(
-    title: str, description: str, *, operation: str | None = None, tags: str | None = None, empty: str = NO_TRACES
+    title: str,
+    description: str,
+    *,
+    service: str = links.API,
+    operation: str | None = None,
+    tags: str | None = None,
+    empty: str = NO_TRACES,
 ) -> model.Panel:
     """Traces that a search finds, as a table; the data source makes its columns, and each id leads to the trace."""
-    found = links.traces("Search in Explore", operation=operation, tags=tags)
+    found = links.traces("Search in Explore", service=service, operation=operation, tags=tags)
     built = table.Panel().show_header(True).cell_height(look.TableCellHeight.SM).build()
     panel = _described(built, title, description, empty, found)
     panel.datasource = model.DataSourceRef(type_val="jaeger", uid=JAEGER)
-    panel.targets = [JaegerSearch(links.search(operation=operation, tags=tags))]
+    panel.targets = [JaegerSearch(links.search(service=service, operation=operation, tags=tags))]
     config = panel.field_config or model.FieldConfigSource()
     config.overrides = [override("byName", name, {"custom.width": width}) for name, width in WIDTHS.items()]
     return panel

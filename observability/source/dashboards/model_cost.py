@@ -9,14 +9,16 @@ from observability.source.dashboards import links
 from observability.source.dashboards.board import Board, Row, variable
 from observability.source.dashboards.logs_and_traces import of_model
 from observability.source.dashboards.names import MODEL
-from observability.source.dashboards.panels import Look, Query, lines, number, percentiles, spread, states
+from observability.source.dashboards.panels import Look, Query, lines, number, percentiles, spread, states, verdict
 from observability.source.dashboards.promql import counted, over_range, per_minute, quantile, rate, series, share, total
 
 CALLS = "model_requests_total"
 DURATION = "model_request_duration_seconds"
 UNSEEN = "Not known: nothing was counted yet"
+UNPRICED = "Not known: the models called have no price, or nothing was counted yet"
 CHOSEN = 'model=~"$model"'
 STATUSES = {"success": "green", "error": "red", "timeout": "orange", "rate_limited": "yellow"}
+BREAKER = {"0": ("closed", "green"), "1": ("half-open", "yellow"), "2": ("open", "red")}
 TRACES = (
     links.traces("Traces of failed attempts", operation="model.attempt", tags="error=true"),
     links.logs("Log lines of failed calls", "| json | message =~ `model .*`"),
@@ -46,22 +48,30 @@ def board() -> Board:
 
 
 def headline() -> list[model.Panel]:
-    """Calls, failures, cost and cache as numbers."""
-    failed = total(rate(CALLS, CHOSEN, 'status!="success"'))
+    """Breakers as a word; calls, failures, cost and tokens as numbers."""
+    failed = total(rate(CALLS, CHOSEN, 'status!="success"'), "model")
     return [
+        verdict(
+            "Circuit breakers now",
+            "The worst of the chosen models' breakers, as any process sees it. Open: that model is left alone, and the "
+            "next one plans.",
+            [Query(f"max({series('model_breaker_state', CHOSEN)})", "worst")],
+            Look(units.Short, 4, 4, words=BREAKER, links=TRACES, empty=UNSEEN),
+        ),
         number(
             "Calls",
             "Calls of the chosen models a minute, retries included.",
             [Query(total(per_minute(CALLS, CHOSEN)), "calls")],
-            Look(units.RequestsPerMinute, 6, 4, links=TRACES, empty=UNSEEN),
+            Look(units.RequestsPerMinute, 5, 4, links=TRACES, empty=UNSEEN),
         ),
         number(
-            "Failed calls",
-            "Share of the calls that failed, timed out or were refused for their rate.",
-            [Query(share(failed, total(rate(CALLS, CHOSEN))), "failed")],
+            "Failed calls of the worst model",
+            "Share of its calls that failed, timed out or were refused for their rate. While its breaker is open it is "
+            "not called.",
+            [Query(f"max({share(failed, total(rate(CALLS, CHOSEN), 'model'))})", "failed")],
             Look(
                 units.PercentUnit,
-                6,
+                5,
                 4,
                 thresholds={0.05: "orange", 0.25: "red"},
                 links=TRACES,
@@ -71,14 +81,14 @@ def headline() -> list[model.Panel]:
         number(
             "Spent in the time range",
             "Cost of the calls in the time range, where the model's price is known.",
-            [Query(total(over_range("model_cost_usd_total", CHOSEN)), "spent")],
-            Look(units.Dollars, 6, 4, decimals=4, links=SLOW, empty=UNSEEN),
+            [Query(total(_known("increase({})", "$__range")), "spent")],
+            Look(units.Dollars, 5, 4, decimals=4, links=SLOW, empty=UNPRICED),
         ),
         number(
             "Tokens in the time range",
             "Tokens sent to and received from the chosen models in the time range.",
             [Query(total(over_range("model_tokens_total", CHOSEN), "type"), "{{type}}")],
-            Look(units.Short, 6, 4, links=SLOW, empty=UNSEEN),
+            Look(units.Short, 5, 4, links=SLOW, empty=UNSEEN),
         ),
     ]
 
@@ -135,13 +145,22 @@ def tokens() -> model.Panel:
     )
 
 
+def _known(growth: str, window: str) -> str:
+    """Growth of the cost by model; of one that cost nothing while calls had no price, nothing is known."""
+    cost, unpriced = (
+        total(growth.format(f"{series(name, CHOSEN)}[{window}]"), "model")
+        for name in ("model_cost_usd_total", "model_unpriced_requests_total")
+    )
+    return f"{cost} > 0 or {cost} unless {unpriced} > 0"
+
+
 def cost() -> model.Panel:
     """Cost an hour."""
     return lines(
         "Cost an hour",
         "What an hour would cost at the pace of now, by model, where its price is known.",
-        [Query(f"3600 * {total(rate('model_cost_usd_total', CHOSEN), 'model')}", "{{model}}")],
-        Look(units.Dollars, stacked=True, decimals=4, links=SLOW),
+        [Query(f"3600 * ({_known('rate({})', '$__rate_interval')})", "{{model}}")],
+        Look(units.Dollars, stacked=True, decimals=4, links=SLOW, empty=UNPRICED),
     )
 
 
@@ -149,9 +168,14 @@ def unpriced() -> model.Panel:
     """Calls whose cost nobody knows."""
     return lines(
         "Calls without a price",
-        "Answered calls a minute to models whose price is not known: the cost beside lacks them.",
+        "Answered calls a minute to models whose price is not known: the cost beside lacks them. Set their price.",
         [Query(counted("model_unpriced_requests_total", CHOSEN, by=("model",)), "{{model}}")],
-        Look(units.RequestsPerMinute, links=SLOW, empty="Each call in this time range had a price"),
+        Look(
+            units.RequestsPerMinute,
+            colours={".+": "orange"},
+            links=SLOW,
+            empty="Each call in this time range had a price",
+        ),
     )
 
 
@@ -184,7 +208,7 @@ def breakers() -> model.Panel:
         [Query(f"max by (model) ({series('model_breaker_state', CHOSEN)})", "{{model}}")],
         Look(
             units.Short,
-            words={"0": ("closed", "green"), "1": ("half-open", "yellow"), "2": ("open", "red")},
+            words=BREAKER,
             links=TRACES,
         ),
     )

@@ -13,6 +13,7 @@ DETAIL = links.board("This objective in detail", SLO, variables="var-slo=${__fie
 BURN_STEPS = {1.0: "orange", 6.0: "red"}
 SEVERITIES = {"critical": ("critical", "red"), "warning": ("warning", "orange")}
 NO_RULES = "The recording rules have not run yet"
+NO_POINT = "No point yet in this time range, or the recording rules do not run"
 
 
 def recorded(name: str, *matchers: str) -> str:
@@ -30,7 +31,7 @@ def budget_left(width: int) -> model.Panel:
         Look(
             units.PercentUnit,
             width,
-            6,
+            8,
             thresholds={0.0: "orange", 0.25: "green"},
             base="red",
             least=None,
@@ -48,7 +49,7 @@ def burning(width: int) -> model.Panel:
         "How many times as fast as it may be each error budget is spent now: at 1 it lasts the 30 days, at 14.4 it is "
         "gone in two. 14.4 for an hour and 6 for six hours page.",
         [Query(recorded("slo:current_burn_rate:ratio"), "{{slo}}")],
-        Look(units.Short, width, 6, thresholds=BURN_STEPS, links=[DETAIL], empty=NO_RULES),
+        Look(units.Short, width, 8, thresholds=BURN_STEPS, links=[DETAIL], empty=NO_POINT),
     )
 
 
@@ -70,7 +71,7 @@ def alerts_firing(width: int, *matchers: str) -> model.Panel:
             Column("Since", f"time() - {began} and {firing}", unit=units.Seconds, width=110),
             Column("Firing", firing, unit=units.Short, width=80),
         ],
-        Look(width=width, height=10, empty="No alert fires"),
+        Look(width=width, height=12, empty="No alert fires"),
         first="Severity",
     )
 

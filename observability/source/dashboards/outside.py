@@ -32,7 +32,7 @@ def reachable() -> model.Panel:
         Look(
             units.Short,
             10,
-            words={"0": ("unreachable", "red"), "1": ("reached", "green")},
+            words={"1": ("reached", "green"), "0": ("unreachable", "red")},
             links=FRONT,
             empty=NOT_PROBED,
         ),
@@ -64,6 +64,6 @@ def certificates() -> model.Panel:
             base="red",
             least=None,
             links=FRONT,
-            empty="No address with TLS is probed",
+            empty="No address with TLS is probed, or blackbox_exporter is down",
         ),
     )

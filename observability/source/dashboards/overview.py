@@ -55,11 +55,11 @@ def board() -> Board:
         [
             Row("Is it up", [*is_it_up(), alerts_firing(16), versions()]),
             Row("Objectives", [budget_left(12), burning(12)]),
-            Row("Seen from outside", outside()),
             Row("Requests", [*headline(), by_status(), errors(), durations(), routes(), heatmap(), refusals()]),
             Row("Dependencies", [dependencies(), model_errors()]),
             Row("Queue", [waiting(12), oldest(12)]),
             Row("Saturation", [cpu(6), memory(6), event_loop(6), pool(6)]),
+            Row("Seen from outside", outside()),
             of_route(),
         ],
         [variable("route", "Route", 'label_values(api_requests_total{job=~"$job"}, endpoint)', first=EXTRACT)],
@@ -192,7 +192,7 @@ def routes() -> model.Panel:
             Column("5xx", share(failed, whole), unit=units.PercentUnit, thresholds=failing, width=70),
             Column("p95", quantile(0.95, DURATION, KNOWN, by=by), unit=units.Seconds, thresholds={10: "red"}, width=90),
         ],
-        Look(width=12, height=10, empty="No route was asked for"),
+        Look(width=12, height=10, empty="No route was asked for, or the API does not answer"),
         highest="A minute",
     )
 
@@ -238,8 +238,8 @@ def dependencies() -> model.Panel:
         Look(
             units.Short,
             12,
-            7,
-            words={"0": ("away", "red"), "1": ("up", "green")},
+            8,
+            words={"1": ("up", "green"), "0": ("away", "red")},
             empty="No check was made yet",
             links=[links.board("Dependencies", SATURATION)],
         ),
@@ -257,7 +257,7 @@ def model_errors() -> model.Panel:
         Look(
             units.PercentUnit,
             12,
-            7,
+            8,
             thresholds={0.05: "orange", 0.25: "red"},
             links=[links.board("Models", MODEL), *links.FAILURES],
         ),

@@ -35,6 +35,8 @@ NARROW = 6
 """A panel of this width has room for one value beside the names of its legend."""
 NOTHING = "-"
 """An empty cell of a table."""
+NAME_SIZE, VALUE_SIZE, WORD_SIZE = 14, 28, 24
+"""In pixels: left alone, Grafana shrinks all values of a panel to what the longest has room for."""
 DATASOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 
 
@@ -98,14 +100,14 @@ def lines(title: str, description: str, queries: Sequence[Query], shown: Look) -
 def number(title: str, description: str, queries: Sequence[Query], shown: Look) -> model.Panel:
     """The value of each series now; grey where there is none, or with the age of what there was."""
     builder = stat.Panel().graph_mode(look.BigValueGraphMode.NONE).color_mode(look.BigValueColorMode.VALUE)
-    return _numbers(builder, title, description, queries, shown)
+    return _numbers(builder.text(_text(VALUE_SIZE)), title, description, queries, shown)
 
 
 def verdict(title: str, description: str, queries: Sequence[Query], shown: Look) -> model.Panel:
     """What the first query means, as a word on a colour; the other numbers stand beside it without one."""
     builder = stat.Panel().graph_mode(look.BigValueGraphMode.NONE)
     builder.color_mode(look.BigValueColorMode.BACKGROUND_SOLID)
-    panel = _numbers(builder, title, description, queries, shown)
+    panel = _numbers(builder.text(_text(WORD_SIZE)), title, description, queries, shown)
     plain: dict[str, object] = {**fixed("transparent"), "mappings": []}
     others = [query.legend for query in queries[1:] if query.legend != NO_DATA_FOR]
     _configured(panel).overrides += [override("byName", name, plain) for name in others]
@@ -123,10 +125,10 @@ def _numbers(builder: stat.Panel, title: str, description: str, queries: Sequenc
 
 
 def bars(title: str, description: str, queries: Sequence[Query], shown: Look) -> model.Panel:
-    """The value of each series now, as bars below each other."""
+    """The value of each series now, as bars below each other, each with its name above: beside it names are cut."""
     builder = bargauge.Panel().orientation(look.VizOrientation.HORIZONTAL).reduce_options(_last())
     builder.display_mode(look.BarGaugeDisplayMode.BASIC).value_mode(look.BarGaugeValueMode.TEXT)
-    builder.name_placement(look.BarGaugeNamePlacement.LEFT).show_unfilled(True)
+    builder.name_placement(look.BarGaugeNamePlacement.TOP).show_unfilled(True).text(_text(VALUE_SIZE))
     return _finished(builder.build(), title, description, _targets(queries, instant=True), shown)
 
 
@@ -234,6 +236,10 @@ def _target(query: Query, reference: str, *, instant: bool = False) -> prometheu
 
 def _targets(queries: Sequence[Query], *, instant: bool = False) -> list[prometheus.Dataquery]:
     return [_target(query, REFERENCES[at], instant=instant) for at, query in enumerate(queries)]
+
+
+def _text(value: float) -> common.VizTextDisplayOptions:
+    return common.VizTextDisplayOptions().title_size(NAME_SIZE).value_size(value)
 
 
 def _last() -> common.ReduceDataOptions:

@@ -48,12 +48,18 @@ def board() -> Board:
 
 
 def answering() -> model.Panel:
-    """What each process sees of its dependencies."""
+    """What each process sees of its dependencies; the name of a job is cut to what the axis has room for."""
+    seen = f"min by (dependency, job) ({series('dependency_up')})"
     return states(
         "Dependencies, as the service sees them",
         "Whether each dependency answered the last check of each job's worst placed process.",
-        [Query(f"min by (dependency, job) ({series('dependency_up')})", "{{dependency}} ({{job}})")],
-        Look(units.Short, 16, 7, words={"0": ("away", "red"), "1": ("up", "green")}, links=DATABASE),
+        [
+            Query(
+                f'label_replace({seen}, "process", "$1", "job", "(?:feature-agent-)?(.+)")',
+                "{{dependency}}, {{process}}",
+            )
+        ],
+        Look(units.Short, 16, 7, words={"1": ("up", "green"), "0": ("away", "red")}, links=DATABASE),
     )
 
 
@@ -79,7 +85,7 @@ def pool_use() -> model.Panel:
         "Pool in use",
         "Share of the connections that each process may open that are in use. Full for long, requests wait "
         "DATABASE_POOL_TIMEOUT and get 503.",
-        [Query(share(used, limit), "{{job}} {{instance}}")],
+        [Query(share(used, limit), "{{instance}} {{job}}")],
         Look(units.PercentUnit, height=8, thresholds={0.9: "red"}, most=1, links=DATABASE),
     )
 
@@ -210,8 +216,8 @@ def running() -> model.Panel:
         "Work in hand",
         "Extractions that run (the engine computes them) and requests in flight, by process.",
         [
-            Query(series("active_extractions"), "extractions {{job}} {{instance}}"),
-            Query(series("api_requests_in_flight"), "requests {{job}} {{instance}}"),
+            Query(series("active_extractions"), "{{instance}} extractions"),
+            Query(series("api_requests_in_flight"), "{{instance}} requests"),
         ],
         Look(units.Short, 6, 8, links=[links.board("Extractions", EXTRACTIONS)]),
     )
@@ -253,6 +259,6 @@ def files() -> model.Panel:
     return lines(
         "Open files",
         "Share of the files and connections that each process may hold open. At 1 it accepts no more.",
-        [Query(f"{opened} / {limit}", "{{job}} {{instance}}")],
+        [Query(f"{opened} / {limit}", "{{instance}} {{job}}")],
         Look(units.PercentUnit, 6, 8, thresholds={0.8: "orange", 0.95: "red"}, links=[links.logs("Log lines")]),
     )

@@ -8,7 +8,7 @@ from grafana_foundation_sdk.models import units
 from observability.source.dashboards import links
 from observability.source.dashboards.board import Board, Row, variable
 from observability.source.dashboards.names import SLO
-from observability.source.dashboards.objectives import NO_RULES, alerts_firing, recorded
+from observability.source.dashboards.objectives import NO_POINT, NO_RULES, alerts_firing, recorded
 from observability.source.dashboards.panels import Look, Query, lines, number
 from observability.source.slo import Objectives
 
@@ -118,7 +118,7 @@ def remaining() -> model.Panel:
         "What is left of the error budget of the 30 days before each moment. It comes back as bad times fall out of "
         "the window.",
         [Query(recorded("slo:error_budget_remaining:ratio", CHOSEN), "{{slo}}")],
-        Look(units.PercentUnit, 12, 8, least=None, empty=NO_RULES, links=LOOK_THERE, since="30d"),
+        Look(units.PercentUnit, 12, 8, least=None, empty=NO_POINT, links=LOOK_THERE, since="30d"),
     )
 
 
@@ -137,7 +137,7 @@ def errors(objectives: Objectives) -> model.Panel:
             *(Query(recorded(f"slo:sli_error:ratio_rate{window}", CHOSEN), window) for window in windows(objectives)),
             Query(recorded("slo:error_budget:ratio", CHOSEN), "allowed"),
         ],
-        Look(units.PercentUnit, 12, 8, colours={"allowed": "red"}, empty=NO_RULES, links=LOOK_THERE),
+        Look(units.PercentUnit, 12, 8, colours={"allowed": "red"}, empty=NO_POINT, links=LOOK_THERE),
     )
 
 
@@ -155,7 +155,7 @@ def burn(objectives: Objectives) -> model.Panel:
             Query(f"{recorded(f'slo:sli_error:ratio_rate{window}', CHOSEN)} / {budget}", window)
             for window in windows(objectives)
         ],
-        Look(units.Short, 24, 8, thresholds=steps, empty=NO_RULES, links=LOOK_THERE),
+        Look(units.Short, 24, 8, thresholds=steps, empty=NO_POINT, links=LOOK_THERE),
     )
 
 
@@ -166,5 +166,5 @@ def requests() -> model.Panel:
         "Events a minute that this objective counts. With few of them a single bad one weighs much, and nothing fires "
         "below the traffic floor.",
         [Query(f"60 * {recorded('slo:requests:rate5m', CHOSEN)}", "{{slo}}")],
-        Look(units.OpsPerMinute, 12, 10, empty=NO_RULES, links=LOOK_THERE),
+        Look(units.OpsPerMinute, 12, 12, empty=NO_POINT, links=LOOK_THERE),
     )

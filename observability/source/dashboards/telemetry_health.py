@@ -48,9 +48,9 @@ def targets() -> model.Panel:
             12,
             10,
             words={
-                "0": ("none answers", "red"),
-                "0.001..0.999": ("some answer", "orange"),
                 "1": ("all answer", "green"),
+                "0.001..0.999": ("some answer", "orange"),
+                "0": ("none answers", "red"),
             },
             links=MONITORING,
             empty="Prometheus scrapes nothing",
@@ -75,7 +75,7 @@ def samples() -> model.Panel:
         "Samples a scrape",
         "Samples that each process of the service gives. At sample_limit (20,000) the whole scrape is refused; growth "
         "without new code means a label that is not from a closed set.",
-        [Query(kept, "{{job}} {{instance}}")],
+        [Query(kept, "{{instance}} {{job}}")],
         Look(units.Short, thresholds={16000: "orange", 20000: "red"}, links=MONITORING),
     )
 
@@ -116,7 +116,11 @@ def rule_failures() -> model.Panel:
         "Failed rules",
         "Evaluations of rules a minute that failed, by group. A rule that fails raises no alert.",
         [Query(f"{failed} and {anything} > 0", "{{group}}")],
-        Look(units.OpsPerMinute, links=MONITORING, empty="No rule failed in this time range"),
+        Look(
+            units.OpsPerMinute,
+            links=MONITORING,
+            empty="No rule failed in this time range, or Prometheus gives no numbers",
+        ),
     )
 
 
@@ -125,11 +129,13 @@ def rule_time() -> model.Panel:
     taken = "prometheus_rule_group_last_duration_seconds / prometheus_rule_group_interval_seconds"
     return lines(
         "Time of rule groups",
-        "Share of its interval that the last evaluation of each group took. Above 1 evaluations are skipped.",
+        "Share of its interval that the last evaluation of each group took. Above 1 evaluations are skipped; the "
+        "axis ends at 2, the legend has the highest.",
         [Query(_by_group(taken, "max"), "{{group}}")],
         Look(
             units.PercentUnit,
             thresholds={0.5: "orange", 1: "red"},
+            most=2,
             links=MONITORING,
             empty=NOT_SCRAPED.format("Prometheus"),
         ),
@@ -195,7 +201,7 @@ def dropped() -> model.Panel:
         "Finished spans a minute that never reached the collector: the queue was full, an export failed, or the "
         "process ended. Traces have holes then.",
         [Query(counted("telemetry_spans_dropped_total", by=("job",)), "{{job}}")],
-        Look(units.CountsPerMinute, 6, links=SPANS, empty="No span was lost in this time range"),
+        Look(units.CountsPerMinute, 6, links=SPANS, empty="No span was lost in this time range, or tracing is off"),
     )
 
 
@@ -223,7 +229,7 @@ def sampled() -> model.Panel:
     """What tail sampling decided."""
     return lines(
         "Tail sampling",
-        "Traces a minute that Jaeger kept and threw away. Traces with errors, slow ones and extractions are all kept.",
+        "Traces a minute that Jaeger kept (errors, slow ones, extractions, a tenth of the rest) and threw away.",
         [
             Query(
                 f"60 * sum by (sampled) (rate(otelcol_processor_tail_sampling_global_count_traces_sampled{RATE}))",
@@ -267,6 +273,9 @@ def lines_lost() -> model.Panel:
         "Log lines a minute that Alloy gave up, by reason. What people search for may be missing.",
         [Query(f"60 * {lost} and {anything} > 0", "{{reason}}")],
         Look(
-            units.CountsPerMinute, 12, links=[links.logs("Log lines")], empty="No log line was lost in this time range"
+            units.CountsPerMinute,
+            12,
+            links=[links.logs("Log lines")],
+            empty="No log line was lost in this time range, or Alloy gives no numbers",
         ),
     )

@@ -69,7 +69,7 @@ PROOFS = (
             Expected(
                 severity="none",
                 description=(
-                    "Prometheus evaluates rules, Alertmanager gets them. Whoever stops getting this one should page."
+                    "Prometheus evaluates rules, Alertmanager gets them. A receiver that misses it should page."
                 ),
             ),
         ),

@@ -117,8 +117,8 @@ def _test(
     rules: Sequence[Alerting],
 ) -> dict[str, Any]:
     timed = [(at, expected) for at, expected in checks if at is not None]
-    told = [(at, expected) for at, expected in timed if all(one.description is not None for one in expected)]
-    seen = [(at, expected) for at, expected in timed if (at, expected) not in told]
+    described = [(at, expected) for at, expected in timed if all(one.description is not None for one in expected)]
+    seen = [(at, expected) for at, expected in timed if (at, expected) not in described]
     test: dict[str, Any] = {
         "name": name,
         "interval": proof.interval,
@@ -130,7 +130,7 @@ def _test(
                 "alertname": proof.alert,
                 "exp_alerts": [_alert(proof.alert, one, rules, at) for one in expected],
             }
-            for at, expected in told
+            for at, expected in described
         ],
     }
     if seen:

@@ -1,4 +1,4 @@
-"""`python -m tests.monitoring.gameday [FAULT …]`: inflict faults, and write what was told of them as a table."""
+"""`python -m tests.monitoring.gameday [FAULT …]`: inflict faults, and write what was sent and seen as a table."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ are webhooks. `make gameday` plays it and writes this page.
 Time is divided by {divisor:g} in the rules (30 days are three hours; a window is at least {range:g} s long, a
 condition holds for at least {pending:g} s), not in the service: heartbeats, health checks every 10 s and
 measurements of the queue every 5 s keep their pace. *Detected* counts from the fault to the notification, *cleared*
-from its mending (a process that was stopped has started again) to the notification that it is over; bounds are in
+from its end (a process that was stopped has started again) to the notification that it is over; bounds are in
 brackets. *On the overview* is what it showed, computed from its panels' own queries, value mappings and thresholds, and
 how long after the fault was there; it did not show it before. *Pages* counts how often a phone rang: a group of alerts
 that fires rings once until it is resolved. "Right" means that every alert named came and went within its bounds at the

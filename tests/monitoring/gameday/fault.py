@@ -1,4 +1,4 @@
-"""What a fault is: done to a stand, undone again, and what has to be told meanwhile."""
+"""What a fault is: done to a stand, undone again, what has to be sent and what has to be seen in between."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.monitoring.gameday.stand import Stand
 from tests.monitoring.gameday.watch import Watch
 
 Do = Callable[[Stand, Watch], AbstractContextManager[None]]
-"""Inflicts the fault on entry and mends it on exit."""
+"""Inflicts the fault on entry and ends it on exit."""
 Steps = Iterator[None]
 
 
@@ -24,7 +24,7 @@ class Expect(Struct, frozen=True, kw_only=True):
     within: float = 90.0
     """Seconds from the fault to the notification."""
     clears: float = 180.0
-    """Seconds from the mending to the notification that it is over."""
+    """Seconds from the fault's end to the notification that it is over."""
 
 
 class Shows(Struct, frozen=True, kw_only=True):

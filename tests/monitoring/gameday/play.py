@@ -1,4 +1,4 @@
-"""One fault, from a healthy stand to a healthy stand, and what was told meanwhile."""
+"""One fault, from a healthy stand to a healthy stand, and what was sent and seen in between."""
 
 from __future__ import annotations
 
@@ -94,17 +94,18 @@ def _inflicted(fault: Fault, system: Stand, watch: Watch, receiver: Receiver) ->
     watch.await_targets(len(system.targets))
     settled = time.monotonic()
     time.sleep(fault.warm_up)
+    watch.await_calm()
     before = [_shown(each, watch) for each in fault.shows]
     begun = time.monotonic()
     firing: list[Notice | None] = []
     after: list[float | None] = []
     with fault.do(system, watch):
         after = _seen_at(fault.shows, watch)
-        firing = _all(fault.expect, lambda each: _told(receiver, each, "firing", begun), begun, "within")
+        firing = _all(fault.expect, lambda each: _notice(receiver, each, "firing", begun), begun, "within")
         mended = time.monotonic()
         runbooks = [notice and watch.page(notice.annotations["runbook_url"]) for notice in firing]
     mended = max(mended, begun)
-    cleared = _all(fault.expect, lambda each: _told(receiver, each, "resolved", begun), mended, "clears")
+    cleared = _all(fault.expect, lambda each: _notice(receiver, each, "resolved", begun), mended, "clears")
     seen = [
         Seen(
             each.alert,
@@ -120,7 +121,7 @@ def _inflicted(fault: Fault, system: Stand, watch: Watch, receiver: Receiver) ->
     ]
     visible = tuple(Visible(*each) for each in zip(fault.shows, before, after, strict=True))
     others = _others(fault, receiver, settled)
-    return Outcome(fault.name, fault.does, tuple(seen), *others, visible, pages(receiver.messages, settled))
+    return Outcome(fault.name, fault.does, tuple(seen), *others, visible, pages(receiver.messages, begun))
 
 
 def _shown(shows: Shows, watch: Watch) -> bool:
@@ -146,7 +147,7 @@ def _seen_at(shows: Sequence[Shows], watch: Watch) -> list[float | None]:
 def _all(
     expected: Sequence[Expect], look: Callable[[Expect], Notice | None], since: float, bound: str
 ) -> list[Notice | None]:
-    """What was told of each, as soon as it is known of all, or their time is up."""
+    """The notice of each, as soon as there are all, or their time is up."""
     while True:
         found = [look(each) for each in expected]
         late = [time.monotonic() - since > float(getattr(each, bound)) for each in expected]
@@ -155,7 +156,7 @@ def _all(
         time.sleep(0.2)
 
 
-def _told(receiver: Receiver, each: Expect, status: str, since: float) -> Notice | None:
+def _notice(receiver: Receiver, each: Expect, status: str, since: float) -> Notice | None:
     notice = receiver.first(each.alert, status, since=since if each.alert not in ALWAYS else 0.0, **each.labels)
     return notice if notice is not None and notice.receiver == each.receiver else None
 

@@ -154,6 +154,14 @@ class Watch:
                 raise RuntimeError("not every target is scraped")
             time.sleep(0.2)
 
+    def await_calm(self) -> None:
+        """Wait until no page fires: a slow start is not the fault. Raises RuntimeError."""
+        limit = time.monotonic() + START_SECONDS
+        while any(severity == "critical" for _, severity in self.firing()):
+            if time.monotonic() > limit:
+                raise RuntimeError(f"not calm before the fault: {sorted(self.firing())}")
+            time.sleep(0.2)
+
     def reload(self) -> None:
         """Have Prometheus read its files again."""
         request = urllib.request.Request(f"{self.url}/-/reload", method="POST")  # noqa: S310 -- our own server

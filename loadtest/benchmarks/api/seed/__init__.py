@@ -1,1 +1,1 @@
-"""The same job as a competent team would first write it, with the libraries that everybody takes."""
+"""The same job as a tutorial for production writes it: FastAPI, one http middleware, sync Redis, pickled states."""

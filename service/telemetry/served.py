@@ -1,0 +1,37 @@
+"""What the span of a served request says of the request, by OpenTelemetry's semantic conventions for HTTP servers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from service.telemetry.catalog import METHODS, OTHER_METHOD
+from service.telemetry.redaction import redact
+
+_MAX_TEXT = 256
+
+
+def request_attributes(scope: Mapping[str, Any], method: str, path: str) -> dict[str, str | int]:
+    """No query string, no header but the user agent's, no long or secret text.
+
+    `method` and `path` are those of the request; frameworks rewrite the scope's.
+    """
+    attributes: dict[str, str | int] = {
+        "http.request.method": method if method in METHODS else OTHER_METHOD,
+        "url.scheme": scope.get("scheme", "http"),
+        "url.path": redact(path[:_MAX_TEXT]),
+        "network.protocol.version": scope.get("http_version", "1.1"),
+    }
+    if method not in METHODS:
+        attributes["http.request.method_original"] = redact(method[:_MAX_TEXT])
+    for side in ("server", "client"):
+        address = scope.get(side)
+        if address:
+            attributes[f"{side}.address"] = address[0]
+            if address[1]:  # a Unix socket has none
+                attributes[f"{side}.port"] = address[1]
+    for name, value in scope["headers"]:
+        if name == b"user-agent" and value:
+            attributes["user_agent.original"] = redact(value[:_MAX_TEXT].decode("latin-1"))
+            break
+    return attributes

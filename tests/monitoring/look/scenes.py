@@ -72,5 +72,13 @@ SCENES = (
             Sight("Dependencies, as the service sees them", "red", board=SATURATION),
         ),
     ),
-    Scene("model-500", (API_UP, Sight("Circuit breakers", "red", board=MODEL))),
+    Scene(
+        "model-500",
+        (
+            API_UP,
+            Sight("Dependencies now", "orange", "degraded"),
+            Sight("Circuit breakers now", "red", "open", MODEL),
+            Sight("Circuit breakers", "red", board=MODEL),
+        ),
+    ),
 )

@@ -69,8 +69,16 @@ SCENES = (
             API_UP,
             Sight("Dependencies now", "orange", "degraded"),
             Sight("Dependencies", "red"),
-            Sight("Dependencies", "red", board=SATURATION),
+            Sight("Dependencies, as the service sees them", "red", board=SATURATION),
         ),
     ),
-    Scene("model-500", (API_UP, Sight("Circuit breakers", "red", board=MODEL))),
+    Scene(
+        "model-500",
+        (
+            API_UP,
+            Sight("Dependencies now", "orange", "degraded"),
+            Sight("Circuit breakers now", "red", "open", MODEL),
+            Sight("Circuit breakers", "red", board=MODEL),
+        ),
+    ),
 )

@@ -44,8 +44,8 @@ pytestmark = [
 ]
 
 
-class Set(Struct, frozen=True):
-    """A stand that is watched, a Grafana over it, and a browser before that."""
+class Stage(Struct, frozen=True):
+    """A service under traffic, its Prometheus, a Grafana over that, and a browser to look with."""
 
     stand: Stand
     watch: Watch
@@ -77,7 +77,7 @@ def chromium() -> Iterator[Browser]:
 @contextmanager
 def prepared(
     folder: Path, chromium: Browser, environment: Mapping[str, str], rates: Mapping[str, float]
-) -> Iterator[Set]:
+) -> Iterator[Stage]:
     """Everything in place and busy for a while."""
     receiver = Receiver()
     with ExitStack() as stack:
@@ -90,11 +90,11 @@ def prepared(
         watch.await_targets(len(system.targets))
         found = stack.enter_context(grafana(folder / "grafana", watch.url, f"{SCRAPE_SECONDS}s"))
         time.sleep(WARM_UP_SECONDS)
-        yield Set(system, watch, found, chromium, Path(PICTURES) if PICTURES else folder / "pictures")
+        yield Stage(system, watch, found, chromium, Path(PICTURES) if PICTURES else folder / "pictures")
 
 
 @pytest.fixture(scope="module")
-def healthy(tmp_path_factory: pytest.TempPathFactory, chromium: Browser) -> Iterator[Set]:
+def healthy(tmp_path_factory: pytest.TempPathFactory, chromium: Browser) -> Iterator[Stage]:
     """Nothing is wrong."""
     with prepared(tmp_path_factory.mktemp("look"), chromium, {}, {}) as place:
         yield place
@@ -110,12 +110,12 @@ def judged(uid: str, seen: Sequence[Panel]) -> list[str]:
 
 
 @pytest.mark.parametrize("uid", sorted(BOARDS))
-def test_a_board_is_whole(healthy: Set, uid: str) -> None:
+def test_a_board_is_whole(healthy: Stage, uid: str) -> None:
     """No panel has an error badge, a "No data" that is not explained, or text that is cut off at 1600 pixels."""
     assert judged(uid, healthy.look(uid, "healthy")) == []
 
 
-def test_health_is_green(healthy: Set) -> None:
+def test_health_is_green(healthy: Stage) -> None:
     """What is up is said to be, in green."""
     assert healthy.unseen(HEALTHY, "healthy", VISIBLE_SECONDS) == []
 

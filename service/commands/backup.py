@@ -79,7 +79,6 @@ async def _with_unmigrated(settings: Settings, work: Callable[[Storage], Awaitab
     with opening():
         storage = open_storage(settings)
     try:
-        await storage.database.reach()
         return await work(storage)
     finally:
         await storage.close()

@@ -116,6 +116,7 @@ async def back_up(
     """
     if await read_manifest(target) is not None:
         raise BackupRefused("There is a backup already: choose another place for this one.")
+    await database.reach()
     async with database.upkeep.alone() as alone:
         if not alone:
             raise BackupFailed(OTHERS_AT_IT)

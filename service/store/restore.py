@@ -59,6 +59,7 @@ async def restore(database: Database, artifacts: Artifacts, backup: Artifacts, *
     """
     manifest = await _usable(backup)
     programs = await _programs(manifest)
+    await database.reach()
     if not replace and (full := await _full_tables(database)):
         raise BackupRefused(f"The database has rows ({', '.join(full)}): give --yes to replace them all.")
     async with database.upkeep.alone() as alone:

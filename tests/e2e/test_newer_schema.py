@@ -18,6 +18,8 @@ import pytest
 from service.store.revision import REVISION
 from tests.integration.test_migrations import open_at
 
+pytestmark = pytest.mark.proof
+
 NEWER = "9000"
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -24,6 +24,8 @@ from tests.integration.s3_stub import serve_bucket
 from tests.integration.test_migrations import go_to
 from tests.redis_process import needs_redis, running_redis
 
+pytestmark = pytest.mark.proof
+
 PATIENCE = 100.0
 """Seconds after which what does not come is taken for missing; nothing is measured by it."""
 COMMANDS = ("serve", "worker", "migrate")

@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.fleet import CSV, EXTRACT, Fleet, Pod, open_fleet, patiently
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("fleet")]
+pytestmark = [pytest.mark.proof, pytest.mark.timeout(300), pytest.mark.xdist_group("fleet")]
 BODY = {"dataset_id": "clicks", "feature_description": "Average clicks for each user", "quality_threshold": "low"}
 
 

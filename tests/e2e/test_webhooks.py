@@ -24,6 +24,8 @@ from tests.e2e.test_worker import _open as open_house
 from tests.receiver import Receiver
 from tests.support import LiveService
 
+pytestmark = pytest.mark.proof
+
 PATIENCE = 90.0
 SENTENCE = "Average clicks for each user"
 

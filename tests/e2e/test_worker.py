@@ -22,6 +22,8 @@ from service.features.model import Extraction, ExtractionRequest
 from service.resources.runtime import Runtime, open_runtime
 from service.settings import Settings
 
+pytestmark = pytest.mark.proof
+
 ROOT = Path(__file__).parents[2]
 PATIENCE = 90.0
 """Seconds after which what does not come is taken for missing; nothing is measured by it."""

@@ -99,8 +99,14 @@ def test_prometheus_configuration_is_valid() -> None:
     assert f"{len(RULES)} rule files found" in told
 
 
+def _slow_as_proof(path: Path) -> Any:
+    """Objectives are proven over days of samples, which takes promtool some 15 s each."""
+    name = path.name.removesuffix(".test.yml")
+    return pytest.param(path, id=name, marks=[pytest.mark.proof] if name.startswith("slo-") else [])
+
+
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.name.removesuffix(".test.yml"))
+@pytest.mark.parametrize("path", [_slow_as_proof(path) for path in TESTS])
 def test_every_alert_is_proven(path: Path) -> None:
     """Each alert fires when it has to, is silent just below, and clears: promtool evaluates the rules over samples."""
     assert "SUCCESS" in run(tool("promtool"), "test", "rules", path)

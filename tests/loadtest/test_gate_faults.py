@@ -154,7 +154,8 @@ def test_a_memory_limit_that_is_too_small(tmp_path: Path, new_database: Callable
         free = gate(standing, tmp_path / "free", seconds=5)
     peak = max(point["memory_mib"] for point in free.run["service"]["points"])
     name = "memory.max" if is_v2() else "memory.limit_in_bytes"
-    limit = {name: str(round(peak * 1.03 * MIB))}
+    # Below the peak, since no two runs are alike; pages of libraries are counted with the process, not with the group.
+    limit = {name: str(round(peak * 0.95 * MIB))}
     with group("memory", limit) as folder:
         join = str(folder / "cgroup.procs")
         with service(tmp_path / "bound", new_database(), JOIN=join) as standing:

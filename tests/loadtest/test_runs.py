@@ -133,7 +133,10 @@ def slow_service(seconds: float) -> Iterator[str]:
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
-            self._answer(201, b"{}")
+            if self.path.startswith("/api/v1/extract-features"):
+                self._answer(200, b'{"data": {"extraction_id": "first", "status": "completed"}}')
+            else:
+                self._answer(201, b"{}")
 
         def do_DELETE(self) -> None:
             self._answer(204, b"")

@@ -12,7 +12,7 @@ from service.features.own_faults import is_own_fault
 
 @contextmanager
 def engine_span(tracer: Tracer, operation: str, **facts: int | str) -> Generator[Span]:
-    """Surround one operation; an error is told by its type alone, since its message may quote a cell.
+    """Surround one operation; an error is recorded by its type alone, since its message may quote a cell.
 
     The span has failed only when the service is to blame, not by a file that cannot be read.
     """

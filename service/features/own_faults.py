@@ -1,4 +1,4 @@
-"""Whose fault an error is: the service answers for some, and the client can mend the others."""
+"""Whose fault an error is: the service answers for some, and the client can correct the others."""
 
 from __future__ import annotations
 

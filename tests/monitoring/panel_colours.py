@@ -135,7 +135,7 @@ def _matches(matcher: Mapping[str, Any], name: str, reference: str) -> bool:
         return re.search(wanted.strip("/"), name) is not None
     if kind == "byFrameRefID":
         return reference == wanted
-    raise NotImplementedError(f"no override by {kind} is known here")
+    raise ValueError(f"overrides by {kind} are not read: add them here before a board uses them")
 
 
 def _mapped(mappings: Sequence[Mapping[str, Any]], value: Value) -> tuple[str | None, str]:
@@ -159,7 +159,7 @@ def _result(mapping: Mapping[str, Any], value: Value) -> Mapping[str, Any] | Non
     if kind == "special":
         of = {"null": value is None, "nan": isinstance(value, float) and math.isnan(value)}
         return options["result"] if any(of[one] for one in options["match"].split("+")) else None
-    raise NotImplementedError(f"no mapping of {kind} is known here")
+    raise ValueError(f"mappings of {kind} are not read: add them here before a board uses them")
 
 
 def _colour(kind: str, options: Mapping[str, Any], value: Value) -> str:

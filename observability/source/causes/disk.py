@@ -9,7 +9,7 @@ _CLAIMS = 'namespace="feature-agent"'
 
 
 def _left(part: str, whole: str, chosen: str, label: str, pattern: str) -> str:
-    """Share of each volume that is free, by a label `volume`, whoever tells it."""
+    """Share of each volume that is free, by a label `volume`, from whichever exporter measures it."""
     share = f"min by ({label}) ({part}{{{chosen}}} / {whole}{{{chosen}}})"
     return f'label_replace({share}, "volume", "$1", "{label}", "{pattern}")'
 

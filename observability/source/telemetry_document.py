@@ -68,8 +68,8 @@ def _spans(spans: Iterable[Span]) -> Iterator[str]:
     yield (
         "Braces stand for values of closed sets. Spans of the database, Redis and HTTP clients exist only within a "
         "trace. Exceptions are recorded by their type alone, and a span has failed only when the service is to blame. "
-        f"The collector keeps each trace with a span that has `{catalog.EXEMPLAR}`, and {catalog.KEPT_BY_ID} of 65536 by "
-        "their id: exemplars lead to these alone."
+        f"The collector keeps each trace with a span that has `{catalog.EXEMPLAR}`, and {catalog.KEPT_BY_ID} of 65536 "
+        "by their id: exemplars lead to these alone."
     )
     yield ""
     yield "| span | kind | made by | what it is | attributes |"

@@ -29,6 +29,14 @@ class KeptIds(RandomIdGenerator):
         return RandomIdGenerator.generate_trace_id(self) & ~(0xFFFF << 48)
 
 
+class DroppedIds(RandomIdGenerator):
+    """Random ids, of traces none of which is kept by its id."""
+
+    def generate_trace_id(self) -> int:
+        """The next trace's id."""
+        return RandomIdGenerator.generate_trace_id(self) | 0xFFFF << 48
+
+
 @dataclass
 class Answer:
     """One HTTP answer."""

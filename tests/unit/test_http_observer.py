@@ -23,7 +23,7 @@ from service.features.context import CURRENT, RequestContext
 from service.telemetry.http import HttpObserver
 from service.telemetry.logs import configure_logging
 from service.telemetry.metrics import Metrics
-from tests.support import KeptIds
+from tests.support import DroppedIds, KeptIds
 
 Message = dict[str, Any]
 App = Callable[[Any, Any, Any], Awaitable[None]]
@@ -56,8 +56,8 @@ class World:
         )
 
     def provider(self, sampler: Any = DEFAULT_ON) -> TracerProvider:
-        """A provider whose spans end in `memory`."""
-        provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
+        """A provider whose spans end in `memory`, and whose traces are not kept by their ids."""
+        provider = TracerProvider(sampler=sampler, id_generator=DroppedIds(), shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(self.memory))
         return provider
 

@@ -11,7 +11,7 @@ from litestar.types import ASGIApp
 
 from service import __version__
 from service.api.application import create_api
-from service.api.elsewhere import Elsewhere
+from service.api.observability_links import ObservabilityLinks
 from service.api.services import ApiConfig, ApiServices, HealthCheck
 from service.resources.runtime import Runtime, open_runtime
 from service.settings import Settings, load_settings
@@ -53,7 +53,7 @@ def build_app(runtime: Runtime, *, running: bool = False) -> Litestar:
         observer=telemetry.observer,
         clock=runtime.storage.clock,
         lifecycle=runtime.lifecycle,
-        elsewhere=Elsewhere(settings.trace_url, settings.logs_url, settings.dashboard_url),
+        observability_links=ObservabilityLinks(settings.trace_url, settings.logs_url, settings.dashboard_url),
         health_checks=[HealthCheck(name, ping, name == "database") for name, ping in runtime.pings().items()],
         metrics=cast("ASGIApp", metrics_app(telemetry.metrics.registry)) if settings.prometheus_enabled else None,
         lifespan=[] if running else [life],

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Literal
 
-from service.features.deadline import seconds_left
+from service.concurrency.deadline import seconds_left
 from service.features.errors import DeadlineExceeded, PlanningBusy
 from service.features.events import PlanningAdmitted, PlanningLoad
 from service.features.ports import Observer, Planner, PlanRequest, Proposal

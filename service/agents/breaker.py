@@ -15,7 +15,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from service.agents.breaker_local import Breaker, CircuitOpen, LocalBreaker, Permit, Timer
 from service.agents.breaker_machine import BreakerPolicy, BreakerState
 from service.agents.shared_breaker import SharedBreaker
-from service.features.dispensable import PATIENCE_SECONDS
+from service.concurrency.optional_dependency import CALL_TIMEOUT_SECONDS
 from service.features.ports import Observer
 
 __all__ = ["Breaker", "BreakerPolicy", "BreakerState", "CircuitOpen", "Permit", "open_breaker"]
@@ -29,7 +29,7 @@ def open_breaker(
     observer: Observer,
     pool: BlockingConnectionPool | None,
     policy: BreakerPolicy = DEFAULT_POLICY,
-    patience_seconds: float = PATIENCE_SECONDS,
+    timeout_seconds: float = CALL_TIMEOUT_SECONDS,
     timer: Timer = time.monotonic,
     watch: Callable[[Redis], object] = lambda _: None,
 ) -> Breaker:
@@ -40,5 +40,5 @@ def open_breaker(
     if pool is None:
         return LocalBreaker(model, observer=observer, policy=policy, timer=timer)
     return SharedBreaker(
-        model, pool, observer=observer, policy=policy, patience_seconds=patience_seconds, timer=timer, watch=watch
+        model, pool, observer=observer, policy=policy, timeout_seconds=timeout_seconds, timer=timer, watch=watch
     )

@@ -26,7 +26,7 @@ from pydantic_ai.exceptions import (
     ModelUnavailableError,
 )
 
-from service.features.deadline import is_over
+from service.concurrency.deadline import is_over
 from service.features.errors import FeatureAgentError, ModelOutputInvalid, ModelTimeout, ModelUnavailable
 from service.features.model import FieldError
 from service.features.plan import Fault

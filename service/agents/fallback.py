@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from service.agents.gate import Gates, soonest
 from service.agents.planner import AgentPlanner
-from service.features.deadline import deadline, remaining, seconds_left
+from service.concurrency.deadline import deadline, remaining, seconds_left
 from service.features.errors import (
     DeadlineExceeded,
     FeatureAgentError,

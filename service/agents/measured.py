@@ -13,7 +13,7 @@ from pydantic_ai.settings import ModelSettings, merge_model_settings
 
 from service.agents.builtin.model import SYSTEM as BUILTIN
 from service.agents.failures import Outcome, trouble_of
-from service.features.deadline import is_over, remaining
+from service.concurrency.deadline import is_over, remaining
 from service.features.events import ModelCalled
 from service.features.ports import Observer, Spending
 

@@ -26,7 +26,7 @@ from service.agents.prompts import INSTRUCTIONS, build_request, render
 from service.agents.rejections import Rejections, judge
 from service.agents.retrying import RetryingModel
 from service.agents.run import PlanningRun
-from service.features.deadline import deadline, seconds_left
+from service.concurrency.deadline import deadline, seconds_left
 from service.features.errors import DeadlineExceeded, RequestImpossible
 from service.features.model import ExtractionOptions, ModelUsage, Profile
 from service.features.ports import Observer, PlanRequest, Proposal, Rehearsal, Spending

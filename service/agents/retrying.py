@@ -24,7 +24,7 @@ from service.agents.breaker import Breaker, CircuitOpen, Permit
 from service.agents.failures import RetryReason, failed, trouble_of
 from service.agents.gate import left_alone
 from service.agents.measured import MeasuredModel
-from service.features.deadline import remaining
+from service.concurrency.deadline import remaining
 from service.features.events import ModelRetried
 from service.features.ports import Observer
 

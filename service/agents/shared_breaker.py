@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from service.agents.breaker_local import CircuitOpen, OncePermit, OwnCircuit, Permit, Sight, Timer
 from service.agents.breaker_machine import BreakerPolicy, BreakerState, Outcome, asked_seconds, worth_asking_in
 from service.agents.breaker_script import MICROSECONDS, SCRIPT, STATES, figures, micro
-from service.features.dispensable import Away, Dispensable
+from service.concurrency.optional_dependency import OptionalDependency, Unavailable
 from service.features.ports import Observer
 
 KEY_PREFIX = "feature-agent:breaker:"
@@ -49,7 +49,7 @@ class SharedBreaker:
         *,
         observer: Observer,
         policy: BreakerPolicy,
-        patience_seconds: float,
+        timeout_seconds: float,
         timer: Timer,
         watch: Callable[[Redis], object] = lambda _: None,
     ) -> None:
@@ -59,12 +59,12 @@ class SharedBreaker:
         self._key = KEY_PREFIX + quote(model, safe="")  # safe also from braces, which choose a cluster's node
         self._figures = figures(policy)
         self._script = cast("Callable[..., Awaitable[Any]]", client.register_script(SCRIPT))
-        self._redis = Dispensable(
+        self._redis = OptionalDependency(
             "Redis",
             faults=(RedisError,),
             without="each process breaks the circuits of failing models by itself",
             logger=_LOG,
-            patience_seconds=patience_seconds,
+            timeout_seconds=timeout_seconds,
             timer=timer,
         )
         self._own = OwnCircuit(policy, timer)
@@ -85,15 +85,15 @@ class SharedBreaker:
 
     async def look(self) -> None:
         """See how the circuit stands in Redis; while that is away, this process knows no more than it did."""
-        with suppress(Away):
-            self._heard(await self._redis.ask(lambda: self._run("look", "")))
+        with suppress(Unavailable):
+            self._heard(await self._redis.call(lambda: self._run("look", "")))
 
     async def admit(self) -> Permit:
         """Let a call pass. Raises CircuitOpen."""
         call = uuid4().hex
         try:
-            answer = await self._redis.ask(lambda: self._run("admit", call))
-        except Away:
+            answer = await self._redis.call(lambda: self._run("admit", call))
+        except Unavailable:
             return self._admit_alone()
         except asyncio.CancelledError:
             # Redis may have given the probe's place to a call that nobody makes any more.
@@ -138,8 +138,8 @@ class SharedBreaker:
         """Tell Redis how a call ended; False when it is away."""
         asked = asked_seconds(retry_after, self._policy)
         try:
-            self._heard(await self._redis.ask(lambda: self._run(outcome, term, asked)))
-        except Away:
+            self._heard(await self._redis.call(lambda: self._run(outcome, term, asked)))
+        except Unavailable:
             self._alone = True
             return False
         return True

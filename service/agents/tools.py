@@ -34,7 +34,7 @@ from service.agents.output import decode_plan, field_path, json_schema
 from service.agents.prompts import MAX_NAME, describe, nameable, short
 from service.agents.run import PlanningRun
 from service.agents.words import mention, stems
-from service.features.deadline import seconds_left
+from service.concurrency.deadline import seconds_left
 from service.features.errors import DeadlineExceeded, FeatureAgentError
 from service.features.model import ColumnProfile, FeaturePlan, Threshold
 from service.features.operations.registry import REGISTRY

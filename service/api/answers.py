@@ -9,9 +9,9 @@ import msgspec
 from litestar import Response
 
 from service.api.decoding import ApiRequest
-from service.api.elsewhere import Links
 from service.api.errors import ExtractionCancelled
 from service.api.extraction_schemas import ExtractionAnswer
+from service.api.observability_links import Links
 from service.api.problems import PROBLEM_JSON, Problem, problem_of, problem_of_failure
 from service.api.schemas import ExtractionBody
 from service.api.services import ApiServices
@@ -41,10 +41,10 @@ def claim_of(request: ApiRequest, key: str | None, body: ExtractionBody) -> Idem
     return IdempotencyClaim(key, hashlib.sha256(route.encode() + body.canonical()).digest())
 
 
-def final_answer(extraction: Extraction, path: str, elsewhere: Links) -> StoredAnswer:
+def final_answer(extraction: Extraction, path: str, observability_links: Links) -> StoredAnswer:
     """The answer of a request to `path` for an extraction that has ended: itself, or the problem that it ended with."""
     if extraction.status == "completed":
-        body = ExtractionAnswer.of(extraction_view(extraction, elsewhere))
+        body = ExtractionAnswer.of(extraction_view(extraction, observability_links))
         headers = {CONTENT_TYPE: "application/json", "location": extraction_path(extraction.id)}
         return StoredAnswer(200, headers, msgspec.json.encode(body))
     problem = _problem(extraction, path)

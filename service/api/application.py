@@ -19,7 +19,7 @@ from service.api.decoding import MAX_JSON_BYTES, ApiRequest, refuse_unknown_para
 from service.api.documentation import get_asset, get_problem_type, list_problem_types, openapi_config
 from service.api.door import Door
 from service.api.event_routes import stream_events
-from service.api.extract_routes import Desk, extract_features
+from service.api.extract_routes import ExtractDependencies, extract_features
 from service.api.extraction_routes import (
     delete_extraction,
     get_extraction,
@@ -63,13 +63,13 @@ def create_api(services: ApiServices, config: ApiConfig) -> Litestar:
 
     Wrap it in the HTTP observer: that sets the correlation context which answers and problem documents quote.
     """
-    desk = Desk(services, config, Door(config.waiting_clients, services.observer))
+    extract_dependencies = ExtractDependencies(services, config, Door(config.waiting_clients, services.observer))
     return Litestar(
         route_handlers=[_protected(services, config), *_public(services, config)],
         dependencies={
             "services": Provide(lambda: services, sync_to_thread=False),
             "config": Provide(lambda: config, sync_to_thread=False),
-            "desk": Provide(lambda: desk, sync_to_thread=False),
+            "extract_dependencies": Provide(lambda: extract_dependencies, sync_to_thread=False),
         },
         state=State({"services": services}, deep_copy=False),
         middleware=[AllowedHosts(config.allowed_hosts)],

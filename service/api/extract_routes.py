@@ -32,11 +32,11 @@ from service.api.progress import answered_or_sent_away, status_of
 from service.api.schemas import MINIMUM_DESCRIPTION, ExtractionBody
 from service.api.services import ApiConfig, ApiServices
 from service.api.views import extraction_path, has_ended
-from service.features.callbacks import CallbackRefused
 from service.features.context import CURRENT
 from service.features.errors import InvalidRequest
 from service.features.extract import IdempotencyClaim
 from service.features.model import Extraction, FieldError
+from service.webhooks.callbacks import CallbackRefused
 
 SHORTEST_RETRY_SECONDS = 1
 LONGEST_RETRY_SECONDS = 30
@@ -44,7 +44,7 @@ LONGEST_RETRY_SECONDS = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class ExtractDependencies:
     """All that the route works with, as one dependency: the framework finds several in a task each."""
 
     services: ApiServices
@@ -78,7 +78,7 @@ class Desk:
 )  # fmt: skip
 async def extract_features(
     request: ApiRequest,
-    desk: NamedDependency[SkipValidation[Desk]],
+    extract_dependencies: NamedDependency[SkipValidation[ExtractDependencies]],
     *,
     data: JSONBody[ExtractionBody],
     cache_control: CacheControl = None,
@@ -91,7 +91,7 @@ async def extract_features(
     on when the connection is lost, and when the service restarts. With an `Idempotency-Key`, sending the request again
     is safe: it makes no second extraction and gets the same answer, that of a failed extraction too.
     """
-    services, config, door = desk.services, desk.config, desk.door
+    services, config, door = extract_dependencies.services, extract_dependencies.config, extract_dependencies.door
     preferences = read_preferences(request.headers.getall("prefer", []), config.sync_wait_seconds)
     claim = claim_of(request, idempotency_key, data)
     await _require_sensible(services, request.user.id, data, claim)

@@ -16,7 +16,7 @@ from service.api.problems import PROTECTED, documented
 from service.api.progress import status_of, until_ended
 from service.api.services import ApiServices, Services
 from service.api.views import extraction_summary, extraction_view, has_ended
-from service.features.cancel import cancel
+from service.extractions.cancel import cancel
 from service.features.errors import ExtractionEnded
 from service.features.events import ExtractionFinished
 from service.features.model import Extraction, Status

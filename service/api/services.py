@@ -13,15 +13,15 @@ from litestar.params import SkipValidation
 from litestar.types import ASGIApp
 from msgspec import Struct
 
-from service.api.elsewhere import Elsewhere, Links
-from service.features.callbacks import CallbackPolicy
+from service.api.observability_links import Links, ObservabilityLinks
+from service.extractions.repeat import RepeatExtraction
 from service.features.datasets import UploadDataset
 from service.features.extract import AcceptExtraction
 from service.features.identity import Principal
 from service.features.model import Extraction
 from service.features.ports import Artifacts, Clock, Observer, Reader
-from service.features.repeat import RepeatExtraction
 from service.features.stores import JobQueue, Notices, Store
+from service.webhooks.callbacks import CallbackPolicy
 
 Dependency = Literal["database", "redis", "ai_model"]
 DEPENDENCIES: tuple[Dependency, ...] = ("database", "redis", "ai_model")
@@ -121,7 +121,7 @@ class ApiServices:
     """Which addresses a `callback_url` may name."""
     webhook_secrets: Callable[[str], Sequence[str]]
     """A principal's secrets for verifying webhooks, newest first."""
-    elsewhere: Elsewhere = field(default_factory=Elsewhere)
+    observability_links: ObservabilityLinks = field(default_factory=ObservabilityLinks)
     health_checks: Sequence[HealthCheck] = ()
     """Dependencies that are not named here are answered as "disabled"."""
     metrics: ASGIApp | None = None
@@ -131,7 +131,7 @@ class ApiServices:
 
     def links(self, extraction: Extraction) -> Links:
         """Where else the extraction can be looked at."""
-        return self.elsewhere.links(extraction, self.clock.now())
+        return self.observability_links.links(extraction, self.clock.now())
 
 
 @dataclass(frozen=True, kw_only=True)

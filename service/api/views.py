@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from service.api.elsewhere import Links
 from service.api.extraction_schemas import (
     ExtractionLinks,
     ExtractionSummary,
@@ -18,6 +17,7 @@ from service.api.extraction_schemas import (
     RejectedFeatureView,
     StatusView,
 )
+from service.api.observability_links import Links
 from service.api.problems import Fault
 from service.api.schemas import ColumnView, DatasetLinks, DatasetSummary, DatasetView, OptionsBody
 from service.features.links import BASE, dataset_path, deliveries_path, extraction_path
@@ -53,7 +53,7 @@ def dataset_summary(dataset: Dataset) -> DatasetSummary:
     )
 
 
-def extraction_view(extraction: Extraction, elsewhere: Links) -> ExtractionView:
+def extraction_view(extraction: Extraction, observability_links: Links) -> ExtractionView:
     """The whole of an extraction."""
     request, result = extraction.request, extraction.result
     return ExtractionView(
@@ -84,12 +84,12 @@ def extraction_view(extraction: Extraction, elsewhere: Links) -> ExtractionView:
         time=result.time if result else None,
         sql=result.sql if result else None,
         failure=_failure(extraction),
-        links=_extraction_links(extraction, elsewhere),
+        links=_extraction_links(extraction, observability_links),
         trace_id=extraction.trace_id,
     )
 
 
-def extraction_summary(extraction: Extraction, elsewhere: Links) -> ExtractionSummary:
+def extraction_summary(extraction: Extraction, observability_links: Links) -> ExtractionSummary:
     """An extraction in a list."""
     return ExtractionSummary(
         extraction_id=extraction.id,
@@ -101,7 +101,7 @@ def extraction_summary(extraction: Extraction, elsewhere: Links) -> ExtractionSu
         created_at=extraction.created_at,
         finished_at=extraction.finished_at,
         error_message=_error_message(extraction),
-        links=_extraction_links(extraction, elsewhere),
+        links=_extraction_links(extraction, observability_links),
     )
 
 
@@ -157,7 +157,7 @@ def _dataset_links(dataset_id: str) -> DatasetLinks:
     return DatasetLinks(self=dataset_path(dataset_id), extractions=f"{BASE}/extractions?dataset_id={dataset_id}")
 
 
-def _extraction_links(extraction: Extraction, elsewhere: Links) -> ExtractionLinks:
+def _extraction_links(extraction: Extraction, observability_links: Links) -> ExtractionLinks:
     path = extraction_path(extraction.id)
     return ExtractionLinks(
         self=path,
@@ -166,5 +166,5 @@ def _extraction_links(extraction: Extraction, elsewhere: Links) -> ExtractionLin
         dataset=dataset_path(extraction.request.dataset_id),
         features=f"{path}/features" if extraction.status == "completed" else None,
         deliveries=deliveries_path(extraction.id) if extraction.request.callback_url is not None else None,
-        **elsewhere._asdict(),
+        **observability_links._asdict(),
     )

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from service.commands.failures import InputRefused
 from service.commands.running import moment, print_json, with_storage
-from service.features.cancel import cancel as cancel_extraction
+from service.extractions.cancel import cancel as cancel_extraction
 from service.features.delivery import Delivery, DeliveryState
 from service.features.model import Extraction, Status
 from service.features.stores import UnitOfWork

@@ -10,10 +10,10 @@ from rich.table import Table
 
 from service.commands.failures import InputRefused
 from service.commands.running import moment, print_json, with_storage
-from service.features.callbacks import shown
 from service.features.delivery import Delivery, DeliveryState
 from service.resources.jobs import open_queue
 from service.resources.storage import Storage
+from service.webhooks.callbacks import shown
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 

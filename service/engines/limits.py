@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from msgspec import Struct
 
-from service.features.deadline import seconds_left
+from service.concurrency.deadline import seconds_left
 from service.features.errors import DeadlineExceeded
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from opentelemetry.trace import Span, StatusCode, Tracer
 
-from service.features.own_faults import is_own_fault
+from service.extractions.own_faults import is_own_fault
 
 
 @contextmanager

@@ -8,8 +8,8 @@ import logging
 import random
 from typing import Self
 
+from service.extractions.retention import Housekeeping
 from service.features.errors import FeatureAgentError
-from service.features.retention import Housekeeping
 
 EVERY_SECONDS = 3600.0
 FIRST_SECONDS = (30.0, 300.0)

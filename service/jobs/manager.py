@@ -14,7 +14,7 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager, NotificationCallback
 
-from service.features.run import MOST_CRASHES
+from service.extractions.run import MOST_CRASHES
 from service.jobs.statements import BEAT, DELETE_OWN, END_OWN, FETCH, PUT_OWN_BACK
 
 PATIENCE_SECONDS = 5.0

@@ -22,8 +22,8 @@ from opentelemetry.trace import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from procrastinate.jobs import Job
 
+from service.extractions.own_faults import is_own_fault
 from service.features.context import CURRENT
-from service.features.own_faults import is_own_fault
 from service.jobs.statements import DELIVERY_TASK, TASK
 from service.telemetry.spans import span_id
 

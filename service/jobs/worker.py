@@ -17,16 +17,16 @@ from procrastinate.jobs import Job
 from procrastinate.worker import Worker
 from psycopg import OperationalError
 
+from service.extractions.run import Ending
 from service.features.errors import DependencyUnavailable
 from service.features.events import JobAttempted
 from service.features.ports import Observer
-from service.features.run import Ending
-from service.features.webhooks import DeliveryEnding
 from service.jobs.connection import connector_to
 from service.jobs.manager import AGAIN_SECONDS, FencedManager
 from service.jobs.rescue import DEAD_SECONDS, FORGOTTEN_SECONDS, Rescuer
 from service.jobs.statements import DELIVERY_QUEUE, DELIVERY_TASK, TASK
 from service.jobs.tracing import OUTCOME, JobSpans, brought_by, delivery_spans
+from service.webhooks.deliver import DeliveryEnding
 
 BEAT_SECONDS = 2.0
 POLL_SECONDS = 1.0

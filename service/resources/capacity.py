@@ -15,8 +15,8 @@ from service.agents.breaker import Breaker, BreakerPolicy, open_breaker
 from service.agents.gate import Gate, Gates
 from service.agents.prompts import prompt_version
 from service.features.operations.registry import operations_version
-from service.features.plan_cache import CachedCapacity, KeptPlans
 from service.features.ports import Capacity, Observer, PlanRequest
+from service.planning.plan_cache import CachedCapacity, KeptPlans
 from service.resources.storage import Storage
 from service.settings import BUILTIN_MODEL, Settings
 from service.store.plan_cache import RedisPlans

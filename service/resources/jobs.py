@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 from opentelemetry.trace import NoOpTracerProvider
 
+from service.extractions.repeat import RepeatExtraction
+from service.extractions.retention import Housekeeping
+from service.extractions.run import RunExtraction
 from service.features.delivery import WebhookSender
 from service.features.extract import AcceptExtraction, Pipeline
-from service.features.repeat import RepeatExtraction
-from service.features.retention import Housekeeping
-from service.features.run import RunExtraction
-from service.features.webhooks import DeliverWebhook
 from service.jobs.housekeeper import Housekeeper
 from service.jobs.monitor import QueueMonitor
 from service.jobs.queue import ProcrastinateQueue
@@ -19,6 +18,7 @@ from service.jobs.worker import JobWorker
 from service.resources.extracting import Extracting
 from service.resources.storage import Storage, new_id
 from service.resources.telemetry import Telemetry
+from service.webhooks.deliver import DeliverWebhook
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,10 @@ from service.agents.fallback import FallbackPlanner
 from service.agents.planner import AgentPlanner
 from service.agents.providers import Model, build_model
 from service.agents.tools import planner_tools
-from service.features.budgets import BudgetedPlanner
-from service.features.deadline import deadline
-from service.features.plan_cache import CachedPlanner
+from service.concurrency.deadline import deadline
 from service.features.ports import Observer, Planner, PlanRequest, Proposal, Rehearsal
+from service.planning.budgets import BudgetedPlanner
+from service.planning.plan_cache import CachedPlanner
 from service.resources.capacity import open_breakers, open_plans
 from service.resources.storage import Storage
 from service.settings import BUILTIN_MODEL, Settings

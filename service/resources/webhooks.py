@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from service import __version__
-from service.features.callbacks import CallbackPolicy
 from service.resources.secrets import secret_kept_in
 from service.resources.storage import Storage
 from service.resources.telemetry import Telemetry
 from service.settings import Settings
+from service.webhooks.callbacks import CallbackPolicy
 from service.webhooks.sender import HttpSender
 from service.webhooks.signing import WebhookSecrets
 

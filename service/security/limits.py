@@ -25,8 +25,8 @@ from opentelemetry.trace import SpanKind, Tracer
 from redis.asyncio import BlockingConnectionPool
 from redis.exceptions import NoScriptError, RedisError
 
-from service.features.dispensable import PATIENCE_SECONDS, Away, Dispensable
-from service.features.gathering import Gathering
+from service.concurrency.batcher import Batcher
+from service.concurrency.optional_dependency import CALL_TIMEOUT_SECONDS, OptionalDependency, Unavailable
 from service.security.redis_wire import RedisWire
 
 WINDOW_SECONDS = 60
@@ -106,7 +106,7 @@ def open_limiter(
     per_minute: int,
     pool: BlockingConnectionPool | None,
     *,
-    patience_seconds: float = PATIENCE_SECONDS,
+    timeout_seconds: float = CALL_TIMEOUT_SECONDS,
     timer: Callable[[], float] = time.monotonic,
     tracer: Tracer | None = None,
 ) -> RateLimiter:
@@ -121,7 +121,7 @@ def open_limiter(
     own = SlidingWindow(per_minute)
     if pool is None:
         return own
-    redis = redis_for_limits(patience_seconds=patience_seconds, timer=timer)
+    redis = redis_for_limits(timeout_seconds=timeout_seconds, timer=timer)
     return Fallback(RedisWindow(per_minute, pool), own, redis, tracer)
 
 
@@ -211,28 +211,28 @@ class Fallback:
     """
 
     def __init__(
-        self, shared: SharedWindow, own: RateLimiter, redis: Dispensable, tracer: Tracer | None = None
+        self, shared: SharedWindow, own: RateLimiter, redis: OptionalDependency, tracer: Tracer | None = None
     ) -> None:
         self._shared = shared
         self._own = own
         self._redis = redis
         self._tracer = tracer
-        self._gathering = Gathering(self._hits)
+        self._batcher = Batcher(self._hits)
 
     async def hit(self, principal_id: str) -> Standing:
         """Count one request of the principal; raises nothing for want of Redis."""
         if self._tracer is None or not trace.get_current_span().is_recording():
-            standing = await self._gathering.ask(principal_id)
+            standing = await self._batcher.submit(principal_id)
         else:  # a span for each caller: the call itself is made for many at once
             with self._tracer.start_span("EVALSHA", kind=SpanKind.CLIENT, attributes=_ATTRIBUTES):
-                standing = await self._gathering.ask(principal_id)
+                standing = await self._batcher.submit(principal_id)
         return replace(await self._own.hit(principal_id), degraded=True) if standing is None else standing
 
     async def _hits(self, principal_ids: Sequence[str]) -> Sequence[Standing | None]:
         """The decisions, or None for each when Redis is away."""
         try:
-            return await self._redis.ask(lambda: self._ask(principal_ids))
-        except Away:
+            return await self._redis.call(lambda: self._ask(principal_ids))
+        except Unavailable:
             return [None] * len(principal_ids)
 
     async def _ask(self, principal_ids: Sequence[str]) -> Sequence[Standing | None]:
@@ -240,14 +240,14 @@ class Fallback:
 
 
 def redis_for_limits(
-    *, patience_seconds: float = PATIENCE_SECONDS, timer: Callable[[], float] = time.monotonic
-) -> Dispensable:
+    *, timeout_seconds: float = CALL_TIMEOUT_SECONDS, timer: Callable[[], float] = time.monotonic
+) -> OptionalDependency:
     """Redis as the rate limiter asks it."""
-    return Dispensable(
+    return OptionalDependency(
         "Redis",
         faults=(RedisError,),
         without="each process counts requests by itself",
         logger=_LOG,
-        patience_seconds=patience_seconds,
+        timeout_seconds=timeout_seconds,
         timer=timer,
     )

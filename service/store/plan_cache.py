@@ -12,7 +12,12 @@ import msgspec
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError
 
-from service.features.dispensable import PATIENCE_SECONDS, WARNING_SECONDS, Away, Dispensable
+from service.concurrency.optional_dependency import (
+    CALL_TIMEOUT_SECONDS,
+    WARNING_SECONDS,
+    OptionalDependency,
+    Unavailable,
+)
 from service.features.ports import KeptPlan, Proposal
 
 KEY_PREFIX = "feature-agent:plan:1:"
@@ -35,7 +40,7 @@ class RedisPlans:
         *,
         seconds: int,
         watch: Callable[[Redis], object] = lambda _: None,
-        patience_seconds: float = PATIENCE_SECONDS,
+        timeout_seconds: float = CALL_TIMEOUT_SECONDS,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = Redis(connection_pool=pool)
@@ -44,20 +49,20 @@ class RedisPlans:
         self._timer = timer
         self._decoder = msgspec.msgpack.Decoder(Proposal)
         self._warn_at = -math.inf
-        self._redis = Dispensable(
+        self._redis = OptionalDependency(
             "Redis",
             faults=(RedisError,),
             without="each process keeps plans by itself",
             logger=_LOG,
-            patience_seconds=patience_seconds,
+            timeout_seconds=timeout_seconds,
             timer=timer,
         )
 
     async def get(self, key: str) -> KeptPlan | None:
         """The plan kept under the key; None when there is none that can be read."""
         try:
-            value, left = await self._redis.ask(lambda: self._read(KEY_PREFIX + key))
-        except Away:
+            value, left = await self._redis.call(lambda: self._read(KEY_PREFIX + key))
+        except Unavailable:
             return None
         if value == b"":
             return None
@@ -72,8 +77,8 @@ class RedisPlans:
         value = msgspec.msgpack.encode(proposal)
         if len(value) <= MAX_BYTES:
             try:
-                await self._redis.ask(lambda: self._write(KEY_PREFIX + key, value))
-            except Away:
+                await self._redis.call(lambda: self._write(KEY_PREFIX + key, value))
+            except Unavailable:
                 return
 
     async def _read(self, key: str) -> tuple[object, object]:

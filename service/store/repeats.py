@@ -12,12 +12,12 @@ from msgspec import Struct
 from msgspec.structs import astuple
 from opentelemetry.trace import Tracer
 
-from service.features.gathering import Gathering
+from service.concurrency.batcher import Batcher
 from service.features.model import Extraction, ExtractionResult
-from service.store.lasting import Connect, LastingConnection, StatementSpans
+from service.store.dedicated_connection import Connect, DedicatedConnection, StatementSpans
 from service.store.payload import encode
 
-MOST_AT_ONCE = 20
+MAX_BATCH_SIZE = 20
 """Results are some kilobytes each."""
 ENCODED = 100
 """Results whose JSON is remembered: it takes longer to write than all the rest of the row."""
@@ -48,15 +48,15 @@ class RepeatedExtractions:
     """Writes them, each if its dataset is still the same."""
 
     def __init__(self, connect: Connect, tracer: Tracer | None) -> None:
-        self._connection = LastingConnection(connect)
+        self._connection = DedicatedConnection(connect)
         self._spans = StatementSpans(tracer, "INSERT", "extractions", STATEMENT)
-        self._gathering = Gathering(self._write, most=MOST_AT_ONCE)
+        self._batcher = Batcher(self._write, max_size=MAX_BATCH_SIZE)
         self._encoded = _Encoded()
 
     async def add(self, extraction: Extraction, dataset_key: str) -> bool:
         """Whether it is stored: not when its dataset is another. Raises DependencyUnavailable."""
         with self._spans.span():
-            return await self._gathering.ask((extraction, dataset_key))
+            return await self._batcher.submit((extraction, dataset_key))
 
     async def close(self) -> None:
         """Close the connection."""

@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 from opentelemetry.trace import Tracer
 
+from service.concurrency.batcher import Batcher
 from service.features.errors import ExtractionNotFound
-from service.features.gathering import Gathering
 from service.features.model import ExtractionState, Failure
-from service.store.lasting import Connect, LastingConnection, StatementSpans
+from service.store.dedicated_connection import Connect, DedicatedConnection, StatementSpans
 from service.store.payload import storable, unescaped
 from service.store.wire import array
 
@@ -28,16 +28,16 @@ class StateReads:
     """Reads states in one statement for all who ask at the same time."""
 
     def __init__(self, connect: Connect, tracer: Tracer | None) -> None:
-        self._connection = LastingConnection(connect)
+        self._connection = DedicatedConnection(connect)
         self._spans = StatementSpans(tracer, "SELECT", "extractions", STATEMENT)
-        self._gathering = Gathering(self._read)
+        self._batcher = Batcher(self._read)
 
     async def get(self, owner: str, extraction_id: str) -> ExtractionState:
         """The state now. Raises ExtractionNotFound, also for another owner's, and DependencyUnavailable."""
         state = None
         if storable(extraction_id):
             with self._spans.span():
-                state = await self._gathering.ask(extraction_id)
+                state = await self._batcher.submit(extraction_id)
         if state is None or state.owner != owner:
             raise ExtractionNotFound("You have no such extraction.")
         return state

@@ -11,6 +11,7 @@ from typing import cast, get_args, get_type_hints
 
 from msgspec import Struct
 
+from service.extractions.own_faults import OWN_FAULTS
 from service.features.errors import FeatureAgentError
 from service.features.events import (
     AuthenticationFailed,
@@ -27,7 +28,6 @@ from service.features.events import (
     WebhookAttempted,
 )
 from service.features.model import RejectionReason, Threshold
-from service.features.own_faults import OWN_FAULTS
 from service.telemetry.catalog_client import CLIENT_METRICS, GC_METRICS
 from service.telemetry.catalog_model import Across, DynamicSet, Label, Metric, MetricKind, Span
 from service.telemetry.catalog_signals import (

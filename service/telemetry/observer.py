@@ -12,7 +12,7 @@ import structlog
 from opentelemetry import trace
 from opentelemetry.trace import StatusCode, TracerProvider
 
-from service.features.callbacks import shown
+from service.extractions.own_faults import is_own_fault
 from service.features.errors import FeatureAgentError
 from service.features.events import (
     AuthenticationFailed,
@@ -38,10 +38,10 @@ from service.features.events import (
     WebhookAttempted,
 )
 from service.features.model import Stage
-from service.features.own_faults import is_own_fault
 from service.telemetry.catalog import BREAKER_STATES, error_codes
 from service.telemetry.exemplars import marked_exemplar
 from service.telemetry.metrics import Metrics
+from service.webhooks.callbacks import shown
 
 _REJECTIONS = frozenset(error_codes(own=False))
 

@@ -1,1 +1,1 @@
-"""Webhooks on the wire: signatures as Standard Webhooks describes, and requests to none but the addresses checked."""
+"""Webhooks: which addresses may be called, what is sent to them (Standard Webhooks), and the attempts to deliver it."""

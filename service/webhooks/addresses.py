@@ -7,7 +7,7 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import ip_address
 
-from service.features.callbacks import CallbackPolicy, CallbackRefused, IPAddress, Target
+from service.webhooks.callbacks import CallbackPolicy, CallbackRefused, IPAddress, Target
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """Host and port → all addresses, in the order in which they are to be tried. Raises OSError."""

@@ -15,9 +15,9 @@ import httpx2
 from opentelemetry.trace import Span, SpanKind, StatusCode, TracerProvider
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from service.features.callbacks import CallbackPolicy, CallbackRefused, IPAddress, Target
 from service.features.delivery import Delivery, Sent
 from service.webhooks.addresses import Resolve, checked_addresses, resolve
+from service.webhooks.callbacks import CallbackPolicy, CallbackRefused, IPAddress, Target
 from service.webhooks.signing import headers_for
 
 ATTEMPT_SPAN = "webhook.attempt"

@@ -20,19 +20,19 @@ from litestar.types import Receive, Scope, Send
 
 from service.api.application import create_api
 from service.api.services import ApiConfig, ApiServices, HealthCheck
-from service.features.callbacks import CallbackPolicy
+from service.extractions.repeat import RepeatExtraction
+from service.extractions.run import RunExtraction
 from service.features.context import CURRENT, RequestContext
 from service.features.datasets import UploadDataset
 from service.features.extract import AcceptExtraction, Pipeline
 from service.features.identity import DEFAULT_SCOPES
 from service.features.identity import Scope as PrincipalScope
-from service.features.repeat import RepeatExtraction
-from service.features.run import RunExtraction
 from service.security.authenticator import Authenticator
 from service.security.keys import generate
 from service.security.limits import open_limiter
 from service.security.tokens import TokenIssuer
 from service.settings import Settings
+from service.webhooks.callbacks import CallbackPolicy
 from service.webhooks.signing import WebhookSecrets
 from tests.api.doubles import (
     NOW,

@@ -23,8 +23,8 @@ import httpx2
 import psycopg
 from psycopg.rows import dict_row
 
+from service.extractions.retention import Housekeeping
 from service.features.identity import DEFAULT_SCOPES
-from service.features.retention import Housekeeping
 from service.resources.storage import SystemClock, open_storage
 from service.settings import Settings
 from service.store.artifacts import FolderArtifacts

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from opentelemetry.sdk.trace import TracerProvider
 from psycopg.rows import dict_row
 
+from service.extractions.run import RunExtraction
 from service.features.events import Event
 from service.features.model import (
     Extraction,
@@ -24,7 +25,6 @@ from service.features.model import (
     QualitySummary,
     Stage,
 )
-from service.features.run import RunExtraction
 from service.jobs.queue import ProcrastinateQueue
 from service.jobs.worker import JobWorker
 from service.store.database import Database, open_database

@@ -46,7 +46,7 @@ async def main():
     )
     notes, held = Notes(), []
     policy = BreakerPolicy(**json.loads(sys.argv[2]))
-    breaker = open_breaker("openai:gpt", observer=notes, pool=pool, policy=policy, patience_seconds=60)
+    breaker = open_breaker("openai:gpt", observer=notes, pool=pool, policy=policy, timeout_seconds=60)
 
     async def admit():
         try:

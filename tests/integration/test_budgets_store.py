@@ -16,12 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import make_url, select, text
 
-from service.features.budgets import BudgetedPlanner
 from service.features.errors import BudgetExceeded, DependencyUnavailable
 from service.features.events import BudgetChecked, BudgetWarned, Event
 from service.features.model import Dataset, ExtractionOptions, FeaturePlan, ModelUsage, PlannedFeature, Profile
 from service.features.operations.types import Value
 from service.features.ports import PlanRequest, Proposal, Spending, Spent
+from service.planning.budgets import BudgetedPlanner
 from service.store.budgets import PostgresBudgets
 from service.store.database import Database, open_database
 from service.store.embedded import start_embedded

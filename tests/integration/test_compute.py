@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from service.concurrency.deadline import deadline
 from service.engines.duckdb import sample as sample_module
 from service.engines.duckdb import sandbox as sandbox_module
 from service.engines.duckdb.association import cramers_v, separation
@@ -27,7 +28,6 @@ from service.engines.duckdb.compute import COMPUTED_SHARE
 from service.engines.duckdb.drift import population_stability
 from service.engines.duckdb.engine import DuckDBEngine
 from service.engines.limits import Limits
-from service.features.deadline import deadline
 from service.features.errors import ComputeFailed, ComputeOutOfMemory, DatasetNotFound, DeadlineExceeded
 from service.features.model import (
     ColumnProfile,

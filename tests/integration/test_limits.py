@@ -15,7 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from service.features.dispensable import PAUSE_SECONDS
+from service.concurrency.optional_dependency import PAUSE_SECONDS
 from service.security import limits
 from service.security.limits import RateLimiter, Standing, open_limiter
 from tests.redis_process import RedisProcess, needs_redis, running_redis
@@ -142,7 +142,7 @@ from service.security.limits import open_limiter
 
 async def main():
     pool = BlockingConnectionPool(host="127.0.0.1", port=int(sys.argv[1]), max_connections=8, timeout=20)
-    limiter = open_limiter(50, pool, patience_seconds=20)
+    limiter = open_limiter(50, pool, timeout_seconds=20)
     print("ready", flush=True)
     sys.stdin.readline()
     decisions = await asyncio.gather(*(limiter.hit("acme") for _ in range(150)))
@@ -180,7 +180,7 @@ def test_two_processes_share_one_limit_exactly(redis_process: RedisProcess) -> N
 @needs_redis
 async def test_redis_counts_as_the_process_does(pool: BlockingConnectionPool) -> None:
     """Over Redis, too, remaining counts down and the refusal names a wait within the minute."""
-    limiter = open_limiter(3, pool, patience_seconds=PATIENT)
+    limiter = open_limiter(3, pool, timeout_seconds=PATIENT)
     decisions = await spend(limiter, 4)
     assert [(decision.allowed, decision.remaining) for decision in decisions] == [
         (True, 2),
@@ -199,7 +199,7 @@ async def test_the_wait_over_redis_is_the_rest_of_the_window(pool: BlockingConne
     key = f"{limits.KEY_PREFIX}:{{acme}}"
     await client.set(f"{key}/-1", 4, px=50_000)
     await client.set(key, 1, px=110_000)
-    decision = await open_limiter(4, pool, patience_seconds=PATIENT).hit("acme")
+    decision = await open_limiter(4, pool, timeout_seconds=PATIENT).hit("acme")
     assert (decision.allowed, decision.remaining) == (False, 0)
     assert 1 <= decision.reset_seconds <= 5  # 4 · 50/60 = 3.3 weigh; below 3 after 5 of the 50 seconds
 
@@ -207,7 +207,7 @@ async def test_the_wait_over_redis_is_the_rest_of_the_window(pool: BlockingConne
 @needs_redis
 async def test_keys_in_redis_expire(pool: BlockingConnectionPool) -> None:
     """A principal that stays away leaves nothing behind in Redis."""
-    await open_limiter(3, pool, patience_seconds=PATIENT).hit("acme")
+    await open_limiter(3, pool, timeout_seconds=PATIENT).hit("acme")
     client = Redis(connection_pool=pool)
     found = await client.keys("*")
     assert found
@@ -221,7 +221,7 @@ async def test_losing_redis_degrades_and_mends_by_itself(
     """A killed Redis costs nobody an answer: the process counts alone, warns once, and returns to Redis in time."""
     caplog.set_level(logging.INFO, "service.security.limits")
     timer = Timer()
-    limiter = open_limiter(5, pool, patience_seconds=PATIENT, timer=timer)
+    limiter = open_limiter(5, pool, timeout_seconds=PATIENT, timer=timer)
     assert [decision.degraded for decision in await spend(limiter, 2)] == [False, False]
 
     redis_process.kill()
@@ -249,9 +249,9 @@ async def test_a_redis_that_hangs_is_not_waited_for(
 ) -> None:
     """A Redis that never answers costs the patience once, not once a request; its late answers confuse nobody."""
     timer = Timer()
-    patient = open_limiter(50, pool, patience_seconds=PATIENT, timer=timer)
+    patient = open_limiter(50, pool, timeout_seconds=PATIENT, timer=timer)
     assert not (await patient.hit("acme")).degraded
-    limiter = open_limiter(50, pool, patience_seconds=0.2, timer=timer)
+    limiter = open_limiter(50, pool, timeout_seconds=0.2, timer=timer)
     redis_process.suspend()
     try:
         stalled = await asyncio.gather(*(limiter.hit("acme") for _ in range(20)))
@@ -288,7 +288,7 @@ async def test_one_request_a_second_tries_redis_again_and_one_warning_a_minute_t
     """In two minutes of outage at eight requests a second, Redis is asked once a second and warned of three times."""
     shared, timer = Flaky(), Timer()
     limiter = limits.Fallback(
-        shared, open_limiter(10_000, None), limits.redis_for_limits(patience_seconds=PATIENT, timer=timer)
+        shared, open_limiter(10_000, None), limits.redis_for_limits(timeout_seconds=PATIENT, timer=timer)
     )
     shared.fault = RedisError("away")
     for _ in range(8 * 121):
@@ -302,7 +302,7 @@ async def test_only_one_request_probes_at_a_time(caplog: pytest.LogCaptureFixtur
     """When the pause is over, a burst asks Redis once."""
     shared, timer = Flaky(), Timer()
     limiter = limits.Fallback(
-        shared, open_limiter(10_000, None), limits.redis_for_limits(patience_seconds=PATIENT, timer=timer)
+        shared, open_limiter(10_000, None), limits.redis_for_limits(timeout_seconds=PATIENT, timer=timer)
     )
     shared.fault = ConnectionResetError("away")
     await limiter.hit("acme")
@@ -336,7 +336,7 @@ async def test_a_deaf_redis_client_is_left_behind(caplog: pytest.LogCaptureFixtu
             raise RedisError("too late")
 
     limiter = limits.Fallback(
-        Deaf(), open_limiter(5, None), limits.redis_for_limits(patience_seconds=0.01, timer=Timer())
+        Deaf(), open_limiter(5, None), limits.redis_for_limits(timeout_seconds=0.01, timer=Timer())
     )
     assert (await limiter.hit("acme")).degraded
     released.set()
@@ -360,7 +360,7 @@ async def test_a_caller_that_goes_away_takes_nobody_along(caplog: pytest.LogCapt
             return [Standing(allowed=True, limit=9, remaining=8, reset_seconds=1)] * len(principal_ids)
 
     limiter = limits.Fallback(
-        Slow(), open_limiter(5, None), limits.redis_for_limits(patience_seconds=PATIENT, timer=Timer())
+        Slow(), open_limiter(5, None), limits.redis_for_limits(timeout_seconds=PATIENT, timer=Timer())
     )
     leaving, staying = (asyncio.create_task(limiter.hit("acme")) for _ in range(2))
     await asked.wait()
@@ -377,7 +377,7 @@ async def test_requests_that_arrive_together_are_decided_in_order_and_exactly(
     redis_process: RedisProcess, pool: BlockingConnectionPool
 ) -> None:
     """Sixty requests of two principals at once take few round trips, and each principal gets exactly its limit."""
-    limiter = open_limiter(20, pool, patience_seconds=PATIENT)
+    limiter = open_limiter(20, pool, timeout_seconds=PATIENT)
     await limiter.hit("warm")
     client = Redis(connection_pool=pool)
     before = (await client.info("commandstats"))["cmdstat_evalsha"]["calls"]
@@ -395,7 +395,7 @@ async def test_a_programming_error_is_not_taken_for_an_outage() -> None:
     shared = Flaky()
     shared.fault = KeyError("mistake")
     limiter = limits.Fallback(
-        shared, open_limiter(5, None), limits.redis_for_limits(patience_seconds=PATIENT, timer=Timer())
+        shared, open_limiter(5, None), limits.redis_for_limits(timeout_seconds=PATIENT, timer=Timer())
     )
     with pytest.raises(KeyError):
         await limiter.hit("acme")

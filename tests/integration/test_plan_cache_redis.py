@@ -16,7 +16,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from service.features.dispensable import PAUSE_SECONDS, WARNING_SECONDS
+from service.concurrency.optional_dependency import PAUSE_SECONDS, WARNING_SECONDS
 from service.features.events import CacheLooked, Event
 from service.features.model import (
     ColumnProfile,
@@ -28,9 +28,9 @@ from service.features.model import (
     Profile,
 )
 from service.features.operations.types import CountDistinct, Flag, Predicate, Value
-from service.features.plan_cache import CachedPlanner, KeptPlans
-from service.features.plan_key import plan_key
 from service.features.ports import KeptPlan, PlanRequest, Proposal
+from service.planning.plan_cache import CachedPlanner, KeptPlans
+from service.planning.plan_key import plan_key
 from service.store.plan_cache import KEY_PREFIX, MAX_BYTES, RedisPlans
 from tests.redis_process import RedisProcess, needs_redis, running_redis
 
@@ -134,7 +134,7 @@ def key_of(request: PlanRequest) -> str:
 
 def plans(pool: BlockingConnectionPool, **changed: Any) -> RedisPlans:
     """Plans in that Redis for a minute."""
-    return RedisPlans(pool, **({"seconds": 60, "patience_seconds": PATIENT} | changed))
+    return RedisPlans(pool, **({"seconds": 60, "timeout_seconds": PATIENT} | changed))
 
 
 def cache(model: Model, shared: RedisPlans, watcher: Watcher | None = None) -> CachedPlanner:

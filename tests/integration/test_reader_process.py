@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from service.concurrency.deadline import deadline
 from service.engines.apart import reader as reader_module
 from service.engines.apart.messages import Cancel, Done, Ingest, Ping, Setup, packed
 from service.engines.apart.process import serve
@@ -23,7 +24,6 @@ from service.engines.apart.reader import ReaderBroke, ReaderProcess
 from service.engines.duckdb.engine import DuckDBEngine
 from service.engines.limits import Limits
 from service.features.context import CURRENT, RequestContext
-from service.features.deadline import deadline
 from service.features.errors import ComputeFailed, DatasetUnreadable, DeadlineExceeded, DependencyUnavailable
 from service.store.artifacts import FolderArtifacts
 

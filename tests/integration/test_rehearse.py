@@ -16,12 +16,12 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from service.concurrency.deadline import deadline
 from service.engines.duckdb import rehearse as module
 from service.engines.duckdb.engine import DuckDBEngine
 from service.engines.duckdb.rehearse import LEAST_ENTITIES, ROWS, shares
 from service.engines.duckdb.sandbox import sandbox
 from service.engines.limits import Limits
-from service.features.deadline import deadline
 from service.features.errors import ComputeFailed, ComputeOutOfMemory, DeadlineExceeded
 from service.features.model import (
     ColumnProfile,

@@ -26,7 +26,7 @@ from service.agents.gate import SPREAD_SECONDS
 from service.agents.planner import TOOL_CALLS, AgentPlanner
 from service.agents.retrying import ASKED_WAIT_MOST_SECONDS, FAIR_SECONDS, WAIT_JITTER_SECONDS, Patience
 from service.agents.run import PlanningRun
-from service.features.deadline import deadline
+from service.concurrency.deadline import deadline
 from service.features.errors import DeadlineExceeded, ModelOutputInvalid, ModelTimeout, ModelUnavailable
 from service.features.events import ModelFellBack, ModelRetried
 from tests.integration.openai_stub import Reply, openai_stub

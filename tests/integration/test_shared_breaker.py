@@ -20,7 +20,7 @@ from service.agents import shared_breaker
 from service.agents.breaker import Breaker, BreakerPolicy, CircuitOpen, Permit, open_breaker
 from service.agents.breaker_script import SCRIPT
 from service.agents.shared_breaker import KEY_PREFIX, SharedBreaker
-from service.features.dispensable import PAUSE_SECONDS
+from service.concurrency.optional_dependency import PAUSE_SECONDS
 from service.features.events import BreakerChanged, Event
 from service.features.model import Stage
 from tests.redis_process import RedisProcess, needs_redis, running_redis
@@ -79,7 +79,7 @@ class Bench:
 
     def breaker(self, model: str = MODEL, **options: Any) -> Breaker:
         """One more breaker: over Redis, as if of another process."""
-        options = {"policy": POLICY, "patience_seconds": PATIENT, "pool": self.pool, **options}
+        options = {"policy": POLICY, "timeout_seconds": PATIENT, "pool": self.pool, **options}
         return open_breaker(model, observer=self.notes, timer=lambda: self.seconds, **options)
 
     def shared(self, **options: Any) -> SharedBreaker:
@@ -633,7 +633,7 @@ async def test_a_redis_that_hangs_is_not_waited_for(
     """A Redis that never answers holds up neither the admission of calls nor the report of their ends."""
     bench = Bench(connect(redis_process))
     assert bench.pool is not None
-    breaker = bench.breaker(policy=UNHURRIED, patience_seconds=0.2)
+    breaker = bench.breaker(policy=UNHURRIED, timeout_seconds=0.2)
     patient = bench.breaker(policy=UNHURRIED)
     (permit,) = await pass_through(patient, 1)
     redis_process.suspend()

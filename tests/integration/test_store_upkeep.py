@@ -17,12 +17,12 @@ import psycopg
 import pytest
 from msgspec.structs import replace
 
+from service.extractions.retention import Housekeeping, Removed
 from service.features.context import CURRENT
 from service.features.errors import ComputeFailed, DatasetNotFound, DependencyUnavailable
 from service.features.extract import Pipeline
 from service.features.model import Dataset, Extraction
 from service.features.ports import Artifacts
-from service.features.retention import Housekeeping, Removed
 from service.features.stores import IdempotencyRecord
 from service.store.artifacts import open_artifacts
 from service.store.database import Database

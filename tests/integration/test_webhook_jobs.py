@@ -17,14 +17,12 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from procrastinate.jobs import Job
 from sqlalchemy import make_url
 
+from service.extractions.cancel import cancel
 from service.features import webhooks as webhooks_module
-from service.features.callbacks import CallbackPolicy
-from service.features.cancel import cancel
 from service.features.delivery import Delivery, DeliveryAttempt, DeliveryLog, delivery_of
 from service.features.errors import ComputeFailed
 from service.features.model import ExtractionRequest
 from service.features.stores import AttemptSuperseded
-from service.features.webhooks import DeliverWebhook, announce
 from service.jobs import worker as worker_module
 from service.jobs.connection import connector_to
 from service.jobs.manager import FencedManager
@@ -32,6 +30,8 @@ from service.jobs.monitor import QueueMonitor
 from service.jobs.rescue import Rescuer
 from service.store.schema import upgrade
 from service.telemetry import catalog
+from service.webhooks.callbacks import CallbackPolicy
+from service.webhooks.deliver import DeliverWebhook, announce
 from service.webhooks.sender import HttpSender
 from service.webhooks.signing import WebhookSecrets
 from tests.integration.jobs_support import PATIENCE, Clock, Room, patiently

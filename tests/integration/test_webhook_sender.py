@@ -21,9 +21,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from service.features.callbacks import CallbackPolicy
 from service.features.delivery import Delivery, Sent
 from service.telemetry import catalog
+from service.webhooks.callbacks import CallbackPolicy
 from service.webhooks.sender import HttpSender
 from service.webhooks.signing import WebhookSecrets
 from tests.receiver import Receiver

@@ -16,7 +16,7 @@ from redis.exceptions import ResponseError
 from service.features.errors import DependencyUnavailable
 from service.security.limits import open_limiter
 from service.security.redis_wire import RedisWire
-from service.store.lasting import LastingConnection
+from service.store.dedicated_connection import DedicatedConnection
 from service.store.redis_pool import open_redis_pool
 from service.store.wire import Wire, array
 from tests.redis_process import RedisProcess, needs_redis, running_redis
@@ -82,7 +82,7 @@ async def test_a_connection_that_is_cut_in_between(database_url: str) -> None:
 
 async def test_an_idle_connection_that_was_cut_costs_no_statement(database_url: str) -> None:
     """Not even one that must not be sent twice: the connection's end was heard, and another is opened first."""
-    lasting = LastingConnection(lambda: connect(database_url))
+    lasting = DedicatedConnection(lambda: connect(database_url))
     [(pid,)] = await lasting.rows("SELECT pg_backend_pid()", (), repeatable=False)
     other = Wire(await connect(database_url))
     await other.rows("SELECT pg_terminate_backend($1::int)", (str(pid),))
@@ -98,7 +98,7 @@ async def test_an_idle_connection_that_was_cut_costs_no_statement(database_url: 
 
 async def test_a_caller_that_leaves_takes_the_connection_along(database_url: str) -> None:
     """A late answer is never taken for another caller's."""
-    lasting = LastingConnection(lambda: connect(database_url))
+    lasting = DedicatedConnection(lambda: connect(database_url))
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.2):
             await lasting.rows("SELECT 'late' FROM pg_sleep(1)", (), repeatable=True)
@@ -108,7 +108,7 @@ async def test_a_caller_that_leaves_takes_the_connection_along(database_url: str
 
 async def test_no_server() -> None:
     """Without a database it is the dependency that is away."""
-    lasting = LastingConnection(lambda: connect("postgresql://none@127.0.0.1:1/none"))
+    lasting = DedicatedConnection(lambda: connect("postgresql://none@127.0.0.1:1/none"))
     with pytest.raises(DependencyUnavailable):
         await lasting.rows("SELECT 1", (), repeatable=True)
 
@@ -174,7 +174,7 @@ async def test_late_answers_are_for_nobody(pool: BlockingConnectionPool) -> None
 @needs_redis
 async def test_the_limit_s_script_is_loaded_again(pool: BlockingConnectionPool) -> None:
     """A Redis that has forgotten the script counts on without an outage."""
-    limiter = open_limiter(5, pool, patience_seconds=20)
+    limiter = open_limiter(5, pool, timeout_seconds=20)
     await limiter.hit("acme")
     await Redis(connection_pool=pool).script_flush()
     standing = await limiter.hit("acme")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from service.agents import admission as admission_module
 from service.agents.admission import EARLY_SECONDS, Admission, AdmittedPlanner
-from service.features.deadline import deadline
+from service.concurrency.deadline import deadline
 from service.features.errors import ModelUnavailable, PlanningBusy
 from service.features.events import Event, PlanningAdmitted, PlanningLoad
 from service.features.model import Stage

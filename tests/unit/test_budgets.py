@@ -11,7 +11,6 @@ import pytest
 from msgspec.structs import replace
 
 from service.features import budgets as module
-from service.features.budgets import BUSY_RETRY_SECONDS, BudgetedPlanner
 from service.features.errors import BudgetExceeded, DependencyUnavailable, ModelUnavailable
 from service.features.events import BudgetChecked, BudgetWarned, Event
 from service.features.model import (
@@ -24,6 +23,7 @@ from service.features.model import (
 )
 from service.features.operations.types import Value
 from service.features.ports import PlanRequest, Proposal, Spending, Spent
+from service.planning.budgets import BUSY_RETRY_SECONDS, BudgetedPlanner
 
 EVENING = datetime(2026, 3, 1, 22, 0, tzinfo=UTC)
 TODAY = EVENING.date()

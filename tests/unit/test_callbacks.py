@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from service.features.callbacks import CallbackPolicy, CallbackRefused, Target, may_call, shown
+from service.webhooks.callbacks import CallbackPolicy, CallbackRefused, Target, may_call, shown
 
 PUBLIC = [
     "1.1.1.1", "8.8.8.8", "93.184.216.34", "100.63.255.255", "100.128.0.0", "172.15.255.255", "172.32.0.0",

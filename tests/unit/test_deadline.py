@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from service.features.deadline import deadline, is_over, remaining, seconds_left
+from service.concurrency.deadline import deadline, is_over, remaining, seconds_left
 from service.features.errors import DeadlineExceeded
 
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 import pytest
 
 from service.agents.fallback import SHARE, FallbackPlanner
-from service.features.deadline import deadline, remaining
+from service.concurrency.deadline import deadline, remaining
 from service.features.errors import (
     DeadlineExceeded,
     FeatureAgentError,

@@ -11,8 +11,8 @@ from opentelemetry.trace import NoOpTracerProvider
 from prometheus_client import CollectorRegistry
 from psycopg.conninfo import conninfo_to_dict
 
+from service.extractions.run import Ending
 from service.features.events import ExtractionStarted, JobAttempted, QueueMeasured
-from service.features.run import Ending
 from service.jobs.connection import connector_to
 from service.jobs.queue import ProcrastinateQueue
 from service.jobs.worker import JobWorker

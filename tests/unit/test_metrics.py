@@ -19,8 +19,8 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanContext, StatusCode, TraceFlags
 from prometheus_client import CollectorRegistry, generate_latest
 
+from service.concurrency.deadline import deadline
 from service.features import events
-from service.features.deadline import deadline
 from service.features.errors import ComputeFailed, DeadlineExceeded, ModelUnavailable, QualityTooLow, RequestImpossible
 from service.features.model import Stage
 from service.telemetry import catalog

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from service.agents.prompts import prompt_version
-from service.features.deadline import deadline
+from service.concurrency.deadline import deadline
+from service.concurrency.recent import Recent
 from service.features.errors import (
     DeadlineExceeded,
     FeatureAgentError,
@@ -36,10 +37,9 @@ from service.features.model import (
 )
 from service.features.operations.registry import operations_version
 from service.features.operations.types import Value
-from service.features.plan_cache import WIDE_COLUMNS, CachedPlanner, KeptPlans
-from service.features.plan_key import normalise, plan_key
 from service.features.ports import KeptPlan, PlanRequest, Proposal
-from service.features.recent import Recent
+from service.planning.plan_cache import WIDE_COLUMNS, CachedPlanner, KeptPlans
+from service.planning.plan_key import normalise, plan_key
 
 MODELS = ("openai:first", "openai:second")
 VERSIONS = ("operations-1", "prompt-1")

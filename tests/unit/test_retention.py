@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from service.extractions.retention import Housekeeping, Removed
 from service.features import retention as module
 from service.features.errors import DependencyUnavailable
 from service.features.ports import Artifacts
-from service.features.retention import Housekeeping, Removed
 from service.features.stores import Forgotten
 from service.store.artifacts import ObjectArtifacts, open_artifacts
 

@@ -10,6 +10,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from service.concurrency.commit import COMMIT_TIMEOUT_SECONDS
+from service.extractions.run import (
+    LONGEST_RETRY_SECONDS,
+    MOST_CRASHES,
+    MOST_RETRIES,
+    RunExtraction,
+)
 from service.features.context import CURRENT
 from service.features.errors import (
     ComputeFailed,
@@ -21,13 +28,6 @@ from service.features.errors import (
 from service.features.events import ExtractionFinished, ExtractionStarted
 from service.features.extract import artifact_key
 from service.features.model import Extraction, ExtractionRequest, ExtractionResult, ModelUsage, QualitySummary, Stage
-from service.features.persistence import STORE_PATIENCE_SECONDS
-from service.features.run import (
-    LONGEST_RETRY_SECONDS,
-    MOST_CRASHES,
-    MOST_RETRIES,
-    RunExtraction,
-)
 from tests.api.doubles import MemoryArtifacts, Recorder
 from tests.api.memory import MemoryQueue, MemoryStore
 from tests.unit.held_time import NOON, HeldClock, in_held_time
@@ -442,7 +442,7 @@ async def test_a_run_goes_on_while_the_database_is_away() -> None:
     assert world.ran == [1]
 
 
-@pytest.mark.parametrize("seconds", [0.5, STORE_PATIENCE_SECONDS - 2])
+@pytest.mark.parametrize("seconds", [0.5, COMMIT_TIMEOUT_SECONDS - 2])
 @in_held_time
 async def test_an_end_is_kept_in_hand_while_the_database_is_away(seconds: float) -> None:
     """It is stored when the database is back, with the time at which it came."""

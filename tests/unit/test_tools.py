@@ -28,7 +28,7 @@ from service.agents.calls import UNKNOWN, ClosedCalls
 from service.agents.fence import CLOSING, OPENING
 from service.agents.run import PlanningRun
 from service.agents.tools import BAD_ARGUMENTS, LOOK_UPS, MAX_ANSWER_CHARACTERS, TRIES, planner_tools
-from service.features.deadline import deadline
+from service.concurrency.deadline import deadline
 from service.features.errors import ComputeFailed, FeatureAgentError
 from service.features.events import Event
 from service.features.model import ColumnProfile, Dataset, ExtractionOptions, FeaturePlan, Profile, ValueCount

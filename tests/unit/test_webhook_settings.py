@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from opentelemetry.trace import NoOpTracerProvider
 
-from service.features.callbacks import CallbackRefused
 from service.resources.webhooks import Webhooks, open_webhooks
 from service.settings import SettingsError, load_settings
+from service.webhooks.callbacks import CallbackRefused
 
 NEW, OLD = "n" * 32, "o" * 40
 PRODUCTION = {

@@ -19,6 +19,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from service.concurrency.deadline import deadline
 from service.engines.apart.messages import (
     Broken,
     Cancel,
@@ -35,7 +36,6 @@ from service.engines.apart.messages import (
 )
 from service.engines.duckdb.engine import DuckDBEngine
 from service.engines.scratch import Scratch
-from service.features.deadline import deadline
 from service.features.errors import FeatureAgentError
 
 MOST_EXPENDABLE = "1000"

@@ -22,6 +22,7 @@ import msgspec
 import structlog
 from opentelemetry.trace import TracerProvider, get_tracer
 
+from service.concurrency.deadline import seconds_left
 from service.engines.apart.messages import (
     Broken,
     Cancel,
@@ -38,7 +39,6 @@ from service.engines.apart.messages import (
 )
 from service.engines.limits import Limits, Turns
 from service.engines.spans import engine_span
-from service.features.deadline import seconds_left
 from service.features.errors import (
     ComputeFailed,
     ComputeOutOfMemory,

@@ -13,6 +13,7 @@ import duckdb
 from opentelemetry.trace import TracerProvider, get_tracer
 from sqlglot import exp
 
+from service.concurrency.deadline import deadline, seconds_left
 from service.engines.dialect import render
 from service.engines.duckdb.compute import DuckDBTable, Request, compute
 from service.engines.duckdb.ingest import ingest
@@ -21,7 +22,6 @@ from service.engines.duckdb.rehearse import rehearse
 from service.engines.duckdb.sandbox import sandbox
 from service.engines.limits import Limits, Turns
 from service.engines.spans import engine_span
-from service.features.deadline import deadline, seconds_left
 from service.features.errors import ComputeFailed
 from service.features.model import Dataset, FeaturePlan, MediaType, Profile
 from service.features.operations.sql import template

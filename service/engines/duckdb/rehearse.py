@@ -19,11 +19,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 from sqlglot import exp
 
+from service.concurrency.deadline import seconds_left
 from service.engines.duckdb.evidence import measure
 from service.engines.duckdb.sandbox import sandbox
 from service.engines.duckdb.statements import Connection
 from service.engines.limits import Limits
-from service.features.deadline import seconds_left
 from service.features.errors import ComputeFailed, DeadlineExceeded
 from service.features.model import Dataset, FeatureEvidence, FeaturePlan, PlannedFeature, Profile
 from service.features.operations.compile import COMPUTED, compile_plan

@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 
 import duckdb
 
+from service.concurrency.deadline import seconds_left
 from service.engines.limits import Limits
-from service.features.deadline import seconds_left
 from service.features.errors import ComputeOutOfMemory, DeadlineExceeded
 
 Row = tuple[Any, ...]

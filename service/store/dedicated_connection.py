@@ -27,8 +27,8 @@ Connect = Callable[[], Awaitable[Connection]]
 _FAULTS = (psycopg.OperationalError, psycopg.InterfaceError, OSError)
 
 
-class LastingConnection:
-    """Opened when it is first needed, and again when it broke. For one task at a time: see `gathering.Gathering`."""
+class DedicatedConnection:
+    """Opened when it is first needed, and again when it broke. For one task at a time: see `concurrency.batcher`."""
 
     def __init__(self, connect: Connect) -> None:
         self._connect = connect

@@ -1,4 +1,4 @@
-"""Tasks that must come to their end, whoever is cancelled meanwhile."""
+"""Run a coroutine to its end even when its caller is cancelled, and stop a task completely."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ T = TypeVar("T")
 
 
 async def stop(running: asyncio.Task[Any]) -> None:
-    """Cancel the task, and wait until it has let go of everything."""
+    """Cancel the task and wait until it has ended."""
     running.cancel()
     await _done(running)
     if not running.cancelled():
         running.exception()  # retrieved, so that the loop does not report what somebody else has
 
 
-async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
-    """Do the work all the way, and give or raise what it comes to; a cancellation meanwhile is not heeded."""
+async def run_shielded(work: Coroutine[Any, Any, T]) -> T:
+    """Run the coroutine to its end, ignoring cancellation of the caller; return its value or raise its exception."""
     task = asyncio.create_task(work)
     await _done(task)
     return task.result()

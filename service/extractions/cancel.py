@@ -6,7 +6,7 @@ from datetime import datetime
 
 from service.features.model import Extraction
 from service.features.stores import JobQueue, UnitOfWork
-from service.features.webhooks import announce
+from service.webhooks.deliver import announce
 
 
 async def cancel(work: UnitOfWork, queue: JobQueue, owner: str, extraction_id: str, now: datetime) -> Extraction:

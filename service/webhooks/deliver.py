@@ -14,6 +14,8 @@ from typing import Literal
 
 from msgspec.structs import replace
 
+from service.concurrency.commit import commit_with_retry
+from service.concurrency.shielded import run_shielded
 from service.features.context import CURRENT, RequestContext
 from service.features.delivery import (
     AttemptOutcome,
@@ -27,10 +29,8 @@ from service.features.delivery import (
 )
 from service.features.events import WebhookAttempted
 from service.features.model import Extraction
-from service.features.persistence import stored
 from service.features.ports import Clock, Observer
 from service.features.stores import AttemptSuperseded, JobQueue, Store, UnitOfWork
-from service.features.tasks import to_its_end
 
 RETRY_SECONDS = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 86_400.0)
 """Between a try and the next: the schedule that Standard Webhooks gives, three days in all."""
@@ -93,14 +93,14 @@ class DeliverWebhook:
 
     async def _attempt(self, claimed: Delivery) -> DeliveryEnding:
         if claimed.attempt > MOST_ATTEMPTS:  # the last try's worker did not live to tell of it
-            return await to_its_end(self._record(_interrupted(claimed), Sent("interrupted"), 0.0))
+            return await run_shielded(self._record(_interrupted(claimed), Sent("interrupted"), 0.0))
         began = self._clock.now()
         sent = await self._sender.send(claimed, began)
         seconds = max((self._clock.now() - began).total_seconds(), 0.0)
         attempt = DeliveryAttempt(claimed.attempt, sent.outcome, began, seconds, sent.status_code)
         before = _interrupted(claimed)
         tried = replace(before, log=DeliveryLog((*before.log.attempts, attempt)))
-        return await to_its_end(self._record(tried, sent, seconds))
+        return await run_shielded(self._record(tried, sent, seconds))
 
     async def _record(self, tried: Delivery, sent: Sent, seconds: float) -> DeliveryEnding:
         delay = self._pause(tried.attempt, sent)
@@ -111,7 +111,7 @@ class DeliverWebhook:
             if delay is not None:
                 await self._queue.enqueue_delivery(work, after, delay=delay)
 
-        await stored(self._store, write)
+        await commit_with_retry(self._store, write)
         ending = "retried" if after.state == "pending" else after.state
         self._observer.record(
             WebhookAttempted(after.id, after.extraction_id, after.url, ending, sent.outcome, seconds, sent.status_code)

@@ -21,7 +21,7 @@ class Links(NamedTuple):
     dashboard: str | None
 
 
-class Elsewhere(Struct, frozen=True):
+class ObservabilityLinks(Struct, frozen=True):
     """Templates with `{trace_id}`, `{extraction_id}`, `{from}` and `{to}` (milliseconds since 1970); None is no link.
 
     Other braces stay as they are: addresses of Grafana hold JSON.

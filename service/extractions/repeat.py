@@ -12,13 +12,13 @@ from collections.abc import Callable, Hashable
 from msgspec import Struct
 from msgspec.structs import replace
 
+from service.concurrency.recent import Recent
 from service.features.context import CURRENT
 from service.features.errors import FeatureAgentError
 from service.features.events import CacheLooked, ExtractionRepeated
 from service.features.extract import Accepted, artifact_key
 from service.features.model import Extraction, ExtractionRequest, ExtractionResult, Lane
 from service.features.ports import Artifacts, Clock, Observer
-from service.features.recent import Recent
 from service.features.stores import Store
 
 
@@ -90,10 +90,10 @@ class RepeatExtraction:
         extraction = self._extraction(owner, request, kept)
         try:
             await self._artifacts.copy(kept.result.artifact_key, artifact_key(extraction))
-            stored = await self._store.add_repeated(extraction, kept.dataset_key)
+            commit_with_retry = await self._store.add_repeated(extraction, kept.dataset_key)
         except (FeatureAgentError, OSError):
             return None  # the long way tells what is wrong, or does without what is away
-        if stored:
+        if commit_with_retry:
             return extraction
         await self._artifacts.delete(artifact_key(extraction))
         return None

@@ -5,9 +5,9 @@ import logging
 
 import pytest
 
-from service.features.dispensable import PAUSE_SECONDS, WARNING_SECONDS, Away, Dispensable
+from service.concurrency.optional_dependency import PAUSE_SECONDS, WARNING_SECONDS, OptionalDependency, Unavailable
 
-_LOG = logging.getLogger("tests.dispensable")
+_LOG = logging.getLogger("tests.optional_dependency")
 PATIENT = 60.0
 """Seconds to wait where the wait itself is not what is tested: the machine may be busy."""
 
@@ -43,14 +43,14 @@ class Server:
         return self.asked
 
 
-def attend(timer: Timer, patience_seconds: float = PATIENT) -> Dispensable:
+def attend(timer: Timer, timeout_seconds: float = PATIENT) -> OptionalDependency:
     """The server, asked with patience."""
-    return Dispensable(
+    return OptionalDependency(
         "The server",
         faults=(Fault,),
         without="nobody counts",
         logger=_LOG,
-        patience_seconds=patience_seconds,
+        timeout_seconds=timeout_seconds,
         timer=timer,
     )
 
@@ -64,19 +64,21 @@ async def test_an_answer_is_passed_on(caplog: pytest.LogCaptureFixture) -> None:
     """While the server answers, each call reaches it and nothing is said."""
     caplog.set_level(logging.INFO, _LOG.name)
     server, asked = Server(), attend(Timer())
-    assert [await asked.ask(server.answer) for _ in range(3)] == [1, 2, 3]
+    assert [await asked.call(server.answer) for _ in range(3)] == [1, 2, 3]
     assert not caplog.records
 
 
 @pytest.mark.parametrize("fault", [Fault("secret"), ConnectionRefusedError("secret"), TimeoutError("secret")])
 async def test_a_fault_is_absence(fault: Exception, caplog: pytest.LogCaptureFixture) -> None:
-    """The client's faults and the network's are Away; the warning names their kind and not their words."""
+    """The client's faults and the network's are Unavailable; the warning names their kind and not their words."""
     server, asked = Server(), attend(Timer())
     server.fault = fault
-    with pytest.raises(Away) as away:
-        await asked.ask(server.answer)
+    with pytest.raises(Unavailable) as away:
+        await asked.call(server.answer)
     assert away.value.__cause__ is fault
-    assert warnings_in(caplog) == [f"The server is away ({type(fault).__name__}): nobody counts until it is back"]
+    assert warnings_in(caplog) == [
+        f"The server is unreachable ({type(fault).__name__}): nobody counts until it answers"
+    ]
 
 
 async def test_a_mistake_is_not_absence(caplog: pytest.LogCaptureFixture) -> None:
@@ -85,7 +87,7 @@ async def test_a_mistake_is_not_absence(caplog: pytest.LogCaptureFixture) -> Non
     server.fault = KeyError("mistake")
     for _ in range(2):
         with pytest.raises(KeyError):
-            await asked.ask(server.answer)
+            await asked.call(server.answer)
     assert server.asked == 2
     assert not warnings_in(caplog)
 
@@ -97,8 +99,8 @@ async def test_an_absent_server_is_left_alone_for_the_pause() -> None:
     server.fault = Fault()
     for _ in range(4):
         for _ in range(5):
-            with pytest.raises(Away):
-                await asked.ask(server.answer)
+            with pytest.raises(Unavailable):
+                await asked.call(server.answer)
         timer.seconds += PAUSE_SECONDS
     assert server.asked == 4
 
@@ -111,15 +113,15 @@ async def test_of_a_burst_after_the_pause_one_call_tries_and_its_success_ends_it
     timer, server = Timer(), Server()
     asked = attend(timer)
     server.fault = Fault()
-    with pytest.raises(Away):
-        await asked.ask(server.answer)
+    with pytest.raises(Unavailable):
+        await asked.call(server.answer)
     timer.seconds += PAUSE_SECONDS
     server.fault = None
-    answers = await asyncio.gather(*(asked.ask(server.answer) for _ in range(20)), return_exceptions=True)
-    assert [answer for answer in answers if not isinstance(answer, Away)] == [2]
-    assert caplog.records[-1].getMessage() == "The server is back"
-    assert [await asked.ask(server.answer) for _ in range(3)] == [3, 4, 5]
-    assert [record.getMessage() for record in caplog.records].count("The server is back") == 1
+    answers = await asyncio.gather(*(asked.call(server.answer) for _ in range(20)), return_exceptions=True)
+    assert [answer for answer in answers if not isinstance(answer, Unavailable)] == [2]
+    assert caplog.records[-1].getMessage() == "The server answers again"
+    assert [await asked.call(server.answer) for _ in range(3)] == [3, 4, 5]
+    assert [record.getMessage() for record in caplog.records].count("The server answers again") == 1
 
 
 async def test_one_warning_tells_of_many_faults(caplog: pytest.LogCaptureFixture) -> None:
@@ -127,16 +129,16 @@ async def test_one_warning_tells_of_many_faults(caplog: pytest.LogCaptureFixture
     timer, server = Timer(), Server()
     asked = attend(timer)
     server.fault = Fault()
-    answers = await asyncio.gather(*(asked.ask(server.answer) for _ in range(20)), return_exceptions=True)
-    assert all(isinstance(answer, Away) for answer in answers)
+    answers = await asyncio.gather(*(asked.call(server.answer) for _ in range(20)), return_exceptions=True)
+    assert all(isinstance(answer, Unavailable) for answer in answers)
     assert (server.asked, len(warnings_in(caplog))) == (20, 1)
     timer.seconds += WARNING_SECONDS - 0.5
-    with pytest.raises(Away):
-        await asked.ask(server.answer)
+    with pytest.raises(Unavailable):
+        await asked.call(server.answer)
     assert len(warnings_in(caplog)) == 1
     timer.seconds += PAUSE_SECONDS
-    with pytest.raises(Away):
-        await asked.ask(server.answer)
+    with pytest.raises(Unavailable):
+        await asked.call(server.answer)
     assert len(warnings_in(caplog)) == 2
 
 
@@ -150,11 +152,11 @@ async def test_a_silent_server_is_not_waited_for(caplog: pytest.LogCaptureFixtur
         finally:
             cancelled.set()
 
-    with pytest.raises(Away) as away:
-        await attend(Timer(), patience_seconds=0.01).ask(silence)
+    with pytest.raises(Unavailable) as away:
+        await attend(Timer(), timeout_seconds=0.01).call(silence)
     assert isinstance(away.value.__cause__, TimeoutError)
     await cancelled.wait()
-    assert warnings_in(caplog) == ["The server is away (TimeoutError): nobody counts until it is back"]
+    assert warnings_in(caplog) == ["The server is unreachable (TimeoutError): nobody counts until it answers"]
 
 
 async def test_a_deaf_call_is_left_behind(caplog: pytest.LogCaptureFixture) -> None:
@@ -171,8 +173,8 @@ async def test_a_deaf_call_is_left_behind(caplog: pytest.LogCaptureFixture) -> N
         ended.set()
         raise Fault("too late")
 
-    with pytest.raises(Away):
-        await attend(Timer(), patience_seconds=0.01).ask(deaf)
+    with pytest.raises(Unavailable):
+        await attend(Timer(), timeout_seconds=0.01).call(deaf)
     let_go.set()
     await ended.wait()
     await asyncio.sleep(0)
@@ -192,11 +194,11 @@ async def test_a_caller_that_goes_away_takes_its_call_along(caplog: pytest.LogCa
             cancelled.set()
 
     asked = attend(Timer())
-    caller = asyncio.create_task(asked.ask(slow))
+    caller = asyncio.create_task(asked.call(slow))
     await started.wait()
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
         await caller
     await cancelled.wait()
-    assert await asked.ask(Server().answer) == 1
+    assert await asked.call(Server().answer) == 1
     assert not warnings_in(caplog)

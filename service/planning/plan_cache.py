@@ -11,14 +11,14 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from service.features.deadline import remaining, seconds_left
+from service.concurrency.deadline import remaining, seconds_left
+from service.concurrency.recent import Recent
 from service.features.errors import DeadlineExceeded, FeatureAgentError, ModelTimeout, PlanningBusy
 from service.features.events import CacheLooked
 from service.features.model import ModelUsage
 from service.features.plan import validate
-from service.features.plan_key import plan_key
 from service.features.ports import Capacity, KeptPlan, Observer, Planner, PlanRequest, Proposal, SharedPlans
-from service.features.recent import Recent
+from service.planning.plan_key import plan_key
 
 OUT_OF_TIME = (DeadlineExceeded, ModelTimeout, PlanningBusy)
 """What becomes of a planning that had too little time; a request with more of it may yet succeed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from service.features.deadline import is_over
+from service.concurrency.deadline import is_over
 from service.features.errors import FeatureAgentError
 
 OWN_FAULTS = frozenset({"internal", "dependency", "timeout", "model"})

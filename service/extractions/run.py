@@ -15,17 +15,17 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
+from service.concurrency.commit import commit_with_retry
+from service.concurrency.deadline import deadline
+from service.concurrency.shielded import run_shielded, stop
 from service.features.context import CURRENT, RequestContext
-from service.features.deadline import deadline
 from service.features.errors import DeadlineExceeded, DependencyUnavailable, FeatureAgentError, WorkerLost
 from service.features.events import ExtractionFinished, ExtractionStarted
 from service.features.extract import Pipeline, artifact_key
 from service.features.model import Extraction, ExtractionResult, Failure, Stage
-from service.features.persistence import stored
 from service.features.ports import Artifacts, Clock, Observer
 from service.features.stores import AttemptSuperseded, JobQueue, Store, UnitOfWork
-from service.features.tasks import stop, to_its_end
-from service.features.webhooks import announce
+from service.webhooks.deliver import announce
 
 PROGRESS: dict[Stage, tuple[int, int]] = {"profile": (2, 5), "plan": (5, 40), "compute": (40, 85), "assess": (85, 99)}
 """Percent shown at the beginning and the end of each stage."""
@@ -46,7 +46,7 @@ Ending = Literal["completed", "failed", "cancelled", "retried", "handed_back", "
 
 
 class _Progress(Struct):
-    """How far a run has come, told by its stages and stored by the watch."""
+    """How far a run has come, told by its stages and commit_with_retry by the watch."""
 
     stage: Stage = "profile"
     share: float = 0.0
@@ -109,15 +109,15 @@ class RunExtraction:
         except AttemptSuperseded:
             raise
         except FeatureAgentError as error:
-            return await to_its_end(self._failed(claimed, error))
+            return await run_shielded(self._failed(claimed, error))
         except _Unwanted:
-            return await to_its_end(self._end(claimed, "cancelled"))
+            return await run_shielded(self._end(claimed, "cancelled"))
         except asyncio.CancelledError:
-            return await to_its_end(self._hand_back(claimed))
+            return await run_shielded(self._hand_back(claimed))
         except Exception:
-            await to_its_end(self._end(claimed, "failed", failure=UNEXPECTED))
+            await run_shielded(self._end(claimed, "failed", failure=UNEXPECTED))
             raise
-        return await to_its_end(self._end(claimed, "completed", result=result))
+        return await run_shielded(self._end(claimed, "completed", result=result))
 
     async def _watched(self, claimed: Extraction) -> ExtractionResult:
         """The pipeline's result, within the deadline, while the extraction is this attempt's and wanted."""
@@ -143,17 +143,17 @@ class RunExtraction:
 
     async def _watch(self, claimed: Extraction, running: asyncio.Task[ExtractionResult], progress: _Progress) -> None:
         """Until the task has ended. Raises AttemptSuperseded, or _Unwanted when the caller cancelled."""
-        stored = claimed
+        commit_with_retry = claimed
         while True:
             await asyncio.wait({running}, timeout=WATCH_SECONDS)
             if running.done():
                 return
             present = replace(claimed, stage=progress.stage, progress=progress.percent)
             try:
-                await self._look(present, changed=present != stored)
+                await self._look(present, changed=present != commit_with_retry)
             except DependencyUnavailable:
                 continue  # the database is away: the work goes on, its end will tell
-            stored = present
+            commit_with_retry = present
 
     async def _look(self, present: Extraction, *, changed: bool) -> None:
         async with self._store.begin(watching=True) as work:
@@ -190,7 +190,7 @@ class RunExtraction:
             await self._queue.enqueue(work, queued, delay=delay)
             return True
 
-        if error.retryable and await stored(self._store, try_again):
+        if error.retryable and await commit_with_retry(self._store, try_again):
             await self._discard(claimed)
             return "retried"
         return await self._end(claimed, "failed", failure=error.failure())
@@ -208,7 +208,7 @@ class RunExtraction:
             await work.extractions.save(queued)
             await self._queue.enqueue(work, queued)
 
-        await stored(self._store, give_back)
+        await commit_with_retry(self._store, give_back)
         await self._discard(claimed)
         return "handed_back"
 
@@ -230,9 +230,9 @@ class RunExtraction:
             await announce(work, self._queue, ended)
 
         try:
-            await stored(self._store, write)
+            await commit_with_retry(self._store, write)
         except AttemptSuperseded:
-            if not await stored(self._store, lambda work: _is_stored(work, ended)):
+            if not await commit_with_retry(self._store, lambda work: _is_stored(work, ended)):
                 raise
         if status != "completed":
             await self._discard(claimed)

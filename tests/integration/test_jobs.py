@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind
 from sqlalchemy import make_url
 
-from service.features import run as run_module
+from service.extractions import run as run_module
 from service.features.errors import DependencyUnavailable, ModelUnavailable
 from service.jobs import manager as manager_module
 from service.jobs import worker as worker_module

@@ -18,7 +18,6 @@ from procrastinate.jobs import Job
 from sqlalchemy import make_url
 
 from service.extractions.cancel import cancel
-from service.features import webhooks as webhooks_module
 from service.features.delivery import Delivery, DeliveryAttempt, DeliveryLog, delivery_of
 from service.features.errors import ComputeFailed
 from service.features.model import ExtractionRequest
@@ -30,6 +29,7 @@ from service.jobs.monitor import QueueMonitor
 from service.jobs.rescue import Rescuer
 from service.store.schema import upgrade
 from service.telemetry import catalog
+from service.webhooks import deliver as webhooks_module
 from service.webhooks.callbacks import CallbackPolicy
 from service.webhooks.deliver import DeliverWebhook, announce
 from service.webhooks.sender import HttpSender

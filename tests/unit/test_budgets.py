@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from service.features import budgets as module
 from service.features.errors import BudgetExceeded, DependencyUnavailable, ModelUnavailable
 from service.features.events import BudgetChecked, BudgetWarned, Event
 from service.features.model import (
@@ -23,6 +22,7 @@ from service.features.model import (
 )
 from service.features.operations.types import Value
 from service.features.ports import PlanRequest, Proposal, Spending, Spent
+from service.planning import budgets as module
 from service.planning.budgets import BUSY_RETRY_SECONDS, BudgetedPlanner
 
 EVENING = datetime(2026, 3, 1, 22, 0, tzinfo=UTC)

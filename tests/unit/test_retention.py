@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from service.extractions import retention as module
 from service.extractions.retention import Housekeeping, Removed
-from service.features import retention as module
 from service.features.errors import DependencyUnavailable
 from service.features.ports import Artifacts
 from service.features.stores import Forgotten

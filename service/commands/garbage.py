@@ -1,7 +1,7 @@
 """Garbage collection while a process starts, and after.
 
 Starting creates 200 000 objects that live as long as the process. Looking at them again and again would take the
-collector a sixth of the time of the imports, and each full collection would later stop requests for a tenth of a second.
+collector a sixth of the time of the imports, and each full collection would later stop requests for 0.1 s.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _return_free_memory() -> None:
 
 
 def _freeze() -> None:
-    """Exempt all present objects until the process exits; the final collection has to see extension modules' objects."""
+    """Exempt all present objects until the process exits; the final collection must see extension modules."""
     gc.freeze()
     atexit.unregister(gc.unfreeze)
     atexit.register(gc.unfreeze)

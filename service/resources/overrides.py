@@ -8,6 +8,7 @@ from typing import Protocol, TextIO
 
 from opentelemetry.sdk.trace.export import SpanExporter
 
+from service.features.delivery import WebhookSender
 from service.features.ports import Artifacts, Clock, Engine, Observer, Planner, Rehearsal
 from service.features.stores import Notices, Store
 
@@ -44,6 +45,7 @@ class Overrides:
     """Reads uploads and computes features; no DuckDB is loaded."""
     planner: PlannerService | None = None
     """Plans; no model is configured, and no plan cache, budget or admission stands in front of it."""
+    webhook_sender: WebhookSender | None = None
     observer: Observer | None = None
     """Receives the events of the domain instead of the metrics, traces and logs."""
     span_exporters: Sequence[SpanExporter] | None = None

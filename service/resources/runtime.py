@@ -184,7 +184,7 @@ def open_runtime(
         storage = open_storage(settings, tracer_provider=telemetry.tracing.children, overrides=overrides)
         extracting = open_extracting(storage, telemetry, models, overrides)
         notices = storage.database.notices()
-        webhooks = open_webhooks(storage, telemetry)
+        webhooks = open_webhooks(storage, telemetry, overrides)
         jobs = open_jobs(storage, telemetry, extracting, webhooks.sender)
         lifecycle.worker = jobs.worker
         runtime = Runtime(

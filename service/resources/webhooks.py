@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from service import __version__
+from service.features.delivery import WebhookSender
+from service.resources.overrides import NO_OVERRIDES, Overrides
 from service.resources.secrets import read_or_create_secret
 from service.resources.storage import Storage
 from service.resources.telemetry import Telemetry
@@ -20,11 +22,11 @@ class Webhooks:
 
     policy: CallbackPolicy
     secrets: WebhookSecrets
-    sender: HttpSender | None
+    sender: WebhookSender | None
     """None without a secret: pending webhooks wait for a process that has one."""
 
 
-def open_webhooks(storage: Storage, telemetry: Telemetry) -> Webhooks:
+def open_webhooks(storage: Storage, telemetry: Telemetry, overrides: Overrides = NO_OVERRIDES) -> Webhooks:
     """Compose what the settings name; connects to nothing."""
     settings = storage.settings
     secrets = _secrets(settings)
@@ -34,8 +36,8 @@ def open_webhooks(storage: Storage, telemetry: Telemetry) -> Webhooks:
         allow_private=settings.webhook_allow_private,
     )
     derived = WebhookSecrets(secrets)
-    if not secrets:
-        return Webhooks(policy, derived, None)
+    if overrides.webhook_sender is not None or not secrets:
+        return Webhooks(policy, derived, overrides.webhook_sender)
     sender = HttpSender(
         secrets=derived,
         policy=policy,

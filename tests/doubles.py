@@ -304,7 +304,7 @@ class MemoryArtifacts:
 
 
 class MemoryEngine:
-    """An engine that keeps uploads instead of reading them; one that is empty or has the word `broken` is unreadable."""
+    """An engine that keeps uploads instead of reading them; what is empty or has the word `broken` is unreadable."""
 
     def __init__(self, artifacts: MemoryArtifacts) -> None:
         self._artifacts = artifacts

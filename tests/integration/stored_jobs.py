@@ -1,4 +1,4 @@
-"""A database with a job queue for tests in virtual time, which run the jobs themselves instead of a worker."""
+"""A database with a job queue for tests that run the jobs themselves, without a worker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from service.jobs.queue import ProcrastinateQueue
 from service.store.database import open_database
 from service.store.tables import extractions
 from tests.doubles import FaultyStore
-from tests.held_time import at_end
 
 
 class CountingQueue(ProcrastinateQueue):
@@ -39,9 +38,12 @@ class StoredJobs:
 
     def __init__(self, url: str) -> None:
         self._database = open_database(url, pool_size=8, max_overflow=8, pool_timeout=60.0)
-        at_end(self._database.close)
         self.store = FaultyStore().around(self._database.store)
         self.queue = CountingQueue()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._database.close()
 
     async def clear(self) -> None:
         """Delete every row and job."""

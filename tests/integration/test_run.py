@@ -30,7 +30,7 @@ from service.features.events import ExtractionFinished, ExtractionStarted
 from service.features.extract import artifact_key
 from service.features.model import Extraction, ExtractionRequest, ExtractionResult, Stage
 from tests.doubles import MemoryArtifacts, Recorder, result_of
-from tests.held_time import NOON, HeldClock, in_held_time
+from tests.held_time import NOON, HeldClock, at_end, in_held_time
 from tests.integration.stored_jobs import StoredJobs
 
 Enter = Callable[[Stage, float], None]
@@ -46,6 +46,7 @@ class World(StoredJobs):
 
     def __init__(self, url: str, *steps: Step, limit: float = 900.0) -> None:
         super().__init__(url)
+        at_end(self.close)
         self.artifacts, self.recorder = MemoryArtifacts(), Recorder()
         self.steps = list(steps)
         self.ran: list[int] = []
@@ -204,7 +205,8 @@ async def test_progress_is_stored_as_it_is_made(world_of: NewWorld) -> None:
         for stage, share in (("profile", 0.0), ("plan", 0.0), ("compute", 0.0), ("compute", 0.5), ("compute", 7.0)):
             enter(stage, share)
             await asyncio.sleep(0.6)
-            seen.append(((await world.row()).stage, (await world.row()).progress))
+            row = await world.row()
+            seen.append((row.stage, row.progress))
         before = (await world.row()).version
         await asyncio.sleep(10)
         assert (await world.row()).version == before
@@ -225,7 +227,8 @@ async def test_a_run_fails(world_of: NewWorld, error: FeatureAgentError, patient
     world = await world_of(1, error, patient=patient)
 
     assert await world.run("x") == "failed"
-    assert ((await world.row()).status, (await world.row()).failure, (await world.row()).progress) == (
+    row = await world.row()
+    assert (row.status, row.failure, row.progress) == (
         "failed",
         error.failure(),
         100,
@@ -242,9 +245,10 @@ async def test_an_unexpected_failure_is_stored_and_raised(world_of: NewWorld) ->
 
     with pytest.raises(RuntimeError, match="secret"):
         await world.run("x")
-    assert (await world.row()).failure is not None
-    assert ((await world.row()).status, (await world.row()).failure.code) == ("failed", "internal_error")
-    assert "secret" not in (await world.row()).failure.message
+    row = await world.row()
+    assert row.failure is not None
+    assert (row.status, row.failure.code) == ("failed", "internal_error")
+    assert "secret" not in row.failure.message
 
 
 @in_held_time
@@ -274,8 +278,9 @@ async def test_what_may_pass_is_tried_again_for_a_patient_caller(world_of: NewWo
     assert world.endings() == []
 
     assert await world.run("x") == "completed"
-    assert ((await world.row()).failure, (await world.row()).crashes, (await world.row()).retries) == (None, 0, 1)
-    assert (await world.row()).started_at == NOON
+    row = await world.row()
+    assert (row.failure, row.crashes, row.retries) == (None, 0, 1)
+    assert row.started_at == NOON
 
 
 @in_held_time
@@ -336,7 +341,8 @@ async def test_a_cancelled_run_stops_within_a_second(world_of: NewWorld) -> None
     ending, _ = await asyncio.gather(world.run("x"), soon(10.25, world.cancel))
 
     assert ending == "cancelled"
-    assert ((await world.row()).status, (await world.row()).progress, world.artifacts.files) == ("cancelled", 100, {})
+    row = await world.row()
+    assert (row.status, row.progress, world.artifacts.files) == ("cancelled", 100, {})
     assert let_go == [10.625]
     assert world.endings() == ["cancelled"]
 
@@ -374,7 +380,8 @@ async def test_a_stopping_worker_hands_its_run_back(world_of: NewWorld, times: i
     assert (row.status, row.attempt, row.crashes, row.retries, row.failure) == ("queued", 1, 0, 0, None)
     assert (await world.waiting(), world.artifacts.files) == ([("x", 0.0)], {})
     assert await world.run("x") == "completed"
-    assert ((await world.row()).attempt, (await world.row()).crashes) == (2, 0)
+    row = await world.row()
+    assert (row.attempt, row.crashes) == (2, 0)
 
 
 @in_held_time
@@ -423,7 +430,8 @@ async def test_a_run_that_another_worker_has_taken_over_stops(world_of: NewWorld
     first, second = await asyncio.gather(world.run("x"), soon(5, lambda: world.run("x")))
 
     assert (first, second) == ("superseded", "completed")
-    assert ((await world.row()).attempt, (await world.row()).crashes) == (2, 1)
+    row = await world.row()
+    assert (row.attempt, row.crashes) == (2, 1)
     assert world.artifacts.files.keys() == {"features/x/2.parquet"}
     assert world.endings() == ["completed"]
 
@@ -443,12 +451,8 @@ async def test_an_end_comes_too_late_when_another_has_taken_over(
     world.steps = [step]
 
     assert await world.run("x") == "superseded"
-    assert (
-        (await world.row()).status,
-        (await world.row()).attempt,
-        (await world.row()).result,
-        (await world.row()).failure,
-    ) == ("processing", 2, None, None)
+    row = await world.row()
+    assert (row.status, row.attempt, row.result, row.failure) == ("processing", 2, None, None)
     assert (world.artifacts.files, await world.waiting(), world.endings()) == ({}, [], [])
 
 
@@ -494,8 +498,9 @@ async def test_an_end_is_kept_in_hand_while_the_database_is_away(world_of: NewWo
 
     ending, _ = await asyncio.gather(world.run("x"), soon(10.125, trouble))
 
-    assert ending == (await world.row()).status == "completed"
-    assert (await world.row()).finished_at == NOON + timedelta(seconds=10.25)
+    row = await world.row()
+    assert ending == row.status == "completed"
+    assert row.finished_at == NOON + timedelta(seconds=10.25)
 
 
 @in_held_time
@@ -512,7 +517,8 @@ async def test_a_database_that_stays_away_costs_an_attempt_not_the_extraction(wo
 
     assert ((await world.row()).status, world.endings()) == ("processing", [])
     assert await world.run("x") == "completed"
-    assert ((await world.row()).attempt, (await world.row()).crashes) == (2, 1)
+    row = await world.row()
+    assert (row.attempt, row.crashes) == (2, 1)
 
 
 @pytest.mark.parametrize("error", [None, ComputeFailed("It broke.")])
@@ -527,8 +533,9 @@ async def test_a_commit_whose_answer_is_lost_has_happened(world_of: NewWorld, er
 
     world.steps = [step]
 
-    assert await world.run("x") == (await world.row()).status == ("failed" if error else "completed")
-    assert world.endings() == [(await world.row()).status]
+    ending = await world.run("x")
+    assert ending == (await world.row()).status == ("failed" if error else "completed")
+    assert world.endings() == [ending]
     assert len(world.artifacts.files) == (0 if error else 1)
 
 
@@ -555,9 +562,10 @@ async def test_a_run_ends_at_its_deadline(world_of: NewWorld, due: datetime | No
     world = await world_of(600, limit=30, due_at=due)
 
     assert await world.run("x") == "failed"
-    assert (await world.row()).failure is not None
-    assert ((await world.row()).failure.code, world.artifacts.files) == ("deadline_exceeded", {})
-    assert (await world.row()).finished_at == NOON + timedelta(seconds=end)
+    row = await world.row()
+    assert row.failure is not None
+    assert (row.failure.code, world.artifacts.files) == ("deadline_exceeded", {})
+    assert row.finished_at == NOON + timedelta(seconds=end)
 
 
 @in_held_time
@@ -566,8 +574,9 @@ async def test_a_deadline_that_a_step_notices_itself_keeps_its_words(world_of: N
     world = await world_of(30, DeadlineExceeded("The database was too slow."), limit=30)
 
     assert await world.run("x") == "failed"
-    assert (await world.row()).failure is not None
-    assert (await world.row()).failure.message == "The database was too slow."
+    row = await world.row()
+    assert row.failure is not None
+    assert row.failure.message == "The database was too slow."
 
 
 @in_held_time
@@ -576,8 +585,9 @@ async def test_after_its_completion_date_an_extraction_is_not_begun(world_of: Ne
     world = await world_of(0, due_at=NOON - timedelta(seconds=1), patient=True)
 
     assert await world.run("x") == "failed"
-    assert (await world.row()).failure is not None
-    assert (world.ran, (await world.row()).failure.code, await world.waiting()) == ([], "deadline_exceeded", [])
+    row = await world.row()
+    assert row.failure is not None
+    assert (world.ran, row.failure.code, await world.waiting()) == ([], "deadline_exceeded", [])
 
 
 @in_held_time
@@ -589,8 +599,9 @@ async def test_what_kills_its_workers_is_not_tried_for_ever(world_of: NewWorld) 
     assert (await world.row()).crashes == MOST_CRASHES - 1
 
     assert await world.run("x") == "failed"
-    assert (await world.row()).failure is not None
-    assert ((await world.row()).failure.code, world.ran, (await world.row()).crashes) == (
+    row = await world.row()
+    assert row.failure is not None
+    assert (row.failure.code, world.ran, row.crashes) == (
         "worker_lost",
         [],
         MOST_CRASHES,

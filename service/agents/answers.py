@@ -1,4 +1,4 @@
-"""What the planning agent's tools answer: the data that is fenced, before it becomes text."""
+"""Define the answers of the planning agent's tools, before they are fenced and become text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from service.features.ports import RehearsedFeature
 
 
 class Detail(Column, frozen=True, omit_defaults=True):
-    """A column with all that is known of it."""
+    """Describe a column with every known statistic."""
 
     physical_type: str = ""
     quantiles: dict[str, float] | None = None
@@ -21,7 +21,7 @@ class Detail(Column, frozen=True, omit_defaults=True):
 
 
 class Unknown(Struct, frozen=True):
-    """A name that no column has, and those that come close to it."""
+    """A name that no column has, and similar names."""
 
     name: str
     close: tuple[str, ...]
@@ -33,11 +33,11 @@ class Described(Struct, frozen=True, omit_defaults=True):
     columns: tuple[Detail, ...]
     unknown: tuple[Unknown, ...] = ()
     left_out: int = 0
-    """Columns whose description would have made the answer too long: ask for them alone."""
+    """Columns left out because the answer would be too long; the model can ask for them separately."""
 
 
 class Found(Struct, frozen=True):
-    """One column that `find_columns` found."""
+    """A column that `find_columns` found."""
 
     name: str
     type: LogicalType
@@ -63,11 +63,11 @@ class DescribedOperation(Struct, frozen=True):
     parameters: dict[str, Any]
     """JSON schemas of the other fields."""
     gives: FeatureType | None
-    """None: the column's own type."""
+    """None means the column's own type."""
 
 
 class TriedFeature(RehearsedFeature, frozen=True):
-    """A feature's statistics on the sample, and the thresholds whose bars it does not clear there."""
+    """A feature's statistics on the sample, and the thresholds whose bars it fails there."""
 
     rejected_at: tuple[Threshold, ...] = ()
 
@@ -77,13 +77,13 @@ class Tried(Struct, frozen=True, omit_defaults=True):
 
     features: tuple[TriedFeature, ...]
     untold: tuple[str, ...] = ()
-    """Features that read personal columns: nothing is told of their values."""
+    """Features that read personal columns; their statistics are not shown."""
     left_out: int = 0
-    """Features whose statistics would have made the answer too long."""
+    """Features left out because the answer would be too long."""
 
 
 class Refused(Struct, frozen=True):
-    """Why a tool did not do what it was asked."""
+    """Why a tool refused a call."""
 
     problem: str
     faults: tuple[str, ...] = ()

@@ -1,7 +1,7 @@
-"""The error of settings that no model can be built from, for those who tell it and import no agent library."""
+"""Define the error for settings that no model can be built from; it imports no agent library."""
 
 from __future__ import annotations
 
 
 class ModelConfigurationError(ValueError):
-    """The configured model cannot be built; the message says what to do about it."""
+    """The configured model cannot be built; the message says how to correct it."""

@@ -1,4 +1,4 @@
-"""What happens to an answer of the model before it counts: decoded, judged by the domain, sent back or given up."""
+"""Decode and validate a model's answer, then accept it, send it back or give up."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from service.features.plan import Fault, validate
 NO_CALL = Fault("schema", "", "The answer called neither tool.")
 NO_SUCH_TOOL = Fault("unknown_tool", "", "The answer called a tool that does not exist.")
 MAX_FAULT_CHARACTERS = 16_000
-"""Of all faults that are sent back at once."""
+"""Characters of all faults that are sent back at once."""
 CUT_OFF = {
     "length": "stopped at its token limit (MODEL_MAX_TOKENS) before its answer was whole",
     "content_filter": "refused the request by its content filter",
 }
-"""Finish reasons of answers that sending back would only repeat."""
+"""Finish reasons that would only repeat if the answer were sent back."""
 
 
 class Rejections(AbstractCapability[PlanningRun]):
-    """Notes the answers that never reach the output validator: undecodable, plain text, unknown tools, cut off."""
+    """Count answers that never reach the output validator: undecodable, plain text, unknown tools, cut off."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -46,7 +46,7 @@ class Rejections(AbstractCapability[PlanningRun]):
         output: object,
         error: ValidationError | ModelRetry,
     ) -> Any:
-        """Send every fault of the schema back with its exact place."""
+        """Send back every schema fault with its location."""
         del output_context, output
         if isinstance(error, ValidationError):
             _send_back(ctx.deps, schema_faults(error))
@@ -55,7 +55,7 @@ class Rejections(AbstractCapability[PlanningRun]):
     async def after_model_request(
         self, ctx: RunContext[PlanningRun], *, request_context: ModelRequestContext, response: ModelResponse
     ) -> ModelResponse:
-        """pydantic-ai rejects an answer without a tool call, or with calls of unknown tools alone; these count as well.
+        """Count an answer without a tool call or with unknown tools only, which pydantic-ai itself rejects.
 
         Raises ModelOutputInvalid for an answer that was cut off.
         """
@@ -70,7 +70,7 @@ class Rejections(AbstractCapability[PlanningRun]):
 
 
 def _whole(response: ModelResponse) -> bool:
-    """Whether the answer calls a tool and the last call's arguments are all there."""
+    """Check whether the answer calls a tool and the last call's arguments are complete."""
     calls = response.tool_calls
     if not calls:
         return False
@@ -83,7 +83,7 @@ def _whole(response: ModelResponse) -> bool:
 
 def _send_back(run: PlanningRun, faults: tuple[Fault, ...]) -> NoReturn:
     run.reject(faults)
-    # As data: a fault quotes column names and the model's own words, which may read like instructions.
+    # As fenced data: a fault quotes column names and the model's own words, which may read like instructions.
     told = [{"field": fault.field or "answer", "fault": encodable(fault.message)} for fault in faults[:MAX_FAULTS]]
     raise ModelRetry(
         "The answer was rejected. Mend every fault and answer again. " + fence(within(told, MAX_FAULT_CHARACTERS))
@@ -91,7 +91,7 @@ def _send_back(run: PlanningRun, faults: tuple[Fault, ...]) -> NoReturn:
 
 
 async def judge(ctx: RunContext[PlanningRun], answer: Answer) -> Answer:
-    """Let the domain decide on a decoded plan."""
+    """Let the domain validate a decoded plan."""
     if isinstance(answer, FeaturePlan):
         # In a thread: a hundred features on thousands of columns take a while.
         faults = await asyncio.to_thread(validate, answer, ctx.deps.profile, ctx.deps.options)

@@ -1,8 +1,8 @@
-"""What the planning agent may look up before it answers: column statistics, operations, and how a plan would turn out.
+"""Define the read-only tools of the planning agent: column statistics, operations, and a trial of a plan.
 
-The tools only read, and none takes code, SQL or a path. What they answer is fenced like the prompt (`fence.py`), holds
-statistics and never a row, and is bounded in number and length. Trying a plan runs it on a sample in the engine's
-sandbox; that a plan cannot be tried is an answer like any other.
+No tool takes code, SQL or a path. Answers are fenced like the prompt (`fence.py`), hold statistics and never a row, and
+are bounded in number and length. A trial runs the plan on a sample in the engine's sandbox; if that is not possible,
+the answer says so.
 """
 
 from __future__ import annotations
@@ -49,27 +49,27 @@ CLOSE_NAMES = 3
 MAX_FAULTS = 40
 MAX_FAULT = 500
 MAX_ANSWER_CHARACTERS = 16_000
-"""No answer's items are longer together: some 4 000 tokens."""
+"""Characters of all items of an answer: some 4 000 tokens."""
 LOOKS = frozenset({"describe_columns", "find_columns", "describe_operation"})
 LOOK_UPS = 8
-"""Look-ups that a run is answered, all together; more of them are not planning."""
+"""Look-ups that a run may make in all; more are not planning."""
 TRIES = 3
-"""Plans that a run may try: each takes the engine about a second."""
+"""Plans that a run may try; each takes the engine about a second."""
 TRY_SECONDS = 6.0
-"""A trial that takes longer is given up; the engine's own limit comes before it."""
+"""Seconds after which a trial is stopped; the engine's own limit comes first."""
 BAD_ARGUMENTS = 3
-"""Times that a tool's undecodable arguments are sent back before the run is given up."""
+"""Times that a tool's undecodable arguments are sent back before the run fails."""
 
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 
 
 def planner_tools() -> list[Tool[PlanningRun]]:
-    """The tools of the planning agent, in the order that it is told of them."""
+    """Return the tools of the planning agent, in the order of their descriptions to the model."""
     return [
         Tool(describe_columns, max_retries=BAD_ARGUMENTS, strict=False),
         Tool(find_columns, max_retries=BAD_ARGUMENTS, strict=False),
         Tool(describe_operation, max_retries=BAD_ARGUMENTS, strict=False),
-        # One at a time, so that a run never has two sandboxes open.
+        # Sequential, so that a run never has two sandboxes open.
         Tool(try_plan, max_retries=BAD_ARGUMENTS, strict=False, sequential=True, prepare=_when_rehearsed),
     ]
 
@@ -144,7 +144,7 @@ async def _when_rehearsed(ctx: RunContext[PlanningRun], definition: ToolDefiniti
 
 
 def _judged(run: PlanningRun, answer: dict[str, Any]) -> tuple[FeaturePlan | None, tuple[str, ...]]:
-    """The plan when it may run, or what is wrong with it."""
+    """Return the plan if it may run, otherwise its faults."""
     plan, places = decode_plan(answer)
     if plan is None:
         return None, _listed([(field_path(location), message) for location, message in places])
@@ -158,7 +158,7 @@ def _listed(faults: Sequence[tuple[str, str]]) -> tuple[str, ...]:
 
 
 async def _rehearsed(run: PlanningRun, plan: FeaturePlan) -> tuple[RehearsedFeature, ...]:
-    """Raises DeadlineExceeded when the trial does not end in its time, or no time is left to begin with."""
+    """Compute the plan on a sample. Raises DeadlineExceeded if the trial takes too long or no time is left."""
     if run.rehearsal is None:
         return ()
     seconds = seconds_left(TRY_SECONDS)
@@ -184,7 +184,7 @@ def _tried(feature: RehearsedFeature) -> TriedFeature:
 
 
 def _clears(feature: RehearsedFeature, bar: Bar) -> bool:
-    """Whether what a trial measures clears the bar; most of it is measured on all rows alone."""
+    """Check the bars that a trial can measure; most are measured on all rows only."""
     varied = feature.distinct_count >= bar.min_distinct and feature.top_share <= bar.max_top_share
     return varied and feature.null_ratio <= bar.max_null_ratio
 
@@ -208,7 +208,7 @@ def _close(name: str, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _matching(words: str, columns: Sequence[ColumnProfile]) -> list[ColumnProfile]:
-    """Columns that the words mention or spell a part of, the plainest mention first."""
+    """Return the columns whose names match the words or contain them, the clearest match first."""
     sentence, spelled = stems(words), words.casefold().strip()
 
     def strength(column: ColumnProfile) -> int:
@@ -219,7 +219,7 @@ def _matching(words: str, columns: Sequence[ColumnProfile]) -> list[ColumnProfil
 
 
 def _asked(ctx: RunContext[PlanningRun], tools: Collection[str]) -> int:
-    """Which call of these tools in this run it is, from 1; the last of those that bear one and the same id."""
+    """Count the calls of these tools in this run, up to the current one; equal ids count as the last of them."""
     responses = (message for message in ctx.messages if isinstance(message, ModelResponse))
     calls = [call.tool_call_id for response in responses for call in response.tool_calls if call.tool_name in tools]
     return max((place for place, call in enumerate(calls, start=1) if call == ctx.tool_call_id), default=len(calls) + 1)

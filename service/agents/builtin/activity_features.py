@@ -1,4 +1,4 @@
-"""Candidates of the entity grain about its rows as such: how many, how often, since when, at which hours."""
+"""Propose entity features about the rows as such: how many, how often, since when, at which hours."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from service.features.operations.types import (
 )
 
 RECENT = (7.0, 30.0)
-"""Windows in days of recent shares when the sentence gives none."""
+"""Windows in days of recent shares when the sentence names no window."""
 
 
 def activity_candidates(scene: Scene) -> Iterator[Candidate]:
-    """Everything about the rows of an entity, whatever is in them."""
+    """Propose every feature about an entity's rows that reads no other column."""
     yield from _activity(scene)
     if scene.time is not None:
         yield from _in_time(scene, scene.time.name)
@@ -76,7 +76,7 @@ def _in_time(scene: Scene, time: str) -> Iterator[Candidate]:
     )  # fmt: skip
     brief = scene.entity is not None and entity_meaning(scene.entity) == "session"
     for operation, name, words, intent, usual, alike in made:
-        # A session is over within the hour: its length tells, its age in days and its gaps do not.
+        # A session lasts under an hour: its length is informative, its age in days and its gaps are not.
         base = usual if not brief else 0.9 if isinstance(operation, ActiveSpan) else 0.1
         score = scene.score(base, intent) if unspoken or intent in {"recency", "tenure", "days"} else base
         boosted = max(score, leaving + base - 1) if base > 0.5 and leaving else score  # noqa: PLR2004 - the common ones
@@ -95,7 +95,7 @@ def _in_time(scene: Scene, time: str) -> Iterator[Candidate]:
 
 
 def has_hours(seen: Seen) -> bool:
-    """Whether a datetime column tells times of day rather than dates."""
+    """Check whether a datetime column holds times of day and not only dates."""
     ends = (seen.column.minimum, seen.column.maximum)
     return any(isinstance(end, str) and "T" in end and "T00:00:00" not in end for end in ends)
 

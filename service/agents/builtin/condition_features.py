@@ -1,4 +1,4 @@
-"""Candidates about the rows that a sentence singles out: their number, share and statistics, or a flag on each."""
+"""Propose features about the rows that a sentence selects: their number, share and statistics, or a flag."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from service.agents.builtin.scene import Scene
 from service.features.operations.types import Aggregate, AnyOperation, Count, Flag, Rate, Where
 
 MOST_JOINED = 3
-"""Conditions up to which pairs of them are tried together: "declined online payments"."""
+"""Conditions of which pairs are tried as well: "declined online payments"."""
 
 Selection = tuple[Where, str]
-"""Predicates and their part in a feature's name."""
+"""Predicates, and their part of a feature's name."""
 
 
 def selections(found: tuple[Condition, ...]) -> tuple[Selection, ...]:
-    """Each condition alone, and pairs on different columns."""
+    """Return each condition alone, and pairs of conditions on different columns."""
     alone = [((each.predicate,), each.label) for each in found]
     pairs = [
         ((one.predicate, other.predicate), f"{one.label}_and_{other.label}")
@@ -30,7 +30,7 @@ def selections(found: tuple[Condition, ...]) -> tuple[Selection, ...]:
 
 
 def flag_candidates(scene: Scene) -> Iterator[Candidate]:
-    """A flag for each condition."""
+    """Propose a flag for each condition."""
     for where, label in selections(scene.conditions):
         yield Candidate(
             Flag(where), f"is_{label}", describe(f"1 where {conditions(where)}, else 0."),
@@ -39,7 +39,7 @@ def flag_candidates(scene: Scene) -> Iterator[Candidate]:
 
 
 def selected_candidates(scene: Scene) -> Iterator[Candidate]:
-    """Counts, shares and statistics of an entity's rows that meet the conditions."""
+    """Propose counts, shares and statistics of an entity's rows that meet the conditions."""
     for where, label in selections(scene.conditions):
         keys = {predicate.column for predicate in where}
         if keys.isdisjoint(scene.others):

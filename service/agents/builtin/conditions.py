@@ -1,4 +1,4 @@
-"""Which rows a sentence means: "refunded orders", "above 50 degrees", "other than DE", "1-star reviews"."""
+"""Find the rows that a sentence selects: "refunded orders", "above 50 degrees", "other than DE", "1-star reviews"."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from service.agents.words import mention, stems, telling_parts
 from service.features.operations.types import Predicate, Scalar
 
 FEW_NUMBERS = 50
-"""Distinct whole numbers of a column up to which each is like a label: stars, status codes, grades."""
+"""Up to this number of distinct whole numbers a column's values are labels: stars, status codes, grades."""
 TELLING_DIGITS = 3
-"""A number of so many digits is a code by itself; a shorter one needs the column's name beside it."""
+"""A number with this many digits is a code by itself; a shorter one needs the column's name beside it."""
 _NOT = r"(?:not|no|non|other than|different from|except|excluding|isn['\u2019]?t|aren['\u2019]?t|outside(?: of)?|!=|<>)"
 _OPPOSITE = re.compile(rf"\b{_NOT}[\s-]+(?:(?:in|on|from|via|by|the|a|an)\s+)*$", re.IGNORECASE)
 _BEFORE = 24
-"""Characters before a value in which a negation is looked for."""
+"""Characters before a value that are searched for a negation."""
 _WORDS = {"gt": "over", "ge": "from", "lt": "under", "le": "up_to"}
 
 
 class Condition(Struct, frozen=True):
-    """A condition that the sentence states, and its part in a feature's name."""
+    """Hold a condition that the sentence states, and its part of a feature's name."""
 
     predicate: Predicate
     label: str
 
 
 def find_conditions(sheet: Sheet, reading: Reading) -> tuple[Condition, ...]:
-    """The conditions on rows, in the order: limits, numbers, values, yes/no columns; one for each predicate."""
+    """Return the conditions on rows in the order limits, numbers, values, yes/no columns; one for each predicate."""
     found = (*_limits(sheet, reading), *_numbers(sheet, reading), *_values(sheet, reading), *_flags(sheet, reading))
     return tuple({condition.predicate: condition for condition in found}.values())
 
@@ -49,7 +49,7 @@ def _limits(sheet: Sheet, reading: Reading) -> Iterator[Condition]:
 
 
 def _compared(limit: Limit, sheet: Sheet) -> Seen | None:
-    """What the words after the number name, else what those before do; the last of them when several are named."""
+    """Return the column that the words after the number name, or those before it; the last one if several are named."""
     numbers = (*sheet.numbers, *(seen for seen in sheet.categories if _numeric(seen)))
     for words in (limit.after, limit.before):
         strengths = {seen.name: mention(seen.stems, words) for seen in numbers}
@@ -69,7 +69,7 @@ def _last(seen: Seen, words: tuple[str, ...]) -> int:
 
 
 def _numbers(sheet: Sheet, reading: Reading) -> Iterator[Condition]:
-    """`404 responses`, `1-star reviews`: a number that a column of few whole numbers holds."""
+    """Find numbers that a column of few whole numbers holds: `404 responses`, `1-star reviews`."""
     for digits, beside in reading.numbers:
         for seen in (*sheet.numbers, *sheet.categories):
             named = any(mention(telling_parts(seen.stems), (word,)) for word in beside)
@@ -78,7 +78,7 @@ def _numbers(sheet: Sheet, reading: Reading) -> Iterator[Condition]:
 
 
 def _holds(seen: Seen, number: int) -> bool:
-    """Whether a column of few whole numbers has the number: its values tell, or else its extremes."""
+    """Check whether a column of few whole numbers has the number, by its frequent values or by its range."""
     column = seen.column
     values = [entry.value for entry in column.values]
     if column.distinct > FEW_NUMBERS or any(isinstance(value, bool) for value in values):
@@ -105,9 +105,10 @@ def _valued(seen: Seen, value: Scalar, index: int, *, opposite: bool) -> Conditi
 
 
 def spoken_at(value: Scalar, reading: Reading, taken: frozenset[str] = frozenset()) -> int | None:
-    """Where the sentence has the value; short codes only as they are written, words in any form. -1: somewhere.
+    """Return where the sentence has the value, -1 if the place is not known, or None.
 
-    Words that are `taken` name a column: the shipping cost says nothing of shipped orders.
+    Short codes must match as written; words match in any form. Words in `taken` name a column and do not count: the
+    shipping cost says nothing about shipped orders.
     """
     text = str(value)
     exact = re.search(rf"(?<!\w){re.escape(text)}(?!\w)", reading.text)

@@ -1,4 +1,4 @@
-"""Candidates of the entity grain: activity in time, statistics of numbers, habits in categories."""
+"""Propose entity features: activity over time, statistics of numbers, most frequent categories."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ STATISTICS: tuple[tuple[AggregateFunction, Intent, str, float], ...] = (
     ("minimum", "minimum", "lowest", 0.2),
     ("median", "median", "median", 0.25),
 )
-"""Function, the intent that asks for it, its words, and its rank when nobody does."""
+"""Function, the intent that asks for it, its words, and its score when no intent is found."""
 NAMES = {"mean": "average", "sum": "total", "maximum": "max", "minimum": "min", "standard_deviation": "std"}
 MANY_DISTINCT = 200
-"""Over so many values a most frequent one says little of an entity."""
+"""Above this number of distinct values the most frequent one says little about an entity."""
 
 
 def entity_candidates(scene: Scene) -> Iterator[Candidate]:
-    """Everything that is not about one kind of event."""
+    """Propose every feature that is not about one kind of event."""
     told = {predicate.column for event in scene.events for predicate in event.where}
     for seen in (*scene.numbers, *(flag for flag in scene.sheet.flags if flag.name not in told)):
         yield from _number(scene, seen)
@@ -130,7 +130,7 @@ def _moving(scene: Scene, seen: Seen) -> Iterator[Candidate]:
 
 
 def _ending(scene: Scene, seen: Seen, intent: Intent, base: float) -> float:
-    """`the last price` asks for the value, `days since the last order` for a span of time."""
+    """Score a first or last value: `the last price` asks for the value, `days since the last order` for a time span."""
     asked = scene.reading.says(intent) and SINCE not in scene.reading.words
     return (
         scene.score(base, intent, seen=seen) if asked else scene.score(base, "recency", "lag", seen=seen) - RELATED / 2
@@ -190,7 +190,7 @@ def _category(scene: Scene, seen: Seen) -> Iterator[Candidate]:
 
 
 def _ends(scene: Scene, seen: Seen) -> Iterator[Candidate]:
-    """The first and the last category, where they are asked for."""
+    """Propose the first and the last category when the sentence asks for them."""
     if scene.time is None or not scene.reading.says("latest", "earliest"):
         return
     made: tuple[tuple[AnyOperation, str, Intent], ...] = (

@@ -1,4 +1,4 @@
-"""Candidates about kinds of events within an entity: counts, rates between steps, recency, what was bought."""
+"""Propose entity features about kinds of events: counts, rates between funnel steps, recency, purchase amounts."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ STEP_RATES = (
     ("purchase", "cart", "cart_conversion_rate", "conversion rate of carts"),
     ("purchase", "impression", "purchase_rate", "purchases for each impression"),
 )
-"""Numerator, denominator, name and words of the rates that a funnel is measured by."""
+"""Numerator, denominator, name and words of the usual rates of a funnel."""
 SPENT: tuple[tuple[AggregateFunction, str, float], ...] = (("sum", "total", 0.7), ("mean", "average", 0.6))
-"""Statistics of what a purchase amounts to, their words and ranks."""
+"""Statistics of purchase amounts, their words and scores."""
 RECENT_DAYS = 7.0
-"""The window of a recent share when the sentence gives none."""
+"""Window in days of a recent share when the sentence names no window."""
 
 
 def event_candidates(scene: Scene) -> Iterator[Candidate]:
-    """Everything about events, when the dataset tells any."""
+    """Propose every feature about events, if the dataset has any."""
     for event in scene.events:
         if event.counter is None and event.where:
             yield from _counted(scene, event)
@@ -87,7 +87,7 @@ def _counted(scene: Scene, event: Event) -> Iterator[Candidate]:
 
 
 def _beside_spoken(scene: Scene, event: Event) -> bool:
-    """A step of the funnel completes the picture when another step is asked about."""
+    """Check whether another step of the funnel is asked for, so that this step completes the picture."""
     steps = {step.name for step in funnel(scene.events).values()}
     return event.name in steps and any(other.spoken and other.name in steps for other in scene.events)
 
@@ -133,7 +133,7 @@ def _timed(scene: Scene, event: Event) -> Iterator[Candidate]:
 
 
 def _valued(scene: Scene, event: Event) -> Iterator[Candidate]:
-    """Money and things of purchases; distinct things of other events."""
+    """Propose amounts and items of purchases, and distinct items of other events."""
     if "purchase" in event.meanings:
         for seen in scene.numbers:
             if means(seen, "money", "quantity"):
@@ -189,7 +189,7 @@ def _step_rates(scene: Scene) -> Iterator[Candidate]:
 
 
 def _fallback(upper: str, steps: dict[str, Event]) -> Event | None:
-    """Without the step below, an event is set against all rows of the entity: each was an occasion for it."""
+    """Choose the denominator when the step below is missing: all rows of the entity, as each was an opportunity."""
     first = {"click": ("impression",), "purchase": ("click", "impression", "cart")}.get(upper, ())
     if not first or (upper == "purchase" and "impression" in steps and "click" not in steps):
         return None
@@ -224,7 +224,7 @@ def _rate(scene: Scene, upper: Event, lower: Event, said: tuple[str, str, float]
 
 
 def _shares(scene: Scene) -> Iterator[Candidate]:
-    """The share of an entity's rows that are such an event: bounces, refunds, errors, any kind that is named."""
+    """Propose the share of an entity's rows that are such an event: bounces, refunds, errors, any named kind."""
     for event in scene.events:
         if not event.where:
             continue

@@ -1,4 +1,4 @@
-"""Things that happen in a dataset: values of an event column, yes/no columns, counters, or the rows themselves."""
+"""Find the events of a dataset: values of an event column, yes/no columns, counters, or the rows themselves."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ HAPPENINGS = frozenset((
     "churn",
 ))  # fmt: skip
 FUNNEL = ("impression", "click", "cart", "purchase")
-"""The order in which a visitor goes on."""
+"""Steps of the funnel, in the order in which a visitor goes through them."""
 _COLUMN_WORDS = stemmed(
     "event action activity interaction type status state outcome result kind behavior behaviour verb"
 )
 _COUNTER_WORDS = stemmed("number num count total n nb page product qty of unique add to")
 MAX_KINDS = 40
-"""Distinct values over which a column does not name kinds of events."""
+"""Above this number of distinct values a column does not name kinds of events."""
 MAX_EVENTS = 12
 
 
 class Event(Struct, frozen=True):
-    """One kind of event and how to tell it."""
+    """Describe one kind of event and the rows that are such events."""
 
     name: str
-    """As a feature's name has it: `click`, `add_to_cart`."""
+    """The event's part of a feature's name: `click`, `add_to_cart`."""
     meanings: frozenset[str]
     where: tuple[Predicate, ...] = ()
     """Empty when every row is such an event."""
@@ -42,14 +42,14 @@ class Event(Struct, frozen=True):
 
     @property
     def words(self) -> str:
-        """How it is told, in plain words."""
+        """Describe in plain words how the event is recognised."""
         if self.counter:
             return f"the column {self.counter}"
         return f"rows where {conditions(self.where)}" if self.where else "every row"
 
 
 def find_events(sheet: Sheet, reading: Reading) -> tuple[Event, ...]:
-    """The kinds of events, mentioned ones first, then in the funnel's order."""
+    """Return the kinds of events: those that the sentence mentions first, then in the funnel's order."""
     found = (*_from_column(sheet, reading), *_from_flags(sheet, reading), *_from_counters(sheet, reading))
     if not any("purchase" in event.meanings for event in found):
         found = (*found, *_from_rows(sheet, reading))
@@ -58,7 +58,7 @@ def find_events(sheet: Sheet, reading: Reading) -> tuple[Event, ...]:
 
 
 def funnel(events: Sequence[Event]) -> dict[str, Event]:
-    """The event of each step of the funnel that the dataset has."""
+    """Map each funnel step that the dataset has to its event."""
     steps: dict[str, Event] = {}
     for step in FUNNEL:
         of_step = [event for event in events if step in event.meanings]
@@ -72,7 +72,7 @@ def _step(event: Event) -> int:
 
 
 def event_column(sheet: Sheet) -> Seen | None:
-    """The categorical column whose values name kinds of events."""
+    """Return the categorical column whose values name kinds of events."""
     ranked = sorted(
         (seen for seen in sheet.categories if seen.column.distinct <= MAX_KINDS and seen.column.values),
         key=_eventfulness,
@@ -90,7 +90,7 @@ def _eventfulness(seen: Seen) -> int:
 
 
 def happenings(words: Sequence[str]) -> frozenset[str]:
-    """The kinds of events that words speak of."""
+    """Return the kinds of events that the words mean."""
     return frozenset(group for word in words for group in concepts(word)) & HAPPENINGS
 
 
@@ -131,7 +131,7 @@ def _from_counters(sheet: Sheet, reading: Reading) -> tuple[Event, ...]:
 
 
 def _from_rows(sheet: Sheet, reading: Reading) -> tuple[Event, ...]:
-    """A table with order keys, or with prices and quantities, is a list of purchases."""
+    """Treat every row as a purchase if the table has order keys, or prices and quantities."""
     ordered = any("purchase" in happenings(seen.stems) for seen in (*sheet.keys, *sheet.times))
     sold = any(means(seen, "money") for seen in sheet.numbers) and any(
         means(seen, "quantity") for seen in sheet.numbers
@@ -142,12 +142,12 @@ def _from_rows(sheet: Sheet, reading: Reading) -> tuple[Event, ...]:
 
 
 def _spoken(words: Sequence[str], reading: Reading) -> bool:
-    """The sentence has the words themselves, or one that means the same kind of event."""
+    """Check whether the sentence has the words themselves, or one that means the same kind of event."""
     told = [word for word in words if word not in {"to", "add"}]
     literal = bool(told) and all(word in reading.words for word in told)
     return literal or not happenings(words).isdisjoint(happenings(reading.words))
 
 
 def equals(column: str, value: Scalar) -> Predicate:
-    """The predicate that a column holds a value."""
+    """Build the predicate that a column equals a value."""
     return Predicate(column, "eq", (value,))

@@ -1,4 +1,4 @@
-"""From what a model is told to what it answers: a plan with its reasoning, or why there can be none."""
+"""Make a plan with its reasoning from the data of a prompt, or say why no plan is possible."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from service.features.model import ExtractionOptions, FeaturePlan, PlannedFeatur
 from service.features.operations.registry import ENTITY, TIME
 
 HEADS = stemmed("type status size score level name kind class group state")
-"""Nouns that say nothing without the word before them."""
+"""Nouns that mean little without the word before them."""
 LEAST_STRANGE = 2
 MAX_STEPS = 20
 MAX_EVENTS_TOLD = 6
@@ -101,7 +101,7 @@ def _uses_time(features: Sequence[PlannedFeature], options: ExtractionOptions) -
 
 
 def _option_fault(options: ExtractionOptions, sheet: Sheet) -> str | None:
-    """What the client fixed and no plan can keep to."""
+    """Return what is wrong with the client's options; None if a plan can respect them."""
     for what, name, accepted in (("entity", options.entity, ENTITY), ("time column", options.time, TIME)):
         if name is None:
             continue
@@ -116,19 +116,19 @@ def _option_fault(options: ExtractionOptions, sheet: Sheet) -> str | None:
 
 
 def _unserved(reading: Reading, sheet: Sheet) -> tuple[str, ...]:
-    """The noun phrases that a statistic is asked of and that nothing in the dataset stands for."""
+    """Return the noun phrases that a statistic is asked of and that nothing in the dataset matches."""
     return tuple(" ".join(phrase) for phrase in reading.asks if not _served(phrase, sheet))
 
 
 def _served(phrase: Sequence[str], sheet: Sheet) -> bool:
-    """Whether the dataset has something of the phrase, or it has no word but those of requests: "time spent"."""
+    """Check whether the dataset matches the phrase, or it has only general words: "time spent"."""
     if all(word in KNOWN_WORDS and word not in TEXTUAL for word in phrase):
         return True
     return any(_held(word, sheet) for word in phrase if not word.isdigit())
 
 
 def _obstacle(reading: Reading, unserved: Sequence[str], sheet: Sheet) -> str | None:
-    """Why a request cannot be served, when everything it names is missing; a vague one always can."""
+    """Return why a request is impossible because everything it names is missing; a vague request never is."""
     if unserved and len(unserved) == len(reading.asks):
         return f"no column of the dataset holds {_listed(unserved, reading)}"
     own = [word for word in reading.words if word not in KNOWN_WORDS]
@@ -143,9 +143,9 @@ def _obstacle(reading: Reading, unserved: Sequence[str], sheet: Sheet) -> str | 
 
 
 def _all_strange(reading: Reading, sheet: Sheet) -> tuple[str, ...]:
-    """The words of an English sentence about particular things, when the dataset has nothing of any of them.
+    """Return the particular words of an English sentence if the dataset matches none of them.
 
-    What each row of the answer should stand for is no such thing, nor is a word that goes with any noun ("blood type").
+    Words for the output row do not count, nor do words that go with any noun ("blood type").
     """
     if (
         reading.intents
@@ -162,19 +162,19 @@ def _all_strange(reading: Reading, sheet: Sheet) -> tuple[str, ...]:
 
 
 def _listed(phrases: Sequence[str], reading: Reading) -> str:
-    """Phrases as the sentence had them: `'blood pressure' or 'hospital'`."""
+    """List phrases as the sentence has them: `'blood pressure' or 'hospital'`."""
     others = [" ".join(phrase) for phrase in reading.per if " ".join(phrase) not in phrases]
     return " or ".join(repr(reading.spelled(phrase)) for phrase in (*phrases, *others))
 
 
 def _known(word: str, sheet: Sheet) -> bool:
-    """Whether a word asks in general, or names something that a column, a value or its meaning stands for."""
+    """Check whether a word is general, or matches a column, a value or their meaning."""
     asking = word in KNOWN_WORDS or word in FUNCTION_WORDS or word.isdigit()
     return (asking and word not in TEXTUAL) or _held(word, sheet)
 
 
 def _held(word: str, sheet: Sheet) -> bool:
-    """Whether a column's name, a value or their meaning stands for the word."""
+    """Check whether a column's name, a value or their meaning matches the word."""
     if word in TEXTUAL:
         return bool(sheet.texts)
     happening = happenings((word,))
@@ -191,7 +191,7 @@ def _held(word: str, sheet: Sheet) -> bool:
 def _steps(
     scene: Scene, setting: Setting, features: Sequence[PlannedFeature], unserved: Sequence[str], request: Request
 ) -> Iterator[str]:
-    """How the sentence was read, in plain words."""
+    """Explain in plain words how the sentence was read."""
     yield _grain_step(scene, setting)
     if scene.time is not None and _uses_time(features, request.options):
         column = scene.time.column

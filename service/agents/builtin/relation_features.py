@@ -1,4 +1,4 @@
-"""Candidates of the row grain that relate columns: pairs of numbers, and numbers within groups."""
+"""Propose row features that relate columns: pairs of numbers, and numbers within groups."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from service.features.operations.types import (
 )
 
 MOST_PAIRED = 8
-"""Numeric columns that are combined in pairs, the mentioned ones first."""
+"""Numeric columns that are combined in pairs; the mentioned ones come first."""
 MOST_GROUPED = 3
 FEW_CATEGORIES = 20
-"""A category of more values makes no group statistics unless the sentence names it."""
+"""A category with more values gets no group statistics unless the sentence names it."""
 _STATISTICS: tuple[tuple[AggregateFunction, Intent, str], ...] = (
     ("mean", "mean", "average"), ("standard_deviation", "spread", "standard deviation of"),
     ("maximum", "maximum", "highest"), ("minimum", "minimum", "lowest"), ("sum", "sum", "total"),
@@ -33,14 +33,14 @@ _STATISTICS: tuple[tuple[AggregateFunction, Intent, str], ...] = (
 
 
 def relation_candidates(scene: Scene) -> Iterator[Candidate]:
-    """Everything about two columns at once."""
+    """Propose every feature about two columns."""
     yield from _spelled_out(scene)
     yield from _pairs(scene)
     yield from _grouped(scene)
 
 
 def _spelled_out(scene: Scene) -> Iterator[Candidate]:
-    """Arithmetic that the sentence has in words or signs."""
+    """Propose the arithmetic that the sentence states in words or signs."""
     for relation in scene.relations:
         left, right = relation.left, relation.right
         operation, name, words = {
@@ -81,19 +81,19 @@ def _pairs(scene: Scene) -> Iterator[Candidate]:
 
 
 def _words(scene: Scene, seen: Seen) -> frozenset[str]:
-    """The sentence's words that name the column."""
+    """Return the sentence's words that name the column."""
     return telling(seen) & frozenset(scene.reading.words)
 
 
 def _stands(seen: Seen, scene: Scene) -> tuple[int, int]:
-    """Where a column stands in the sentence (the first one named is the numerator), then in the dataset."""
+    """Return the column's position in the sentence (the first named is the numerator), then in the dataset."""
     words = scene.reading.words
     places = [words.index(part) for part in telling(seen) if part in words]
     return (min(places) if places else len(words), [other.name for other in scene.sheet.all].index(seen.name))
 
 
 def _sensible(operation: AnyOperation, left: Seen, right: Seen) -> bool:
-    """Differences only of what is measured alike; ratios only over what is not mostly zero."""
+    """Allow differences only of columns with like units, and ratios only over columns that are not mostly zero."""
     if isinstance(operation, Difference):
         return (
             bool(telling(left) & telling(right))

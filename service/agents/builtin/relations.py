@@ -1,4 +1,4 @@
-"""Arithmetic in words: "spend / clicks", "fare per kilometre", "quantity times unit price", "revenue minus cost"."""
+"""Find arithmetic in words: "spend / clicks", "fare per kilometre", "quantity times price", "revenue minus cost"."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _RATIO_OF = re.compile(r"\b(?:ratio|proportion|share|fraction|quotient)\b")
 _CLAUSE = re.compile(r"[,;:!?()=\n]|\.(?=\s|$)|\b(?:i\.e\.?|that is|and|plus)\b")
 MOST_CLAUSES = 40
 MOST_SIGNS = 6
-"""In one clause, of one kind: no sentence of a person has more, and each is compared with every column."""
+"""In one clause, of one sign: no human sentence has more, and each is compared with every column."""
 FARTHEST = 100
-"""Characters that they are looked for in."""
+"""Characters on each side of a sign that are searched for a column."""
 WIDEST = 5
-"""Words on each side of the sign that may name a column."""
+"""Words on each side of a sign that may name a column."""
 
 
 class Relation(Struct, frozen=True):
-    """Two columns and what is to be computed of them."""
+    """Two columns and the arithmetic between them."""
 
     sign: Sign
     left: Seen
@@ -43,7 +43,7 @@ class Relation(Struct, frozen=True):
 
 
 def find_relations(sheet: Sheet, reading: Reading) -> tuple[Relation, ...]:
-    """Every pair of numeric columns with arithmetic between them, each once."""
+    """Return every pair of numeric columns with arithmetic between them, each once."""
     found: dict[tuple[Sign, str, str], Relation] = {}
     clauses = _CLAUSE.split(reading.text.casefold())
     for relation in chain.from_iterable(_in_clause(clause, sheet) for clause in clauses[:MOST_CLAUSES]):
@@ -66,9 +66,9 @@ def _in_clause(clause: str, sheet: Sheet) -> Iterator[Relation]:
 
 
 def _column(words: tuple[str, ...], sheet: Sheet, context: frozenset[str], *, last: bool) -> Seen | None:
-    """The numeric column that the words nearest to the sign name most plainly; None when a key is meant as plainly.
+    """Return the numeric column that the words nearest to the sign name most clearly; None if a key fits as well.
 
-    Of columns that they name alike, it is the one of whose name the whole clause has the most.
+    On a tie, prefer the column whose name shares the most words with the whole clause.
     """
     strengths = {seen.name: mention(seen.stems, words) for seen in sheet.numbers}
     best = max(strengths.values(), default=0)

@@ -1,4 +1,4 @@
-"""Candidates of the row grain that look at one column: numbers, categories, times, gaps in the data."""
+"""Propose row features of one column: numbers, categories, times, missing values."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from service.features.operations.types import (
 )
 
 SKEWED = 1.3
-"""A positive column whose mean is over so many medians has a tail worth a logarithm."""
+"""A positive column whose mean is this many medians is skewed enough for a logarithm."""
 USUAL_BINS = 4
 MOST_FLAGS = 4
-"""Values of a category that get a flag of their own."""
+"""Values of a category that get a flag each."""
 SHOWN_MISSING = 0.01
-"""Share of nulls from which missingness may tell something."""
+"""Share of nulls from which missing values may be informative."""
 
 _CYCLES: tuple[tuple[Literal["hour", "day_of_week", "month"], Intent, float], ...] = (
     ("hour", "hour", 0.3), ("day_of_week", "weekday", 0.2), ("month", "season", 0.2),
@@ -50,7 +50,7 @@ _PARTS: tuple[tuple[DatePart, Intent, float], ...] = (
 
 
 def row_candidates(scene: Scene) -> Iterator[Candidate]:
-    """Everything that looks at one column, a pair of times aside."""
+    """Propose every feature of one column, and the time between two time columns."""
     for seen in scene.numbers:
         yield from _number(scene, seen)
     for seen in (*scene.categories, *scene.sheet.flags):
@@ -62,7 +62,7 @@ def row_candidates(scene: Scene) -> Iterator[Candidate]:
 
 
 def _wanted(scene: Scene, seen: Seen, intent: Intent | None, base: float, among: tuple[Seen, ...]) -> float:
-    """Asked for when the statistic is, unless the sentence names other columns for it."""
+    """Score a statistic; it counts as requested unless the sentence names other columns for it."""
     if intent is None:
         return scene.score(base, seen=seen)
     score = scene.score(base, intent, seen=seen)

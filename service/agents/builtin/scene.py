@@ -1,4 +1,4 @@
-"""What is settled before features are thought of: the sentence, the columns, the events, entity and time."""
+"""Hold what is known before features are proposed: the sentence, the columns, the events, the entity and the time."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from service.agents.builtin.sheet import Seen, Sheet
 from service.agents.words import mention
 
 NAMED_PLAINLY = 2
-"""`Seen.spoken` from here on: the sentence has a word of the column's name."""
+"""From this strength on the sentence has a word of the column's name."""
 
 
 class Scene(Struct, frozen=True):
-    """Everything that the makers of candidates look at."""
+    """Hold everything that candidate features are proposed from."""
 
     reading: Reading
     sheet: Sheet
@@ -28,41 +28,42 @@ class Scene(Struct, frozen=True):
     groups: tuple[Seen, ...] = ()
     """Columns that the sentence groups by."""
     conditions: tuple[Condition, ...] = ()
-    """Which rows the sentence singles out."""
+    """Conditions that select rows."""
     relations: tuple[Relation, ...] = ()
-    """Arithmetic that the sentence spells out."""
+    """Arithmetic that the sentence states."""
 
     @property
     def who(self) -> str:
-        """The entity in a description."""
+        """Return the entity's name for descriptions."""
         return self.entity.name if self.entity else "row"
 
     @property
     def others(self) -> frozenset[str]:
-        """Names of the columns that hold the plan together and are no measurement."""
+        """Return the names of the entity and time columns, which are not measurements."""
         return frozenset(seen.name for seen in (self.entity, self.time) if seen is not None)
 
     @property
     def numbers(self) -> tuple[Seen, ...]:
-        """Numeric columns but for the keys of the plan."""
+        """Return the numeric columns without the entity and time columns."""
         return tuple(seen for seen in self.sheet.numbers if seen.name not in self.others)
 
     @property
     def categories(self) -> tuple[Seen, ...]:
-        """Categorical columns but for the keys of the plan."""
+        """Return the categorical columns without the entity and time columns."""
         return tuple(seen for seen in self.sheet.categories if seen.name not in self.others)
 
     def named(self, seen: Seen) -> bool:
-        """Whether the sentence names the column, or means it and names no column of its meaning more plainly."""
+        """Check whether the sentence names the column, or means it and names no like column more clearly."""
         if seen.spoken >= NAMED_PLAINLY:
             return True
         rivals = (other for other in self.sheet.usable if other.name != seen.name and other.spoken >= NAMED_PLAINLY)
         return seen.spoken == 1 and not any(other.meanings & seen.meanings for other in rivals)
 
     def asked_of(self, seen: Seen, *intents: Intent) -> bool:
-        """Whether a statistic is asked of the column: "average mass and ratio of lengths" asks no average of a length.
+        """Check whether a statistic is requested of the column.
 
-        Where the clauses of the statistic name no column at all, it is asked of every column that the sentence names.
+        "average mass and ratio of lengths" requests no average of a length. If the clauses with the statistic name no
+        column, it is requested of every column that the sentence names.
         """
         if not self.reading.says(*intents):
             return False
@@ -73,14 +74,14 @@ class Scene(Struct, frozen=True):
 
     @property
     def measures(self) -> tuple[Seen, ...]:
-        """What statistics are asked of: every named column that does not hold the plan together."""
+        """Return the columns that statistics may be about: named, and neither entity, time nor group."""
         apart = self.others | {seen.name for seen in self.groups}
         return tuple(seen for seen in self.sheet.usable if seen.spoken >= NAMED_PLAINLY and seen.name not in apart)
 
     def score(self, base: float, *intents: Intent, seen: Seen | None = None) -> float:
-        """How much a feature is wanted: by the statistic and the column together, by one of them, or in general.
+        """Score a feature: requested by statistic and column, by one of them, or useful in general.
 
-        `base` (0 … 1) ranks the feature among those that nobody asked for.
+        `base` (0 … 1) ranks the feature among those that the sentence does not request.
         """
         if seen is None:
             return ASKED + base if self.reading.says(*intents) else min(base, GENERAL)

@@ -1,4 +1,4 @@
-"""Candidates of the row grain that look back along an entity's earlier rows: lags, changes, rolling windows."""
+"""Propose row features that look back along an entity's earlier rows: lags, changes, rolling windows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from service.features.operations.types import (
 )
 
 WEEK = 7.0
-"""The rolling window in days when the sentence gives none."""
+"""Rolling window in days when the sentence names no window."""
 _ROLLING: tuple[
     tuple[Literal["sum", "mean", "minimum", "maximum", "standard_deviation"], Intent, str, float], ...
 ] = (
@@ -31,7 +31,7 @@ _SHORT = {"standard_deviation": "std", "maximum": "max", "minimum": "min"}
 
 
 def series_candidates(scene: Scene) -> Iterator[Candidate]:
-    """Everything that looks back; nothing without both an entity and a time."""
+    """Propose every feature that looks back; none without both an entity and a time column."""
     if scene.entity is None or scene.time is None:
         return
     entity, time = scene.entity.name, scene.time.name
@@ -65,7 +65,7 @@ def _looked_back(scene: Scene) -> bool:
 
 
 def _since(scene: Scene) -> bool:
-    """`time since the previous …`: the span of time is asked for, not the previous value."""
+    """Check for `time since the previous …`, which asks for the time span and not for the previous value."""
     return SINCE in scene.reading.words
 
 

@@ -1,4 +1,4 @@
-"""Settles what one output row stands for: the grain, the entity, the time column, the columns to group by."""
+"""Choose the grain of a plan: what an output row stands for, the entity, the time column and the grouping columns."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from service.agents.words import mention, same, stemmed, telling_parts
 from service.features.model import ExtractionOptions, Grain
 
 FEW_ENTITIES = 20
-"""A table of fewer entities teaches a model little: it is made only when the sentence asks for it."""
+"""A table with fewer entities is too small to train on; it is made only on request."""
 CROWDED = 50
-"""Rows for each entity from which few entities are rather series than things to compare."""
+"""With this many rows for each entity, few entities are series rather than things to compare."""
 _SERIES_PURPOSES = frozenset({"forecast", "anomaly"})
 _ENTITY_PURPOSES = frozenset({"churn", "engagement", "recommendation", "value", "fraud"})
 _OF_ROWS: tuple[Intent, ...] = (
@@ -31,22 +31,22 @@ _OF_ROWS: tuple[Intent, ...] = (
     "scale",
     "asis",
 )
-"""Statistics that are of rows unless the sentence names an entity."""
+"""Statistics of rows, unless the sentence names an entity."""
 _OF_ROWS_IN_GROUPS: tuple[Intent, ...] = ("scale", "rank", "encoding")
 _OF_ENTITIES: tuple[Intent, ...] = (
     "mean", "sum", "count", "minimum", "maximum", "median", "spread", "rate", "distinct", "trend", "recency", "mode",
 )  # fmt: skip
 _LATE = stemmed("birth birthday dob birthdate updated modified deleted expiry end")
-"""Times that seldom are the time of the row."""
+"""Time columns that are seldom the time of the row."""
 _EARLY = stemmed("event timestamp ts time order purchase created transaction visit")
 
 
 class Setting(Struct, frozen=True):
-    """What a plan is built on."""
+    """Hold the grain of a plan and the columns that it depends on."""
 
     grain: Grain
     entity: Seen | None
-    """In row grain: whose earlier rows a row may look back on."""
+    """At row grain: the entity whose earlier rows a row may look back on."""
     time: Seen | None
     groups: tuple[Seen, ...] = ()
 
@@ -58,7 +58,7 @@ def settle(
     options: ExtractionOptions,
     relations: Sequence[Relation] = (),
 ) -> Setting:
-    """Decide by the client's options, then by the sentence, then by what the columns are."""
+    """Decide by the client's options, then by the sentence, then by the columns."""
     time = _time(sheet, options)
     divisors = {relation.right.name for relation in relations}
     per = tuple(seen for seen in _spoken_of(reading.per, sheet) if seen.name not in divisors)
@@ -93,7 +93,7 @@ def _first(columns: Iterable[Seen]) -> Seen | None:
 
 
 def _spoken_of(phrases: Iterable[Sequence[str]], sheet: Sheet) -> tuple[Seen, ...]:
-    """The columns that noun phrases name, the plainest first."""
+    """Return the columns that the noun phrases name, the clearest match first."""
     groupable = (
         *sheet.keys,
         *sheet.categories,
@@ -111,7 +111,7 @@ def _spoken_of(phrases: Iterable[Sequence[str]], sheet: Sheet) -> tuple[Seen, ..
 
 
 def _plainness(seen: Seen, phrase: Sequence[str]) -> float:
-    """As `mention`, but a part that is not the head names something else: a product group is no product."""
+    """Score like `mention`, but lower if a match lacks the name's head noun: a "product group" is no product."""
     strength = mention(seen.stems, phrase)
     parts = telling_parts(seen.stems)
     headless = strength == 2 and seen.column.type != "identifier" and not any(same(parts[-1], word) for word in phrase)  # noqa: PLR2004 - a part
@@ -119,7 +119,7 @@ def _plainness(seen: Seen, phrase: Sequence[str]) -> float:
 
 
 def _likely(sheet: Sheet) -> tuple[Seen, ...]:
-    """Columns whose values come again and tell things apart, the likeliest entity first."""
+    """Return columns with repeated values that identify something, the likeliest entity first."""
     keys = [seen for seen in sheet.keys if sheet.repeats(seen)]
     named = [
         seen
@@ -150,12 +150,12 @@ def _wants_rows(reading: Reading, sheet: Sheet, explicit: Seen | None, *, relate
 
 
 def _one_each(reading: Reading, sheet: Sheet) -> tuple[Seen, ...]:
-    """Keys of the rows themselves that the sentence wants one answer for each of."""
+    """Return the row keys for which the sentence wants one answer each."""
     return tuple(seen for seen in _spoken_of(reading.per, sheet) if seen in sheet.keys and not sheet.repeats(seen))
 
 
 def _speaks_of_rows(reading: Reading, sheet: Sheet) -> bool:
-    """Whether it asks for what only rows have, or for a flag on what each row is."""
+    """Check whether the sentence asks for what only rows have, or for a flag on each row."""
     if reading.purposes.isdisjoint(_ENTITY_PURPOSES) and reading.says(*_OF_ROWS):
         return True
     if sum(seen.spoken > 1 for seen in sheet.times) > 1 and reading.says("gap", "tenure"):
@@ -165,7 +165,7 @@ def _speaks_of_rows(reading: Reading, sheet: Sheet) -> bool:
 
 
 def _worthwhile(entity: Seen, reading: Reading, sheet: Sheet, events: Sequence[Event], *, timed: bool) -> bool:
-    """Whether a sentence that names no entity is better served by one row for each."""
+    """Check whether a sentence that names no entity is better served by one output row for each entity."""
     meant = entity.spoken > 0 or not reading.purposes.isdisjoint(_ENTITY_PURPOSES)
     few = entity.column.distinct < FEW_ENTITIES and sheet.row_count > CROWDED * entity.column.distinct
     if not reading.purposes.isdisjoint(_SERIES_PURPOSES) and not meant:

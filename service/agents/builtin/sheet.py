@@ -1,4 +1,4 @@
-"""The columns of a prompt, sorted by what can be done with them."""
+"""Classify the columns of a prompt by how features can use them."""
 
 from __future__ import annotations
 
@@ -15,80 +15,80 @@ from service.agents.words import CONCEPTS, concepts, mention, stems, telling_par
 from service.features.operations.types import Scalar
 
 KEY_PARTS = frozenset(("id", "uuid", "guid", "key", "pk", "sk", "code", "no", "number", "nr", "hash", "ref"))
-"""Last parts of a key's name."""
+"""Words that end a key's name."""
 CODE_PARTS = frozenset(("code", "no", "number", "nr"))
 FEW_CODES = 50
-"""A code of so few values is a label: a diagnosis, a status, a zone."""
+"""A code with at most this many values is a label: a diagnosis, a status, a zone."""
 COMPOUNDS = ("nr", "nummer", "nummern")
-"""Endings of a key's name in languages that write compounds as one word: Kundennr, ordernummer."""
+"""Endings of key names in languages that join words: Kundennr, ordernummer."""
 CALENDAR = frozenset(stems("year month quarter week day hour weekday"))
-"""Whole numbers of such a name are labels, not measures."""
+"""Whole numbers with such a name are labels, not measures."""
 ENTITY_CONCEPTS = ("user", "machine", "store", "item", "session")
-"""Things that rows are about, in the order in which a planner guesses when the sentence names none."""
+"""What rows may be about, in the order of guessing when the sentence names no entity."""
 MAX_CATEGORIES = 1_000
-"""Distinct values over which a column is no grouping."""
+"""Above this number of distinct values a column is not used for grouping."""
 REPEATS = 0.8
-"""A key repeats when it has at most this share of distinct values."""
+"""A key repeats if its share of distinct values is at most this."""
 TRUE_VALUES = frozenset(("true", "yes", "y", "t", "1"))
 FALSE_VALUES = frozenset(("false", "no", "n", "f", "0"))
 
 
 class Seen(Struct, frozen=True):
-    """A column, its name in stems, and how plainly the sentence speaks of it (0 … 4)."""
+    """A column, the stems of its name, and how clearly the sentence mentions it (0 … 4)."""
 
     column: Column
     stems: tuple[str, ...]
     spoken: int
     slug: str
-    """Its name as part of a feature's name."""
+    """The column's part of a feature's name."""
 
     @property
     def name(self) -> str:
-        """As the dataset spells it."""
+        """Return the name as the dataset has it."""
         return self.column.name
 
     @property
     def meanings(self) -> frozenset[str]:
-        """The groups of meaning of its name's words."""
+        """Return the meaning groups of the words in its name."""
         return frozenset(group for word in self.stems for group in concepts(word))
 
 
 class Sheet(Struct, frozen=True):
-    """Columns by their use; the target, constants, empty and personal columns serve nothing but as an asked-for key."""
+    """Hold the columns by use. Target, constant, empty and personal columns can only be a requested entity."""
 
     row_count: int
     all: tuple[Seen, ...]
     numbers: tuple[Seen, ...]
     flags: tuple[Seen, ...]
-    """Boolean columns and whole numbers that are 0 or 1."""
+    """Boolean columns, and whole-number columns that hold only 0 and 1."""
     categories: tuple[Seen, ...]
-    """Categorical columns, booleans not among them."""
+    """Categorical columns that are not boolean."""
     texts: tuple[Seen, ...]
     times: tuple[Seen, ...]
     keys: tuple[Seen, ...]
-    """Identifiers, and what is named like one."""
+    """Identifiers, and columns with names like identifiers."""
     unwelcome: tuple[str, ...] = ()
-    """Columns that the sentence does not want."""
+    """Columns that the sentence excludes."""
     leaking: tuple[str, ...] = ()
-    """Columns that give the target away."""
+    """Columns that leak the target."""
 
     def find(self, name: str | None) -> Seen | None:
-        """The column of that exact name."""
+        """Return the column with exactly that name."""
         return next((seen for seen in self.all if seen.name == name), None)
 
     @property
     def usable(self) -> tuple[Seen, ...]:
-        """Every column that a feature may read."""
+        """Return every column that a feature may read."""
         return (*self.numbers, *self.flags, *self.categories, *self.texts, *self.times, *self.keys)
 
     def repeats(self, seen: Seen) -> bool:
-        """Whether several rows share a value, as a rule."""
+        """Check whether several rows usually share a value."""
         filled = self.row_count * (1 - seen.column.missing)
         return 1 < seen.column.distinct <= REPEATS * filled
 
 
 def lay_out(request: Request, reading: Reading) -> Sheet:
-    """Sort the columns of a request."""
+    """Classify the columns of a request."""
     target = request.options.target or _predicted(request.columns, reading)
     unwelcome = _unwelcome(request, reading)
     leaking = _leaking(request, target)
@@ -115,13 +115,13 @@ def lay_out(request: Request, reading: Reading) -> Sheet:
 
 
 def _unwelcome(request: Request, reading: Reading) -> frozenset[str]:
-    """What the sentence does not want read; a key is no measure, and what the client fixed stands."""
+    """Return the columns that the sentence excludes; keys and the client's fixed columns are never excluded."""
     named = [column.name for column in request.columns if column.type != "identifier"]
     return unwanted(named, reading.excluded) - {request.options.entity, request.options.time}
 
 
 def _leaking(request: Request, target: str | None) -> frozenset[str]:
-    """What gives the target away, but for what the client fixed."""
+    """Return the columns that leak the target, except those that the client fixed."""
     predicted = next((column for column in request.columns if column.name == target), None)
     if predicted is None:
         return frozenset()
@@ -129,7 +129,7 @@ def _leaking(request: Request, target: str | None) -> frozenset[str]:
 
 
 def _spoken(columns: Iterable[Column], reading: Reading) -> dict[str, int]:
-    """How plainly each column is spoken of: a word that belongs to one column's whole name names no other by halves."""
+    """Score how clearly each column is mentioned; a word of one column's whole name is no partial match of another."""
     names = {column.name: stems(column.name) for column in columns}
     strengths: dict[str, int] = {name: mention(parts, reading.words) for name, parts in names.items()}
     keys = {column.name for column in columns if column.type == "identifier"}
@@ -152,7 +152,7 @@ def _spoken(columns: Iterable[Column], reading: Reading) -> dict[str, int]:
 
 
 def _predicted(columns: Iterable[Column], reading: Reading) -> str | None:
-    """The column that the sentence wants predicted: no feature may read it, even when no option says so."""
+    """Return the column that the sentence wants predicted; no feature may read it, even without a `target` option."""
     if not reading.predicted:
         return None
     return next((column.name for column in columns if mention(stems(column.name), reading.predicted) >= 3), None)  # noqa: PLR2004 - all telling parts of the name
@@ -208,7 +208,7 @@ def _zero_or_one(column: Column) -> bool:
 
 
 def truth(seen: Seen) -> Scalar | None:
-    """The value that means yes in a flag or a two-valued category, as the column holds it; else None."""
+    """Return the value that means yes in a flag or two-valued category; None if there is none."""
     numeric = any(type(entry.value) is int for entry in seen.column.values)
     if _zero_or_one(seen.column) or (seen.column.type == "boolean" and numeric):
         return 1
@@ -221,22 +221,22 @@ def truth(seen: Seen) -> Scalar | None:
 
 
 def entity_meaning(seen: Seen) -> str | None:
-    """Which kind of thing a key's or category's name stands for."""
+    """Return the kind of entity that a key's or category's name stands for."""
     return next((group for group in ENTITY_CONCEPTS if group in seen.meanings), None)
 
 
 def telling(seen: Seen) -> frozenset[str]:
-    """The parts of the name that say what the column is about."""
+    """Return the stems of the name that say what the column is about."""
     return frozenset(telling_parts(seen.stems))
 
 
 def means(seen: Seen, *groups: str) -> bool:
-    """Whether the name has a word of one of the groups of meaning."""
+    """Check whether the name has a word of one of the meaning groups."""
     return any(word in CONCEPTS[group] for word in seen.stems for group in groups)
 
 
 def named_value(seen: Seen, words: Sequence[str]) -> Scalar | None:
-    """The value of a category that the sentence mentions by all of its words."""
+    """Return the value of a category of which the sentence has every word."""
     spoken = frozenset(words)
     for value in seen.column.values:
         parts = stems(str(value.value))

@@ -1,4 +1,4 @@
-"""Mends slips of the keyboard: a word that nothing knows, one letter away from a word that something does."""
+"""Correct typing errors: replace an unknown word that is one edit away from exactly one known word."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from service.agents.prompts import Column
 from service.agents.words import CONCEPT_VOCABULARY, stem, stems, tokens
 
 _WORD = re.compile(r"(?<![\w'\"“])[a-z]{4,}(?![\w'\"”])")
-"""Plain lower-case words; what is quoted, capitalised or part of a name is meant as it stands."""
+"""Plain lower-case words; quoted or capitalised words and parts of names are kept as written."""
 LEAST_LETTERS = 4
 LEAST_CHANGED = 5
-"""In shorter words a changed letter makes another word (mean, meal) rather than a slip."""
+"""In a shorter word a changed letter usually gives another word (mean, meal), not an error."""
 
 
 def mend(text: str, columns: Iterable[Column]) -> str:
-    """The text with slips mended, where exactly one word of the columns or of requests can have been meant."""
+    """Correct each word that can only mean one word of the columns or of the request vocabulary."""
     columns = tuple(columns)
     own = frozenset(word for column in columns for word in tokens(column.name) if len(word) >= LEAST_LETTERS)
     known = _vocabulary() | own
@@ -44,7 +44,7 @@ def _vocabulary() -> frozenset[str]:
 
 
 def _one_slip(word: str, meant: str) -> bool:
-    """One letter left out, doubled or put in; in longer words also two swapped. The first letter is right."""
+    """Check for one missing, doubled or extra letter, or two swapped in longer words. The first letter must match."""
     if word[0] != meant[0] or abs(len(word) - len(meant)) > 1:
         return False
     start = next((at for at, (a, b) in enumerate(zip(word, meant, strict=False)) if a != b), min(len(word), len(meant)))

@@ -1,4 +1,4 @@
-"""Candidates of the row grain about text: its size, its characters, the words looked for."""
+"""Propose row features of text: its size, its characters, the words it contains."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _CHARACTERS: tuple[tuple[Literal["punctuation", "uppercase", "digit"], str, floa
     ("uppercase", "upper case", 0.45, ("uppercas", "capital", "shout")),
     ("digit", "digits", 0.3, ("digit", "number")),
 )
-"""Class of characters, its words, its rank when nobody asks, and the stems that ask for it."""
+"""Character class, its words, its score without a request, and the stems that request it."""
 OPINIONS = (("good", "great", "love"), ("bad", "poor", "not"))
-"""Words that a sentence about sentiment makes worth looking for: there is no model of language here."""
+"""Words to search for when the sentence asks for sentiment; there is no language model here."""
 
 
 def text_candidates(scene: Scene) -> Iterator[Candidate]:
-    """Everything about the text columns."""
+    """Propose every feature of the text columns."""
     for seen in scene.sheet.texts:
         yield from _size(scene, seen)
         yield from _characters(scene, seen)
@@ -30,7 +30,7 @@ def text_candidates(scene: Scene) -> Iterator[Candidate]:
 
 
 def _about(scene: Scene, seen: Seen) -> float:
-    """How much the sentence is about this text: all texts count when it names none."""
+    """Score how much the sentence is about this text; all texts count if it names none."""
     if scene.named(seen) or not any(scene.named(other) for other in scene.sheet.texts):
         return ASKED
     return 0.0

@@ -187,18 +187,18 @@ def mention(name_stems: Sequence[str], sentence: Sequence[str]) -> Strength:
     """
     if contains(sentence, name_stems):
         return 4
-    telling = telling_parts(name_stems)
+    parts = meaningful_parts(name_stems)
     spoken = frozenset(sentence) - FUNCTION_WORDS
-    named = [part for part in telling if any(same(part, word) for word in spoken)]
-    if telling and len(named) == len(telling):
+    named = [part for part in parts if any(same(part, word) for word in spoken)]
+    if parts and len(named) == len(parts):
         return 3
     if named:
         return 2
-    meant = _meanings(telling or name_stems)
+    meant = _meanings(parts or name_stems)
     return 1 if meant & _meanings(spoken - GENERIC_WORDS) else 0
 
 
-def telling_parts(name_stems: Iterable[str]) -> list[str]:
+def meaningful_parts(name_stems: Iterable[str]) -> list[str]:
     """Return the parts of a column's name that say what it is about."""
     weak = WEAK_NAME_PARTS | FUNCTION_WORDS
     return [part for part in name_stems if part not in weak and not part.isdigit()]

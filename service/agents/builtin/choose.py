@@ -49,7 +49,7 @@ def _pool(candidates: Iterable[Candidate], *, broad: bool) -> list[Candidate]:
     return (worthy or ranked)[:MAX_CONSIDERED]
 
 
-def _pick(pool: list[Candidate], limit: int, most_sorting: int) -> list[Candidate]:
+def _pick(pool: list[Candidate], limit: int, max_sorting: int) -> list[Candidate]:
     """Choose greedily; each choice lowers the scores of similar candidates."""
     chosen: list[Candidate] = []
     families, subjects, sorting = Counter[str](), Counter[str](), 0
@@ -65,8 +65,8 @@ def _pick(pool: list[Candidate], limit: int, most_sorting: int) -> list[Candidat
         )
         pool.remove(best)
         repeats = best.alike in alike and best.score < ASKED - 1
-        too_dear = _sorts(best) and sorting >= most_sorting
-        if repeats or too_dear:
+        too_expensive = _sorts(best) and sorting >= max_sorting
+        if repeats or too_expensive:
             continue
         chosen.append(best)
         sorting += _sorts(best)

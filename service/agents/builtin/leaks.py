@@ -9,7 +9,7 @@ from service.agents.words import stemmed, stems
 
 SAME_SHARE = 0.002
 """A column whose share of filled rows is this close to a target value's share is taken to be filled because of it."""
-_AFTERMATH: Mapping[str, str] = {
+_OUTCOME_WORDS: Mapping[str, str] = {
     "fraud fraudulent": "chargeback dispute investigation confirmed blocked reimbursed",
     "default defaulted delinquent delinquency bad": "collection recovery recovered writeoff charged foreclosure "
     "arrears",
@@ -24,7 +24,7 @@ _AFTERMATH: Mapping[str, str] = {
 """Outcomes, and words for what is recorded only after them."""
 
 
-def giveaways(columns: Sequence[Column], target: Column) -> frozenset[str]:
+def leaking_columns(columns: Sequence[Column], target: Column) -> frozenset[str]:
     """Return the names of columns, other than the target, that no feature should read."""
     marks = _marks(target)
     shares = [entry.share for entry in target.values]
@@ -43,7 +43,7 @@ def _marks(target: Column) -> frozenset[str]:
     said = words | (values if len(target.values) > 2 else frozenset[str]())  # noqa: PLR2004 - yes and no say nothing
     return frozenset(
         mark
-        for outcome, after in _AFTERMATH.items()
+        for outcome, after in _OUTCOME_WORDS.items()
         if not stemmed(outcome).isdisjoint(said)
         for mark in stemmed(after)
     )

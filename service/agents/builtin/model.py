@@ -67,7 +67,7 @@ class BuiltinPlanner(Model):
         """Answer with a plan; after a rejection, answer with the rejected plan without its faulty features."""
         self.prepare_request(model_settings, model_request_parameters)
         prompt = _prompt(messages)
-        answer = _mended(messages) or await asyncio.to_thread(make_plan, parse(prompt))
+        answer = _without_faulty(messages) or await asyncio.to_thread(make_plan, parse(prompt))
         tool = IMPOSSIBLE_TOOL if isinstance(answer, Impossible) else PLAN_TOOL
         arguments = msgspec.json.encode(answer).decode()
         usage = RequestUsage(
@@ -88,7 +88,7 @@ def _prompt(messages: Sequence[ModelMessage]) -> str:
     )
 
 
-def _mended(messages: Sequence[ModelMessage]) -> FeaturePlan | Impossible | None:
+def _without_faulty(messages: Sequence[ModelMessage]) -> FeaturePlan | Impossible | None:
     """Return the rejected plan without its faulty features; None if nothing was rejected yet."""
     last = messages[-1]
     rejections = [

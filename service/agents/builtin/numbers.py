@@ -29,10 +29,10 @@ _LETTERS = {"h": "hour", "d": "day", "w": "week"}
 _QUANTILE = re.compile(r"\b(\d{1,2})(?:st|nd|rd|th)?[\s-]+percentile|\bp(\d{2})\b")
 _BINS = re.compile(rf"\b({_COUNT})[\s-]+(?:equal\w*[\s-]+)?(?:\w+[\s-]+)?(?:bin|bucket|band|quantile)s?\b")
 _NAMED_BINS = {"tercile": 3, "tertile": 3, "quartile": 4, "quintile": 5, "decile": 10, "ventile": 20}
-MOST_BINS = 100
+MAX_BINS = 100
 _STEPS = re.compile(rf"\b({_COUNT})\s+(?!(?:{_UNITS})s?\b)[a-z]+\s+(?:ago|back|earlier|before)\b")
 _LAGS = re.compile(r"\blags?\s+((?:(?:of|by|and)?[\s,]*\d{1,3}\b[\s,]*)+)")
-MOST_STEPS = 1000
+MAX_STEPS = 1000
 _LIMITS: tuple[tuple[Comparison, str], ...] = (
     ("ge", r"at least|no less than|not less than|a minimum of|>=|≥"),
     ("le", r"at most|no more than|not more than|up to|a maximum of|<=|≤"),
@@ -50,7 +50,7 @@ _LABEL = re.compile(
 )
 _AGED = re.compile(r"\b(?:older|younger)\b")
 _CLAUSE = re.compile(r"[.;:!?()]")
-MOST_LIMITS = 12
+MAX_LIMITS = 12
 """No human sentence has more, and each is compared with every column."""
 NEAR_CHARACTERS = 80
 NEAR = 6
@@ -102,21 +102,21 @@ def bins(text: str) -> int | None:
     """Return the requested number of bins; None if the sentence has none."""
     found = [_number(match[1]) for match in _BINS.finditer(text)]
     found += [number for name, number in _NAMED_BINS.items() if name in text]
-    return next((number for number in found if 1 < number <= MOST_BINS), None)
+    return next((number for number in found if 1 < number <= MAX_BINS), None)
 
 
 def steps(text: str) -> tuple[int, ...]:
     """Return how many rows to look back: `two readings ago`, `lag 1, 2 and 3`."""
     found = [_number(match[1]) for match in _STEPS.finditer(text)]
     found += [int(number) for match in _LAGS.finditer(text) for number in re.findall(r"\d+", match[1])]
-    return tuple(dict.fromkeys(number for number in found if 0 < number <= MOST_STEPS))
+    return tuple(dict.fromkeys(number for number in found if 0 < number <= MAX_STEPS))
 
 
 def limits(text: str) -> tuple[Limit, ...]:
     """Return comparisons with numbers, except time spans."""
     return tuple(
         _limit(match, text[max(0, match.start() - NEAR_CHARACTERS) : match.start()])
-        for match in islice(_LIMIT.finditer(text), MOST_LIMITS)
+        for match in islice(_LIMIT.finditer(text), MAX_LIMITS)
     )
 
 
@@ -131,7 +131,7 @@ def labels(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
         text = pattern.sub(" ", text)
     return tuple(
         (match["digits"], stems(f"{match['before'] or ''} {match['after'] or ''}"))
-        for match in islice(_LABEL.finditer(without_limits(text)), MOST_LIMITS)
+        for match in islice(_LABEL.finditer(without_limits(text)), MAX_LIMITS)
     )
 
 

@@ -111,16 +111,16 @@ def read(text: str) -> Reading:
     per = _phrases(_LEVEL.sub(r"per \1 ", rest), _PER)
     asking = _MOST.sub("most often", numbers.without_limits(rest))
     steps = numbers.steps(rest)
-    intents = _spoken(INTENT_WORDS, stems(asking)) | (frozenset[Intent]({"lag"}) if steps else frozenset[Intent]())
+    intents = _find_names(INTENT_WORDS, stems(asking)) | (frozenset[Intent]({"lag"}) if steps else frozenset[Intent]())
     return Reading(
         text=text,
         words=words,
         spelling=dict(zip(words, tokens(text), strict=True)),
         intents=intents - {"recency"}
-        if windows and "recency" not in _spoken(INTENT_WORDS, stems(lowered))
+        if windows and "recency" not in _find_names(INTENT_WORDS, stems(lowered))
         else intents,
         clauses=_clauses(asking),
-        purposes=_spoken(PURPOSE_WORDS, words),
+        purposes=_find_names(PURPOSE_WORDS, words),
         windows=windows,
         per=tuple(phrase for phrase in per if not _is_row(phrase)),
         by=_phrases(rest, _BY),
@@ -148,12 +148,12 @@ def _clauses(text: str) -> tuple[Clause, ...]:
     for part in _PART.split(text):
         words = stems(part)
         if words:
-            own = _spoken(INTENT_WORDS, words)
+            own = _find_names(INTENT_WORDS, words)
             clauses.append(Clause(words, own or (clauses[-1].intents if clauses else frozenset())))
     return tuple(clauses)
 
 
-def _spoken(lexicon: Mapping[Name, str], words: Sequence[str]) -> frozenset[Name]:
+def _find_names(lexicon: Mapping[Name, str], words: Sequence[str]) -> frozenset[Name]:
     """Return the lexicon's names that have a word or phrase in the sentence."""
     bare = tuple(word for word in words if word != "the")
     return frozenset(

@@ -22,7 +22,7 @@ from service.features.plan import Fault
 
 T = TypeVar("T")
 Location = tuple[str | int, ...]
-Place = tuple[Location, str]
+LocatedFault = tuple[Location, str]
 """A location in the answer, and what is wrong there."""
 
 MAX_FEATURES = 200
@@ -69,7 +69,7 @@ def _one_line(value: object) -> object:
     return " ".join(value.split()) if isinstance(value, str) else value
 
 
-def decode_plan(answer: object) -> tuple[FeaturePlan | None, tuple[Place, ...]]:
+def decode_plan(answer: object) -> tuple[FeaturePlan | None, tuple[LocatedFault, ...]]:
     """Decode a plan from JSON-like data, or return every fault with its location."""
     if not isinstance(answer, Mapping):
         return None, (((), "Expected an object with `grain` and `features`"),)
@@ -86,7 +86,7 @@ def decode_plan(answer: object) -> tuple[FeaturePlan | None, tuple[Place, ...]]:
 _STAND_IN = {"name": "stand_in", "description": "stand-in", "operation": {"kind": "is_missing", "column": "stand_in"}}
 
 
-def _decode_features(value: object) -> tuple[tuple[PlannedFeature, ...], tuple[Place, ...]]:
+def _decode_features(value: object) -> tuple[tuple[PlannedFeature, ...], tuple[LocatedFault, ...]]:
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         return (), ((("features",), "Expected an array of features"),)
     items = cast("Sequence[object]", value)
@@ -94,7 +94,7 @@ def _decode_features(value: object) -> tuple[tuple[PlannedFeature, ...], tuple[P
         # Checked first: decoding an oversized list would block the event loop for as long as the model likes.
         return (), ((("features",), f"Expected at most {MAX_FEATURES} features"),)
     features: list[PlannedFeature] = []
-    faults: list[Place] = []
+    faults: list[LocatedFault] = []
     for index, item in enumerate(items):
         feature, found = _convert(item, PlannedFeature)
         faults.extend((("features", index, *location), message) for location, message in found)
@@ -105,14 +105,14 @@ def _decode_features(value: object) -> tuple[tuple[PlannedFeature, ...], tuple[P
     return tuple(features), tuple(faults)
 
 
-def _convert(value: object, type_: type[T]) -> tuple[T | None, tuple[Place, ...]]:
+def _convert(value: object, type_: type[T]) -> tuple[T | None, tuple[LocatedFault, ...]]:
     try:
         return msgspec.convert(value, type_), ()
     except msgspec.ValidationError as error:
         return None, (split_fault(str(error)),)
 
 
-def split_fault(text: str) -> Place:
+def split_fault(text: str) -> LocatedFault:
     """Split msgspec's "what - at `$.path[0]`" into location and message."""
     found = _PATH.match(text)
     if found is None:
@@ -134,7 +134,9 @@ class _JSONObject(TypedDict):
 class _Decoded:
     """Mark a type in `Annotated` with the struct's JSON schema and decoder for pydantic."""
 
-    def __init__(self, type_: type[Struct], decode: Callable[[object], tuple[object, tuple[Place, ...]]]) -> None:
+    def __init__(
+        self, type_: type[Struct], decode: Callable[[object], tuple[object, tuple[LocatedFault, ...]]]
+    ) -> None:
         self._type = type_
         self._decode = decode
 
@@ -158,7 +160,7 @@ def _details(location: Location, message: str) -> InitErrorDetails:
     return InitErrorDetails(type=PydanticCustomError("invalid", "{m}", {"m": message}), loc=location, input=None)
 
 
-def _decode_impossible(answer: object) -> tuple[Impossible | None, tuple[Place, ...]]:
+def _decode_impossible(answer: object) -> tuple[Impossible | None, tuple[LocatedFault, ...]]:
     return _convert(answer, Impossible)
 
 

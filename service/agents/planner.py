@@ -17,7 +17,6 @@ from pydantic_ai.models.instrumented import InstrumentationSettings
 from pydantic_ai.usage import UsageLimits
 
 from service.agents.breaker import Breaker, open_breaker
-from service.agents.calls import ClosedCalls
 from service.agents.failures import failed, invalid, out_of_time
 from service.agents.gate import Gate
 from service.agents.measured import MeasuredModel
@@ -26,18 +25,19 @@ from service.agents.prompts import INSTRUCTIONS, build_request, render
 from service.agents.rejections import Rejections, judge
 from service.agents.retrying import RetryingModel
 from service.agents.run import PlanningRun
+from service.agents.tool_calls import SanitizedToolCalls
 from service.concurrency.deadline import deadline, seconds_left
 from service.features.errors import DeadlineExceeded, RequestImpossible
 from service.features.model import ExtractionOptions, ModelUsage, Profile
 from service.features.ports import Observer, PlanRequest, Proposal, Rehearsal, Spending
 
-TOTAL_TOKENS = 400_000
+MAX_TOTAL_TOKENS = 400_000
 """Tokens of one planning run over all its attempts: four of the longest prompts and answers, with some reserve."""
-TOOL_CALLS = 12
+MAX_TOOL_CALLS = 12
 """Tool calls of one planning run; each may take a request of its own."""
-BAD_TOOL_CALLS = 2
+MAX_BAD_TOOL_CALLS = 2
 """Times that undecodable tool arguments are sent back, for tools without a number of their own."""
-LISTED_COLUMNS = 50
+MAX_LISTED_COLUMNS = 50
 """Columns listed in the message of an impossible request."""
 
 
@@ -73,9 +73,9 @@ class AgentPlanner:
         self._timeout = timeout
         self._rehearsal = rehearsal
         self._limits = UsageLimits(
-            request_limit=retries + 1 + (TOOL_CALLS if tools else 0),
-            tool_calls_limit=TOOL_CALLS,
-            total_tokens_limit=TOTAL_TOKENS,
+            request_limit=retries + 1 + (MAX_TOOL_CALLS if tools else 0),
+            tool_calls_limit=MAX_TOOL_CALLS,
+            total_tokens_limit=MAX_TOTAL_TOKENS,
         )
         self._resources = AsyncExitStack()
         self._agent = Agent[PlanningRun, Answer](
@@ -85,7 +85,7 @@ class AgentPlanner:
             output_type=answer_tools(),
             instructions=INSTRUCTIONS,
             tools=tools,
-            retries={"output": retries, "tools": BAD_TOOL_CALLS},
+            retries={"output": retries, "tools": MAX_BAD_TOOL_CALLS},
             capabilities=[Rejections(name), Instrumentation(_instrumentation(tracer_provider))],
         )
         self._agent.output_validator(judge)
@@ -131,7 +131,7 @@ class AgentPlanner:
         try:
             result = await self._agent.run(
                 prompt,
-                model=self._persistent_model(request.spending),
+                model=self._wrapped_model(request.spending),
                 deps=run,
                 usage_limits=self._limits,
                 timeout=seconds_left(seconds),
@@ -144,8 +144,8 @@ class AgentPlanner:
             raise failed(self._name, error) from error
         return result.output
 
-    def _persistent_model(self, spending: Spending) -> RetryingModel:
-        measured = MeasuredModel(ClosedCalls(self._model), self._name, self._observer, spending)
+    def _wrapped_model(self, spending: Spending) -> RetryingModel:
+        measured = MeasuredModel(SanitizedToolCalls(self._model), self._name, self._observer, spending)
         return RetryingModel(measured, self._name, breaker=self._breaker, observer=self._observer, tracer=self._tracer)
 
 
@@ -172,7 +172,7 @@ def _instrumentation(tracer_provider: TracerProvider | None) -> InstrumentationS
 
 
 def _impossible(answer: Impossible, profile: Profile) -> RequestImpossible:
-    names = [column.name for column in profile.columns[:LISTED_COLUMNS]]
+    names = [column.name for column in profile.columns[:MAX_LISTED_COLUMNS]]
     more = len(profile.columns) - len(names)
     listed = ", ".join(names) + (f" and {more} more" if more else "")
     return RequestImpossible(f"{answer.reason.rstrip(' .')}. The dataset's columns are: {listed}.")

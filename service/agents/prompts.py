@@ -47,8 +47,8 @@ def prompt_version() -> str:
     """Return a short hash of every model's input: instructions, bounds of the data block, schema of an answer."""
     bounds = (MAX_COLUMNS, MAX_DATA_CHARACTERS, MAX_NAME, MAX_VALUES, MAX_VALUE, MAX_DESCRIPTION)
     schemas = msgspec.json.schema_components([FeaturePlan, Request])
-    told = msgspec.json.encode((INSTRUCTIONS, bounds, schemas), order="deterministic")
-    return hashlib.sha256(told).hexdigest()[:16]
+    inputs = msgspec.json.encode((INSTRUCTIONS, bounds, schemas), order="deterministic")
+    return hashlib.sha256(inputs).hexdigest()[:16]
 
 
 class Value(Struct, frozen=True, array_like=True):
@@ -109,7 +109,7 @@ def render(request: Request) -> str:
     if request.columns_left_out:
         note = (
             f"\n{request.columns_left_out} further columns match the description less and are not described: use none "
-            "of them unless a tool has told you of it."
+            "of them unless a tool has inputs you of it."
         )
     return f"Plan the features that the data's `description` asks for.\n{fence(request)}{note}"
 
@@ -176,10 +176,10 @@ def describe(column: ColumnProfile, row_count: int, *, values: int = MAX_VALUES)
     )
 
 
-def _values(column: ColumnProfile, row_count: int, most: int) -> tuple[Value, ...]:
+def _values(column: ColumnProfile, row_count: int, limit: int) -> tuple[Value, ...]:
     typed = ((_typed(entry.value, column), entry.count) for entry in column.top_values if len(entry.value) <= MAX_VALUE)
     fitting = [(value, count) for value, count in typed if value is not None]
-    return tuple(Value(value, round(count / max(row_count, 1), 4)) for value, count in fitting[:most])
+    return tuple(Value(value, round(count / max(row_count, 1), 4)) for value, count in fitting[:limit])
 
 
 def _typed(text: str, column: ColumnProfile) -> Scalar | None:

@@ -15,10 +15,10 @@ from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.providers import Provider, infer_provider, infer_provider_class
 from pydantic_ai.settings import ModelSettings, merge_model_settings
 
-from service.agents.bounded import bounded_client
 from service.agents.builtin.model import NAME as BUILTIN_NAME
 from service.agents.builtin.model import BuiltinPlanner
-from service.agents.misconfigured import ModelConfigurationError
+from service.agents.configuration_error import ModelConfigurationError
+from service.agents.http_client import bounded_client
 
 KEY_SETTINGS: Mapping[str, str] = {
     "openai": "OPENAI_API_KEY",
@@ -105,7 +105,7 @@ def build_model(
         raise ModelConfigurationError(_unknown(name, setting)) from error
     except Exception as error:  # pydantic-ai's UserError, or an SDK's own, such as for missing credentials
         raise ModelConfigurationError(_refused(name, provider_name, setting, keys, error)) from error
-    _take_schemas_as_they_are(model, provider_name)
+    _keep_schemas(model, provider_name)
     settings = ModelSettings(max_tokens=max_tokens, timeout=timeout, max_retries=0)
     if _takes_temperature(model.profile):
         settings["temperature"] = temperature
@@ -117,7 +117,7 @@ def _provider(
 ) -> Provider[Any]:
     setting = KEY_SETTINGS.get(name)
     if setting is None:
-        return _foreign_provider(name, client)
+        return _other_provider(name, client)
     arguments: dict[str, Any] = {"http_client": client}
     if keys.get(setting):
         arguments["api_key"] = keys[setting]
@@ -128,7 +128,7 @@ def _provider(
     return infer_provider_class(name)(**arguments)
 
 
-def _foreign_provider(name: str, client: httpx2.AsyncClient) -> Provider[Any]:
+def _other_provider(name: str, client: httpx2.AsyncClient) -> Provider[Any]:
     """Create a provider that reads its own key, with our HTTP client if it accepts one."""
     if name.startswith("gateway/"):
         return infer_provider(name)
@@ -151,7 +151,7 @@ def _unknown(name: str, setting: str) -> str:
     )
 
 
-def _take_schemas_as_they_are(model: Model, provider: str) -> None:
+def _keep_schemas(model: Model, provider: str) -> None:
     """Keep pydantic-ai from rewriting the tools' schemas for OpenAI: 11 ms of CPU, three times a run.
 
     It rewrites strict mode, titles and references, none of which our schemas have (`output.json_schema`).

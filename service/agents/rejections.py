@@ -12,11 +12,11 @@ from pydantic_ai.models import ModelRequestContext
 from pydantic_ai.output import OutputContext
 from pydantic_core import ValidationError
 
-from service.agents.calls import UNKNOWN
 from service.agents.failures import MAX_FAULTS
 from service.agents.fence import encodable, fence, within
 from service.agents.output import Answer, schema_faults
 from service.agents.run import PlanningRun
+from service.agents.tool_calls import UNKNOWN
 from service.features.errors import ModelOutputInvalid
 from service.features.model import FeaturePlan
 from service.features.plan import Fault, validate
@@ -60,7 +60,7 @@ class Rejections(AbstractCapability[PlanningRun]):
         Raises ModelOutputInvalid for an answer that was cut off.
         """
         del request_context
-        if response.finish_reason in CUT_OFF and not _whole(response):
+        if response.finish_reason in CUT_OFF and not _is_complete(response):
             raise ModelOutputInvalid(f"The model {self._name} {CUT_OFF[response.finish_reason]}.")
         if not response.tool_calls:
             ctx.deps.reject((NO_CALL,))
@@ -69,7 +69,7 @@ class Rejections(AbstractCapability[PlanningRun]):
         return response
 
 
-def _whole(response: ModelResponse) -> bool:
+def _is_complete(response: ModelResponse) -> bool:
     """Check whether the answer calls a tool and the last call's arguments are complete."""
     calls = response.tool_calls
     if not calls:
@@ -84,9 +84,9 @@ def _whole(response: ModelResponse) -> bool:
 def _send_back(run: PlanningRun, faults: tuple[Fault, ...]) -> NoReturn:
     run.reject(faults)
     # As fenced data: a fault quotes column names and the model's own words, which may read like instructions.
-    told = [{"field": fault.field or "answer", "fault": encodable(fault.message)} for fault in faults[:MAX_FAULTS]]
+    listed = [{"field": fault.field or "answer", "fault": encodable(fault.message)} for fault in faults[:MAX_FAULTS]]
     raise ModelRetry(
-        "The answer was rejected. Mend every fault and answer again. " + fence(within(told, MAX_FAULT_CHARACTERS))
+        "The answer was rejected. Fix every fault and answer again. " + fence(within(listed, MAX_FAULT_CHARACTERS))
     )
 
 

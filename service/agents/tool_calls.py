@@ -27,7 +27,7 @@ _ID = re.compile(r"[A-Za-z0-9_.:|-]{1,128}")
 """Ids as providers make them: `call_…`, `toolu_…`, two joined by a bar."""
 
 
-class ClosedCalls(WrapperModel):
+class SanitizedToolCalls(WrapperModel):
     """Wrap a model so that its answers call only known tools or `unknown_tool`."""
 
     async def request(
@@ -40,10 +40,10 @@ class ClosedCalls(WrapperModel):
         response = await self.wrapped.request(messages, model_settings, model_request_parameters)
         offered = (*model_request_parameters.function_tools, *model_request_parameters.output_tools)
         known = {tool.name for tool in offered}
-        return replace(response, parts=[_closed(part, known) for part in response.parts])
+        return replace(response, parts=[_sanitized(part, known) for part in response.parts])
 
 
-def _closed(part: ModelResponsePart, known: Collection[str]) -> ModelResponsePart:
+def _sanitized(part: ModelResponsePart, known: Collection[str]) -> ModelResponsePart:
     if isinstance(part, TextPart | ThinkingPart):
         return replace(part, content=encodable(part.content))
     if not isinstance(part, ToolCallPart):
@@ -51,10 +51,10 @@ def _closed(part: ModelResponsePart, known: Collection[str]) -> ModelResponsePar
     name = part.tool_name if part.tool_name in known else UNKNOWN
     plain = _ID.fullmatch(part.tool_call_id) is not None
     call_id = part.tool_call_id if plain else f"call_{uuid4().hex}"
-    return replace(part, tool_name=name, tool_call_id=call_id, args=_written(part.args))
+    return replace(part, tool_name=name, tool_call_id=call_id, args=_as_json(part.args))
 
 
-def _written(arguments: str | Mapping[str, Any] | None) -> str | None:
+def _as_json(arguments: str | Mapping[str, Any] | None) -> str | None:
     """Encode the arguments as JSON text; SDKs give text or a mapping."""
     if arguments is None:
         return None

@@ -11,7 +11,7 @@ from service.features.model import FeatureType, Grain, LogicalType, Threshold
 from service.features.ports import RehearsedFeature
 
 
-class Detail(Column, frozen=True, omit_defaults=True):
+class ColumnDetail(Column, frozen=True, omit_defaults=True):
     """Describe a column with every known statistic."""
 
     physical_type: str = ""
@@ -20,23 +20,23 @@ class Detail(Column, frozen=True, omit_defaults=True):
     """Share of NaN and infinite values."""
 
 
-class Unknown(Struct, frozen=True):
+class UnknownColumn(Struct, frozen=True):
     """A name that no column has, and similar names."""
 
     name: str
     close: tuple[str, ...]
 
 
-class Described(Struct, frozen=True, omit_defaults=True):
+class ColumnsAnswer(Struct, frozen=True, omit_defaults=True):
     """Answer of `describe_columns`."""
 
-    columns: tuple[Detail, ...]
-    unknown: tuple[Unknown, ...] = ()
+    columns: tuple[ColumnDetail, ...]
+    unknown: tuple[UnknownColumn, ...] = ()
     left_out: int = 0
     """Columns left out because the answer would be too long; the model can ask for them separately."""
 
 
-class Found(Struct, frozen=True):
+class FoundColumn(Struct, frozen=True):
     """A column that `find_columns` found."""
 
     name: str
@@ -44,15 +44,15 @@ class Found(Struct, frozen=True):
     personal: bool
 
 
-class FoundColumns(Struct, frozen=True):
+class FoundColumnsAnswer(Struct, frozen=True):
     """Answer of `find_columns`."""
 
-    columns: tuple[Found, ...]
+    columns: tuple[FoundColumn, ...]
     further: int
     """Matches that are not listed."""
 
 
-class DescribedOperation(Struct, frozen=True):
+class OperationAnswer(Struct, frozen=True):
     """Answer of `describe_operation`."""
 
     kind: str
@@ -72,7 +72,7 @@ class TriedFeature(RehearsedFeature, frozen=True):
     rejected_at: tuple[Threshold, ...] = ()
 
 
-class Tried(Struct, frozen=True, omit_defaults=True):
+class TrialAnswer(Struct, frozen=True, omit_defaults=True):
     """Answer of `try_plan`."""
 
     features: tuple[TriedFeature, ...]
@@ -82,7 +82,7 @@ class Tried(Struct, frozen=True, omit_defaults=True):
     """Features left out because the answer would be too long."""
 
 
-class Refused(Struct, frozen=True):
+class ToolRefusal(Struct, frozen=True):
     """Why a tool refused a call."""
 
     problem: str

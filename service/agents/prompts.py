@@ -109,7 +109,7 @@ def render(request: Request) -> str:
     if request.columns_left_out:
         note = (
             f"\n{request.columns_left_out} further columns match the description less and are not described: use none "
-            "of them unless a tool has inputs you of it."
+            "of them unless a tool has told you of it."
         )
     return f"Plan the features that the data's `description` asks for.\n{fence(request)}{note}"
 

@@ -2,7 +2,7 @@
 
 Workers are new processes, never forks, so no state of threads or event loops is copied. They share the listening
 socket, so a connection that a dying worker had not accepted goes to another. They keep their metrics in files
-(`telemetry/cells.py`), so the metrics port, which the supervisor serves, covers workers that have ended as well.
+(`telemetry/mmap_metrics.py`), so the metrics port, which the supervisor serves, covers workers that have ended as well.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-from service.telemetry.workers import Retired
+from service.telemetry.workers import DeadWorkerTotals
 
 READY = b"r"
 MIN_RESTART_SECONDS = 0.5
@@ -89,7 +89,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Run until a signal. Returns the exit status: 0, or that of the first worker when it could not start."""
-        retired = Retired(self.folder)
+        dead = DeadWorkerTotals(self.folder)
         waking, woken = socket.socketpair()
         waking.settimeout(0)
         woken.settimeout(0)
@@ -98,7 +98,7 @@ class Supervisor:
         wakeup = signal.set_wakeup_fd(waking.fileno(), warn_on_full_buffer=False)
         self._workers = [_Worker(str(number + 1)) for number in range(self.count)]
         try:
-            return self._supervise(retired, woken)
+            return self._supervise(dead, woken)
         finally:
             self._end_all()
             signal.set_wakeup_fd(wakeup)
@@ -110,14 +110,14 @@ class Supervisor:
     def _stop(self, number: int, _frame: FrameType | None) -> None:
         self._signals.append(number)
 
-    def _supervise(self, retired: Retired, woken: socket.socket) -> int:
+    def _supervise(self, dead: DeadWorkerTotals, woken: socket.socket) -> int:
         while not self._signals:
             self._start_due()
             for key, _ in self._selector.select(self._seconds_to_next_start()):
                 if key.fileobj is woken:
                     with suppress(BlockingIOError):
                         woken.recv(64)
-                elif (status := self._handle(key.data, retired)) is not None:
+                elif (status := self._handle(key.data, dead)) is not None:
                     return status
         return 0
 
@@ -148,7 +148,7 @@ class Supervisor:
         self._selector.register(ours, selectors.EVENT_READ, worker)
         _LOGGER.info("worker started", worker=worker.name, pid=worker.process.pid)
 
-    def _handle(self, worker: _Worker, retired: Retired) -> int | None:
+    def _handle(self, worker: _Worker, dead: DeadWorkerTotals) -> int | None:
         """Handle a worker that became ready or ended; returns an exit status when the first one could not start."""
         if worker.pipe is None or worker.process is None:
             return None
@@ -159,7 +159,7 @@ class Supervisor:
                 return None
         code, pid = self._reap(worker), worker.process.pid
         worker.process = None
-        retired.take_over(worker.name, pid)
+        dead.absorb(worker.name, pid)
         if not self._was_ready:
             return code or 1
         stable = time.monotonic() - worker.started > STABLE_SECONDS

@@ -13,9 +13,9 @@ from service import __version__
 from service.features.ports import Observer
 from service.resources.overrides import NO_OVERRIDES, Overrides
 from service.settings import Settings
-from service.telemetry.cells import Cells
 from service.telemetry.logs import Logs, configure_logging
 from service.telemetry.metrics import Metrics
+from service.telemetry.mmap_metrics import MmapMetrics
 from service.telemetry.observer import TelemetryObserver
 from service.telemetry.tracing import Tracing, open_tracing
 from service.telemetry.workers import WorkersCollector
@@ -64,8 +64,8 @@ def open_telemetry(
     release = {"version": __version__, "environment": settings.environment}
     logs = open_logs(settings, overrides.log_stream)
     registry = CollectorRegistry() if worker is None else shared_registry(settings, worker.folder)
-    cells = None if worker is None else Cells(worker.folder, worker.name)
-    metrics = Metrics(registry, models=settings.model_names(), cells=cells, **release)
+    store = None if worker is None else MmapMetrics(worker.folder, worker.name)
+    metrics = Metrics(registry, models=settings.model_names(), store=store, **release)
     tracing = open_tracing(
         service_namespace=SERVICE,
         service_name=f"{SERVICE}-{role}",

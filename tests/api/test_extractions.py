@@ -28,7 +28,7 @@ from service.features.errors import (
 )
 from service.features.events import PlanningAdmitted
 from service.features.model import FieldError
-from tests.api.conftest import World, caller, extract, upload
+from tests.api.conftest import World, caller, calling, extract, upload
 from tests.doubles import NOW, Gate
 
 FAULTS = [FieldError("features[0]", "is constant")]
@@ -298,21 +298,26 @@ async def test_a_client_that_goes_away_does_not_lose_its_extraction(serve: Calla
     assert ended["status"] == "completed"
 
 
-async def test_extractions_are_filtered_and_paged(client: httpx.AsyncClient, world: World, dataset: str) -> None:
+async def test_extractions_are_filtered_and_paged(serve: Callable[..., World]) -> None:
     """`status` and `dataset_id` select; the cursor goes on where the page ended."""
-    identities = [(await extract(client)).json()["data"]["extraction_id"] for _ in range(3)]
-    await world.change(identities[0], status="queued")
+    world = serve()
+    async with calling(world) as client:
+        identities: list[str] = []
+        for _ in range(3):
+            identities.append((await extract(client)).json()["data"]["extraction_id"])
+            world.clock.advance(seconds=1)
+        await world.change(identities[0], status="queued")
 
-    async def listed(query: str) -> list[str]:
-        items = (await client.get(f"/api/v1/extractions?{query}")).json()["data"]["items"]
-        return [item["extraction_id"] for item in items]
+        async def listed(query: str) -> list[str]:
+            items = (await client.get(f"/api/v1/extractions?{query}")).json()["data"]["items"]
+            return [item["extraction_id"] for item in items]
 
-    assert await listed("") == identities[::-1]
-    assert await listed("status=queued") == identities[:1]
-    assert await listed("status=completed&limit=1") == identities[2:]
-    assert await listed("dataset_id=other") == []
-    first = (await client.get("/api/v1/extractions?limit=2")).json()["data"]
-    assert await listed(f"limit=2&cursor={first['next_cursor']}") == identities[:1]
+        assert await listed("") == identities[::-1]
+        assert await listed("status=queued") == identities[:1]
+        assert await listed("status=completed&limit=1") == identities[2:]
+        assert await listed("dataset_id=other") == []
+        first = (await client.get("/api/v1/extractions?limit=2")).json()["data"]
+        assert await listed(f"limit=2&cursor={first['next_cursor']}") == identities[:1]
 
 
 @pytest.mark.parametrize("query", ["status=done", "status=", "dataset_id=../x", "limit=0", "limit=101", "state=failed"])

@@ -18,17 +18,7 @@ from service.features.errors import ModelUnavailable, PlanningBusy
 from service.features.events import Event, PlanningAdmitted, PlanningLoad
 from service.features.model import Stage
 from service.features.ports import PlanRequest, Proposal
-
-
-class Timer:
-    """Monotonic seconds that a test moves."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        """The present reading."""
-        return self.seconds
+from tests.doubles import Timer
 
 
 class Notes:

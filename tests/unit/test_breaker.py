@@ -16,6 +16,7 @@ from service.agents.breaker_machine import BUCKETS, Circuit, Outcome, admit, ask
 from service.agents.breaker_script import SCRIPT, figures
 from service.features.events import BreakerChanged, Event
 from service.features.model import Stage
+from tests.doubles import Timer
 
 POLICY = BreakerPolicy(
     window_seconds=10.0,
@@ -29,17 +30,6 @@ POLICY = BreakerPolicy(
 """Short, and in eighths of seconds, which floats hold exactly."""
 
 EIGHTHS = st.integers(0, 8 * 9).map(lambda eighths: eighths / 8)
-
-
-class Timer:
-    """Monotonic seconds that a test moves."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        """The present reading."""
-        return self.seconds
 
 
 class Notes:

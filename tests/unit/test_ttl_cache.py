@@ -1,17 +1,7 @@
 from __future__ import annotations
 
 from service.security.cache import TtlCache
-
-
-class Timer:
-    """Monotonic seconds that a test moves."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def __call__(self) -> float:
-        """The present reading."""
-        return self.seconds
+from tests.doubles import Timer
 
 
 def test_a_value_is_given_back_until_its_time_is_over() -> None:

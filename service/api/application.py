@@ -1,4 +1,4 @@
-"""Assembles the HTTP edge from the services and values it is handed."""
+"""Assemble the HTTP API from services and configuration."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ PROTECTED_ROUTES = (
 
 
 def create_api(services: ApiServices, config: ApiConfig) -> Litestar:
-    """The application: health, metrics and documentation in public, everything below /api/v1 for principals.
+    """Create the application: health, metrics and documentation are public, everything below /api/v1 needs a principal.
 
-    Wrap it in the HTTP observer: that sets the correlation context which answers and problem documents quote.
+    Wrap it in the HTTP observer, which sets the correlation context that answers and problem documents quote.
     """
     extract_dependencies = ExtractDependencies(services, config, Door(config.waiting_clients, services.observer))
     return Litestar(
@@ -88,10 +88,10 @@ def create_api(services: ApiServices, config: ApiConfig) -> Litestar:
 
 
 def _protected(services: ApiServices, config: ApiConfig) -> Router:
-    """The versioned API: authentication first, then the rate limit of whom it found, then what the route needs.
+    """Create the router of the versioned API: authentication, then rate limit, then permission.
 
-    All in one function: the framework makes a deep copy of a router when it takes it in, and would copy the services
-    within a middleware object; functions it leaves as they are.
+    It is one function, because the framework deep-copies a router and would copy the services in a middleware object;
+    functions are not copied.
     """
     authentication = Authentication(services.authenticator, config.api_key_header)
     limit = RateLimit(services.limiter, services.observer)

@@ -420,7 +420,7 @@ class TestRuntimeMonitor:
         monitor = RuntimeMonitor(metrics, checks={"redis": check})
         for _ in range(5):
             await monitor.refresh()
-        assert [line["message"] for line in lines(stream)] == ["dependency is away", "dependency is back"]
+        assert [line["message"] for line in lines(stream)] == ["dependency is unreachable", "dependency is back"]
 
     async def test_a_broken_pool_is_told(self, metrics: Metrics, logs: Logs, stream: io.StringIO) -> None:
         """A pool that cannot be measured is logged and does not end the monitor."""

@@ -37,12 +37,12 @@ DEEP = "[" * 100_000 + "]" * 100_000
 
 
 class CountingBreaker:
-    """A breaker that lets everything pass and keeps what it is told."""
+    """A breaker that lets everything pass and keeps its calls."""
 
     def __init__(self) -> None:
         self.state = "closed"
         self.retry_after: float | None = None
-        self.told: list[tuple[str, float | None]] = []
+        self.calls: list[tuple[str, float | None]] = []
 
     async def look(self) -> None:
         """See nothing new."""
@@ -53,17 +53,17 @@ class CountingBreaker:
 
     async def succeeded(self) -> None:
         """Note it."""
-        self.told.append(("succeeded", None))
+        self.calls.append(("succeeded", None))
 
     async def failed(self, retry_after: float | None = None) -> None:
         """Note it, after a moment in which a cancellation could lose it."""
         await asyncio.sleep(0)
-        self.told.append(("failed", retry_after))
+        self.calls.append(("failed", retry_after))
 
     async def released(self) -> None:
         """Note it, after a moment in which a cancellation could lose it."""
         await asyncio.sleep(0)
-        self.told.append(("released", None))
+        self.calls.append(("released", None))
 
 
 class Clock:
@@ -151,7 +151,7 @@ async def test_passing_fault(
     assert len(stub.requests) == 2
     assert reasons(recorder) == [reason]
     assert [call.status for call in recorder.calls][1:] == ["success"]
-    assert [word for word, _ in breaker.told] == ["failed", "succeeded"]
+    assert [word for word, _ in breaker.calls] == ["failed", "succeeded"]
     first, second = attempts(traced)
     assert first.kind is second.kind is SpanKind.CLIENT
     assert first.status.status_code is StatusCode.ERROR
@@ -173,7 +173,7 @@ async def test_passing_fault(
 
 
 @pytest.mark.parametrize(
-    ("reply", "words", "told"),
+    ("reply", "words", "call"),
     [
         (Reply(status=400, body={}), "HTTP status 400", "released"),
         (Reply(status=404, body={}), "HTTP status 404", "released"),
@@ -183,15 +183,15 @@ async def test_passing_fault(
         (Reply(status=429, body={"error": {"code": "insufficient_quota"}}), "no quota", "failed"),
     ],
 )  # fmt: skip
-async def test_lasting_fault(reply: Reply, words: str, told: str, recorder: Recorder, breaker: CountingBreaker) -> None:
-    """A fault that repeating cannot mend costs one request; the breaker counts those that all requests would meet."""
+async def test_lasting_fault(reply: Reply, words: str, call: str, recorder: Recorder, breaker: CountingBreaker) -> None:
+    """A fault that repeating cannot cure costs one request; the breaker counts those that all requests would meet."""
     async with openai_stub([reply]) as stub:
         planner = AgentPlanner(stub_model(stub.url), name=NAME, observer=recorder, breaker=breaker)
         with pytest.raises(ModelUnavailable, match=words):
             await propose(planner)
     assert len(stub.requests) == 1
     assert reasons(recorder) == []
-    assert [word for word, _ in breaker.told] == [told]
+    assert [word for word, _ in breaker.calls] == [call]
 
 
 async def test_no_more_than_three_attempts(recorder: Recorder, traced: Traced) -> None:
@@ -216,7 +216,7 @@ async def test_no_more_than_three_attempts(recorder: Recorder, traced: Traced) -
     ids=["seconds", "date", "far date", "nonsense"],
 )
 async def test_long_wait_is_passed_on(asked: str, least: float, most: float, recorder: Recorder) -> None:
-    """A provider that wants to be left alone for long is not asked again; the client is told when, within reason."""
+    """A provider with a long Retry-After is not called again; the client gets a bounded one."""
     async with openai_stub([Reply(status=429, body={}, headers={"retry-after": asked})]) as stub:
         with pytest.raises(ModelUnavailable) as raised:
             await propose(AgentPlanner(stub_model(stub.url), name=NAME, observer=recorder))
@@ -311,7 +311,7 @@ async def test_cut_off_by_the_run(recorder: Recorder, traced: Traced, breaker: C
         with pytest.raises(ModelTimeout, match=r"within 1\.5 seconds"):
             await propose(planner)
     assert [call.status for call in recorder.calls] == ["timeout"]
-    assert [word for word, _ in breaker.told] == ["failed"]
+    assert [word for word, _ in breaker.calls] == ["failed"]
     assert [span.attributes["error.type"] for span in attempts(traced)] == ["TimeoutError"]
 
 
@@ -325,7 +325,7 @@ async def test_cut_off_by_the_callers_deadline(recorder: Recorder, breaker: Coun
         with deadline(0), pytest.raises(DeadlineExceeded):
             await planner.propose(request("clicks"))
     assert len(stub.requests) == 1
-    assert [word for word, _ in breaker.told] == ["failed"]
+    assert [word for word, _ in breaker.calls] == ["failed"]
 
 
 async def test_health_and_door_know_what_another_process_found_out(recorder: Recorder) -> None:
@@ -342,13 +342,13 @@ async def test_health_and_door_know_what_another_process_found_out(recorder: Rec
         await planner.ping()
     with pytest.raises(ModelUnavailable) as refused:
         await planner.require_capacity(request("clicks"))
-    for told in (unhealthy.value.retry_after, refused.value.retry_after):
-        assert told is not None
-        assert 9 <= told <= 9 + SPREAD_SECONDS
+    for retry_after in (unhealthy.value.retry_after, refused.value.retry_after):
+        assert retry_after is not None
+        assert 9 <= retry_after <= 9 + SPREAD_SECONDS
 
 
 @pytest.mark.parametrize(
-    ("error", "given", "told"),
+    ("error", "given", "call"),
     [
         (TimeoutError(), FAIR_SECONDS / 2, "released"),
         (TimeoutError(), FAIR_SECONDS, "failed"),
@@ -357,11 +357,11 @@ async def test_health_and_door_know_what_another_process_found_out(recorder: Rec
     ids=["hurried", "fair", "answered"],
 )
 async def test_an_attempt_without_time_blames_no_model(
-    error: Exception, given: float, told: str, breaker: CountingBreaker
+    error: Exception, given: float, call: str, breaker: CountingBreaker
 ) -> None:
     """What was cut off after less time than any model needs, as after a long wait for a place, is no failure of its."""
     await retrying._settle(breaker, error, given)
-    assert breaker.told == [(told, None)]
+    assert breaker.calls == [(call, None)]
 
 
 async def test_cancelled_attempt(recorder: Recorder, traced: Traced, breaker: CountingBreaker) -> None:
@@ -376,7 +376,7 @@ async def test_cancelled_attempt(recorder: Recorder, traced: Traced, breaker: Co
         with pytest.raises(asyncio.CancelledError):
             await task
     assert recorder.events == []
-    assert breaker.told == [("released", None)]
+    assert breaker.calls == [("released", None)]
     assert [span.attributes["error.type"] for span in attempts(traced)] == ["CancelledError"]
 
 
@@ -429,7 +429,7 @@ async def test_unreadable_answer(reply: Reply, recorder: Recorder, traced: Trace
             await propose(planner)
     assert len(stub.requests) == 1
     assert [call.status for call in recorder.calls] == ["error"]
-    assert breaker.told == [("released", None)]
+    assert breaker.calls == [("released", None)]
     assert all(CANARY not in span.to_json() for span in traced.spans)
 
 
@@ -556,7 +556,7 @@ async def test_tools_without_end(recorder: Recorder) -> None:
 
 
 async def test_unknown_tool(recorder: Recorder) -> None:
-    """A tool that does not exist is told to the model, which may then answer; it counts by a reason of its own."""
+    """The model learns that a tool does not exist and may then answer; it counts by a reason of its own."""
     async with openai_stub([Reply(tool="drop_table", arguments={}), GOOD_REPLY]) as stub:
         assert (await propose(AgentPlanner(stub_model(stub.url), name=NAME, observer=recorder))).plan.features
     assert recorder.retries == ["unknown_tool"]

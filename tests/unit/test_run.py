@@ -1,4 +1,4 @@
-"""Every ending of an attempt at an extraction, in held time and over a store that keeps its port's promises."""
+"""Every ending of an attempt at an extraction, with a controlled clock and a store that keeps its port's contract."""
 
 from __future__ import annotations
 
@@ -74,23 +74,23 @@ class World:
         return self.store.extractions.rows["x"]
 
     def change(self, **values: Any) -> None:
-        """Change the row behind the run's back."""
+        """Change the row from outside the run."""
         self.store.extractions.rows["x"] = replace(self.row, **values)
 
     async def cancel(self) -> None:
-        """As its owner does."""
+        """As the extraction's owner would."""
         async with self.store.begin() as work:
             await work.extractions.cancel("ada", "x", HeldClock().now())
 
     async def claim(self) -> Extraction:
-        """As another worker does."""
+        """As another worker would."""
         async with self.store.begin() as work:
             claimed = await work.extractions.claim("x", HeldClock().now())
         assert claimed is not None
         return claimed
 
     def endings(self) -> list[str]:
-        """The statuses that were told as ends."""
+        """The statuses that were announced as ends."""
         return [event.status for event in self.recorder.events if isinstance(event, ExtractionFinished)]
 
     async def _pipeline(self, extraction: Extraction, enter: Enter) -> ExtractionResult:
@@ -128,7 +128,7 @@ async def soon(seconds: float, action: Callable[[], Any]) -> Any:
 
 @in_held_time
 async def test_a_run_completes() -> None:
-    """The result is stored with its artifact, and the start and the end are told."""
+    """The result is stored with its artifact, and the start and the end are recorded."""
     world = world_of(3.25)
 
     assert await world.run("x") == "completed"
@@ -145,8 +145,8 @@ async def test_a_run_completes() -> None:
 
 
 @in_held_time
-async def test_the_wait_is_told_once() -> None:
-    """The first attempt tells how long the extraction has waited since it was accepted; a later one does not."""
+async def test_the_wait_is_recorded_once() -> None:
+    """The first attempt records how long the extraction has waited since it was accepted; a later one does not."""
     world = world_of(3.25)
     world.change(created_at=NOON - timedelta(seconds=42))
     await world.run("x")
@@ -159,7 +159,7 @@ async def test_the_wait_is_told_once() -> None:
 
 @in_held_time
 async def test_a_run_is_correlated_with_the_request_that_asked_for_it() -> None:
-    """Whatever logs and traces beneath it sees the request's ids; afterwards they are gone."""
+    """Everything logged and traced within it has the request's ids; afterwards they are gone."""
     seen: list[Any] = []
 
     async def step(extraction: Extraction, _: Enter) -> ExtractionResult:
@@ -211,7 +211,7 @@ async def test_a_run_fails(error: FeatureAgentError, patient: bool) -> None:  # 
 
 @in_held_time
 async def test_an_unexpected_failure_is_stored_and_raised() -> None:
-    """The row says nothing of what it was; the worker, which logs it, hears."""
+    """The row does not say what failed; the worker gets the exception and logs it."""
     world = world_of(1, RuntimeError("secret"), patient=True)
 
     with pytest.raises(RuntimeError, match="secret"):
@@ -223,7 +223,7 @@ async def test_an_unexpected_failure_is_stored_and_raised() -> None:
 
 @in_held_time
 async def test_a_run_that_cancels_itself_has_failed() -> None:
-    """A cancellation that nobody asked for is a fault of the run: it is not handed on from worker to worker."""
+    """A cancellation that nobody requested is a fault of the run: it is not handed from worker to worker."""
     world = world_of(1, asyncio.CancelledError())
 
     with pytest.raises(RuntimeError, match="within the run"):
@@ -349,7 +349,7 @@ async def test_a_stopping_worker_hands_its_run_back(times: int) -> None:
 
 @in_held_time
 async def test_a_run_is_handed_back_though_the_database_is_away() -> None:
-    """A worker that is told to stop again and again goes on trying until the database is back."""
+    """A worker that gets several stop signals keeps trying until the database is back."""
     world = world_of(600)
     running = asyncio.create_task(world.run("x"))
     await asyncio.sleep(1.25)
@@ -366,7 +366,7 @@ async def test_a_run_is_handed_back_though_the_database_is_away() -> None:
 @pytest.mark.parametrize("error", [None, ComputeFailed("It broke.")])
 @in_held_time
 async def test_an_end_that_is_being_stored_is_stored_to_its_end(error: FeatureAgentError | None) -> None:
-    """A worker that is stopped while the database is away does not forget what it has in hand."""
+    """A worker that is stopped while the database is unreachable still stores the end."""
     world = world_of(1, error)
 
     async def trouble() -> None:
@@ -428,7 +428,7 @@ async def test_a_worker_that_stops_when_another_has_taken_over_hands_nothing_bac
 
 @in_held_time
 async def test_a_run_goes_on_while_the_database_is_away() -> None:
-    """An outage in the middle costs nothing but the progress that is not shown."""
+    """An outage during the run costs nothing but the progress that is not shown."""
     world = world_of(60)
 
     async def trouble() -> None:
@@ -479,7 +479,7 @@ async def test_a_database_that_stays_away_costs_an_attempt_not_the_extraction() 
 @pytest.mark.parametrize("error", [None, ComputeFailed("It broke.")])
 @in_held_time
 async def test_a_commit_whose_answer_is_lost_has_happened(error: FeatureAgentError | None) -> None:
-    """The end that was stored at the first try is this run's own: it is told, and what it published stays."""
+    """The end that was stored at the first try is this run's own: it is announced, and its artifact stays."""
     world = World()
 
     async def step(extraction: Extraction, enter: Enter) -> ExtractionResult:

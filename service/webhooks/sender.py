@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
 from http import HTTPStatus
-from typing import Protocol
 
 import httpx2
 from opentelemetry.trace import Span, SpanKind, StatusCode, TracerProvider
@@ -18,21 +17,13 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from service.features.delivery import Delivery, Sent
 from service.webhooks.addresses import Resolve, checked_addresses, resolve
 from service.webhooks.callbacks import CallbackPolicy, CallbackRefused, IPAddress, Target
-from service.webhooks.signing import headers_for
+from service.webhooks.signing import WebhookSecrets, headers_for
 
 ATTEMPT_SPAN = "webhook.attempt"
 CONNECT_SECONDS = 5.0
 """For one address; then the next of the same name is tried."""
 _PROPAGATOR = TraceContextTextMapPropagator()
 _FAULTS = (httpx2.HTTPError, httpx2.InvalidURL, OSError)
-
-
-class Secrets(Protocol):
-    """Whose signature it is."""
-
-    def of(self, principal: str) -> Sequence[str]:
-        """The principal's secrets, newest first."""
-        ...
 
 
 class HttpSender:
@@ -46,7 +37,7 @@ class HttpSender:
     def __init__(
         self,
         *,
-        secrets: Secrets,
+        secrets: WebhookSecrets,
         policy: CallbackPolicy,
         tracer_provider: TracerProvider,
         version: str,

@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from service.concurrency.optional_dependency import PAUSE_SECONDS
 from service.security import limits
-from service.security.limits import RateLimiter, Standing, open_limiter
+from service.security.limits import RateLimitDecision, RateLimiter, open_limiter
 from tests.redis_process import RedisProcess, needs_redis, running_redis
 
 ROOT = Path(__file__).parents[2]
@@ -61,7 +61,7 @@ def minute(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return clock
 
 
-async def spend(limiter: RateLimiter, requests: int, principal: str = "acme") -> list[Standing]:
+async def spend(limiter: RateLimiter, requests: int, principal: str = "acme") -> list[RateLimitDecision]:
     """The decisions on that many requests, one after the other."""
     return [await limiter.hit(principal) for _ in range(requests)]
 
@@ -77,7 +77,7 @@ def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
 async def test_zero_is_no_limit() -> None:
     """With 0 requests a minute configured, everything passes and no number is promised."""
     limiter = open_limiter(0, None)
-    assert set(await spend(limiter, 1000)) == {Standing(allowed=True, limit=0, remaining=0, reset_seconds=0)}
+    assert set(await spend(limiter, 1000)) == {RateLimitDecision(allowed=True, limit=0, remaining=0, reset_seconds=0)}
 
 
 def test_a_negative_limit_is_refused() -> None:
@@ -114,7 +114,7 @@ async def test_the_window_slides_over_the_turn_of_the_minute(minute: SimpleNames
     minute.seconds = 59.0
     assert all(decision.allowed for decision in await spend(limiter, 10))
     minute.seconds = 60.0
-    assert await limiter.hit("acme") == Standing(allowed=False, limit=10, remaining=0, reset_seconds=1)
+    assert await limiter.hit("acme") == RateLimitDecision(allowed=False, limit=10, remaining=0, reset_seconds=1)
     minute.seconds = 90.0  # half of the last minute is left: five of its ten still count
     assert [decision.allowed for decision in await spend(limiter, 6)] == [True] * 5 + [False]
     minute.seconds = 240.0
@@ -273,13 +273,13 @@ class Flaky:
         self.fault: Exception | None = None
         self.asked = 0
 
-    async def hits(self, principal_ids: Sequence[str]) -> Sequence[Standing]:
+    async def hits(self, principal_ids: Sequence[str]) -> Sequence[RateLimitDecision]:
         """Fail, or allow."""
         self.asked += 1
         await asyncio.sleep(0)
         if self.fault is not None:
             raise self.fault
-        return [Standing(allowed=True, limit=9, remaining=8, reset_seconds=1)] * len(principal_ids)
+        return [RateLimitDecision(allowed=True, limit=9, remaining=8, reset_seconds=1)] * len(principal_ids)
 
 
 async def test_one_request_a_second_tries_redis_again_and_one_warning_a_minute_tells(
@@ -287,7 +287,7 @@ async def test_one_request_a_second_tries_redis_again_and_one_warning_a_minute_t
 ) -> None:
     """In two minutes of outage at eight requests a second, Redis is asked once a second and warned of three times."""
     shared, timer = Flaky(), Timer()
-    limiter = limits.Fallback(
+    limiter = limits.FallbackRateLimiter(
         shared, open_limiter(10_000, None), limits.redis_for_limits(timeout_seconds=PATIENT, timer=timer)
     )
     shared.fault = RedisError("away")
@@ -301,7 +301,7 @@ async def test_one_request_a_second_tries_redis_again_and_one_warning_a_minute_t
 async def test_only_one_request_probes_at_a_time(caplog: pytest.LogCaptureFixture) -> None:
     """When the pause is over, a burst asks Redis once."""
     shared, timer = Flaky(), Timer()
-    limiter = limits.Fallback(
+    limiter = limits.FallbackRateLimiter(
         shared, open_limiter(10_000, None), limits.redis_for_limits(timeout_seconds=PATIENT, timer=timer)
     )
     shared.fault = ConnectionResetError("away")
@@ -326,7 +326,7 @@ async def test_a_deaf_redis_client_is_left_behind(caplog: pytest.LogCaptureFixtu
     class Deaf:
         """A shared window that loses a cancellation, and fails when it is let go."""
 
-        async def hits(self, principal_ids: Sequence[str]) -> Sequence[Standing]:
+        async def hits(self, principal_ids: Sequence[str]) -> Sequence[RateLimitDecision]:
             """Wait, whatever happens."""
             try:
                 await released.wait()
@@ -335,7 +335,7 @@ async def test_a_deaf_redis_client_is_left_behind(caplog: pytest.LogCaptureFixtu
             ended.set()
             raise RedisError("too late")
 
-    limiter = limits.Fallback(
+    limiter = limits.FallbackRateLimiter(
         Deaf(), open_limiter(5, None), limits.redis_for_limits(timeout_seconds=0.01, timer=Timer())
     )
     assert (await limiter.hit("acme")).degraded
@@ -353,13 +353,13 @@ async def test_a_caller_that_goes_away_takes_nobody_along(caplog: pytest.LogCapt
     class Slow:
         """A shared window that answers when it is let go."""
 
-        async def hits(self, principal_ids: Sequence[str]) -> Sequence[Standing]:
+        async def hits(self, principal_ids: Sequence[str]) -> Sequence[RateLimitDecision]:
             """Wait."""
             asked.set()
             await released.wait()
-            return [Standing(allowed=True, limit=9, remaining=8, reset_seconds=1)] * len(principal_ids)
+            return [RateLimitDecision(allowed=True, limit=9, remaining=8, reset_seconds=1)] * len(principal_ids)
 
-    limiter = limits.Fallback(
+    limiter = limits.FallbackRateLimiter(
         Slow(), open_limiter(5, None), limits.redis_for_limits(timeout_seconds=PATIENT, timer=Timer())
     )
     leaving, staying = (asyncio.create_task(limiter.hit("acme")) for _ in range(2))
@@ -394,7 +394,7 @@ async def test_a_programming_error_is_not_taken_for_an_outage() -> None:
     """Only faults of Redis and of the network degrade; anything else is raised."""
     shared = Flaky()
     shared.fault = KeyError("mistake")
-    limiter = limits.Fallback(
+    limiter = limits.FallbackRateLimiter(
         shared, open_limiter(5, None), limits.redis_for_limits(timeout_seconds=PATIENT, timer=Timer())
     )
     with pytest.raises(KeyError):

@@ -137,4 +137,4 @@ def test_a_key_stands_as_its_record_says(
         expires_at=None if expires_in is None else NOW + expires_in,
         revoked_at=None if revoked_in is None else NOW + revoked_in,
     )
-    assert keys.standing(key, NOW) == expected
+    assert keys.state(key, NOW) == expected

@@ -285,7 +285,7 @@ class Extraction(Struct, frozen=True):
     lane: Lane = "small"
     due_at: datetime | None = None
     """End of the completion date: later the result is of no use."""
-    patient: bool = False
+    detached: bool = False
     """Nobody waits on the line for the answer, so failures that may pass are tried again."""
     cancel_requested: bool = False
     attempt: int = 0

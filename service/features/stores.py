@@ -76,8 +76,8 @@ class Extractions(Protocol):
         """Raises ExtractionNotFound."""
         ...
 
-    async def wait_no_more(self, owner: str, extraction_id: str) -> None:
-        """Note that its caller has been sent away with a 202: from now on it is `patient`."""
+    async def mark_detached(self, owner: str, extraction_id: str) -> None:
+        """Note that its caller has been sent away with a 202: from now on it is `detached`."""
         ...
 
     async def cancel(self, owner: str, extraction_id: str, now: datetime) -> Extraction:
@@ -184,7 +184,7 @@ class Notices(Protocol):
         ...
 
 
-class Forgotten(Struct, frozen=True):
+class Purged(Struct, frozen=True):
     """Extractions that were deleted."""
 
     count: int
@@ -206,11 +206,11 @@ class Upkeep(Protocol):
         """The instant by the database's clock, which all processes share."""
         ...
 
-    async def forget_extractions(self, before: datetime, *, limit: int) -> Forgotten:
+    async def purge_extractions(self, before: datetime, *, limit: int) -> Purged:
         """Delete at most `limit` extractions that ended before that instant, oldest first."""
         ...
 
-    async def forget_idempotency_keys(self, now: datetime) -> int:
+    async def purge_idempotency_keys(self, now: datetime) -> int:
         """Delete the idempotency keys that are kept no longer; gives how many."""
         ...
 

@@ -14,10 +14,10 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager, NotificationCallback
 
-from service.extractions.run import MOST_CRASHES
+from service.extractions.run import MAX_CRASHES
 from service.jobs.statements import BEAT, DELETE_OWN, END_OWN, FETCH, PUT_OWN_BACK
 
-PATIENCE_SECONDS = 5.0
+STATEMENT_TIMEOUT_SECONDS = 5.0
 """A statement takes milliseconds; one that takes longer waits for a database that does not answer."""
 AGAIN_SECONDS = 2
 """Before a job that the database's absence broke off is tried again."""
@@ -47,13 +47,13 @@ class FencedManager(JobManager):
         """The next job of those queues; None when there is none, or the database is away."""
         job: Job | None = None
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS):
                 rows = await self.connector.execute_query_all_async(
                     FETCH,
                     queues=list(queues or ()),
                     worker_id=worker_id,
                     workers=[*self.workers, worker_id],
-                    crashes=MOST_CRASHES - 1,
+                    crashes=MAX_CRASHES - 1,
                 )
                 job = Job.from_row(rows[0]) if rows else None
         except (ConnectorException, TimeoutError) as fault:
@@ -94,7 +94,7 @@ class FencedManager(JobManager):
     async def beat(self) -> bool:
         """Tell that this process lives; False when the database is away."""
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS), self._beating:
+            async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS), self._beating:
                 await self.connector.execute_query_async(BEAT, workers=list(self.workers))
         except (ConnectorException, TimeoutError) as fault:
             self.note_away(fault)
@@ -139,7 +139,7 @@ class FencedManager(JobManager):
 
     async def _let_go(self, job: Job, statement: LiteralString, values: dict[str, Any]) -> None:
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS):
                 await self.connector.execute_query_async(statement, job_id=job.id, worker_id=job.worker_id, **values)
         except (ConnectorException, TimeoutError) as fault:
             self.note_away(fault)

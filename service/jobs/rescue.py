@@ -14,7 +14,7 @@ from procrastinate.exceptions import ConnectorException
 
 from service.features.events import JobAttempted
 from service.features.ports import Observer
-from service.jobs.manager import PATIENCE_SECONDS, FencedManager
+from service.jobs.manager import STATEMENT_TIMEOUT_SECONDS, FencedManager
 from service.jobs.statements import CLEAN, DOING, PRUNE, RESCUE, STRANDED, STRANDED_DELIVERIES, TASK
 
 DEAD_SECONDS = 8.0
@@ -22,7 +22,7 @@ DEAD_SECONDS = 8.0
 RESCUE_SECONDS = 1.0
 STRANDED_SECONDS = 10.0
 """An extraction so old without a job has been left by something unforeseen; looked for as often."""
-FORGOTTEN_SECONDS = 60.0
+PRUNE_SECONDS = 60.0
 """Dead workers are deleted then: their jobs have long been put back."""
 KEPT_SECONDS = 86_400.0
 """Jobs of a kind that no worker knows are kept for a day, to be looked at."""
@@ -70,7 +70,7 @@ class Rescuer:
         seldom = round(STRANDED_SECONDS / RESCUE_SECONDS)
         for look in count():
             try:
-                async with asyncio.timeout(PATIENCE_SECONDS):
+                async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS):
                     if self.may_judge():
                         await self._look(thoroughly=look % seldom == 0)
             except (ConnectorException, TimeoutError) as fault:
@@ -108,7 +108,7 @@ class Rescuer:
     async def tidy(self) -> None:
         """Delete what is left of dead workers and of jobs that came to nothing. Raises ConnectorException."""
         connector = self._manager.connector
-        await connector.execute_query_async(PRUNE, seconds=FORGOTTEN_SECONDS)
+        await connector.execute_query_async(PRUNE, seconds=PRUNE_SECONDS)
         await connector.execute_query_async(CLEAN, seconds=KEPT_SECONDS)
 
     async def _never_got(self) -> list[int]:

@@ -14,7 +14,7 @@ DELIVERY_QUEUE = "webhooks"
 CRASHES = "extraction_crashes"
 """The tally of attempts at extractions that ended with their worker. It is kept in the database: whoever finds a crash
 may be the next to die of it, before anybody has asked for its metrics."""
-MOST_AHEAD = 10_000
+MAX_LOCKED_AHEAD = 10_000
 """Beyond so many of one principal's extractions, one more makes no difference."""
 
 _HEAD = """coalesce((
@@ -33,7 +33,7 @@ WITH ahead AS (
         SELECT FROM extractions
         WHERE owner = %(owner)s AND lane = %(queue)s::text AND status IN ('queued', 'processing')
           AND (created_at, id) < (%(created_at)s, %(id)s::text)
-        LIMIT {MOST_AHEAD}
+        LIMIT {MAX_LOCKED_AHEAD}
     ) AS counted
 )
 INSERT INTO procrastinate_jobs (queue_name, task_name, priority, lock, queueing_lock, args, scheduled_at)
@@ -150,7 +150,7 @@ WITH ahead AS (
     SELECT count(*) AS jobs FROM (
         SELECT FROM webhook_deliveries
         WHERE owner = %(owner)s AND state = 'pending' AND (created_at, id) < (%(created_at)s, %(id)s::text)
-        LIMIT {MOST_AHEAD}
+        LIMIT {MAX_LOCKED_AHEAD}
     ) AS counted
 )
 INSERT INTO procrastinate_jobs (queue_name, task_name, priority, lock, queueing_lock, args, scheduled_at)

@@ -23,7 +23,7 @@ from service.features.events import JobAttempted
 from service.features.ports import Observer
 from service.jobs.connection import connector_to
 from service.jobs.manager import AGAIN_SECONDS, FencedManager
-from service.jobs.rescue import DEAD_SECONDS, FORGOTTEN_SECONDS, Rescuer
+from service.jobs.rescue import DEAD_SECONDS, PRUNE_SECONDS, Rescuer
 from service.jobs.statements import DELIVERY_QUEUE, DELIVERY_TASK, TASK
 from service.jobs.tracing import OUTCOME, JobSpans, brought_by, delivery_spans
 from service.webhooks.deliver import DeliveryEnding
@@ -32,7 +32,7 @@ BEAT_SECONDS = 2.0
 POLL_SECONDS = 1.0
 """How often a lane looks for jobs by itself: for those that become due, and when no notice comes."""
 FIRST_PAUSE_SECONDS = 0.5
-LONGEST_PAUSE_SECONDS = 5.0
+MAX_PAUSE_SECONDS = 5.0
 """Before a worker that stopped is started again, doubling."""
 LARGE_AT_ONCE = 1
 DELIVERIES_AT_ONCE = 16
@@ -139,8 +139,8 @@ class JobWorker:
                 self._manager.note_away(fault)
             except Exception:
                 _LOGGER.exception("a worker broke off", lane=lane)
-            ran_well = time.monotonic() - started > LONGEST_PAUSE_SECONDS
-            pause = FIRST_PAUSE_SECONDS if ran_well else min(pause * 2, LONGEST_PAUSE_SECONDS)
+            ran_well = time.monotonic() - started > MAX_PAUSE_SECONDS
+            pause = FIRST_PAUSE_SECONDS if ran_well else min(pause * 2, MAX_PAUSE_SECONDS)
             await self._rest(pause)
 
     async def _rest(self, seconds: float) -> None:
@@ -160,7 +160,7 @@ class JobWorker:
             delete_jobs="successful",
             install_signal_handlers=False,
             update_heartbeat_interval=_NEVER,
-            stalled_worker_timeout=FORGOTTEN_SECONDS,
+            stalled_worker_timeout=PRUNE_SECONDS,
         )
 
     async def _keep_beating(self) -> None:

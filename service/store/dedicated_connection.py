@@ -16,7 +16,7 @@ from service.features.errors import DependencyUnavailable
 from service.store.failures import OUTAGE_RETRY_SECONDS
 from service.store.wire import Connection, Wire
 
-PATIENCE_SECONDS = 5.0
+STATEMENT_TIMEOUT_SECONDS = 5.0
 """Such statements take a millisecond; one that takes longer waits for a database that does not answer."""
 RENEWED_SECONDS = 1800.0
 """A connection is made anew before a firewall between forgets it."""
@@ -61,7 +61,7 @@ class DedicatedConnection:
     async def _ask(self, statement: str, parameters: Sequence[str]) -> list[tuple[Any, ...]]:
         wire = await self._open()
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS):
                 return await wire.rows(statement, parameters)
         except BaseException:
             self._wire = None

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from msgspec import structs
-from sqlalchemy import Column, RowMapping, case, delete, false, func, insert, select, update
+from sqlalchemy import Label, RowMapping, case, delete, false, func, insert, select, update
 
 from service.features.errors import ExtractionEnded, ExtractionNotFound, ExtractionNotReady
 from service.features.model import Extraction, Lane, Status
@@ -17,10 +17,11 @@ from service.store.tables import TERMINAL, extractions
 
 CHANNEL = "feature_agent_extractions"
 """NOTIFY channel on which each changed extraction is told by its id."""
-MEASURED = 100
-LEAST_MEASURED = 5
+MAX_MEASURED = 100
+MIN_MEASURED = 5
 
-_FIELDS: tuple[Column[Any], ...] = tuple(extractions.c[name] for name in Extraction.__struct_fields__)
+_FIELDS: tuple[Label[Any], ...] = tuple(extractions.c[name].label(name) for name in Extraction.__struct_fields__)
+"""The columns of an `Extraction`, under its names."""
 _OF_A_RUN = ("status", "progress", "stage", "started_at", "finished_at", "result", "failure", "retries")
 """Columns that a run writes; the others belong to clients and claims."""
 
@@ -82,13 +83,13 @@ class SqlExtractions(Repository):
             raise ExtractionNotFound("You have no such extraction.")
         return extraction
 
-    async def wait_no_more(self, owner: str, extraction_id: str) -> None:
+    async def mark_detached(self, owner: str, extraction_id: str) -> None:
         """Note that its caller has been sent away with a 202."""
         await self._change(
             extractions.c.id == extraction_id,
             extractions.c.owner == owner,
-            extractions.c.patient == false(),
-            patient=True,
+            extractions.c.detached == false(),
+            detached=True,
         )
 
     async def cancel(self, owner: str, extraction_id: str, now: datetime) -> Extraction:
@@ -137,7 +138,7 @@ class SqlExtractions(Repository):
             crashes=0,
             retries=0,
             cancel_requested=False,
-            patient=True,
+            detached=True,
         )
         if row is not None:
             return Extraction(**row)
@@ -162,14 +163,14 @@ class SqlExtractions(Repository):
                 extractions.c.finished_at.is_not(None),  # so that the index is read from the newest on
             )
             .order_by(extractions.c.finished_at.desc())
-            .limit(MEASURED)
+            .limit(MAX_MEASURED)
             .subquery()
         )
         found = await self.execute(
             select(func.count(), func.percentile_cont(0.5).within_group(last.c.seconds)).select_from(last)
         )
         count, median = found.one()
-        return float(median) if count >= LEAST_MEASURED else None
+        return float(median) if count >= MIN_MEASURED else None
 
     async def list(
         self,

@@ -19,7 +19,7 @@ Connect = Callable[[], Awaitable[psycopg.AsyncConnection[Any]]]
 IDLE_SECONDS = 60.0
 """A connection that nobody needed for so long, or for up to twice that, is closed."""
 FIRST_PAUSE_SECONDS = 0.1
-LONGEST_PAUSE_SECONDS = 5.0
+MAX_PAUSE_SECONDS = 5.0
 """Between two tries to connect, doubling from the first."""
 
 _FAULTS = (psycopg.Error, OSError)
@@ -99,7 +99,7 @@ class PostgresNotices:
             try:
                 await self._listen()
             except _FAULTS as fault:
-                pause = FIRST_PAUSE_SECONDS if not self._away else min(pause * 2, LONGEST_PAUSE_SECONDS)
+                pause = FIRST_PAUSE_SECONDS if not self._away else min(pause * 2, MAX_PAUSE_SECONDS)
                 self._note_away(fault)
                 await asyncio.sleep(pause)
 

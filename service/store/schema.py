@@ -19,13 +19,13 @@ Standing = Literal["older", "current", "newer", "too new"]
 SCRIPTS = "service.store:migrations"
 MIGRATION_LOCK = 0x66656174_6D696772
 """Key of the advisory lock that migrations hold: "feat" and "migr" in ASCII."""
-LOCK_PATIENCE = "120s"
+LOCK_TIMEOUT = "120s"
 """For another process's migration, which is then found done."""
 TOO_NEW = (
     "The database is at revision {}, which this release does not know: a newer release has migrated it. Run that "
     "release, or restore a backup from before."
 )
-TABLE_PATIENCE = "10s"
+TABLE_LOCK_TIMEOUT = "10s"
 """For a table that somebody uses for long, such as a backup: all later statements on it wait behind a migration."""
 
 # alembic keeps the migration that runs in variables of its modules: one at a time in a process.
@@ -47,9 +47,9 @@ def upgrade(url: URL, connect_args: dict[str, object]) -> bool:
     """
     engine = create_engine(url, poolclass=NullPool, connect_args=connect_args, hide_parameters=True)
     with _ALEMBIC, engine.begin() as connection:
-        connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_PATIENCE}'"))
+        connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
         connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
-        connection.execute(text(f"SET LOCAL lock_timeout = '{TABLE_PATIENCE}'"))
+        connection.execute(text(f"SET LOCAL lock_timeout = '{TABLE_LOCK_TIMEOUT}'"))
         found = standing(connection)
         if found == "too new":
             raise DatabaseTooNew(TOO_NEW.format(current_revision(connection)))

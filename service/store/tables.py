@@ -83,7 +83,7 @@ extractions = Table(
     Column("trace_id", Text, nullable=False),
     Column("lane", Text, nullable=False),
     Column("due_at", Instant),
-    Column("patient", Boolean, nullable=False),
+    Column("patient", Boolean, key="detached", nullable=False),
     Column("cancel_requested", Boolean, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("crashes", Integer, nullable=False),

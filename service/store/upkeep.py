@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import delete, func, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from service.features.stores import Forgotten
+from service.features.stores import Purged
 from service.store.failures import database_errors
 from service.store.idempotency import KEPT
 from service.store.tables import TERMINAL, datasets, extractions, idempotency_keys
@@ -53,7 +53,7 @@ class SqlUpkeep:
             raise TypeError(type(found).__name__)
         return found
 
-    async def forget_extractions(self, before: datetime, *, limit: int) -> Forgotten:
+    async def purge_extractions(self, before: datetime, *, limit: int) -> Purged:
         """Delete at most `limit` extractions that ended before that instant, oldest first."""
         old = (
             select(extractions.c.id)
@@ -66,9 +66,9 @@ class SqlUpkeep:
         with database_errors():
             async with self._engine.begin() as connection:
                 keys = (await connection.scalars(statement)).all()
-        return Forgotten(len(keys), tuple(key for key in keys if key is not None))
+        return Purged(len(keys), tuple(key for key in keys if key is not None))
 
-    async def forget_idempotency_keys(self, now: datetime) -> int:
+    async def purge_idempotency_keys(self, now: datetime) -> int:
         """Delete the idempotency keys that are kept no longer; gives how many."""
         with database_errors():
             async with self._engine.begin() as connection:

@@ -12,7 +12,7 @@ from service.webhooks.callbacks import CallbackPolicy, CallbackRefused, IPAddres
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """Host and port → all addresses, in the order in which they are to be tried. Raises OSError."""
 
-MOST_TRIED = 4
+MAX_TRIED = 4
 
 
 async def resolve(host: str, port: int) -> list[str]:
@@ -33,7 +33,7 @@ async def checked_addresses(target: Target, policy: CallbackPolicy, resolve: Res
     addresses = [_address(text) for text in found]
     for address in addresses:
         policy.require(address)
-    return addresses[:MOST_TRIED]
+    return addresses[:MAX_TRIED]
 
 
 def _address(text: str) -> IPAddress:

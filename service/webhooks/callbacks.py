@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from msgspec import Struct
 
-LONGEST_URL = 2048
+MAX_URL_LENGTH = 2048
 DEFAULT_PORTS = {"http": 80, "https": 443}
 FIRST_UNPRIVILEGED_PORT = 1024
 OTHER_PROTOCOLS = frozenset({
@@ -125,8 +125,8 @@ def _embedded(address: IPv6Address) -> IPv4Address | None:
 
 def _split(url: str) -> SplitResult:
     """The address's parts, of a text that every parser reads the same way."""
-    if len(url) > LONGEST_URL:
-        raise CallbackRefused(f"must have at most {LONGEST_URL} characters")
+    if len(url) > MAX_URL_LENGTH:
+        raise CallbackRefused(f"must have at most {MAX_URL_LENGTH} characters")
     if not _PRINTABLE.fullmatch(url) or "\\" in url:
         raise CallbackRefused("must be printable ASCII without spaces (a name in other letters is written xn--…)")
     try:

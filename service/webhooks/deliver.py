@@ -34,10 +34,10 @@ from service.features.stores import AttemptSuperseded, JobQueue, Store, UnitOfWo
 
 RETRY_SECONDS = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 86_400.0)
 """Between a try and the next: the schedule that Standard Webhooks gives, three days in all."""
-MOST_ATTEMPTS = len(RETRY_SECONDS) + 1
+MAX_ATTEMPTS = len(RETRY_SECONDS) + 1
 JITTER = (1.0, 1.2)
 """What a pause is multiplied by, so that what failed together is not tried together."""
-LONGEST_ASKED_SECONDS = 86_400.0
+MAX_RETRY_AFTER_SECONDS = 86_400.0
 """A receiver's Retry-After counts for no more."""
 FINAL: frozenset[AttemptOutcome] = frozenset({"gone", "refused"})
 """Failures that are not tried again."""
@@ -92,7 +92,7 @@ class DeliverWebhook:
             CURRENT.reset(token)
 
     async def _attempt(self, claimed: Delivery) -> DeliveryEnding:
-        if claimed.attempt > MOST_ATTEMPTS:  # the last try's worker did not live to tell of it
+        if claimed.attempt > MAX_ATTEMPTS:  # the last try's worker did not live to tell of it
             return await run_shielded(self._record(_interrupted(claimed), Sent("interrupted"), 0.0))
         began = self._clock.now()
         sent = await self._sender.send(claimed, began)
@@ -120,9 +120,9 @@ class DeliverWebhook:
 
     def _pause(self, number: int, sent: Sent) -> float | None:
         """Seconds before the next try; None when there is none."""
-        if sent.outcome == "delivered" or sent.outcome in FINAL or number >= MOST_ATTEMPTS:
+        if sent.outcome == "delivered" or sent.outcome in FINAL or number >= MAX_ATTEMPTS:
             return None
-        asked = min(sent.retry_after or 0.0, LONGEST_ASKED_SECONDS)
+        asked = min(sent.retry_after or 0.0, MAX_RETRY_AFTER_SECONDS)
         return max(RETRY_SECONDS[number - 1], asked) * self._jitter(*JITTER)
 
 

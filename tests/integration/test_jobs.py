@@ -75,9 +75,9 @@ async def test_job_that_waits_already_is_no_error(room: Room) -> None:
     extraction = await room.find(extraction_id)
     async with room.database.store.begin() as unit:
         await room.queue.enqueue(unit, extraction)
-        await unit.extractions.wait_no_more(extraction.owner, extraction.id)
+        await unit.extractions.mark_detached(extraction.owner, extraction.id)
     assert len(await room.jobs()) == 1
-    assert (await room.find(extraction_id)).patient
+    assert (await room.find(extraction_id)).detached
 
 
 async def test_many_enqueue_the_same_at_once(room: Room) -> None:
@@ -148,7 +148,7 @@ async def test_retry_waits_its_time_and_stays_one_trace(new_database: Callable[[
     room.work.failures = {"events": [ModelUnavailable("not now", retry_after=0.1)]}
     with pytest.MonkeyPatch.context() as patch, provider.get_tracer("test").start_as_current_span("request") as request:
         patch.setattr(run_module, "FIRST_RETRY_SECONDS", 0.1)
-        extraction_id = await room.accept(patient=True)
+        extraction_id = await room.accept(detached=True)
         async with room.worker():
             row = await room.until(extraction_id, "completed")
             await room.empty()

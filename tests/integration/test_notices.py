@@ -197,7 +197,7 @@ async def test_killed_connection_heals(database: Database, migrated_url: str, ca
 
 async def test_restarted_server_is_listened_to_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A killed server raises nothing at the watches; after its restart they are woken and told as before."""
-    monkeypatch.setattr(module, "LONGEST_PAUSE_SECONDS", 0.2)
+    monkeypatch.setattr(module, "MAX_PAUSE_SECONDS", 0.2)
     server = await asyncio.to_thread(start_embedded, tmp_path / "postgresql")
     database = open_database(server.url, pool_size=1, max_overflow=0, pool_timeout=5.0)
     async with database.notices() as notices:

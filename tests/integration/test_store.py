@@ -219,7 +219,7 @@ async def test_others_do_not_exist(database: Database, owner: str) -> None:
         for change in (work.extractions.cancel(stranger, mine.id, NOON), work.extractions.remove(stranger, mine.id)):
             with pytest.raises(ExtractionNotFound):
                 await change
-        await work.extractions.wait_no_more(stranger, mine.id)
+        await work.extractions.mark_detached(stranger, mine.id)
         assert await work.extractions.get(owner, mine.id) == mine
 
 
@@ -229,7 +229,7 @@ async def test_extraction_comes_back_as_it_was(database: Database, owner: str) -
         owner, status="failed", progress=100, stage="assess", started_at=NOON, finished_at=NOON + timedelta(seconds=1),
         result=result(),
         failure=Failure("code", "internal", NASTY, retryable=True, errors=(FieldError("row 1", NASTY),)),
-        lane="large", due_at=NOON + timedelta(days=1), patient=True, cancel_requested=True, attempt=4, crashes=2,
+        lane="large", due_at=NOON + timedelta(days=1), detached=True, cancel_requested=True, attempt=4, crashes=2,
         retries=1, version=2**40,
     )  # fmt: skip
     bare = extraction(owner, request_id="", trace_id="")

@@ -219,7 +219,7 @@ async def test_remove_after_revival_is_refused(database: Database, race: Race, r
         )
     row = await stored(database, running)
     assert row == replace(
-        running, status="queued", progress=0, stage=None, started_at=None, patient=True, version=row.version
+        running, status="queued", progress=0, stage=None, started_at=None, detached=True, version=row.version
     )
     async with database.store.begin() as work:
         again = await work.extractions.claim(running.id, NOON + timedelta(days=1))
@@ -255,11 +255,11 @@ async def test_only_ended_extractions_are_removed_and_only_failed_revived(
 
 
 async def test_patience_is_noted_once(database: Database, queued: Extraction) -> None:
-    """Sending the caller away makes the extraction patient; a second time changes nothing, not even the version."""
+    """Sending the caller away makes the extraction detached; a second time changes nothing, not even the version."""
     async with database.store.begin() as work:
         for _ in range(2):
-            await work.extractions.wait_no_more("ada", queued.id)
-        assert await work.extractions.get("ada", queued.id) == replace(queued, patient=True, version=1)
+            await work.extractions.mark_detached("ada", queued.id)
+        assert await work.extractions.get("ada", queued.id) == replace(queued, detached=True, version=1)
 
 
 async def test_usual_time_is_the_median_of_the_newest(database_url: str) -> None:

@@ -349,9 +349,9 @@ async def test_webhooks_go_with_their_extraction(room: WebhookRoom) -> None:
     async with room.database.store.begin() as unit:
         await unit.extractions.remove("ada", told.extraction_id)
     old = await room.ended()
-    forgotten = await room.database.upkeep.forget_extractions(datetime.now(UTC) + timedelta(days=1), limit=10)
+    purged = await room.database.upkeep.purge_extractions(datetime.now(UTC) + timedelta(days=1), limit=10)
 
-    assert forgotten.count == 1
+    assert purged.count == 1
     assert await room.sql("SELECT id FROM webhook_deliveries") == []
     assert [await room.deliver()(gone.id) for gone in (told, old)] == ["gone", "gone"]
 

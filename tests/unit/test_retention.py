@@ -12,7 +12,7 @@ from service.extractions import retention as module
 from service.extractions.retention import Housekeeping, Removed
 from service.features.errors import DependencyUnavailable
 from service.features.ports import Artifacts
-from service.features.stores import Forgotten
+from service.features.stores import Purged
 from service.store.artifacts import ObjectArtifacts, open_artifacts
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -48,15 +48,15 @@ class Rows:
         """The database's clock."""
         return self.clock
 
-    async def forget_extractions(self, before: datetime, *, limit: int) -> Forgotten:
+    async def purge_extractions(self, before: datetime, *, limit: int) -> Purged:
         """Oldest first."""
         old = sorted((end, key) for key, end in self.ended.items() if end < before)[:limit]
         for _, key in old:
             del self.ended[key]
         self.batches.append(len(old))
-        return Forgotten(len(old), tuple(key for _, key in old if not key.startswith("none")))
+        return Purged(len(old), tuple(key for _, key in old if not key.startswith("none")))
 
-    async def forget_idempotency_keys(self, now: datetime) -> int:
+    async def purge_idempotency_keys(self, now: datetime) -> int:
         """All of them."""
         assert now == min(NOW, self.clock)
         keys, self.keys = self.keys, 0

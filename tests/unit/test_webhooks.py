@@ -16,7 +16,7 @@ from service.features.delivery import Delivery, DeliveryAttempt, DeliveryLog, Se
 from service.features.errors import DependencyUnavailable, ModelUnavailable
 from service.features.events import WebhookAttempted
 from service.features.model import Extraction, ExtractionRequest, Failure
-from service.webhooks.deliver import MOST_ATTEMPTS, RETRY_SECONDS, DeliverWebhook
+from service.webhooks.deliver import MAX_ATTEMPTS, RETRY_SECONDS, DeliverWebhook
 from tests.api.doubles import MemoryArtifacts, Recorder
 from tests.api.memory import MemoryQueue, MemoryStore
 from tests.unit.held_time import NOON, HeldClock, in_held_time
@@ -104,7 +104,7 @@ async def test_a_receiver_that_fails_is_tried_again_for_days_and_then_given_up()
     assert [delay for _, delay in world.queue.webhooks] == pytest.approx(due)
     assert sum(RETRY_SECONDS) == pytest.approx(timedelta(hours=75, minutes=35, seconds=5).total_seconds())
     assert {identity for identity, _ in world.receiver.had} == {world.id}
-    assert [tried.number for tried in world.row.log.attempts] == list(range(1, MOST_ATTEMPTS + 1))
+    assert [tried.number for tried in world.row.log.attempts] == list(range(1, MAX_ATTEMPTS + 1))
     assert world.told()[-1] == ("failed", "rejected", 500)
     assert await world.deliver(world.id) == "gone"
 
@@ -165,7 +165,7 @@ async def test_a_worker_that_dies_leaves_a_try_that_nobody_could_write_down() ->
 @in_held_time
 async def test_a_webhook_that_ends_its_workers_is_not_tried_for_ever() -> None:
     """When no try was left and the last one's worker died, it is given up without another."""
-    world = World(attempt=MOST_ATTEMPTS, log=DeliveryLog((DeliveryAttempt(1, "rejected", NOON, 0.5, 500),)))
+    world = World(attempt=MAX_ATTEMPTS, log=DeliveryLog((DeliveryAttempt(1, "rejected", NOON, 0.5, 500),)))
 
     assert await world.deliver(world.id) == "failed"
     assert world.receiver.had == []

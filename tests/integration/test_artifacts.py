@@ -154,7 +154,7 @@ async def listed(artifacts: Artifacts, prefix: str) -> list[StoredArtifact]:
 
 async def test_artifacts_are_listed_by_prefix(artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
     """All artifacts below a prefix are listed, in pages, with size and time; none beside it, and none of nothing."""
-    monkeypatch.setattr(module, "PAGE", 3)
+    monkeypatch.setattr(module, "PAGE_SIZE", 3)
     assert await listed(artifacts, "features") == []
     began = datetime.now(UTC) - timedelta(seconds=2)
     keys = {f"features/{number}/1.parquet" for number in range(7)}
@@ -172,7 +172,7 @@ async def test_artifacts_are_listed_by_prefix(artifacts: Artifacts, monkeypatch:
 
 async def test_artifacts_may_go_while_they_are_listed(artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever removes what is listed, page by page, gets them all."""
-    monkeypatch.setattr(module, "PAGE", 3)
+    monkeypatch.setattr(module, "PAGE_SIZE", 3)
     for number in range(10):
         await artifacts.put_stream(f"features/{number}/1.parquet", chunks(b"x"), limit=1)
     async for page in artifacts.pages("features"):
@@ -382,7 +382,7 @@ async def test_unreachable_bucket_is_an_outage(use_endpoint: Callable[[str], Non
 
 async def test_silent_bucket_is_given_up(use_endpoint: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """A bucket that takes the connection and never answers does not hold up a ping."""
-    monkeypatch.setattr(module, "PING_SECONDS", 0.2)
+    monkeypatch.setattr(module, "PING_TIMEOUT_SECONDS", 0.2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()

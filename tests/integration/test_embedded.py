@@ -70,7 +70,7 @@ def answer(url: str) -> int:
 def runs(folder: Path) -> bool:
     """Whether a server lives."""
     with file_lock(folder / "server.lock") as lock:
-        return not lock.try_own()
+        return not lock.try_lock_exclusive()
 
 
 def postmaster(folder: Path) -> int:
@@ -277,7 +277,7 @@ def test_server_that_never_accepts_is_given_up(folder: Path, monkeypatch: pytest
     folder.mkdir()
     monkeypatch.setattr(cluster, "START_SECONDS", 0.1)
     with file_lock(folder / "server.lock") as held:
-        held.own()
+        held.lock_exclusive()
         with pytest.raises(EmbeddedUnavailable, match="does not accept connections"):
             start_embedded(folder)
 

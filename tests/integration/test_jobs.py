@@ -253,7 +253,7 @@ async def test_absent_store_brings_the_job_back(room: Room) -> None:
         return await room.run()(given)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(manager_module, "AGAIN_SECONDS", 0)
+        patch.setattr(manager_module, "RETRY_SECONDS", 0)
         async with room.worker(run):
             await room.until(extraction_id, "completed")
             await room.empty()
@@ -295,7 +295,7 @@ async def test_worker_outlives_a_restart_of_the_database(
         await room.until(slow, "processing")
         os.kill(int((tmp_path / "postgresql/data/postmaster.pid").read_text().splitlines()[0]), signal.SIGQUIT)
         async for _ in patiently():
-            if worker._manager._away:
+            if worker._manager._unavailable:
                 break
         again = await asyncio.to_thread(start_embedded, tmp_path / "postgresql")
         await room.listeners()

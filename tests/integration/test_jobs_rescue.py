@@ -140,7 +140,7 @@ async def test_job_of_a_running_extraction_waits_for_its_end(room: Room) -> None
         assert other is not None
         assert other.lock == second
         assert await manager.fetch_job(["small"], worker_id) is None
-        assert not manager._away
+        assert not manager._unavailable
         await manager.finish_job(running, Status.SUCCEEDED, delete_job=True)
         again = await manager.fetch_job(["small"], worker_id)
         assert again is not None

@@ -204,7 +204,7 @@ async def test_restarted_server_is_listened_to_again(tmp_path: Path, monkeypatch
         with notices.watch("a") as watch:
             assert await watch.changed(LONG)
             os.kill(int((tmp_path / "postgresql/data/postmaster.pid").read_text().splitlines()[0]), signal.SIGQUIT)
-            while not notices._away:
+            while not notices._unavailable:
                 assert not await watch.changed(0.05)
             again = await asyncio.to_thread(start_embedded, tmp_path / "postgresql")
             assert await watch.changed(LONG)

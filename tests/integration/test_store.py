@@ -526,7 +526,7 @@ async def test_slow_statement_is_an_outage(migrated_url: str) -> None:
 
 async def test_slow_ping_is_given_up(migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A ping that finds no free connection in its time is an outage."""
-    monkeypatch.setattr(unit_of_work, "PING_SECONDS", 0.05)
+    monkeypatch.setattr(unit_of_work, "PING_TIMEOUT_SECONDS", 0.05)
     database = open_at(migrated_url, pool_size=1, pool_timeout=30.0)
     async with database.store.begin():
         with pytest.raises(DependencyUnavailable, match="too slow"):

@@ -220,7 +220,7 @@ async def test_webhooks_and_extractions_do_not_wait_for_each_other(room: Webhook
     receiver.answer = held(gate)
     room.work.held = {"slow"}
     with pytest.MonkeyPatch.context() as patch, Receiver() as other:
-        patch.setattr(worker_module, "DELIVERIES_AT_ONCE", 2)
+        patch.setattr(worker_module, "DELIVERY_CONCURRENCY", 2)
         for _ in range(3):
             await room.ended(receiver.url())
         async with room.worker(deliver=room.deliver(), concurrency=1):
@@ -244,7 +244,7 @@ async def test_principals_webhooks_take_turns(room: WebhookRoom, receiver: Recei
     many = [(await room.ended(receiver.url(path="/many"))).id for _ in range(5)]
     one = (await room.ended(receiver.url(path="/one"), owner="bob")).id
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(worker_module, "DELIVERIES_AT_ONCE", 1)
+        patch.setattr(worker_module, "DELIVERY_CONCURRENCY", 1)
         async with room.worker(deliver=room.deliver()):
             await room.empty()
 

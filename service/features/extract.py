@@ -77,7 +77,7 @@ class AcceptExtraction:
         """Store the request as a queued extraction and have it run, in one transaction.
 
         Raises DatasetNotFound; InvalidRequest when `options` name columns that the dataset does not have;
-        CompletionDateUnreachable; IdempotencyKeyReused; and, unless the caller is detached, ModelUnavailable when no
+        CompletionDateUnreachable; IdempotencyKeyReused; and, unless `detached`, ModelUnavailable when no
         model could plan it now, so that nothing is stored for what cannot be done.
         """
         extraction = self._new(owner, request, detached=detached)

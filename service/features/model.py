@@ -286,7 +286,7 @@ class Extraction(Struct, frozen=True):
     due_at: datetime | None = None
     """End of the completion date: later the result is of no use."""
     detached: bool = False
-    """Nobody waits on the line for the answer, so failures that may pass are tried again."""
+    """Whether no client waits for the response any more, so that transient failures are retried."""
     cancel_requested: bool = False
     attempt: int = 0
     """Times that a worker has taken it. Every write of a run names its own attempt; an older one changes nothing."""

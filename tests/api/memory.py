@@ -188,7 +188,7 @@ class MemoryExtractions:
         return extraction
 
     async def mark_detached(self, owner: str, extraction_id: str) -> None:
-        """Patient from now on."""
+        """Mark it detached."""
         row = self.rows.get(extraction_id)
         if row is not None and row.owner == owner and not row.detached:
             self._change(row, detached=True)

@@ -271,7 +271,7 @@ async def test_beyond_the_places_clients_are_turned_away_at_once(serve: Callable
 
 
 async def test_a_client_that_goes_away_does_not_lose_its_extraction(serve: Callable[..., World]) -> None:
-    """The extraction runs on without its connection, patiently since nobody waits any more, and is found completed."""
+    """The extraction runs on after its client disconnected, is marked detached, and is found completed."""
 
     def detached(world: World) -> bool:
         return all(row.detached for row in world.store.extractions.rows.values())

@@ -287,7 +287,7 @@ async def test_rows_of_older_releases_live_on(database_url: str, start: str) -> 
 
 
 async def test_previous_release_writes_on_after_the_upgrade(database_url: str) -> None:
-    """While a rollout is under way the release before this one still inserts and ends extractions, and reads ours."""
+    """During a rollout the previous release still inserts and ends extractions, and reads those of this release."""
     database = open_at(database_url)
     await database.migrate()
     assert rows(database_url, INSERT_OF_0001, "theirs", "processing") == [("theirs",)]

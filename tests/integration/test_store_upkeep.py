@@ -64,7 +64,7 @@ def artifacts(folder: Path) -> Artifacts:
 
 
 class HeldClock:
-    """A clock that stands where it is set."""
+    """A clock that tests set."""
 
     def __init__(self, at: datetime) -> None:
         self.at = at
@@ -94,7 +94,7 @@ def completed(key: str, **fields: Any) -> Extraction:
     return extraction(fields.pop("owner", "ada"), **{**done, **fields})
 
 
-async def test_only_old_ends_are_forgotten(database: Database) -> None:
+async def test_only_old_extractions_are_purged(database: Database) -> None:
     """Ended extractions of all owners go oldest first, as many as asked; what has not ended stays, however old."""
     rows = [
         completed(f"features/{day}/1.parquet", id=str(day), finished_at=NOON + timedelta(days=day), owner=owner)

@@ -20,7 +20,7 @@ DAY = timedelta(days=1)
 
 
 class HeldClock:
-    """A clock that stands still."""
+    """A stopped clock."""
 
     def now(self) -> datetime:
         """The instant that the test chose."""
@@ -69,7 +69,7 @@ class Rows:
 
 
 class Failing(ObjectArtifacts):
-    """A store that is away as soon as something is to be removed."""
+    """A store that is unavailable as soon as something is to be removed."""
 
     async def delete(self, key: str) -> None:
         """Fail."""

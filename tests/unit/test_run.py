@@ -233,7 +233,7 @@ async def test_a_run_that_cancels_itself_has_failed() -> None:
 
 @pytest.mark.parametrize("asked", [None, 100.0])
 @in_held_time
-async def test_what_may_pass_is_tried_again_for_a_patient_caller(asked: float | None) -> None:
+async def test_a_transient_failure_of_a_detached_extraction_is_retried(asked: float | None) -> None:
     """It is queued with the reason, and its job comes no sooner than the failure asks; the next try succeeds."""
     world = world_of(detached=True)
     world.steps.insert(0, world.publishes(1, ModelUnavailable("None answers.", retry_after=asked)))
@@ -253,7 +253,7 @@ async def test_what_may_pass_is_tried_again_for_a_patient_caller(asked: float | 
 
 
 @in_held_time
-async def test_who_is_sent_away_during_the_run_is_patient() -> None:
+async def test_an_extraction_may_be_detached_during_its_run() -> None:
     """It counts whether somebody waits when the run fails, not when it began."""
     world = world_of(10, ModelUnavailable("None answers."))
 
@@ -323,7 +323,7 @@ async def test_an_extraction_that_was_cancelled_before_is_not_begun() -> None:
 @pytest.mark.parametrize("times", [1, 3])
 @in_held_time
 async def test_a_stopping_worker_hands_its_run_back(times: int) -> None:
-    """It is queued with a job for another worker and counts as no failure, however impatient the stop is."""
+    """It is queued with a job for another worker and is not counted as a failure."""
     world = World()
 
     async def step(extraction: Extraction, enter: Enter) -> ExtractionResult:

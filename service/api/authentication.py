@@ -5,9 +5,9 @@ from __future__ import annotations
 from litestar.types import Scope
 
 from service.api.headers import header
-from service.api.services import Authenticator
 from service.features.context import CURRENT
 from service.features.errors import NotAuthenticated
+from service.security.authenticator import Authenticator
 
 
 def credential_of(scope: Scope, api_key_header: str) -> str | None:

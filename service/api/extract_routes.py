@@ -38,8 +38,8 @@ from service.features.extract import IdempotencyClaim
 from service.features.model import Extraction, FieldError
 from service.webhooks.callbacks import CallbackRefused
 
-SHORTEST_RETRY_SECONDS = 1
-LONGEST_RETRY_SECONDS = 30
+MIN_RETRY_SECONDS = 1
+MAX_RETRY_SECONDS = 30
 """Bounds of the Retry-After of a 202."""
 
 
@@ -95,14 +95,14 @@ async def extract_features(
     preferences = read_preferences(request.headers.getall("prefer", []), config.sync_wait_seconds)
     claim = claim_of(request, idempotency_key, data)
     await _require_valid(services, request.user.id, data, claim)
-    wanted, patient = data.to_request(fresh=wants_fresh(cache_control)), not preferences.seconds
+    wanted, detached = data.to_request(fresh=wants_fresh(cache_control)), not preferences.seconds
     if claim is None and (repeated := await services.repeat(request.user.id, wanted)) is not None:
         _note_id(repeated)
         answer = final_answer(repeated, request.scope["path"], services.links(repeated))
         return respond(answer, replayed=False, more=preferences.applied(unfinished=False))
     errand = None if claim is None else (request.user.id, claim.key)
-    with nullcontext() if patient else door.inside(errand):
-        accepted = await services.accept(request.user.id, wanted, patient=patient, claim=claim)
+    with nullcontext() if detached else door.inside(errand):
+        accepted = await services.accept(request.user.id, wanted, detached=detached, claim=claim)
         _note_id(accepted.extraction)
         if accepted.answer is not None:
             return respond(accepted.answer, replayed=True, more=preferences.applied(unfinished=False))
@@ -119,10 +119,10 @@ async def extract_features(
 
 async def _unfinished(services: ApiServices, extraction: Extraction, headers: dict[str, str]) -> Response[Any]:
     status = await status_of(services, extraction)
-    left = SHORTEST_RETRY_SECONDS
+    left = MIN_RETRY_SECONDS
     if status.estimated_completion is not None:
         left = math.ceil((status.estimated_completion - services.clock.now()).total_seconds())
-    retry_after = min(max(left, SHORTEST_RETRY_SECONDS), LONGEST_RETRY_SECONDS)
+    retry_after = min(max(left, MIN_RETRY_SECONDS), MAX_RETRY_SECONDS)
     own = {"Location": extraction_path(extraction.id), "Retry-After": str(retry_after)}
     return Response(StatusAnswer.of(status), status_code=202, headers=own | headers)
 

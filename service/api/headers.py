@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 from litestar.types import BeforeMessageSendHookHandler, Message, Scope
 
-from service.api.limits import STANDING
-from service.api.services import Lifecycle, Standing
+from service.api.limits import RATE_LIMIT_DECISION
+from service.api.services import Lifecycle
+from service.security.limits import RateLimitDecision
 
 READ = (
     "Authorization",
@@ -73,11 +74,11 @@ def _finished(given: Iterable[tuple[bytes, bytes]], scope: Scope) -> list[tuple[
     headers = [*given, _NOSNIFF]
     if not any([name == b"cache-control" for name, _ in headers]):  # noqa: C419 -- a list is faster than a generator here
         headers.append(_NO_STORE)
-    standing: Standing | None = scope["state"].get(STANDING)
-    if standing is not None and standing.limit > 0:
+    decision: RateLimitDecision | None = scope["state"].get(RATE_LIMIT_DECISION)
+    if decision is not None and decision.limit > 0:
         headers += (
-            (b"ratelimit-limit", b"%d" % standing.limit),
-            (b"ratelimit-remaining", b"%d" % max(0, standing.remaining)),
-            (b"ratelimit-reset", b"%d" % max(0, standing.reset_seconds)),
+            (b"ratelimit-limit", b"%d" % decision.limit),
+            (b"ratelimit-remaining", b"%d" % max(0, decision.remaining)),
+            (b"ratelimit-reset", b"%d" % max(0, decision.reset_seconds)),
         )
     return headers

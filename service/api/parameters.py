@@ -7,13 +7,13 @@ from typing import Annotated
 from litestar.datastructures import ResponseHeader
 from litestar.params import HeaderParameter, PathParameter, QueryParameter
 
-from service.api.schemas import ID_PATTERN
+from service.features.datasets import ID_PATTERN, MAX_ID_LENGTH
 
 DatasetIdPath = Annotated[
-    str, PathParameter(min_length=1, max_length=100, pattern=ID_PATTERN, description="The dataset's id.")
+    str, PathParameter(min_length=1, max_length=MAX_ID_LENGTH, pattern=ID_PATTERN, description="The dataset's id.")
 ]
 ExtractionIdPath = Annotated[
-    str, PathParameter(min_length=1, max_length=100, pattern=ID_PATTERN, description="The extraction's id.")
+    str, PathParameter(min_length=1, max_length=MAX_ID_LENGTH, pattern=ID_PATTERN, description="The extraction's id.")
 ]
 Limit = Annotated[int, QueryParameter(ge=1, le=100, description="Most items of a page.")]
 Cursor = Annotated[
@@ -27,7 +27,7 @@ Cursor = Annotated[
 ]
 DatasetIdQuery = Annotated[
     str | None,
-    QueryParameter(min_length=1, max_length=100, pattern=ID_PATTERN, description="A dataset's id."),
+    QueryParameter(min_length=1, max_length=MAX_ID_LENGTH, pattern=ID_PATTERN, description="A dataset's id."),
 ]
 
 CacheControl = Annotated[

@@ -57,10 +57,10 @@ async def wait_or_detach(
             return services.lifecycle.draining or gone() or _will_be_retried(current)
 
         extraction = await until_ended(services, extraction, seconds, leave)
-    if has_ended(extraction) or extraction.patient:
+    if has_ended(extraction) or extraction.detached:
         return extraction
     async with services.store.begin() as work:
-        await work.extractions.wait_no_more(extraction.owner, extraction.id)
+        await work.extractions.mark_detached(extraction.owner, extraction.id)
         return await work.extractions.get(extraction.owner, extraction.id)  # it may have ended at the last moment
 
 

@@ -11,17 +11,17 @@ from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
 from service.features.context import CURRENT
+from service.features.datasets import ID_PATTERN, MAX_ID_LENGTH
 from service.features.model import ExtractionOptions, ExtractionRequest, LogicalType, MediaType, Threshold
 from service.features.operations.types import Scalar
 
 T = TypeVar("T")
 
-ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 DatasetId = Annotated[
     str,
     Meta(
         min_length=1,
-        max_length=100,
+        max_length=MAX_ID_LENGTH,
         pattern=ID_PATTERN,
         description="The dataset's id: letters, digits, `.`, `_` and `-`, beginning with a letter or digit.",
         examples=["orders-2026"],

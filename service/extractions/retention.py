@@ -42,18 +42,18 @@ class Retention:
 
     async def __call__(self, now: datetime) -> Removed:
         """Delete what has expired. Raises DependencyUnavailable; the rest is deleted next time."""
-        keys = await self._upkeep.forget_idempotency_keys(now)
+        keys = await self._upkeep.purge_idempotency_keys(now)
         return Removed(extractions=await self._extractions(now) if self._days else 0, idempotency_keys=keys)
 
     async def _extractions(self, now: datetime) -> int:
         before = now - timedelta(days=self._days)
         count = 0
         while True:
-            forgotten = await self._upkeep.forget_extractions(before, limit=BATCH)
-            for key in forgotten.artifact_keys:
+            purged = await self._upkeep.purge_extractions(before, limit=BATCH)
+            for key in purged.artifact_keys:
                 await self._artifacts.delete(key)
-            count += forgotten.count
-            if forgotten.count < BATCH:
+            count += purged.count
+            if purged.count < BATCH:
                 return count
 
 

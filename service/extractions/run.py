@@ -29,11 +29,11 @@ from service.webhooks.deliver import announce
 
 PROGRESS: dict[Stage, tuple[int, int]] = {"profile": (2, 5), "plan": (5, 40), "compute": (40, 85), "assess": (85, 99)}
 """Percent shown at the beginning and the end of each stage."""
-MOST_CRASHES = 3
+MAX_CRASHES = 3
 """Number of workers that may die while running an extraction before it is failed as their likely cause."""
-MOST_RETRIES = 5
+MAX_RETRIES = 5
 FIRST_RETRY_SECONDS = 2.0
-LONGEST_RETRY_SECONDS = 300.0
+MAX_RETRY_SECONDS = 300.0
 WATCH_SECONDS = 0.5
 """Interval at which a run stores its progress and checks for a cancellation."""
 GRACE_SECONDS = 1.0
@@ -167,7 +167,7 @@ class RunExtraction:
 
     def _seconds_for(self, claimed: Extraction) -> float:
         """Return the seconds for this attempt. Raises WorkerLost, or DeadlineExceeded past the completion date."""
-        if claimed.crashes >= MOST_CRASHES:
+        if claimed.crashes >= MAX_CRASHES:
             raise WorkerLost(f"The extraction ended {claimed.crashes} workers that ran it, so it is not tried again.")
         if claimed.due_at is None:
             return self._seconds
@@ -198,7 +198,7 @@ class RunExtraction:
         return await self._end(claimed, "failed", failure=error.failure())
 
     def _may_try_again(self, row: Extraction, delay: float) -> bool:
-        if not row.patient or row.cancel_requested or row.retries >= MOST_RETRIES:
+        if not row.detached or row.cancel_requested or row.retries >= MAX_RETRIES:
             return False
         return row.due_at is None or self._clock.now() + timedelta(seconds=delay) < row.due_at
 
@@ -276,7 +276,7 @@ def _queued_again(claimed: Extraction, *, retries: int, failure: Failure | None)
 
 def _pause(retries: int, asked: float | None) -> float:
     """Return the seconds before the next try: doubling, with a random part, and at least what the failure asks for."""
-    own = min(FIRST_RETRY_SECONDS * 2**retries, LONGEST_RETRY_SECONDS)
+    own = min(FIRST_RETRY_SECONDS * 2**retries, MAX_RETRY_SECONDS)
     return max(own, asked or 0.0) + own * random.uniform(0.0, 0.25)  # noqa: S311 -- spreads tries out, hides nothing
 
 

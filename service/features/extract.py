@@ -73,15 +73,15 @@ class AcceptExtraction:
         self._new_id = new_id
 
     async def __call__(
-        self, owner: str, request: ExtractionRequest, *, patient: bool = False, claim: IdempotencyClaim | None = None
+        self, owner: str, request: ExtractionRequest, *, detached: bool = False, claim: IdempotencyClaim | None = None
     ) -> Accepted:
         """Store the request as a queued extraction and have it run, in one transaction.
 
         Raises DatasetNotFound; InvalidRequest when `options` name columns that the dataset does not have;
-        CompletionDateUnreachable; IdempotencyKeyReused; and, unless the caller is patient, ModelUnavailable when no
+        CompletionDateUnreachable; IdempotencyKeyReused; and, unless `detached`, ModelUnavailable when no
         model could plan it now, so that nothing is stored for what cannot be done.
         """
-        extraction = self._new(owner, request, patient=patient)
+        extraction = self._new(owner, request, detached=detached)
         async with self._store.begin() as work:
             if claim is not None:
                 record = await self._claim(work, claim, extraction)
@@ -91,13 +91,13 @@ class AcceptExtraction:
             _require_columns(request, dataset.profile)
             extraction = replace(extraction, lane=lane_of(dataset.profile))
             await self._require_time(work, extraction)
-            if not patient:
+            if not detached:
                 await self._capacity.require_capacity(_to_plan(request, dataset))
             await work.extractions.add(extraction)
             await self._queue.enqueue(work, extraction)
         return Accepted(extraction, dataset_key=dataset.artifact_key)
 
-    def _new(self, owner: str, request: ExtractionRequest, *, patient: bool) -> Extraction:
+    def _new(self, owner: str, request: ExtractionRequest, *, detached: bool) -> Extraction:
         context = CURRENT.get()
         return Extraction(
             id=self._new_id(),
@@ -108,7 +108,7 @@ class AcceptExtraction:
             request_id=context.request_id if context else "",
             trace_id=context.trace_id if context else "",
             due_at=_end_of(request),
-            patient=patient,
+            detached=detached,
         )
 
     async def _claim(

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from service.engines.apart.reader import ReaderProcess
 from service.engines.scratch import Scratch
+from service.engines.subprocess.reader import SubprocessReader
 from service.features.ports import Engine, Reader
 from service.resources.capacity import PlanningCapacity, open_capacity
 from service.resources.computing import open_engine, open_reader, open_scratch
@@ -45,7 +45,7 @@ class Extracting:
 
     async def close(self) -> None:
         """End what reads files, and leave nothing in the scratch space."""
-        if isinstance(self.reader, ReaderProcess):
+        if isinstance(self.reader, SubprocessReader):
             await self.reader.close()
         await asyncio.to_thread(self.scratch.close)
 

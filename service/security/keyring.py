@@ -1,7 +1,7 @@
-"""The API keys of the database, remembered for a few seconds.
+"""Cache API keys of the database for a few seconds.
 
-Every request asks for a key: by the key itself, or by the access token made from it. Remembering the answers keeps
-that off the database, and bounds how long a revoked key goes on working: `FRESH_SECONDS`, in every process.
+Every request needs a key's record: it carries the key, or an access token issued for it. The cache keeps these reads
+off the database, and bounds how long a revoked key still works: `FRESH_SECONDS`, in every process.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ _CONCURRENT_LOOKUPS = 4
 
 
 class Holder(Struct, frozen=True):
-    """A key and the principal it acts for."""
+    """Pair a key with the principal it acts for."""
 
     key: ApiKey
     principal: Principal
 
 
 class KeyRing:
-    """Finds keys by their public id; never says whether they are good.
+    """Find keys by their public id, without checking whether they are valid.
 
-    Ids that do not exist are remembered too, apart from those that do: a flood of made-up keys neither asks the
-    database twice for one id nor pushes out the keys in use. With ever new ids it still has to ask, but for no more
-    than four at once, so that most of the connection pool is left to those whose keys are known.
+    Ids that do not exist are cached too, in a cache of their own: a flood of made-up keys neither queries the database
+    twice for one id nor evicts the keys in use. New ids are still queried, but no more than four at once, so that most
+    of the connection pool is left to requests whose keys are known.
     """
 
     def __init__(self, store: Store, *, timer: Callable[[], float] = time.monotonic) -> None:
@@ -46,15 +46,15 @@ class KeyRing:
         self._lookups = asyncio.Semaphore(_CONCURRENT_LOOKUPS)
 
     async def find(self, key_id: str) -> Holder | None:
-        """The key of that id, revoked and expired ones too, or None.
+        """Return the key with that id, even a revoked or expired one; None when there is none.
 
-        Raises DependencyUnavailable when the answer is not fresh in memory and the database is away.
+        Raises DependencyUnavailable when the id is not cached and the database is unavailable.
         """
         holder = self._known.get(key_id)
         if holder is not None or self._unknown.get(key_id):
             return holder
         async with self._lookups:
-            # Whoever waited may find that another request has brought the answer meanwhile.
+            # Another request may have looked it up meanwhile.
             holder = self._known.get(key_id)
             if holder is not None or self._unknown.get(key_id):
                 return holder

@@ -1,4 +1,4 @@
-"""Extractions that are completed as they begin: stored in one statement for all that come at the same time."""
+"""Store extractions that repeat an earlier result, in one statement for all concurrent ones."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ JOIN datasets ON
     datasets.owner = new.owner AND datasets.id = new.dataset_id AND datasets.artifact_key = new.dataset_key
 RETURNING id
 """
-"""One JSON text for all rows: the driver would look through arrays of such texts character by character."""
+"""One JSON parameter for all rows: the driver would escape arrays of texts character by character."""
 
 Repeated = tuple[Extraction, str]
-"""An extraction, and the artifact of the dataset that its result is of."""
+"""An extraction, and the artifact of the dataset that its result was computed from."""
 
 
 class RepeatedExtractions:
-    """Writes them, each if its dataset is still the same."""
+    """Store them, each if its dataset is unchanged."""
 
     def __init__(self, connect: Connect, tracer: Tracer | None) -> None:
         self._connection = DedicatedConnection(connect)
@@ -54,7 +54,7 @@ class RepeatedExtractions:
         self._encoded = _Encoded()
 
     async def add(self, extraction: Extraction, dataset_key: str) -> bool:
-        """Whether it is stored: not when its dataset is another. Raises DependencyUnavailable."""
+        """Store an extraction; False when its dataset has changed. Raises DependencyUnavailable."""
         with self._spans.span():
             return await self._batcher.submit((extraction, dataset_key))
 

@@ -98,9 +98,9 @@ class Attempts(RuleBasedStateMachine):
             assert cancelled.status == ("cancelled" if before.status == "queued" else "processing")
 
     @rule()
-    def wait_no_more(self) -> None:
+    def mark_detached(self) -> None:
         """The caller is sent away."""
-        now(self.extractions.wait_no_more("ada", "x"))
+        now(self.extractions.mark_detached("ada", "x"))
 
     def _save(self, worker: int, status: Any, **values: Any) -> bool:
         """Check whether the worker's attempt is the one that may write."""
@@ -133,9 +133,9 @@ class Attempts(RuleBasedStateMachine):
     def an_end_is_an_end(self) -> None:
         """Nothing of an ended extraction changes except that nobody waits for it."""
         if self.end is not None:
-            assert replace(self.row, patient=False, version=0) == self.end
+            assert replace(self.row, detached=False, version=0) == self.end
         elif self.row.status in TERMINAL:
-            self.end = replace(self.row, patient=False, version=0)
+            self.end = replace(self.row, detached=False, version=0)
 
     @invariant()
     def changes_are_counted(self) -> None:
@@ -169,7 +169,7 @@ PLANS = st.builds(Plan, MOMENTS, MOMENTS, st.booleans(), st.none() | MOMENTS)
     cancel=st.none() | MOMENTS,
     outage=st.none() | st.tuples(MOMENTS, st.floats(0.125, 30)),
     lost=st.none() | MOMENTS,
-    patient=st.booleans(),
+    detached=st.booleans(),
 )
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)
 def test_runs_in_any_order_complete_once(
@@ -177,16 +177,16 @@ def test_runs_in_any_order_complete_once(
     cancel: float | None,
     outage: tuple[float, float] | None,
     lost: float | None,
-    patient: bool,  # noqa: FBT001 (a state)
+    detached: bool,  # noqa: FBT001 (a state)
 ) -> None:
     """Runs at any times, stopped, cancelled, without the database or its answers: one completes, or one job remains."""
-    run_held(_scene(plans, cancel, outage, lost, patient=patient))
+    run_held(_scene(plans, cancel, outage, lost, detached=detached))
 
 
 async def _scene(
-    plans: list[Plan], cancel: float | None, outage: tuple[float, float] | None, lost: float | None, *, patient: bool
+    plans: list[Plan], cancel: float | None, outage: tuple[float, float] | None, lost: float | None, *, detached: bool
 ) -> None:
-    world = World(patient=patient)
+    world = World(detached=detached)
     steps = {
         number: world.publishes(plan.seconds, ModelUnavailable("None answers.") if plan.fails else None)
         for number, plan in enumerate(plans)

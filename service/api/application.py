@@ -17,7 +17,6 @@ from service.api.authentication import Authentication
 from service.api.dataset_routes import delete_dataset, get_dataset, list_datasets, upload_dataset
 from service.api.decoding import MAX_JSON_BYTES, ApiRequest, refuse_unknown_parameters
 from service.api.documentation import get_asset, get_problem_type, list_problem_types, openapi_config
-from service.api.door import Door
 from service.api.event_routes import stream_events
 from service.api.extract_routes import ExtractDependencies, extract_features
 from service.api.extraction_routes import (
@@ -37,6 +36,7 @@ from service.api.rendering import StructResponse
 from service.api.services import ApiConfig, ApiServices
 from service.api.table_routes import download_features
 from service.api.webhook_routes import get_webhook_secrets, list_webhook_deliveries
+from service.planning.load_shedder import LoadShedder
 from service.webhooks.links import BASE
 
 PUBLIC_ROUTES = (get_health, get_liveness, get_readiness, list_problem_types, get_problem_type)
@@ -63,7 +63,7 @@ def create_api(services: ApiServices, config: ApiConfig) -> Litestar:
 
     Wrap it in the HTTP observer, which sets the correlation context that answers and problem documents quote.
     """
-    extract_dependencies = ExtractDependencies(services, config, Door(config.waiting_clients, services.observer))
+    extract_dependencies = ExtractDependencies(services, config, LoadShedder(config.waiting_clients, services.observer))
     return Litestar(
         route_handlers=[_protected(services, config), *_public(services, config)],
         dependencies={

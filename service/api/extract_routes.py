@@ -14,7 +14,6 @@ from litestar.params import JSONBody, SkipValidation
 
 from service.api.answers import claim_of, final_answer, is_repeat, replayed_header, respond, store_answer
 from service.api.decoding import ApiRequest
-from service.api.door import Door
 from service.api.extraction_schemas import ExtractionAnswer, StatusAnswer
 from service.api.guards import writes_extractions
 from service.api.parameters import (
@@ -36,6 +35,7 @@ from service.features.context import CURRENT
 from service.features.errors import InvalidRequest
 from service.features.extract import IdempotencyClaim
 from service.features.model import Extraction, FieldError
+from service.planning.load_shedder import LoadShedder
 from service.webhooks.callbacks import CallbackRefused
 
 MIN_RETRY_SECONDS = 1
@@ -49,7 +49,7 @@ class ExtractDependencies:
 
     services: ApiServices
     config: ApiConfig
-    door: Door
+    load_shedder: LoadShedder
 
 
 @post(
@@ -91,7 +91,7 @@ async def extract_features(
     on when the connection is lost, and when the service restarts. With an `Idempotency-Key`, sending the request again
     is safe: it makes no second extraction and gets the same answer, that of a failed extraction too.
     """
-    services, config, door = extract_dependencies.services, extract_dependencies.config, extract_dependencies.door
+    services, config = extract_dependencies.services, extract_dependencies.config
     preferences = read_preferences(request.headers.getall("prefer", []), config.sync_wait_seconds)
     claim = claim_of(request, idempotency_key, data)
     await _require_valid(services, request.user.id, data, claim)
@@ -100,8 +100,8 @@ async def extract_features(
         _note_id(repeated)
         answer = final_answer(repeated, request.scope["path"], services.links(repeated))
         return respond(answer, replayed=False, more=preferences.applied(unfinished=False))
-    errand = None if claim is None else (request.user.id, claim.key)
-    with nullcontext() if detached else door.inside(errand):
+    key = None if claim is None else (request.user.id, claim.key)
+    with nullcontext() if detached else extract_dependencies.load_shedder.admit(key):
         accepted = await services.accept(request.user.id, wanted, detached=detached, claim=claim)
         _note_id(accepted.extraction)
         if accepted.answer is not None:

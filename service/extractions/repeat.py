@@ -9,10 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable
 
+from cachetools import TTLCache
 from msgspec import Struct
 from msgspec.structs import replace
 
-from service.concurrency.recent import Recent
 from service.features.context import CURRENT
 from service.features.errors import FeatureAgentError
 from service.features.events import CacheLooked, ExtractionRepeated
@@ -59,7 +59,7 @@ class RepeatExtraction:
         self._clock = clock
         self._new_id = new_id
         self._seconds = seconds
-        self._results: Recent[_Kept] = Recent(entries, timer)
+        self._results: TTLCache[Hashable, _Kept, float] = TTLCache(entries, seconds, timer)
 
     async def __call__(self, owner: str, request: ExtractionRequest) -> Extraction | None:
         """Return a completed extraction; None without a result, or if it cannot be repeated for any reason."""
@@ -69,7 +69,7 @@ class RepeatExtraction:
         kept = None if request.fresh or request.callback_url else self._results.get(key)
         extraction = None if kept is None else await self._repeat(owner, request, kept)
         if kept is not None and extraction is None:
-            self._results.drop(key)
+            self._results.pop(key, None)
         outcome = "hit" if extraction is not None else "bypassed" if request.fresh else "miss"
         self._observer.record(CacheLooked("result", "memory", outcome))
         if extraction is not None:
@@ -82,7 +82,7 @@ class RepeatExtraction:
         if result is not None and not result.model.fallback and accepted.dataset_key:
             usage = replace(result.model, input_tokens=0, output_tokens=0, cost_usd=0.0, cached=True)
             kept = _Kept(replace(result, model=usage), accepted.dataset_key, ended.lane)
-            self._results.put(_key(ended.owner, ended.request), kept, self._seconds)
+            self._results[_key(ended.owner, ended.request)] = kept
 
     async def _repeat(self, owner: str, request: ExtractionRequest, kept: _Kept) -> Extraction | None:
         """Copy the file, then add the row: a failure in between leaves a file that the sweep removes."""

@@ -112,7 +112,7 @@ def _model(settings: Settings) -> Check:
 async def _database(storage: Storage) -> Check:
     try:
         await storage.database.reach()
-        revision, standing = await storage.database.revision(), await storage.database.standing()
+        revision, standing = await storage.database.revision(), await storage.database.schema_state()
     except DependencyUnusable as error:
         return Check("database", "failed", error.what, error.remedy)
     except FeatureAgentError as error:

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from service.engines.apart.reader import ReaderProcess
 from service.engines.scratch import Scratch
+from service.engines.subprocess.reader import SubprocessReader
 from service.features.ports import Engine, Reader
-from service.resources.capacity import PlanningCapacity, open_capacity
+from service.resources.capacity import open_capacity
 from service.resources.computing import open_engine, open_reader, open_scratch
-from service.resources.overrides import NO_OVERRIDES, Overrides, PlannerService
+from service.resources.overrides import NO_OVERRIDES, CapacityService, Overrides, PlannerService
 from service.resources.storage import Storage
 from service.resources.telemetry import Telemetry
 from service.settings import Settings
@@ -37,15 +37,15 @@ class ExtractionBackend:
 class Extracting:
     """What accepts requests and files, and what runs the extractions."""
 
-    capacity: PlanningCapacity
+    capacity: CapacityService
     reader: Reader
     backend: ExtractionBackend | None
     """None in a process that runs no extractions."""
     scratch: Scratch
 
     async def close(self) -> None:
-        """Stop the reader process and empty the scratch space."""
-        if isinstance(self.reader, ReaderProcess):
+        """End what reads files, and leave nothing in the scratch space."""
+        if isinstance(self.reader, SubprocessReader):
             await self.reader.close()
         await asyncio.to_thread(self.scratch.close)
 
@@ -62,21 +62,15 @@ def open_extracting(
 ) -> Extracting:
     """Open what extractions need; `models` is None in a process that runs none."""
     scratch = open_scratch(storage.settings)
-    if models is None:
-        return _accepting(storage, telemetry, scratch, overrides)
     provider, observer = telemetry.tracing.provider, telemetry.observer
+    if models is None:
+        capacity = overrides.planner or open_capacity(storage, observer, provider)
+        return Extracting(capacity, overrides.engine or open_reader(storage, scratch, provider), None, scratch)
     engine = overrides.engine or open_engine(storage, scratch, provider)
-    planner = overrides.planner
-    if planner is None:
-        from service.resources.planning import open_planning  # noqa: PLC0415 -- see the module's docstring
+    if overrides.planner is not None:
+        return Extracting(overrides.planner, engine, ExtractionBackend(overrides.planner, engine), scratch)
+    from service.resources.planning import open_planning  # noqa: PLC0415 -- see the module's docstring
 
-        planner = open_planning(models, storage, rehearsal=engine, observer=observer, tracer_provider=provider)
-    return Extracting(planner, engine, ExtractionBackend(planner, engine), scratch)
-
-
-def _accepting(storage: Storage, telemetry: Telemetry, scratch: Scratch, overrides: Overrides) -> Extracting:
-    """Open what a process needs that accepts extractions for others to run."""
-    provider = telemetry.tracing.provider
-    capacity = overrides.planner or open_capacity(storage, telemetry.observer, provider)
-    reader = overrides.engine or open_reader(storage, scratch, provider)
-    return Extracting(capacity, reader, None, scratch)
+    capacity = open_capacity(storage, observer, provider)
+    planner = open_planning(models, capacity, storage, rehearsal=engine, observer=observer, tracer_provider=provider)
+    return Extracting(capacity, engine, ExtractionBackend(planner, engine), scratch)

@@ -9,8 +9,16 @@ from typing import Protocol, TextIO
 from opentelemetry.sdk.trace.export import SpanExporter
 
 from service.features.delivery import WebhookSender
-from service.features.ports import Artifacts, Clock, Engine, Observer, Planner, Rehearsal
+from service.features.ports import Artifacts, Capacity, Clock, Engine, Observer, Planner, Rehearsal
 from service.features.stores import Notices, Store
+
+
+class CapacityService(Capacity, Protocol):
+    """Capacity whose health can be checked."""
+
+    async def ping(self) -> None:
+        """Raise ModelUnavailable while the preferred model cannot be used; ask no model."""
+        ...
 
 
 class PlannerService(Planner, Protocol):
@@ -20,9 +28,9 @@ class PlannerService(Planner, Protocol):
 
     async def __aexit__(self, *_error: object) -> None: ...
 
-    async def ping(self) -> None:
-        """Raise ModelUnavailable while the preferred model cannot be used; ask no model."""
-        ...
+
+class PlanningService(PlannerService, CapacityService, Protocol):
+    """A planner that also knows its capacity."""
 
 
 class EngineService(Engine, Rehearsal, Protocol):
@@ -43,7 +51,7 @@ class Overrides:
     artifacts: Artifacts | None = None
     engine: EngineService | None = None
     """Reads uploads and computes features; no DuckDB is loaded."""
-    planner: PlannerService | None = None
+    planner: PlanningService | None = None
     """Plans; no model is configured, and no plan cache, budget or admission stands in front of it."""
     webhook_sender: WebhookSender | None = None
     observer: Observer | None = None

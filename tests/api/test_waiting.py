@@ -80,7 +80,7 @@ async def test_who_does_not_wait_is_sent_to_look_for_himself(
     assert 1 <= int(answer.headers["retry-after"]) <= 30
     assert answer.json()["data"] == status.json()["data"]
     assert answer.json()["data"]["status"] == "queued"
-    assert (row.patient, row.version) == (True, 0)
+    assert (row.detached, row.version) == (True, 0)
 
 
 async def test_what_is_not_done_in_time_goes_on(serve: Callable[..., World]) -> None:
@@ -90,7 +90,7 @@ async def test_what_is_not_done_in_time_goes_on(serve: Callable[..., World]) -> 
     async with calling(world) as client:
         answer = await extract(client)
         assert answer.status_code == 202, answer.text
-        assert (await world.extraction()).patient
+        assert (await world.extraction()).detached
         world.planner.gate.set()
         while (await client.get(f"{answer.headers['location']}/status")).json()["data"]["status"] != "completed":
             pass
@@ -132,7 +132,7 @@ async def test_an_end_at_the_last_moment_is_still_answered(
     """When the run ends between the last look and the note that nobody waits, the answer is the result."""
     world = serve(sync_wait_seconds=SHORT)
     world.planner.gate = Gate()
-    note = SqlExtractions.wait_no_more
+    note = SqlExtractions.mark_detached
 
     async def late(extractions: SqlExtractions, owner: str, extraction_id: str) -> None:
         end = {"status": "completed", "progress": 100, "result": completed(extraction_id, 1).result, "finished_at": NOW}
@@ -140,7 +140,7 @@ async def test_an_end_at_the_last_moment_is_still_answered(
         await note(extractions, owner, extraction_id)
 
     async with calling(world) as client:
-        monkeypatch.setattr(SqlExtractions, "wait_no_more", late)
+        monkeypatch.setattr(SqlExtractions, "mark_detached", late)
         answer = await extract(client)
         world.planner.gate.set()
 
@@ -162,7 +162,7 @@ async def test_a_stopping_service_sends_its_waiters_away(serve: Callable[..., Wo
     assert await asyncio.to_thread(world.has_ended)
     assert answer.status_code == 202
     row = await world.extraction()
-    assert (row.status, row.patient, row.attempt, row.failure) == ("queued", True, 1, None)
+    assert (row.status, row.detached, row.attempt, row.failure) == ("queued", True, 1, None)
     (job,) = await world.sql("SELECT lock, status, scheduled_at IS NULL AS at_once FROM procrastinate_jobs")
     assert job == {"lock": row.id, "status": "todo", "at_once": True}
 

@@ -18,7 +18,7 @@ from service.features.delivery import Delivery, DeliveryAttempt, DeliveryLog, Se
 from service.features.errors import DependencyUnavailable, ModelUnavailable
 from service.features.events import WebhookAttempted
 from service.features.model import Extraction, ExtractionRequest, Failure
-from service.webhooks.deliver import MOST_ATTEMPTS, RETRY_SECONDS, DeliverWebhook
+from service.webhooks.deliver import MAX_ATTEMPTS, RETRY_SECONDS, DeliverWebhook
 from service.webhooks.payload import delivery_of
 from tests.doubles import MemoryArtifacts, Recorder, result_of
 from tests.held_time import NOON, HeldClock, at_end, in_held_time
@@ -33,7 +33,7 @@ ENDED = Extraction(
 
 
 class Receiver:
-    """Stands for the network: answers in turn, each after so many seconds."""
+    """Replace the network: give prepared outcomes in turn, each after some seconds."""
 
     def __init__(self, *answers: Sent, seconds: float = 0.5) -> None:
         self.answers = list(answers)
@@ -138,7 +138,7 @@ async def test_a_receiver_that_fails_is_tried_again_for_days_and_then_given_up(w
     assert delays == pytest.approx(due)
     assert sum(RETRY_SECONDS) == pytest.approx(timedelta(hours=75, minutes=35, seconds=5).total_seconds())
     assert {identity for identity, _ in world.receiver.had} == {world.id}
-    assert [tried.number for tried in (await world.row()).log.attempts] == list(range(1, MOST_ATTEMPTS + 1))
+    assert [tried.number for tried in (await world.row()).log.attempts] == list(range(1, MAX_ATTEMPTS + 1))
     assert world.attempts()[-1] == ("failed", "rejected", 500)
     assert await world.deliver(world.id) == "gone"
 
@@ -160,7 +160,7 @@ def test_failures_that_may_pass_are_tried_again(world_of: NewWorld, outcome: Any
 
 @pytest.mark.parametrize(("outcome", "status"), [("gone", 410), ("refused", None)])
 def test_some_failures_are_final(world_of: NewWorld, outcome: Any, status: int | None) -> None:
-    """A receiver that wants no more, and an address that may not be called, are not tried again."""
+    """A receiver that answers 410, and a forbidden address, are not retried."""
 
     @in_held_time
     async def check() -> None:
@@ -186,8 +186,8 @@ def test_a_receivers_retry_after_is_heeded(world_of: NewWorld, asked: float, sec
 
 
 @in_held_time
-async def test_a_worker_that_dies_leaves_a_try_that_nobody_could_write_down(world_of: NewWorld) -> None:
-    """Whoever comes next sends it again under the same id, and the log tells of the try that was interrupted."""
+async def test_an_attempt_whose_worker_crashed_is_logged_as_interrupted(world_of: NewWorld) -> None:
+    """The next attempt is sent under the same id, and the log shows the interrupted one."""
     world = await world_of(Sent("delivered", 200), attempt=1)
 
     assert await world.deliver(world.id) == "delivered"
@@ -199,7 +199,7 @@ async def test_a_worker_that_dies_leaves_a_try_that_nobody_could_write_down(worl
 @in_held_time
 async def test_a_webhook_that_ends_its_workers_is_not_tried_for_ever(world_of: NewWorld) -> None:
     """When no try was left and the last one's worker died, it is given up without another."""
-    world = await world_of(attempt=MOST_ATTEMPTS, log=DeliveryLog((DeliveryAttempt(1, "rejected", NOON, 0.5, 500),)))
+    world = await world_of(attempt=MAX_ATTEMPTS, log=DeliveryLog((DeliveryAttempt(1, "rejected", NOON, 0.5, 500),)))
 
     assert await world.deliver(world.id) == "failed"
     assert world.receiver.had == []
@@ -226,7 +226,7 @@ async def test_a_stopping_worker_leaves_the_webhook_to_the_next(world_of: NewWor
 
 @in_held_time
 async def test_what_came_of_a_try_is_written_down_whatever_the_database_does(world_of: NewWorld) -> None:
-    """It is kept in hand while the database is away, also when the process is asked to stop meanwhile."""
+    """Storing it is retried during an outage of the database, even when the process is asked to stop."""
     world = await world_of(Sent("delivered", 200))
     trying = asyncio.create_task(world.deliver(world.id))
     await asyncio.sleep(0.1)
@@ -243,7 +243,7 @@ async def test_what_came_of_a_try_is_written_down_whatever_the_database_does(wor
 
 @in_held_time
 async def test_a_lost_acknowledgement_is_not_a_second_ending(world_of: NewWorld) -> None:
-    """When the commit happened and nobody heard of it, writing it again changes nothing and enqueues nothing more."""
+    """When the acknowledgement of a commit was lost, storing it again changes nothing and enqueues nothing more."""
     world = await world_of(Sent("delivered", 200))
     trying = asyncio.create_task(world.deliver(world.id))
     await asyncio.sleep(0.1)
@@ -300,7 +300,7 @@ def test_the_message_says_what_happened_and_nothing_of_the_data() -> None:
 
 
 def test_an_end_has_one_message_and_another_end_another() -> None:
-    """Stored twice, an end has the same id; an extraction that is run again and ends again is told again."""
+    """An end that is stored twice has the same id; an extraction that is run again and ends again has another."""
     ends = [
         ENDED,
         replace(ENDED, version=9),
@@ -354,8 +354,8 @@ def test_every_end_of_a_run_is_told(url: str, error: Exception | None, status: s
 
 
 @in_held_time
-async def test_a_cancellation_is_told_by_whoever_ends_it(url: str) -> None:
-    """One that waits is ended at once, and told; of one that runs the run tells."""
+async def test_a_cancellation_is_announced_once(url: str) -> None:
+    """A waiting extraction is ended and announced at once; a running one is announced by its run."""
     jobs = StoredJobs(url)
     at_end(jobs.close)
     await jobs.clear()

@@ -13,9 +13,9 @@ from msgspec.structs import replace
 
 from service.concurrency.commit import COMMIT_TIMEOUT_SECONDS
 from service.extractions.run import (
-    LONGEST_RETRY_SECONDS,
-    MOST_CRASHES,
-    MOST_RETRIES,
+    MAX_CRASHES,
+    MAX_RETRIES,
+    MAX_RETRY_SECONDS,
     RunExtraction,
 )
 from service.features.context import CURRENT
@@ -70,14 +70,14 @@ class World(StoredJobs):
             await work.extractions.cancel("ada", "x", HeldClock().now())
 
     async def claim(self) -> Extraction:
-        """Claim the extraction as another worker does."""
+        """As another worker would."""
         async with self.store.begin() as work:
             claimed = await work.extractions.claim("x", HeldClock().now())
         assert claimed is not None
         return claimed
 
     def endings(self) -> list[str]:
-        """Return the statuses that the observer was given as ends."""
+        """The statuses that were announced as ends."""
         return [event.status for event in self.recorder.of(ExtractionFinished)]
 
     async def _pipeline(self, extraction: Extraction, enter: Enter) -> ExtractionResult:
@@ -151,7 +151,7 @@ async def soon(seconds: float, action: Callable[[], Any]) -> Any:
 
 @in_held_time
 async def test_a_run_completes(world_of: NewWorld) -> None:
-    """The result is stored with its artifact, and the start and the end are told."""
+    """The result is stored with its artifact, and the start and the end are recorded."""
     world = await world_of(3.25)
 
     assert await world.run("x") == "completed"
@@ -168,8 +168,8 @@ async def test_a_run_completes(world_of: NewWorld) -> None:
 
 
 @in_held_time
-async def test_the_wait_is_told_once(world_of: NewWorld) -> None:
-    """The first attempt tells how long the extraction has waited since it was accepted; a later one does not."""
+async def test_the_wait_is_recorded_once(world_of: NewWorld) -> None:
+    """The first attempt records how long the extraction has waited since it was accepted; a later one does not."""
     world = await world_of(3.25)
     await world.change("x", created_at=NOON - timedelta(seconds=42))
     await world.run("x")
@@ -182,7 +182,7 @@ async def test_the_wait_is_told_once(world_of: NewWorld) -> None:
 
 @in_held_time
 async def test_a_run_is_correlated_with_the_request_that_asked_for_it(world_of: NewWorld) -> None:
-    """Whatever logs and traces beneath it sees the request's ids; afterwards they are gone."""
+    """Everything logged and traced within it has the request's ids; afterwards they are gone."""
     seen: list[Any] = []
 
     async def step(extraction: Extraction, _: Enter) -> ExtractionResult:
@@ -219,12 +219,12 @@ async def test_progress_is_stored_as_it_is_made(world_of: NewWorld) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "patient"), [(ComputeFailed("It broke."), True), (ModelUnavailable("None answers."), False)]
+    ("error", "detached"), [(ComputeFailed("It broke."), True), (ModelUnavailable("None answers."), False)]
 )
 @in_held_time
-async def test_a_run_fails(world_of: NewWorld, error: FeatureAgentError, patient: bool) -> None:  # noqa: FBT001 (a state)
+async def test_a_run_fails(world_of: NewWorld, error: FeatureAgentError, detached: bool) -> None:  # noqa: FBT001 (a state)
     """What will not pass, and what somebody waits for on the line, is an end; nothing published stays."""
-    world = await world_of(1, error, patient=patient)
+    world = await world_of(1, error, detached=detached)
 
     assert await world.run("x") == "failed"
     row = await world.row()
@@ -240,8 +240,8 @@ async def test_a_run_fails(world_of: NewWorld, error: FeatureAgentError, patient
 
 @in_held_time
 async def test_an_unexpected_failure_is_stored_and_raised(world_of: NewWorld) -> None:
-    """The row says nothing of what it was; the worker, which logs it, hears."""
-    world = await world_of(1, RuntimeError("secret"), patient=True)
+    """The row does not say what failed; the worker gets the exception and logs it."""
+    world = await world_of(1, RuntimeError("secret"), detached=True)
 
     with pytest.raises(RuntimeError, match="secret"):
         await world.run("x")
@@ -253,7 +253,7 @@ async def test_an_unexpected_failure_is_stored_and_raised(world_of: NewWorld) ->
 
 @in_held_time
 async def test_a_run_that_cancels_itself_has_failed(world_of: NewWorld) -> None:
-    """A cancellation that nobody asked for is a fault of the run: it is not handed on from worker to worker."""
+    """A cancellation that nobody requested is a fault of the run: it is not handed from worker to worker."""
     world = await world_of(1, asyncio.CancelledError())
 
     with pytest.raises(RuntimeError, match="within the run"):
@@ -263,9 +263,9 @@ async def test_a_run_that_cancels_itself_has_failed(world_of: NewWorld) -> None:
 
 @pytest.mark.parametrize("asked", [None, 100.0])
 @in_held_time
-async def test_what_may_pass_is_tried_again_for_a_patient_caller(world_of: NewWorld, asked: float | None) -> None:
+async def test_a_transient_failure_of_a_detached_extraction_is_retried(world_of: NewWorld, asked: float | None) -> None:
     """It is queued with the reason, and its job comes no sooner than the failure asks; the next try succeeds."""
-    world = await world_of(patient=True)
+    world = await world_of(detached=True)
     world.steps.insert(0, world.publishes(1, ModelUnavailable("None answers.", retry_after=asked)))
 
     assert await world.run("x") == "retried"
@@ -284,13 +284,13 @@ async def test_what_may_pass_is_tried_again_for_a_patient_caller(world_of: NewWo
 
 
 @in_held_time
-async def test_who_is_sent_away_during_the_run_is_patient(world_of: NewWorld) -> None:
+async def test_an_extraction_may_be_detached_during_its_run(world_of: NewWorld) -> None:
     """It counts whether somebody waits when the run fails, not when it began."""
     world = await world_of(10, ModelUnavailable("None answers."))
 
     async def leave() -> None:
         async with world.store.begin() as work:
-            await work.extractions.wait_no_more("ada", "x")
+            await work.extractions.mark_detached("ada", "x")
 
     ending, _ = await asyncio.gather(world.run("x"), soon(5, leave))
 
@@ -300,17 +300,17 @@ async def test_who_is_sent_away_during_the_run_is_patient(world_of: NewWorld) ->
 @in_held_time
 async def test_tries_come_to_an_end(world_of: NewWorld) -> None:
     """Each pause is longer than the one before, up to a limit; after the last try the failure is final."""
-    world = await world_of(0, ModelUnavailable("None answers."), patient=True)
+    world = await world_of(0, ModelUnavailable("None answers."), detached=True)
 
     endings, delays = [], []
-    for _ in range(MOST_RETRIES + 1):
+    for _ in range(MAX_RETRIES + 1):
         endings.append(await world.run("x"))
         delays += [delay for _, delay in await world.take_jobs()]
 
-    assert endings == ["retried"] * MOST_RETRIES + ["failed"]
-    assert len(delays) == MOST_RETRIES
+    assert endings == ["retried"] * MAX_RETRIES + ["failed"]
+    assert len(delays) == MAX_RETRIES
     for number, delay in enumerate(delays):
-        usual = min(2.0 * 2**number, LONGEST_RETRY_SECONDS)
+        usual = min(2.0 * 2**number, MAX_RETRY_SECONDS)
         assert usual <= delay <= 1.25 * usual
 
 
@@ -319,7 +319,7 @@ async def test_tries_come_to_an_end(world_of: NewWorld) -> None:
 async def test_a_try_that_would_come_too_late_is_not_made(world_of: NewWorld, asked: float, ending: str) -> None:
     """When the pause leads beyond the completion date, the failure is final."""
     error = ModelUnavailable("None answers.", retry_after=asked)
-    world = await world_of(0, error, patient=True, due_at=NOON + timedelta(seconds=64))
+    world = await world_of(0, error, detached=True, due_at=NOON + timedelta(seconds=64))
 
     assert await world.run("x") == ending
 
@@ -359,7 +359,7 @@ async def test_an_extraction_that_was_cancelled_before_is_not_begun(world_of: Ne
 @pytest.mark.parametrize("times", [1, 3])
 @in_held_time
 async def test_a_stopping_worker_hands_its_run_back(world_of: NewWorld, times: int) -> None:
-    """It is queued with a job for another worker and counts as no failure, however impatient the stop is."""
+    """It is queued with a job for another worker and is not counted as a failure."""
     world = await world_of(steps=[])
 
     async def step(extraction: Extraction, enter: Enter) -> ExtractionResult:
@@ -386,7 +386,7 @@ async def test_a_stopping_worker_hands_its_run_back(world_of: NewWorld, times: i
 
 @in_held_time
 async def test_a_run_is_handed_back_though_the_database_is_away(world_of: NewWorld) -> None:
-    """A worker that is told to stop again and again goes on trying until the database is back."""
+    """A worker that gets several stop signals keeps trying until the database is back."""
     world = await world_of(600)
     running = asyncio.create_task(world.run("x"))
     await asyncio.sleep(1.25)
@@ -405,7 +405,7 @@ async def test_a_run_is_handed_back_though_the_database_is_away(world_of: NewWor
 async def test_an_end_that_is_being_stored_is_stored_to_its_end(
     world_of: NewWorld, error: FeatureAgentError | None
 ) -> None:
-    """A worker that is stopped while the database is away does not forget what it has in hand."""
+    """A worker that is stopped while the database is unreachable still stores the end."""
     world = await world_of(1, error)
 
     async def trouble() -> None:
@@ -442,7 +442,7 @@ async def test_an_end_comes_too_late_when_another_has_taken_over(
     world_of: NewWorld, error: FeatureAgentError | None
 ) -> None:
     """Whatever a superseded run ends with changes nothing."""
-    world = await world_of(steps=[], patient=True)
+    world = await world_of(steps=[], detached=True)
 
     async def step(extraction: Extraction, enter: Enter) -> ExtractionResult:
         await world.claim()
@@ -471,7 +471,7 @@ async def test_a_worker_that_stops_when_another_has_taken_over_hands_nothing_bac
 
 @in_held_time
 async def test_a_run_goes_on_while_the_database_is_away(world_of: NewWorld) -> None:
-    """An outage in the middle costs nothing but the progress that is not shown."""
+    """An outage during the run costs nothing but the progress that is not shown."""
     world = await world_of(60)
 
     async def trouble() -> None:
@@ -524,7 +524,7 @@ async def test_a_database_that_stays_away_costs_an_attempt_not_the_extraction(wo
 @pytest.mark.parametrize("error", [None, ComputeFailed("It broke.")])
 @in_held_time
 async def test_a_commit_whose_answer_is_lost_has_happened(world_of: NewWorld, error: FeatureAgentError | None) -> None:
-    """The end that was stored at the first try is this run's own: it is told, and what it published stays."""
+    """The end that was stored at the first try is this run's own: it is announced, and its artifact stays."""
     world = await world_of(steps=[])
 
     async def step(extraction: Extraction, enter: Enter) -> ExtractionResult:
@@ -542,7 +542,7 @@ async def test_a_commit_whose_answer_is_lost_has_happened(world_of: NewWorld, er
 @in_held_time
 async def test_a_retry_whose_commit_is_lost_is_queued_once(world_of: NewWorld) -> None:
     """The job of the first commit is there; no second one is made."""
-    world = await world_of(steps=[], patient=True)
+    world = await world_of(steps=[], detached=True)
 
     async def step(extraction: Extraction, enter: Enter) -> ExtractionResult:
         world.store.lost_commits = 1
@@ -582,7 +582,7 @@ async def test_a_deadline_that_a_step_notices_itself_keeps_its_words(world_of: N
 @in_held_time
 async def test_after_its_completion_date_an_extraction_is_not_begun(world_of: NewWorld) -> None:
     """Nor is it tried again, for it will not be earlier."""
-    world = await world_of(0, due_at=NOON - timedelta(seconds=1), patient=True)
+    world = await world_of(0, due_at=NOON - timedelta(seconds=1), detached=True)
 
     assert await world.run("x") == "failed"
     row = await world.row()
@@ -593,10 +593,10 @@ async def test_after_its_completion_date_an_extraction_is_not_begun(world_of: Ne
 @in_held_time
 async def test_what_kills_its_workers_is_not_tried_for_ever(world_of: NewWorld) -> None:
     """The worker after the last that may die fails it, without running it."""
-    world = await world_of(patient=True)
-    for _ in range(MOST_CRASHES):
+    world = await world_of(detached=True)
+    for _ in range(MAX_CRASHES):
         await world.claim()
-    assert (await world.row()).crashes == MOST_CRASHES - 1
+    assert (await world.row()).crashes == MAX_CRASHES - 1
 
     assert await world.run("x") == "failed"
     row = await world.row()
@@ -604,7 +604,7 @@ async def test_what_kills_its_workers_is_not_tried_for_ever(world_of: NewWorld) 
     assert (row.failure.code, world.ran, row.crashes) == (
         "worker_lost",
         [],
-        MOST_CRASHES,
+        MAX_CRASHES,
     )
 
 
@@ -612,7 +612,7 @@ async def test_what_kills_its_workers_is_not_tried_for_ever(world_of: NewWorld) 
 async def test_one_crash_less_is_survived(world_of: NewWorld) -> None:
     """A run after all but the last that may die completes."""
     world = await world_of()
-    for _ in range(MOST_CRASHES - 1):
+    for _ in range(MAX_CRASHES - 1):
         await world.claim()
 
     assert await world.run("x") == "completed"

@@ -55,10 +55,10 @@ outage: $(VENV)/.dev  ## the preferred model out for a minute under 200 clients,
 	OUTAGE_SECONDS=60 $(BIN)/python -m pytest -q -s tests/e2e/test_outage.py
 
 soak: $(VENV)/.dev  ## run 1000 extractions over 2 APIs and 3 workers while one is killed every 5 s: make soak JOBS=1000
-	$(BIN)/python -m tests.e2e.soak --jobs $(JOBS) --out docs/measurements/soak.json
+	$(BIN)/python -m tools.soak --jobs $(JOBS) --out docs/measurements/soak.json
 
 rolling: $(VENV)/.dev  ## replace every process under load, three times over, and count the requests that fail
-	$(BIN)/python -m tests.e2e.rolling --rounds $(ROUNDS) --out docs/measurements/rolling.json
+	$(BIN)/python -m tools.rolling --rounds $(ROUNDS) --out docs/measurements/rolling.json
 
 JOBS ?= 1000
 ROUNDS ?= 3
@@ -84,10 +84,10 @@ observability: $(VENV)/.dev  ## render what is generated in observability/ from 
 	$(BIN)/python -m observability.source
 
 gameday: $(VENV)/.dev  ## inflict every fault on real processes and see each alert come and go; 40 min, writes docs/measurements/gameday.md
-	$(BIN)/python -m tests.monitoring.gameday --write $(FAULTS)
+	$(BIN)/python -m tools.gameday --write $(FAULTS)
 
 gameday-short: $(VENV)/.dev  ## the same with three faults, in some minutes
-	$(BIN)/python -m tests.monitoring.gameday --short --at-once 2
+	$(BIN)/python -m tools.gameday --short --at-once 2
 
 FAULTS ?=
 

@@ -26,11 +26,13 @@ from service.store.artifacts import open_artifacts
 from service.store.backup_record import BackupRecord, note_backup
 from service.telemetry import catalog
 from service.telemetry.spans import SpanIds
-from tests.model_scenarios import GOOD, SCENARIOS, SECRET, Turn, calling, failing, feature
-from tests.model_server import ModelServer
 from tests.receiver import Receiver
-from tests.redis_process import REDIS, running_redis
-from tests.support import Answer, Client, KeptIds, LiveService
+from tests.redis_process import running_redis
+from tests.support import KeptIds, LiveService
+from tools.testbed.api_client import Answer, Client
+from tools.testbed.model_scenarios import GOOD, SCENARIOS, SECRET, Turn, calling, failing, feature
+from tools.testbed.model_server import ModelServer
+from tools.testbed.redis import REDIS_SERVER
 
 PRIMARY = "openai-chat:gpt-4o-mini"
 """Its price is known."""
@@ -74,7 +76,7 @@ class Afternoon:
     spans: Sequence[ReadableSpan] = ()
     lines: Sequence[dict[str, Any]] = ()
     endpoints: set[str] = field(default_factory=set[str])
-    with_redis: bool = REDIS is not None
+    with_redis: bool = REDIS_SERVER is not None
     retried: str = ""
     """Id of the extraction that took two attempts."""
 

@@ -23,14 +23,14 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanKind, Status, StatusCode, format_trace_id
 
-from service.demo import process as process_module
-from service.demo import story as story_module
-from service.demo.client import Client, DemoFailed, Result
-from service.demo.collector import MAX_BODY_BYTES, Collector
-from service.demo.facts import Story
-from service.demo.process import ServiceProcess, Stopped, free_ports, running
-from service.demo.story import run_demo
-from service.demo.tree import build_forest
+from tools.demo import process as process_module
+from tools.demo import run as story_module
+from tools.demo.client import Client, DemoFailed, Result
+from tools.demo.collector import MAX_BODY_BYTES, Collector
+from tools.demo.process import ServiceProcess, Stopped, free_ports, running
+from tools.demo.report import Story
+from tools.demo.run import run_demo
+from tools.demo.trace_tree import build_forest
 
 # ----------------------------------------------------------------------------------------------------------- collector
 
@@ -293,7 +293,7 @@ def client() -> Iterator[Client]:
 
 def test_waits_for_an_extraction_in_the_background(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """A 202 is followed until the extraction is completed; the ids are those of the request that asked."""
-    monkeypatch.setattr("service.demo.client.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("tools.demo.client.POLL_SECONDS", 0.01)
     Stub.answers |= {
         "/api/v1/extract-features": [(202, {"data": {"extraction_id": "e1", "status": "queued"}})],
         "/api/v1/extraction/e1/status": [
@@ -319,8 +319,8 @@ def test_failed_extraction_is_told(client: Client) -> None:
 
 def test_endless_extraction_is_given_up(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """An extraction that does not end is given up after a while."""
-    monkeypatch.setattr("service.demo.client.TIMEOUT_SECONDS", 0.2)
-    monkeypatch.setattr("service.demo.client.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("tools.demo.client.TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("tools.demo.client.POLL_SECONDS", 0.01)
     status = (200, {"data": {"extraction_id": "e1", "status": "processing"}})
     Stub.answers |= {
         "/api/v1/extract-features": [(202, {"data": {"extraction_id": "e1", "status": "queued"}})],

@@ -18,7 +18,8 @@ from redis.exceptions import RedisError
 from service.concurrency.optional_dependency import PAUSE_SECONDS
 from service.security import limits
 from service.security.limits import RateLimiter, Standing, open_limiter
-from tests.redis_process import RedisProcess, needs_redis, running_redis
+from tests.redis_process import needs_redis, running_redis
+from tools.testbed.redis import RedisProcess
 
 ROOT = Path(__file__).parents[2]
 PATIENT = 20.0

@@ -32,7 +32,8 @@ from service.features.ports import KeptPlan, PlanRequest, Proposal
 from service.planning.plan_cache import CachedPlanner, KeptPlans
 from service.planning.plan_key import plan_key
 from service.store.plan_cache import KEY_PREFIX, MAX_BYTES, RedisPlans
-from tests.redis_process import RedisProcess, needs_redis, running_redis
+from tests.redis_process import needs_redis, running_redis
+from tools.testbed.redis import RedisProcess
 
 pytestmark = needs_redis
 

@@ -23,7 +23,8 @@ from service.agents.shared_breaker import KEY_PREFIX, SharedBreaker
 from service.concurrency.optional_dependency import PAUSE_SECONDS
 from service.features.events import BreakerChanged, Event
 from service.features.model import Stage
-from tests.redis_process import RedisProcess, needs_redis, running_redis
+from tests.redis_process import needs_redis, running_redis
+from tools.testbed.redis import RedisProcess
 
 PATIENT = 60.0
 """Seconds to wait for Redis where the wait itself is not what is tested: the machine may be busy."""

@@ -23,11 +23,11 @@ from urllib.parse import urlencode
 import yaml
 
 from service.telemetry.catalog import METRICS
-from tests.monitoring.gameday.stand import Stand, stand
-from tests.monitoring.gameday.watch import missing_programs
 from tests.monitoring.jaeger import JAEGER, NONE_HERE, Jaeger, configuration, running_jaeger
 from tests.monitoring.stand import ROOT, free_port, prometheus, shipped
-from tests.support import Client
+from tools.gameday.monitoring import missing_programs
+from tools.gameday.system import Stand, stand
+from tools.testbed.api_client import Client
 
 PAGE = ROOT / "docs/measurements/exemplars.md"
 RATES = {"read": 4.0, "extract": 1.0, "stranger": 0.5}

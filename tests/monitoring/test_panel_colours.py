@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from tests.monitoring.checking import Series
-from tests.monitoring.gameday.fault import Shows
-from tests.monitoring.gameday.faults import FAULTS
-from tests.monitoring.gameday.receiver import Message, pages
-from tests.monitoring.panel_colours import Ask, colours_of, panel_of, possible_colours, shown
 from tests.monitoring.tools import OBSERVABILITY
+from tools.gameday.dashboards import Series
+from tools.gameday.fault import Shows
+from tools.gameday.faults import FAULTS
+from tools.gameday.panel_colours import Ask, colours_of, panel_of, possible_colours, shown
+from tools.gameday.receiver import Message, pages
 
 OVERVIEW = json.loads((OBSERVABILITY / "grafana/dashboards/feature-agent-overview.json").read_text())
 STEPS = {"steps": [{"color": "green", "value": None}, {"color": "orange", "value": 0.05}, {"color": "red", "value": 1}]}

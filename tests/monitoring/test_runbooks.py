@@ -19,11 +19,12 @@ import yaml
 
 from observability.source.slo import load_objectives
 from service.settings import Settings
-from tests.monitoring.gameday.faults import FAULTS
-from tests.monitoring.gameday.watch import free_port
 from tests.monitoring.test_rules import known_names, names_in
 from tests.monitoring.tools import ALERTS, OBSERVABILITY, ROOT, RULES, alerts, tool
-from tests.support import Client, LiveService
+from tests.support import LiveService
+from tools.gameday.faults import FAULTS
+from tools.gameday.monitoring import free_port
+from tools.testbed.api_client import Client
 
 pytestmark = [pytest.mark.proof, pytest.mark.xdist_group("runbooks")]
 

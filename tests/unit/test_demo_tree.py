@@ -13,12 +13,12 @@ from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from rich.console import Console
 
-from service.demo.client import Feature, Model, Quality, Rejected, Result, Statistics
-from service.demo.facts import Step, Story, commands_by_hand
-from service.demo.page import show_failure, show_story
-from service.demo.process import free_ports, service_environment
-from service.demo.scrape import Change, Exemplar, Scrape, difference, parse
-from service.demo.tree import Kind, Node, Span, build_forest, draw_forest
+from tools.demo.client import Feature, Model, Quality, Rejected, Result, Statistics
+from tools.demo.metrics import Change, Exemplar, Scrape, difference, parse
+from tools.demo.page import show_failure, show_story
+from tools.demo.process import free_ports, service_environment
+from tools.demo.report import Step, Story, commands_by_hand
+from tools.demo.trace_tree import Kind, Node, Span, build_forest, draw_forest
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 REQUEST = "demo-3fa91b22"

@@ -15,13 +15,13 @@ from playwright.sync_api import Browser
 
 from tests.monitoring.boards import boards
 from tests.monitoring.boards import panels as panels_of
-from tests.monitoring.gameday.receiver import Receiver
-from tests.monitoring.gameday.stand import Stand, stand
-from tests.monitoring.gameday.watch import SCRAPE_SECONDS, Watch, missing_programs
 from tests.monitoring.look.camera import CHROMIUM, browser, photograph
 from tests.monitoring.look.grafana import MISSING, Grafana, grafana
 from tests.monitoring.look.scenes import HEALTHY, SCENES, Scene, Sight
 from tests.monitoring.look.seen import Panel, faults
+from tools.gameday.monitoring import SCRAPE_SECONDS, Watch, missing_programs
+from tools.gameday.receiver import Receiver
+from tools.gameday.system import Stand, stand
 
 WARM_UP_SECONDS = 75.0
 """So that rates have their four scrapes, and windows of the fast rules are full."""

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PYDANTIC_AI_NO_BANNER := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test proofs eval up down kind-up kind-down observability gameday gameday-short look exemplars faults outage soak rolling bench-api loadtest loadtest-short hpa-proof hpa-proof-short release-check check format lock clean
+.PHONY: help demo serve dev test proofs eval up down kind-up kind-down observability gameday gameday-short look exemplars faults outage soak rolling bench-api loadtest loadtest-short hpa-proof hpa-proof-short release-check release check format lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -15,6 +15,9 @@ demo: $(VENV)/.runtime  ## run the main job end to end: a sentence and a dataset
 
 serve: $(VENV)/.runtime  ## keep the service running, with its documentation at /api/docs
 	@$(BIN)/feature-agent serve
+
+dev: $(VENV)/.dev  ## serve, and start again whenever a file of service/ changes; the embedded database goes on
+	@$(BIN)/python -m tools.dev
 
 test: $(VENV)/.dev  ## run the tests, with coverage
 	$(PYTEST) -m "not proof and not unmeasured" --cov --cov-report=term --cov-fail-under=90
@@ -42,6 +45,9 @@ hpa-proof-short: $(VENV)/.dev  ## the same with one to three pods, in three minu
 
 release-check: $(VENV)/.dev  ## one verdict on a release: checks, tests, load and autoscaler; the page for the ticket is build/release/release.html
 	$(BIN)/python -m loadtest release --out build/release
+
+release: $(VENV)/.dev  ## cut the changelog, set the version, commit and tag, on this machine alone: make release VERSION=1.2.3
+	@$(BIN)/python -m tools.release "$(VERSION)"
 
 eval: $(VENV)/.dev  ## measure a planner on the cases of evals/ and write its table: make eval MODEL=openai:gpt-5
 	$(BIN)/python -m evals --model "$(MODEL)"

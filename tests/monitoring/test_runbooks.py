@@ -102,10 +102,10 @@ def test_what_a_page_says_of_its_tests_is_true(page: Path) -> None:
     [proofs] = re.findall(r"\]\((\S+\.test\.yml)\)", tested)
     shown = yaml.safe_load((page.parent / proofs).read_text())["tests"]
     assert any(check["alertname"] == page.stem for test in shown for check in test["alert_rule_test"])
-    played = {fault.name for fault in FAULTS if page.stem in {*(each.alert for each in fault.expect), *fault.may_page}}
+    played = {fault.name for fault in FAULTS if page.stem in {*(each.alert for each in fault.alerts), *fault.may_page}}
     named = set(re.findall(r"`([a-z0-9-]+)`", tested))
     assert named <= played, named - played
-    expected = {fault.name for fault in FAULTS if page.stem in {each.alert for each in fault.expect}}
+    expected = {fault.name for fault in FAULTS if page.stem in {each.alert for each in fault.alerts}}
     assert not expected or named, f"a game day shows it: {expected}"
 
 

@@ -1,4 +1,4 @@
-"""`python -m tools.gameday [FAULT …]`: inflict faults, and write what was sent and seen as a table."""
+"""`python -m tools.gameday [FAULT …]`: inflict faults, and write a table of the alerts and panels that showed them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from threading import Lock
 
 from tools.gameday.fault import Fault
 from tools.gameday.faults import FAULTS
-from tools.gameday.memory import can_squeeze
+from tools.gameday.memory import can_limit_memory
 from tools.gameday.monitoring import FAST, ROOT, missing_programs
-from tools.gameday.play import Outcome, Visible, play
+from tools.gameday.play import Outcome, PanelOutcome, play
 
 LOG = logging.getLogger(__name__)
 WRITING = Lock()
@@ -44,11 +44,11 @@ outage made one page at most, and that no page came but those which users' pain 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status 0 when every alert came and went as it has to, and no wrong page came."""
+    """Play the chosen faults; exit status 0 when all went as expected, 1 when not, 2 without the programs."""
     parser = argparse.ArgumentParser(prog="python -m tools.gameday", description=__doc__)
     parser.add_argument("faults", nargs="*", help="names; none for all", metavar="FAULT")
     parser.add_argument("--short", action="store_true", help=f"only {', '.join(SHORT)}")
-    parser.add_argument("--at-once", type=int, default=1, help="faults played at the same time, each on its own stand")
+    parser.add_argument("--at-once", type=int, default=1, help="faults at the same time, each on a system of its own")
     parser.add_argument("--write", action="store_true", help=f"write {TABLE.relative_to(ROOT)}")
     options = parser.parse_args(arguments)
     if missing := missing_programs():
@@ -68,7 +68,7 @@ def _chosen(names: Sequence[str]) -> list[Fault]:
     unknown = set(names) - {fault.name for fault in FAULTS}
     if unknown:
         raise SystemExit(f"no such fault: {', '.join(sorted(unknown))}")
-    playable = [fault for fault in FAULTS if not fault.needs_root or can_squeeze()]
+    playable = [fault for fault in FAULTS if not fault.needs_root or can_limit_memory()]
     return [fault for fault in playable if not names or fault.name in names]
 
 
@@ -78,7 +78,7 @@ def _played(fault: Fault, *, write: bool) -> Outcome:
         outcome = play(fault)
     except Exception as error:
         LOG.exception("%s could not be played", fault.name)
-        outcome = Outcome(fault.name, fault.does, (), (f"not played: {error!r}",), ())
+        outcome = Outcome(fault.name, fault.description, (), (f"not played: {error!r}",), ())
     sys.stdout.write(f"{time.monotonic() - started:5.0f} s {_row(outcome)}")
     sys.stdout.flush()
     if write:
@@ -88,7 +88,7 @@ def _played(fault: Fault, *, write: bool) -> Outcome:
 
 
 def _write(outcome: Outcome) -> None:
-    """Put the fault's new row among those of all others."""
+    """Replace the fault's row in the table, and keep all others."""
     TABLE.parent.mkdir(parents=True, exist_ok=True)
     lines = TABLE.read_text().splitlines() if TABLE.exists() else []
     rows = {line.split("`")[1]: line + "\n" for line in lines if line.startswith("| `")}
@@ -100,11 +100,11 @@ def _write(outcome: Outcome) -> None:
 def _row(outcome: Outcome) -> str:
     cells = (
         f"`{outcome.fault}`",
-        outcome.does,
-        "<br>".join(f"{seen.alert} → {seen.receiver}" for seen in outcome.seen),
-        "<br>".join(_time(seen.detected, seen.within) for seen in outcome.seen),
-        "<br>".join(_time(seen.cleared, seen.clears) for seen in outcome.seen),
-        "<br>".join(_seen(each) for each in outcome.visible),
+        outcome.description,
+        "<br>".join(f"{alert.alert} → {alert.receiver}" for alert in outcome.alerts),
+        "<br>".join(_time(alert.detected, alert.within) for alert in outcome.alerts),
+        "<br>".join(_time(alert.cleared, alert.clears) for alert in outcome.alerts),
+        "<br>".join(_panel(each) for each in outcome.panels),
         str(outcome.pages),
         ", ".join(outcome.also) or "nothing",
         _verdict(outcome),
@@ -116,16 +116,16 @@ def _row(outcome: Outcome) -> str:
 def _verdict(outcome: Outcome) -> str:
     if outcome.right:
         return "right"
-    reasons = [f"page {alert}" for alert in outcome.wrong_pages]
-    reasons += [f"{seen.alert} not as it has to be" for seen in outcome.seen if not seen.right]
-    reasons += [f"{each.shows.panel} does not show it" for each in outcome.visible if not each.right]
+    reasons = [f"page {name}" for name in outcome.wrong_pages]
+    reasons += [f"{alert.alert} not as it has to be" for alert in outcome.alerts if not alert.right]
+    reasons += [f"{each.expected.panel} does not show it" for each in outcome.panels if not each.right]
     reasons += [f"{outcome.pages} pages for one outage"] if outcome.pages > 1 else []
     return f"**wrong**: {', '.join(reasons)}"
 
 
-def _seen(visible: Visible) -> str:
-    when = "before the fault" if visible.before else "never" if visible.after is None else f"{visible.after:.0f} s"
-    return f"{visible.shows.panel}: {visible.shows.of} {visible.shows.colour}, {when}"
+def _panel(panel: PanelOutcome) -> str:
+    when = "before the fault" if panel.before else "never" if panel.after is None else f"{panel.after:.0f} s"
+    return f"{panel.expected.panel}: {panel.expected.of} {panel.expected.colour}, {when}"
 
 
 def _time(seconds: float | None, bound: float) -> str:

@@ -1,22 +1,21 @@
-"""What a fault is: done to a stand, undone again, what has to be sent and what has to be seen in between."""
+"""What a fault is: how it is inflicted and ended, which alerts must fire and what the overview must show."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 
 from msgspec import Struct, field
 
-from tools.gameday.monitoring import Watch
-from tools.gameday.system import Stand
+from tools.gameday.monitoring import Monitoring
+from tools.gameday.system import System
 
-Do = Callable[[Stand, Watch], AbstractContextManager[None]]
-"""Inflicts the fault on entry and ends it on exit."""
-Steps = Iterator[None]
+Inflict = Callable[[System, Monitoring], AbstractContextManager[None]]
+"""Inflicts the fault when the block begins and ends it when the block ends."""
 
 
-class Expect(Struct, frozen=True, kw_only=True):
-    """One alert that has to come."""
+class ExpectedAlert(Struct, frozen=True, kw_only=True):
+    """An alert that must fire, and clear once the fault has ended."""
 
     alert: str
     receiver: str = "chat"
@@ -27,23 +26,23 @@ class Expect(Struct, frozen=True, kw_only=True):
     """Seconds from the fault's end to the notification that it is over."""
 
 
-class Shows(Struct, frozen=True, kw_only=True):
-    """What has to change on the overview."""
+class ExpectedPanel(Struct, frozen=True, kw_only=True):
+    """A panel of the overview that must change its colour."""
 
     panel: str
     of: str
     """The series, or any cell of the row."""
     colour: str
     within: float = 60.0
-    """Seconds from when the fault is there."""
+    """Seconds from the fault."""
 
 
-def firing(alert: str, colour: str = "orange") -> tuple[Shows, ...]:
-    """The alert is in the table, and none is worse."""
+def overview_shows(alert: str, colour: str = "orange") -> tuple[ExpectedPanel, ...]:
+    """Expect the alert in the overview's table of alerts, and no worse one."""
     worst = {"red": "critical", "orange": "warning"}[colour]
     return (
-        Shows(panel="Worst alert", of=worst, colour=colour),
-        Shows(panel="Alerts firing", of=alert, colour=colour),
+        ExpectedPanel(panel="Worst alert", of=worst, colour=colour),
+        ExpectedPanel(panel="Alerts firing", of=alert, colour=colour),
     )
 
 
@@ -51,17 +50,17 @@ class Fault(Struct, frozen=True, kw_only=True):
     """One fault."""
 
     name: str
-    does: str
-    """In words, for the table."""
-    do: Do
-    expect: tuple[Expect, ...]
-    shows: tuple[Shows, ...]
+    description: str
+    """What is done, for the table of results."""
+    inflict: Inflict
+    alerts: tuple[ExpectedAlert, ...]
+    panels: tuple[ExpectedPanel, ...]
     """What the overview shows that it did not show before."""
     may_page: frozenset[str] = frozenset()
-    """Pages that would be right as well: users feel the fault there too."""
+    """Other alerts that may page: users feel the fault there too."""
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     rates: Mapping[str, float] = field(default_factory=dict[str, float])
-    """Requests a second, beside the usual."""
+    """Requests a second by kind of user, in place of the usual."""
     warm_up: float = 12.0
-    """Seconds of health before."""
+    """Seconds of healthy traffic before the fault."""
     needs_root: bool = False

@@ -1,4 +1,4 @@
-"""The faults of a game day."""
+"""The faults of a game day, each with the alerts and panels that must show it."""
 
 from __future__ import annotations
 
@@ -16,123 +16,124 @@ import psycopg
 
 from service.store.artifacts import open_artifacts
 from service.store.backup_record import BackupRecord, note_backup
-from tools.gameday.fault import Do, Expect, Fault, Shows, firing
-from tools.gameday.memory import squeezed
-from tools.gameday.monitoring import Watch, free_port
-from tools.gameday.system import MODEL, Stand
+from tools.gameday.fault import ExpectedAlert, ExpectedPanel, Fault, Inflict, overview_shows
+from tools.gameday.memory import memory_pressure
+from tools.gameday.monitoring import Monitoring, free_port
+from tools.gameday.system import MODEL, System
 
 AVAILABILITY, READ, EXTRACT = "ApiAvailabilityBudgetBurn", "ApiLatencyReadBudgetBurn", "ApiLatencyExtractBudgetBurn"
 SUCCESS, FRESHNESS = "ExtractionSuccessBudgetBurn", "ExtractionFreshnessBudgetBurn"
 LAST_RESORT = {"MODEL_LAST_RESORT": "builtin"}
 SOON_AWAY = {"SYNC_WAIT_SECONDS": "0.5"}
-"""Callers are sent away with a 202 soon, so that a slow model does not fill the API with those who wait."""
+"""Answer with 202 soon, so that waiting callers of a slow model do not fill the API."""
 PAGER = "pager"
 COLLECTOR_PORT = free_port()
 OUTAGE_SECONDS = 25.0
+MODEL_FAILS = ExpectedPanel(panel="Failed calls of models", of=MODEL, colour="red")
 
 
 @contextmanager
-def api_stopped(stand: Stand, _watch: Watch) -> Iterator[None]:
-    """Nobody serves the API."""
-    stand.api.stop()
+def api_stopped(system: System, _monitoring: Monitoring) -> Iterator[None]:
+    """Stop the only API process."""
+    system.api.stop()
     yield
-    stand.api.start()
+    system.api.start()
 
 
 @contextmanager
-def postgres_killed(stand: Stand, _watch: Watch) -> Iterator[None]:
-    """The database crashes, and recovers from its log."""
-    stand.postgres.crash()
+def postgres_killed(system: System, _monitoring: Monitoring) -> Iterator[None]:
+    """Crash the database; it recovers from its log."""
+    system.postgres.crash()
     yield
-    stand.postgres.start()
+    system.postgres.start()
 
 
 @contextmanager
-def redis_killed(stand: Stand, _watch: Watch) -> Iterator[None]:
-    """Redis is away."""
-    stand.redis.kill()
+def redis_killed(system: System, _monitoring: Monitoring) -> Iterator[None]:
+    """Kill Redis."""
+    system.redis.kill()
     yield
-    stand.redis.start()
+    system.redis.start()
 
 
-def model(scenario: str) -> Do:
-    """The model behaves as the scenario says."""
+def model(scenario: str) -> Inflict:
+    """Have the model behave as a scenario."""
 
     @contextmanager
-    def behave(stand: Stand, _watch: Watch) -> Iterator[None]:
-        stand.model_behaves(scenario)
+    def change_scenario(system: System, _monitoring: Monitoring) -> Iterator[None]:
+        system.set_model_behaviour(scenario)
         yield
-        stand.model_behaves("good")
+        system.set_model_behaviour("good")
 
-    return behave
+    return change_scenario
 
 
 @contextmanager
-def worker_killed(stand: Stand, _watch: Watch) -> Iterator[None]:
-    """The only worker dies."""
-    stand.worker.kill()
+def worker_killed(system: System, _monitoring: Monitoring) -> Iterator[None]:
+    """Kill the only worker."""
+    system.worker.kill()
     yield
-    stand.worker.start()
+    system.worker.start()
 
 
 @contextmanager
-def poison(stand: Stand, _watch: Watch) -> Iterator[None]:
-    """An extraction kills each worker that runs it; something starts them again."""
+def poison(system: System, _monitoring: Monitoring) -> Iterator[None]:
+    """Request an extraction that kills each worker that runs it, and restart the worker each time."""
     over = threading.Event()
 
     def keep_alive() -> None:
         while not over.wait(0.1):
-            if stand.worker.process is not None and stand.worker.process.poll() is not None:
-                stand.worker.start()
+            if system.worker.process is not None and system.worker.process.poll() is not None:
+                system.worker.start()
 
     keeper = threading.Thread(target=keep_alive, daemon=True)
     keeper.start()
     body = {"dataset_id": "poison", "feature_description": "Average price for each user", "quality_threshold": "low"}
-    stand.users.client.post_json("/api/v1/extract-features", body, Prefer="respond-async")
+    system.users.client.post_json("/api/v1/extract-features", body, Prefer="respond-async")
     yield
     over.set()
     keeper.join()
 
 
-def rate(kind: str, a_second: float) -> Do:
-    """So many users of a kind."""
+def rate(kind: str, a_second: float) -> Inflict:
+    """Change how many requests a second a kind of user sends."""
 
     @contextmanager
-    def come(stand: Stand, _watch: Watch) -> Iterator[None]:
-        before, stand.users.rates[kind] = stand.users.rates[kind], a_second
+    def change_rate(system: System, _monitoring: Monitoring) -> Iterator[None]:
+        before, system.users.rates[kind] = system.users.rates[kind], a_second
         yield
-        stand.users.rates[kind] = before
+        system.users.rates[kind] = before
 
-    return come
+    return change_rate
 
 
 @contextmanager
-def flood(stand: Stand, watch: Watch) -> Iterator[None]:
-    """More extractions come than the slow model lets one worker run; then the model is quick again."""
-    stand.model_behaves("slow")
-    with rate("flood", 40)(stand, watch):
+def flood(system: System, monitoring: Monitoring) -> Iterator[None]:
+    """Request more extractions than one worker can run with a slow model; then make the model fast again."""
+    system.set_model_behaviour("slow")
+    with rate("flood", 40)(system, monitoring):
         yield
-    stand.model_behaves("good")
-    with psycopg.connect(stand.postgres.url.replace("+psycopg", ""), autocommit=True) as connection:
-        # An operator cancels the flood.
+    system.set_model_behaviour("good")
+    with psycopg.connect(system.postgres.url.replace("+psycopg", ""), autocommit=True) as connection:
+        # As an operator would cancel the backlog.
         connection.execute(
             "UPDATE extractions SET status = 'cancelled', finished_at = now(), progress = 100 WHERE status = 'queued'"
         )
 
 
 @contextmanager
-def stuttering(stand: Stand, _watch: Watch) -> Iterator[None]:
-    """The API process gets no CPU for most of each second, as under a tight limit."""
+def cpu_starved(system: System, _monitoring: Monitoring) -> Iterator[None]:
+    """Suspend the API process for most of each second, as a tight CPU limit does."""
     over = threading.Event()
 
-    def stutter() -> None:
+    def throttle() -> None:
         while not over.is_set():
-            stand.api.signal(signal.SIGSTOP)
+            system.api.signal(signal.SIGSTOP)
             time.sleep(0.7)
-            stand.api.signal(signal.SIGCONT)
+            system.api.signal(signal.SIGCONT)
             time.sleep(0.3)
 
-    thread = threading.Thread(target=stutter, daemon=True)
+    thread = threading.Thread(target=throttle, daemon=True)
     thread.start()
     yield
     over.set()
@@ -140,20 +141,20 @@ def stuttering(stand: Stand, _watch: Watch) -> Iterator[None]:
 
 
 @contextmanager
-def locked(stand: Stand, _watch: Watch) -> Iterator[None]:
-    """Somebody holds a table that every reader needs."""
-    with psycopg.connect(stand.postgres.url.replace("+psycopg", "")) as connection:
+def table_locked(system: System, _monitoring: Monitoring) -> Iterator[None]:
+    """Hold an exclusive lock on a table that every read needs."""
+    with psycopg.connect(system.postgres.url.replace("+psycopg", "")) as connection:
         connection.execute("LOCK TABLE datasets IN ACCESS EXCLUSIVE MODE")
         yield
 
 
 @contextmanager
-def locked_often(stand: Stand, _watch: Watch) -> Iterator[None]:
-    """Somebody takes a table that every reader needs again and again, so that reads are answered late."""
+def table_locked_repeatedly(system: System, _monitoring: Monitoring) -> Iterator[None]:
+    """Lock a table that every read needs again and again, so that reads are slow."""
     over = threading.Event()
 
     def keep_locking() -> None:
-        with psycopg.connect(stand.postgres.url.replace("+psycopg", "")) as connection:
+        with psycopg.connect(system.postgres.url.replace("+psycopg", "")) as connection:
             while not over.is_set():
                 connection.execute("LOCK TABLE datasets IN ACCESS EXCLUSIVE MODE")
                 over.wait(0.6)
@@ -168,42 +169,42 @@ def locked_often(stand: Stand, _watch: Watch) -> Iterator[None]:
 
 
 @contextmanager
-def unbacked(stand: Stand, _watch: Watch) -> Iterator[None]:
-    """The last backup is an hour old, days in the rules' time; then an operator makes one."""
+def backup_missing(system: System, _monitoring: Monitoring) -> Iterator[None]:
+    """Date the last backup an hour back, which is days in the time of the rules; then make a backup."""
     record = BackupRecord(datetime.now(UTC) - timedelta(hours=1), "1.0")
-    asyncio.run(note_backup(open_artifacts(str(stand.data / "artifacts")), record))
+    asyncio.run(note_backup(open_artifacts(str(system.data / "artifacts")), record))
     yield
-    stand.command("backup", str(stand.folder / "backup"))
+    system.run_command("backup", str(system.folder / "backup"))
 
 
 @contextmanager
-def fewer_hits(stand: Stand, _watch: Watch) -> Iterator[None]:
-    """Requests that were alike are all different."""
-    stand.users.repeat = False
+def different_requests(system: System, _monitoring: Monitoring) -> Iterator[None]:
+    """Send different requests in place of equal ones."""
+    system.users.repeat = False
     yield
-    stand.users.repeat = True
-    stand.users.rates["extract"] = 6.0
+    system.users.repeat = True
+    system.users.rates["extract"] = 6.0
 
 
 @contextmanager
-def alike(stand: Stand, watch: Watch) -> Iterator[None]:
-    """Half a minute of equal requests first."""
-    stand.users.repeat = True
+def cache_collapse(system: System, monitoring: Monitoring) -> Iterator[None]:
+    """Send equal requests for 40 s, then different ones."""
+    system.users.repeat = True
     time.sleep(40)
-    with fewer_hits(stand, watch):
+    with different_requests(system, monitoring):
         yield
 
 
 @contextmanager
-def broken_rule(_stand: Stand, watch: Watch) -> Iterator[None]:
-    """A rule that cannot be evaluated is deployed, and taken back."""
-    file = watch.folder / "observability/alerts/broken.rules.yml"
+def broken_rule(_system: System, monitoring: Monitoring) -> Iterator[None]:
+    """Deploy a rule that cannot be evaluated, then remove it."""
+    file = monitoring.folder / "observability/alerts/broken.rules.yml"
     expr = "up * on () group_left up"  # many on either side
     file.write_text(f"groups: [{{name: broken, interval: 1s, rules: [{{record: broken, expr: '{expr}'}}]}}]\n")
-    watch.reload()
+    monitoring.reload()
     yield
     file.unlink()
-    watch.reload()
+    monitoring.reload()
 
 
 class _Collector(BaseHTTPRequestHandler):
@@ -214,166 +215,178 @@ class _Collector(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the name is the base class's
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
-def collector_down(_stand: Stand, _watch: Watch) -> Iterator[None]:
-    """Nothing listens where traces go; then a collector does."""
+def collector_down(_system: System, _monitoring: Monitoring) -> Iterator[None]:
+    """Leave the address for traces without a listener, then start a collector there."""
     yield
     server = ThreadingHTTPServer(("127.0.0.1", COLLECTOR_PORT), _Collector)
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
 
 @contextmanager
-def budget_burnt(stand: Stand, watch: Watch) -> Iterator[None]:
-    """The model has failed and nothing stood in; later so much goes well that the budget is in credit again.
+def error_budget_spent(system: System, monitoring: Monitoring) -> Iterator[None]:
+    """Fail the model until the error budget is spent, then send good requests until it has recovered.
 
-    While it fails the page says so, and holds the ticket back: the ticket comes when the page is over.
+    During the outage the page inhibits the ticket: the ticket fires once the page has cleared.
     """
-    stand.model_behaves("status-500")
+    system.set_model_behaviour("status-500")
     time.sleep(OUTAGE_SECONDS)
-    stand.model_behaves("good")
+    system.set_model_behaviour("good")
     yield
-    stand.users.rates["extract"] = 0.0
-    while not watch.query('slo:error_budget_remaining:ratio{slo="api-availability"} > 0.1'):
+    system.users.rates["extract"] = 0.0
+    while not monitoring.query('slo:error_budget_remaining:ratio{slo="api-availability"} > 0.1'):
         for _ in range(500):
             with contextlib.suppress(OSError):
-                stand.users.client.get("/api/docs")
+                system.users.client.get("/api/docs")
 
 
 FAULTS: tuple[Fault, ...] = (
     Fault(
         name="api-stopped",
-        does="the only API process is stopped",
-        do=api_stopped,
-        expect=(Expect(alert="ApiDown", receiver=PAGER),),
-        shows=(Shows(panel="API processes", of="down", colour="red"), *firing("ApiDown", "red")),
+        description="the only API process is stopped",
+        inflict=api_stopped,
+        alerts=(ExpectedAlert(alert="ApiDown", receiver=PAGER),),
+        panels=(ExpectedPanel(panel="API processes", of="down", colour="red"), *overview_shows("ApiDown", "red")),
     ),
     Fault(
         name="postgres-killed",
-        does="PostgreSQL is killed (SIGQUIT)",
-        do=postgres_killed,
-        expect=(Expect(alert="PostgresDown", receiver=PAGER),),
-        shows=(
-            Shows(panel="Dependencies now", of="no database", colour="red"),
-            Shows(panel="Dependencies", of="database", colour="red"),
-            *firing("PostgresDown", "red"),
+        description="PostgreSQL is killed (SIGQUIT)",
+        inflict=postgres_killed,
+        alerts=(ExpectedAlert(alert="PostgresDown", receiver=PAGER),),
+        panels=(
+            ExpectedPanel(panel="Dependencies now", of="no database", colour="red"),
+            ExpectedPanel(panel="Dependencies", of="database", colour="red"),
+            *overview_shows("PostgresDown", "red"),
         ),
         may_page=frozenset({AVAILABILITY, READ, EXTRACT, SUCCESS, FRESHNESS}),
     ),
     Fault(
         name="redis-killed",
-        does="Redis is killed",
-        do=redis_killed,
-        expect=(Expect(alert="RedisDown"), Expect(alert="RateLimiterDegraded")),
-        shows=(
-            Shows(panel="Dependencies now", of="degraded", colour="orange"),
-            Shows(panel="Dependencies", of="redis", colour="red"),
-            *firing("RedisDown"),
+        description="Redis is killed",
+        inflict=redis_killed,
+        alerts=(ExpectedAlert(alert="RedisDown"), ExpectedAlert(alert="RateLimiterDegraded")),
+        panels=(
+            ExpectedPanel(panel="Dependencies now", of="degraded", colour="orange"),
+            ExpectedPanel(panel="Dependencies", of="redis", colour="red"),
+            *overview_shows("RedisDown"),
         ),
     ),
     Fault(
         name="model-500",
-        does="the model answers 500 to everything; the built-in planner stands in",
-        do=model("status-500"),
-        expect=(Expect(alert="ModelBreakerOpen"),),
-        shows=(Shows(panel="Failed calls of models", of=MODEL, colour="red"), *firing("ModelBreakerOpen")),
+        description="the model answers 500 to everything; the built-in planner stands in",
+        inflict=model("status-500"),
+        alerts=(ExpectedAlert(alert="ModelBreakerOpen"),),
+        panels=(
+            MODEL_FAILS,
+            *overview_shows("ModelBreakerOpen"),
+        ),
         environment=LAST_RESORT,
     ),
     Fault(
         name="model-flaky",
-        does="the model answers 500 to a third of the requests",
-        do=model("flaky"),
-        expect=(Expect(alert="ModelErrors"),),
-        shows=(Shows(panel="Failed calls of models", of=MODEL, colour="red"), *firing("ModelErrors")),
+        description="the model answers 500 to a third of the requests",
+        inflict=model("flaky"),
+        alerts=(ExpectedAlert(alert="ModelErrors"),),
+        panels=(MODEL_FAILS, *overview_shows("ModelErrors")),
         environment=LAST_RESORT | SOON_AWAY,
         rates={"extract": 2},
     ),
     Fault(
         name="model-429",
-        does="the model's provider answers 429 to a third of the requests",
-        do=model("throttled"),
-        expect=(Expect(alert="ModelRateLimited"),),
-        shows=(Shows(panel="Failed calls of models", of=MODEL, colour="red"), *firing("ModelRateLimited")),
+        description="the model's provider answers 429 to a third of the requests",
+        inflict=model("throttled"),
+        alerts=(ExpectedAlert(alert="ModelRateLimited"),),
+        panels=(
+            MODEL_FAILS,
+            *overview_shows("ModelRateLimited"),
+        ),
         environment=LAST_RESORT | SOON_AWAY,
         rates={"extract": 2},
     ),
     Fault(
         name="model-hang",
-        does="the model accepts requests and never answers; the built-in planner stands in",
-        do=model("hang"),
-        expect=(Expect(alert="ModelFallback"),),
-        shows=(Shows(panel="Failed calls of models", of=MODEL, colour="red"), *firing("ModelFallback")),
+        description="the model accepts requests and never answers; the built-in planner stands in",
+        inflict=model("hang"),
+        alerts=(ExpectedAlert(alert="ModelFallback"),),
+        panels=(
+            MODEL_FAILS,
+            *overview_shows("ModelFallback"),
+        ),
         environment=LAST_RESORT | SOON_AWAY | {"MODEL_TIMEOUT_SECONDS": "8"},
         rates={"extract": 2},
         may_page=frozenset({FRESHNESS}),
     ),
     Fault(
         name="model-slow",
-        does="the model takes 12 s for each answer",
-        do=model("slow"),
-        expect=(Expect(alert="ModelSlow"),),
-        shows=firing("ModelSlow"),
+        description="the model takes 12 s for each answer",
+        inflict=model("slow"),
+        alerts=(ExpectedAlert(alert="ModelSlow"),),
+        panels=overview_shows("ModelSlow"),
         environment=SOON_AWAY | {"WORKER_CONCURRENCY": "48", "MODEL_CONCURRENCY": "48"},
         rates={"extract": 2},
         may_page=frozenset({FRESHNESS}),
     ),
     Fault(
         name="model-faulty-plans",
-        does="the model proposes plans with an unknown column",
-        do=model("unknown-column"),
-        expect=(Expect(alert="PlanRetries"),),
-        shows=firing("PlanRetries"),
+        description="the model proposes plans with an unknown column",
+        inflict=model("unknown-column"),
+        alerts=(ExpectedAlert(alert="PlanRetries"),),
+        panels=overview_shows("PlanRetries"),
         environment=LAST_RESORT,
         rates={"extract": 2},
     ),
     Fault(
         name="no-place-for-planning",
-        does="two places for planning, and a model that takes 12 s",
-        do=model("slow"),
-        expect=(Expect(alert="PlanningRefused"), Expect(alert=SUCCESS, receiver=PAGER)),
-        shows=(*firing("PlanningRefused")[1:], *firing(SUCCESS, "red")),
+        description="two places for planning, and a model that takes 12 s",
+        inflict=model("slow"),
+        alerts=(ExpectedAlert(alert="PlanningRefused"), ExpectedAlert(alert=SUCCESS, receiver=PAGER)),
+        panels=(*overview_shows("PlanningRefused")[1:], *overview_shows(SUCCESS, "red")),
         environment={"MODEL_CONCURRENCY": "2", "MODEL_QUEUE": "2"},
         rates={"extract": 2},
         may_page=frozenset({AVAILABILITY}),
     ),
     Fault(
         name="worker-killed",
-        does="the only worker is killed",
-        do=worker_killed,
-        expect=(Expect(alert="NoLiveWorker", receiver=PAGER),),
-        shows=(Shows(panel="Worker processes", of="down", colour="red"), *firing("NoLiveWorker", "red")),
+        description="the only worker is killed",
+        inflict=worker_killed,
+        alerts=(ExpectedAlert(alert="NoLiveWorker", receiver=PAGER),),
+        panels=(
+            ExpectedPanel(panel="Worker processes", of="down", colour="red"),
+            *overview_shows("NoLiveWorker", "red"),
+        ),
         may_page=frozenset({FRESHNESS, "OldestJobTooOld"}),
     ),
     Fault(
         name="poison-job",
-        does="one extraction kills every worker that runs it",
-        do=poison,
-        expect=(
-            Expect(alert="WorkersCrashing", within=120),
-            Expect(alert="PoisonJob", within=240),
-            Expect(alert="DeadLetters", within=240),
+        description="one extraction kills every worker that runs it",
+        inflict=poison,
+        alerts=(
+            ExpectedAlert(alert="WorkersCrashing", within=120),
+            ExpectedAlert(alert="PoisonJob", within=240),
+            ExpectedAlert(alert="DeadLetters", within=240),
         ),
-        shows=firing("WorkersCrashing"),
+        panels=overview_shows("WorkersCrashing"),
         may_page=frozenset({"NoLiveWorker", "OldestJobTooOld", FRESHNESS}),
         rates={"extract": 0.2},
     ),
     Fault(
         name="bad-tokens",
-        does="20 requests a second come with invalid keys",
-        do=rate("stranger", 20),
-        expect=(Expect(alert="AuthenticationFailureSurge"),),
-        shows=firing("AuthenticationFailureSurge"),
+        description="20 requests a second come with invalid keys",
+        inflict=rate("unauthenticated", 20),
+        alerts=(ExpectedAlert(alert="AuthenticationFailureSurge"),),
+        panels=overview_shows("AuthenticationFailureSurge"),
     ),
     Fault(
         name="queue-flood",
-        does="40 extractions a second are asked for, one worker runs one at a time in 12 s",
-        do=flood,
-        expect=(Expect(alert="OldestJobTooOld", receiver=PAGER), Expect(alert="QueueGrowing")),
-        shows=(
-            Shows(panel="Oldest waiting job", of="oldest", colour="red"),
-            *firing("OldestJobTooOld", "red"),
+        description="40 extractions a second are asked for, one worker runs one at a time in 12 s",
+        inflict=flood,
+        alerts=(ExpectedAlert(alert="OldestJobTooOld", receiver=PAGER), ExpectedAlert(alert="QueueGrowing")),
+        panels=(
+            ExpectedPanel(panel="Oldest waiting job", of="oldest", colour="red"),
+            *overview_shows("OldestJobTooOld", "red"),
         ),
         environment={"WORKER_CONCURRENCY": "1"},
         rates={"extract": 0.2},
@@ -381,47 +394,50 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         name="memory-pressure",
-        does="the API's control group allows hardly the memory that it uses",
-        do=squeezed,
-        expect=(Expect(alert="MemoryNearLimit"),),
-        shows=firing("MemoryNearLimit"),
+        description="the API's control group allows hardly the memory that it uses",
+        inflict=memory_pressure,
+        alerts=(ExpectedAlert(alert="MemoryNearLimit"),),
+        panels=overview_shows("MemoryNearLimit"),
         may_page=frozenset({"ApiDown"}),
         needs_root=True,
     ),
     Fault(
         name="cpu-starved",
-        does="the API process gets no CPU for 0.7 s of each second",
-        do=stuttering,
-        expect=(Expect(alert="EventLoopLag"),),
-        shows=(Shows(panel="Event loop lag", of="p99 feature-agent", colour="orange"), *firing("EventLoopLag")[1:]),
+        description="the API process gets no CPU for 0.7 s of each second",
+        inflict=cpu_starved,
+        alerts=(ExpectedAlert(alert="EventLoopLag"),),
+        panels=(
+            ExpectedPanel(panel="Event loop lag", of="p99 feature-agent", colour="orange"),
+            *overview_shows("EventLoopLag")[1:],
+        ),
         rates={"read": 10},
         may_page=frozenset({"ApiDown", READ, AVAILABILITY, "PostgresDown"}),
     ),
     Fault(
         name="slow-reads",
-        does="a migration locks a table that all readers need for 0.6 s at a time",
-        do=locked_often,
-        expect=(Expect(alert=READ, receiver=PAGER),),
-        shows=(Shows(panel="Burn rate", of="api-latency-read", colour="red"), *firing(READ, "red")),
+        description="a migration locks a table that all readers need for 0.6 s at a time",
+        inflict=table_locked_repeatedly,
+        alerts=(ExpectedAlert(alert=READ, receiver=PAGER),),
+        panels=(ExpectedPanel(panel="Burn rate", of="api-latency-read", colour="red"), *overview_shows(READ, "red")),
         rates={"extract": 0.0},
         may_page=frozenset({"PostgresDown"}),
     ),
     Fault(
         name="pool-exhausted",
-        does="a migration holds the lock on a table that all readers need; the pool has two connections",
-        do=locked,
-        expect=(Expect(alert="DatabasePoolExhausted"), Expect(alert=AVAILABILITY, receiver=PAGER)),
-        shows=(Shows(panel="Answered 5xx", of="5xx", colour="red"), *firing(AVAILABILITY, "red")),
+        description="a migration holds the lock on a table that all readers need; the pool has two connections",
+        inflict=table_locked,
+        alerts=(ExpectedAlert(alert="DatabasePoolExhausted"), ExpectedAlert(alert=AVAILABILITY, receiver=PAGER)),
+        panels=(ExpectedPanel(panel="Answered 5xx", of="5xx", colour="red"), *overview_shows(AVAILABILITY, "red")),
         environment={"DATABASE_POOL_SIZE": "1", "DATABASE_MAX_OVERFLOW": "1", "DATABASE_POOL_TIMEOUT": "1"},
         rates={"extract": 0.0},
         may_page=frozenset({READ, EXTRACT, "PostgresDown", SUCCESS, FRESHNESS}),
     ),
     Fault(
         name="collector-down",
-        does="nothing listens at the address for traces",
-        do=collector_down,
-        expect=(Expect(alert="SpansDropped"),),
-        shows=firing("SpansDropped"),
+        description="nothing listens at the address for traces",
+        inflict=collector_down,
+        alerts=(ExpectedAlert(alert="SpansDropped"),),
+        panels=overview_shows("SpansDropped"),
         environment={
             "JAEGER_ENABLED": "true",
             "JAEGER_ENDPOINT": f"http://127.0.0.1:{COLLECTOR_PORT}",
@@ -432,19 +448,19 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         name="budget-of-a-principal",
-        does="a principal uses up its tokens of the day",
-        do=rate("extract", 2),
-        expect=(Expect(alert="PrincipalBudgetSpent", receiver="owners"),),
-        shows=firing("PrincipalBudgetSpent"),
+        description="a principal uses up its tokens of the day",
+        inflict=rate("extract", 2),
+        alerts=(ExpectedAlert(alert="PrincipalBudgetSpent", receiver="owners"),),
+        panels=overview_shows("PrincipalBudgetSpent"),
         environment={"BUDGET_TOKENS_PER_DAY": "200"},
         rates={"extract": 0.0},
     ),
     Fault(
         name="error-budget-spent",
-        does="the model failed without a stand-in until the month's error budget was gone, and is well again",
-        do=budget_burnt,
-        expect=(
-            Expect(
+        description="the model failed without a system-in until the month's error budget was gone, and is well again",
+        inflict=error_budget_spent,
+        alerts=(
+            ExpectedAlert(
                 alert="ErrorBudgetSpent",
                 receiver="tickets",
                 labels={"slo": "api-availability"},
@@ -452,34 +468,34 @@ FAULTS: tuple[Fault, ...] = (
                 clears=600,
             ),
         ),
-        shows=(
-            Shows(panel="Error budget left", of="api-availability", colour="red"),
-            Shows(panel="Alerts firing", of="ErrorBudgetSpent", colour="orange"),
+        panels=(
+            ExpectedPanel(panel="Error budget left", of="api-availability", colour="red"),
+            ExpectedPanel(panel="Alerts firing", of="ErrorBudgetSpent", colour="orange"),
         ),
         may_page=frozenset({AVAILABILITY, SUCCESS}),
     ),
     Fault(
         name="backup-missing",
-        does="the last backup was made two weeks ago, in the rules' time",
-        do=unbacked,
-        expect=(Expect(alert="BackupTooOld"),),
-        shows=firing("BackupTooOld"),
+        description="the last backup was made two weeks ago, in the rules' time",
+        inflict=backup_missing,
+        alerts=(ExpectedAlert(alert="BackupTooOld"),),
+        panels=overview_shows("BackupTooOld"),
         warm_up=0.0,
     ),
     Fault(
         name="cache-collapse",
-        does="requests that were alike and cached become all different",
-        do=alike,
-        expect=(Expect(alert="PlanCacheCollapse", within=150),),
-        shows=firing("PlanCacheCollapse"),
+        description="requests that were alike and cached become all different",
+        inflict=cache_collapse,
+        alerts=(ExpectedAlert(alert="PlanCacheCollapse", within=150),),
+        panels=overview_shows("PlanCacheCollapse"),
         environment={"PLAN_CACHE_SECONDS": "3600"},
         rates={"extract": 3},
     ),
     Fault(
         name="broken-rule",
-        does="a rule is deployed that cannot be evaluated",
-        do=broken_rule,
-        expect=(Expect(alert="RuleEvaluationFailures"),),
-        shows=firing("RuleEvaluationFailures"),
+        description="a rule is deployed that cannot be evaluated",
+        inflict=broken_rule,
+        alerts=(ExpectedAlert(alert="RuleEvaluationFailures"),),
+        panels=overview_shows("RuleEvaluationFailures"),
     ),
 )

@@ -1,4 +1,4 @@
-"""A control group around the API process, of either version."""
+"""Limit the memory of the API process by a control group of either version."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tools.gameday.monitoring import Watch
-from tools.gameday.system import Stand
+from tools.gameday.monitoring import Monitoring
+from tools.gameday.system import System
 
 NAME = f"gameday-{os.getpid()}"
 V1, V2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
-YOUNG_SECONDS = 3.0
+SETTLE_SECONDS = 3.0
 
 
-def can_squeeze() -> bool:
-    """Whether this process may make control groups that limit memory."""
+def can_limit_memory() -> bool:
+    """Tell whether this process may make control groups that limit memory."""
     return any(
         os.access(folder, os.W_OK) and (folder / marker).exists()
         for folder, marker in ((V1, "memory.limit_in_bytes"), (V2, "cgroup.subtree_control"))
@@ -31,16 +31,16 @@ def _group() -> tuple[Path, str]:
 
 
 @contextmanager
-def squeezed(stand: Stand, _watch: Watch) -> Iterator[None]:
-    """The API starts again in a group that allows hardly more than it uses; then without.
+def memory_pressure(system: System, _monitoring: Monitoring) -> Iterator[None]:
+    """Restart the API in a group that allows 2 % more than it uses; restart it without one at the end.
 
-    What it uses is measured on a process as young, since it grows with its first requests. Pages of files that others
-    have read first are in what the process uses and not in what the group counts, so that it lives on at its limit.
+    Its use is measured at the same age, since it grows with the first requests. The resident pages of a process include
+    pages of files that others read first and that its group does not count, so it survives at its limit.
     """
-    stand.api.stop()
-    stand.api.start()
-    time.sleep(YOUNG_SECONDS)
-    process = stand.api.process
+    system.api.stop()
+    system.api.start()
+    time.sleep(SETTLE_SECONDS)
+    process = system.api.process
     assert process is not None
     pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
     limit = int(pages * os.sysconf("SC_PAGE_SIZE") * 1.02)
@@ -48,11 +48,11 @@ def squeezed(stand: Stand, _watch: Watch) -> Iterator[None]:
     group.mkdir()
     try:
         (group / file).write_text(str(limit))
-        stand.api.stop()
-        stand.api.start("/bin/sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$0" "$@"')
+        system.api.stop()
+        system.api.start("/bin/sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$0" "$@"')
         yield
-        stand.api.stop()
-        stand.api.start()
+        system.api.stop()
+        system.api.start()
     finally:
         time.sleep(0.5)
         group.rmdir()

@@ -1,4 +1,4 @@
-"""Prometheus and Alertmanager with the shipped rules and routes, in fast motion."""
+"""Run Prometheus and Alertmanager with the shipped rules and routes, on a compressed time scale."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,31 +25,31 @@ from observability.source.slo import Objectives, load_objectives
 
 ROOT = Path(__file__).parents[2]
 FAST = Scale(divisor=240, shortest_range=12, shortest_pending=8, shortest_interval=1, least_threshold=10)
-"""30 days in three hours. Windows hold four scrapes at least; what the service does by itself keeps its pace."""
+"""30 days in three hours. Windows hold four scrapes at least; the intervals of the service itself stay as they are."""
 SCRAPE_SECONDS = 3
-START_SECONDS = 60.0
+START_TIMEOUT_SECONDS = 60.0
 PROGRAMS = ("prometheus", "prometheus-alertmanager", "redis-server")
 
 
 def missing_programs() -> list[str]:
-    """What has to be installed for a game day and is not."""
+    """List the programs that a game day needs and that are not installed."""
     return [program for program in PROGRAMS if shutil.which(program) is None]
 
 
 def free_port() -> int:
-    """A port that was free a moment ago."""
+    """Return a port that was free a moment ago."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
 
 
 def objectives() -> Objectives:
-    """The shipped ones in fast motion."""
+    """Load the shipped objectives on the compressed time scale."""
     return replace(load_objectives(ROOT / "observability/slo.yaml"), scale=FAST)
 
 
 def write_rules(folder: Path) -> None:
-    """The shipped rules, rendered in fast motion."""
+    """Render the shipped rules on the compressed time scale."""
     fast = objectives()
     for path, text in {**recording.render(fast), **alerts.render(fast)}.items():
         target = folder / path
@@ -58,7 +58,7 @@ def write_rules(folder: Path) -> None:
 
 
 def alertmanager_config(webhook: str) -> dict[str, Any]:
-    """The shipped routes and inhibitions in fast motion; each receiver is a webhook of its own name."""
+    """Return the shipped routes and inhibitions with short intervals; each receiver is a webhook of its name."""
     config = shipped()
     for route in (config["route"], *config["route"]["routes"]):
         route.update({"group_wait": "1s", "group_interval": "1s", "repeat_interval": "1h"})
@@ -69,8 +69,8 @@ def alertmanager_config(webhook: str) -> dict[str, Any]:
     return {"route": config["route"], "inhibit_rules": config["inhibit_rules"], "receivers": receivers}
 
 
-class Watch:
-    """The two servers, scraping the given targets."""
+class Monitoring:
+    """Both servers, scraping the given targets."""
 
     def __init__(self, folder: Path, targets: Mapping[str, int], webhook: str) -> None:
         self.folder = folder
@@ -96,14 +96,14 @@ class Watch:
         }
 
     @contextmanager
-    def running(self) -> Iterator[Watch]:
-        """Both, while the block runs."""
+    def running(self) -> Generator[Monitoring]:
+        """Run both for the length of the block."""
         started: list[subprocess.Popen[bytes]] = []
         try:
             started.append(self._start("alertmanager", self._alertmanager_command()))
             started.append(self._start("prometheus", self._prometheus_command()))
-            self._await(f"http://127.0.0.1:{self._alert_port}/-/ready")
-            self._await(f"{self.url}/-/ready")
+            self._wait_for(f"http://127.0.0.1:{self._alert_port}/-/ready")
+            self._wait_for(f"{self.url}/-/ready")
             yield self
         finally:
             for process in started:
@@ -135,9 +135,9 @@ class Watch:
         with (self.folder / f"{name}.log").open("w") as log:
             return subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=subprocess.STDOUT)
 
-    def _await(self, url: str) -> None:
-        limit = time.monotonic() + START_SECONDS
-        while time.monotonic() < limit:
+    def _wait_for(self, url: str) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
+        while time.monotonic() < deadline:
             try:
                 with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 -- our own server
                     if answer.status == 200:
@@ -146,54 +146,54 @@ class Watch:
                 time.sleep(0.1)
         raise RuntimeError(f"{url} did not answer")
 
-    def await_targets(self, count: int) -> None:
-        """Wait until so many targets are scraped. Raises RuntimeError."""
-        limit = time.monotonic() + START_SECONDS
+    def wait_for_targets(self, count: int) -> None:
+        """Wait until that many targets are up. Raises RuntimeError."""
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while len(self.query("up == 1")) < count:
-            if time.monotonic() > limit:
+            if time.monotonic() > deadline:
                 raise RuntimeError("not every target is scraped")
             time.sleep(0.2)
 
-    def await_calm(self) -> None:
-        """Wait until no page fires: a slow start is not the fault. Raises RuntimeError."""
-        limit = time.monotonic() + START_SECONDS
+    def wait_until_calm(self) -> None:
+        """Wait until no critical alert fires, so that a slow start is not taken for the fault. Raises RuntimeError."""
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while any(severity == "critical" for _, severity in self.firing()):
-            if time.monotonic() > limit:
+            if time.monotonic() > deadline:
                 raise RuntimeError(f"not calm before the fault: {sorted(self.firing())}")
             time.sleep(0.2)
 
     def reload(self) -> None:
-        """Have Prometheus read its files again."""
+        """Have Prometheus reload its files."""
         request = urllib.request.Request(f"{self.url}/-/reload", method="POST")  # noqa: S310 -- our own server
         with urllib.request.urlopen(request, timeout=30):  # noqa: S310 -- likewise
             return
 
     def firing(self) -> set[tuple[str, str]]:
-        """Names and severities of the alerts that fire now."""
+        """Return the names and severities of the alerts that fire now."""
         found = self.query('ALERTS{alertstate="firing"}')
         return {(each["metric"]["alertname"], each["metric"]["severity"]) for each in found}
 
     def query(self, query: str) -> list[dict[str, Any]]:
-        """An instant query's series."""
+        """Return the series of an instant query."""
         url = f"{self.url}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
         with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 -- our own server
             return json.loads(answer.read())["data"]["result"]
 
-    def course(self, query: str) -> list[dict[str, Any]]:
-        """The series of the last hour, with their last values."""
+    def range_query(self, query: str) -> list[dict[str, Any]]:
+        """Return the series of the last hour, each with its last value."""
         now = time.time()
-        asked = urllib.parse.urlencode({"query": query, "start": now - 3600, "end": now, "step": SCRAPE_SECONDS})
-        with urllib.request.urlopen(f"{self.url}/api/v1/query_range?{asked}", timeout=30) as answer:  # noqa: S310
+        parameters = urllib.parse.urlencode({"query": query, "start": now - 3600, "end": now, "step": SCRAPE_SECONDS})
+        with urllib.request.urlopen(f"{self.url}/api/v1/query_range?{parameters}", timeout=30) as answer:  # noqa: S310
             found = json.loads(answer.read())["data"]["result"]
         return [{"metric": each["metric"], "value": each["values"][-1]} for each in found]
 
-    def asked(self, query: str, course: bool) -> list[tuple[dict[str, str], float]]:  # noqa: FBT001 -- as a panel asks
-        """The labels and values of an expression, now or at the end of its course."""
-        found = self.course(query) if course else self.query(query)
+    def values(self, query: str, ranged: bool) -> list[tuple[dict[str, str], float]]:  # noqa: FBT001 -- as a panel asks
+        """Return the labels and values of an expression, now or as last seen within the last hour."""
+        found = self.range_query(query) if ranged else self.query(query)
         return [(each["metric"], float(each["value"][1])) for each in found]
 
     def page(self, url: str) -> str:
-        """A page that an alert links to; empty when there is none."""
+        """Return the page that an alert links to; empty when there is none."""
         try:
             with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 -- our own server
                 return answer.read().decode()

@@ -1,4 +1,4 @@
-"""One fault, from a healthy stand to a healthy stand, and what was sent and seen in between."""
+"""Inflict one fault on a healthy system, and record which alerts fire and clear and what the overview shows."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from tools.gameday.fault import Expect, Fault, Shows
-from tools.gameday.monitoring import ROOT, SCRAPE_SECONDS, Watch
+from tools.gameday.fault import ExpectedAlert, ExpectedPanel, Fault
+from tools.gameday.monitoring import ROOT, SCRAPE_SECONDS, Monitoring
 from tools.gameday.panel_colours import colours_of, panel_of, shown
-from tools.gameday.receiver import Notice, Receiver, pages
-from tools.gameday.system import Stand, stand
+from tools.gameday.receiver import Notice, Receiver, count_pages
+from tools.gameday.system import System, running_system
 
 ALWAYS = {"Watchdog"}
 OVERVIEW = json.loads((ROOT / "observability/grafana/dashboards/feature-agent-overview.json").read_text())
@@ -22,8 +22,8 @@ RATE_INTERVAL = f"{4 * SCRAPE_SECONDS}s"
 """What Grafana would put in place of `$__rate_interval`: four scrapes."""
 
 
-class Seen(Struct, frozen=True):
-    """One expected alert, and when it came and went."""
+class AlertOutcome(Struct, frozen=True):
+    """When one expected alert fired and cleared."""
 
     alert: str
     receiver: str
@@ -37,133 +37,137 @@ class Seen(Struct, frozen=True):
 
     @property
     def right(self) -> bool:
-        """Whether all of it was as it has to be."""
+        """Tell whether it fired and cleared in time, with its runbook."""
         return self.detected is not None and self.cleared is not None and self.runbook
 
 
-class Visible(Struct, frozen=True):
-    """What the overview has to show, and when it did."""
+class PanelOutcome(Struct, frozen=True):
+    """When the overview showed one expected panel."""
 
-    shows: Shows
+    expected: ExpectedPanel
     before: bool
-    """Whether it did so already before the fault: then it says nothing."""
+    """Whether it was shown before the fault already, which proves nothing."""
     after: float | None
-    """Seconds from when the fault was there."""
+    """Seconds from the fault; None when it was not shown in time."""
 
     @property
     def right(self) -> bool:
-        """Whether it changed in time."""
+        """Tell whether it changed in time."""
         return not self.before and self.after is not None
 
 
 class Outcome(Struct, frozen=True):
-    """What became of one fault."""
+    """The result of one fault."""
 
     fault: str
-    does: str
-    seen: tuple[Seen, ...]
+    description: str
+    alerts: tuple[AlertOutcome, ...]
     wrong_pages: tuple[str, ...]
     also: tuple[str, ...]
-    """Other alerts that came along."""
-    visible: tuple[Visible, ...] = ()
+    """Other alerts that fired."""
+    panels: tuple[PanelOutcome, ...] = ()
     pages: int = 0
-    """How often a phone rang."""
+    """How many pages were sent."""
 
     @property
     def right(self) -> bool:
-        """Whether everything that was expected came and was seen, no other page, and one page at most."""
-        shown = all(visible.right for visible in self.visible)
-        return shown and all(seen.right for seen in self.seen) and not self.wrong_pages and self.pages <= 1
+        """Tell whether every expected alert and panel came in time, with no other page and one page at most."""
+        shown = all(panel.right for panel in self.panels)
+        return shown and all(alert.right for alert in self.alerts) and not self.wrong_pages and self.pages <= 1
 
 
 def play(fault: Fault) -> Outcome:
-    """Inflict one fault on a stand of its own."""
+    """Inflict one fault on a system of its own."""
     receiver = Receiver()
     with (
         tempfile.TemporaryDirectory(prefix="gameday-") as folder,
         receiver.running(),
-        stand(Path(folder), fault.environment) as system,
+        running_system(Path(folder), fault.environment) as system,
     ):
-        watch = Watch(Path(folder), system.targets, receiver.url)
+        monitoring = Monitoring(Path(folder), system.targets, receiver.url)
         system.users.rates.update(fault.rates)
-        with watch.running(), system.users.busy():
-            return _inflicted(fault, system, watch, receiver)
+        with monitoring.running(), system.users.busy():
+            return _inflict(fault, system, monitoring, receiver)
 
 
-def _inflicted(fault: Fault, system: Stand, watch: Watch, receiver: Receiver) -> Outcome:
-    watch.await_targets(len(system.targets))
+def _inflict(fault: Fault, system: System, monitoring: Monitoring, receiver: Receiver) -> Outcome:
+    monitoring.wait_for_targets(len(system.targets))
     settled = time.monotonic()
     time.sleep(fault.warm_up)
-    watch.await_calm()
-    before = [_shown(each, watch) for each in fault.shows]
+    monitoring.wait_until_calm()
+    before = [_is_shown(each, monitoring) for each in fault.panels]
     begun = time.monotonic()
     firing: list[Notice | None] = []
     after: list[float | None] = []
-    with fault.do(system, watch):
-        after = _seen_at(fault.shows, watch)
-        firing = _all(fault.expect, lambda each: _notice(receiver, each, "firing", begun), begun, "within")
-        mended = time.monotonic()
-        runbooks = [notice and watch.page(notice.annotations["runbook_url"]) for notice in firing]
-    mended = max(mended, begun)
-    cleared = _all(fault.expect, lambda each: _notice(receiver, each, "resolved", begun), mended, "clears")
-    seen = [
-        Seen(
+    with fault.inflict(system, monitoring):
+        after = _wait_for_panels(fault.panels, monitoring)
+        firing = _wait_for_notices(
+            fault.alerts, lambda each: _find_notice(receiver, each, "firing", begun), begun, "within"
+        )
+        ended = time.monotonic()
+        runbooks = [notice and monitoring.page(notice.annotations["runbook_url"]) for notice in firing]
+    ended = max(ended, begun)
+    cleared = _wait_for_notices(
+        fault.alerts, lambda each: _find_notice(receiver, each, "resolved", begun), ended, "clears"
+    )
+    alerts = [
+        AlertOutcome(
             each.alert,
             notice.receiver if notice else each.receiver,
             notice.labels["severity"] if notice else "?",
             round(notice.at - begun, 1) if notice else None,
             each.within,
-            round(max(over.at - mended, 0.0), 1) if over else None,
+            round(max(over.at - ended, 0.0), 1) if over else None,
             each.clears,
             bool(page) and str(page).startswith(f"# {each.alert}\n"),
         )
-        for each, notice, over, page in zip(fault.expect, firing, cleared, runbooks, strict=True)
+        for each, notice, over, page in zip(fault.alerts, firing, cleared, runbooks, strict=True)
     ]
-    visible = tuple(Visible(*each) for each in zip(fault.shows, before, after, strict=True))
-    others = _others(fault, receiver, settled)
-    return Outcome(fault.name, fault.does, tuple(seen), *others, visible, pages(receiver.messages, begun))
+    panels = tuple(PanelOutcome(*each) for each in zip(fault.panels, before, after, strict=True))
+    others = _unexpected(fault, receiver, settled)
+    return Outcome(fault.name, fault.description, tuple(alerts), *others, panels, count_pages(receiver.messages, begun))
 
 
-def _shown(shows: Shows, watch: Watch) -> bool:
-    """Whether the panel shows that colour now, as it would in a browser."""
-    found = shown(panel_of(OVERVIEW, shows.panel), watch.asked, rate_interval=RATE_INTERVAL)
-    return shows.colour in colours_of(found, shows.of)
+def _is_shown(expected: ExpectedPanel, monitoring: Monitoring) -> bool:
+    """Tell whether the panel shows that colour now, as it would in a browser."""
+    found = shown(panel_of(OVERVIEW, expected.panel), monitoring.values, rate_interval=RATE_INTERVAL)
+    return expected.colour in colours_of(found, expected.of)
 
 
-def _seen_at(shows: Sequence[Shows], watch: Watch) -> list[float | None]:
-    """After how many seconds the overview showed each; ends when it shows all, or their time is up."""
+def _wait_for_panels(expected: Sequence[ExpectedPanel], monitoring: Monitoring) -> list[float | None]:
+    """Wait until the overview has shown all, or their time is up; return after how many seconds it showed each."""
     since = time.monotonic()
-    found: list[float | None] = [None] * len(shows)
+    found: list[float | None] = [None] * len(expected)
     while True:
-        for at, each in enumerate(shows):
-            if found[at] is None and time.monotonic() - since <= each.within and _shown(each, watch):
+        for at, each in enumerate(expected):
+            if found[at] is None and time.monotonic() - since <= each.within and _is_shown(each, monitoring):
                 found[at] = round(time.monotonic() - since, 1)
         spent = time.monotonic() - since
-        if all(when is not None or spent > each.within for when, each in zip(found, shows, strict=True)):
+        if all(when is not None or spent > each.within for when, each in zip(found, expected, strict=True)):
             return found
         time.sleep(0.5)
 
 
-def _all(
-    expected: Sequence[Expect], look: Callable[[Expect], Notice | None], since: float, bound: str
+def _wait_for_notices(
+    expected: Sequence[ExpectedAlert], find: Callable[[ExpectedAlert], Notice | None], since: float, bound: str
 ) -> list[Notice | None]:
-    """The notice of each, as soon as there are all, or their time is up."""
+    """Wait for the notice of each alert, or until the time is up; `bound` names the field with its seconds."""
     while True:
-        found = [look(each) for each in expected]
+        found = [find(each) for each in expected]
         late = [time.monotonic() - since > float(getattr(each, bound)) for each in expected]
         if all(notice or over for notice, over in zip(found, late, strict=True)):
             return found
         time.sleep(0.2)
 
 
-def _notice(receiver: Receiver, each: Expect, status: str, since: float) -> Notice | None:
+def _find_notice(receiver: Receiver, each: ExpectedAlert, status: str, since: float) -> Notice | None:
     notice = receiver.first(each.alert, status, since=since if each.alert not in ALWAYS else 0.0, **each.labels)
     return notice if notice is not None and notice.receiver == each.receiver else None
 
 
-def _others(fault: Fault, receiver: Receiver, settled: float) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Pages that should not have come since the stand was watched, and whatever else came."""
-    expected = {each.alert for each in fault.expect}
+def _unexpected(fault: Fault, receiver: Receiver, settled: float) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the pages that nobody expected, and all other alerts that fired."""
+    expected = {each.alert for each in fault.alerts}
     notices = [notice for notice in receiver.notices if notice.at > settled and notice.status == "firing"]
     wrong = {notice.alert for notice in notices if notice.receiver == "pager"} - expected - fault.may_page
     others = {notice.alert for notice in notices} - expected - ALWAYS - wrong

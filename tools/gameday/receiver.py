@@ -1,11 +1,11 @@
-"""Where Alertmanager's notifications arrive: a web server that remembers them, a path for each receiver."""
+"""Receive Alertmanager's notifications: a web server that records them, with a path for each receiver."""
 
 from __future__ import annotations
 
 import json
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -24,7 +24,7 @@ class Notice(Struct, frozen=True):
     at: float
     """When it arrived, on the monotonic clock."""
     group: str
-    """Which of Alertmanager's groups it was sent with."""
+    """The group of alerts that it was sent with."""
 
 
 class Message(Struct, frozen=True):
@@ -33,12 +33,12 @@ class Message(Struct, frozen=True):
     receiver: str
     group: str
     status: str
-    """Resolved when none of its alerts fires any more."""
+    """`resolved` when no alert of the group fires any more."""
     at: float
 
 
 class Receiver:
-    """The webhook of every receiver."""
+    """The webhooks of all receivers."""
 
     def __init__(self) -> None:
         self.notices: list[Notice] = []
@@ -57,13 +57,13 @@ class Receiver:
                 self.end_headers()
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the name is the base class's
-                """Say nothing."""
+                """Log nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def first(self, alert: str, status: str, *, since: float, **labels: str) -> Notice | None:
-        """The first such notice after that moment."""
+        """Return the first such notice since that moment; None without one."""
         for notice in list(self.notices):
             same = (notice.alert, notice.status) == (alert, status) and labels.items() <= notice.labels.items()
             if same and notice.at >= since:
@@ -71,8 +71,8 @@ class Receiver:
         return None
 
     @contextmanager
-    def running(self) -> Iterator[Receiver]:
-        """Listen while the block runs."""
+    def running(self) -> Generator[Receiver]:
+        """Listen for the length of the block."""
         thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         thread.start()
         try:
@@ -88,9 +88,9 @@ def _notice(receiver: str, alert: dict[str, Any], at: float, group: str) -> Noti
     return Notice(receiver, labels["alertname"], alert["status"], labels, alert["annotations"], at, group)
 
 
-def pages(messages: Sequence[Message], since: float) -> int:
-    """How often a phone rings: for a group that fires, once until it is resolved; more alerts of it change nothing."""
-    rung, firing = 0, set[str]()
+def count_pages(messages: Sequence[Message], since: float) -> int:
+    """Count the pages: a group that fires pages once until it is resolved, whatever other alerts join it."""
+    count, firing = 0, set[str]()
     for message in messages:
         if message.receiver != "pager" or message.at < since:
             continue
@@ -98,5 +98,5 @@ def pages(messages: Sequence[Message], since: float) -> int:
             firing.discard(message.group)
         elif message.group not in firing:
             firing.add(message.group)
-            rung += 1
-    return rung
+            count += 1
+    return count

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -22,20 +22,20 @@ from tools.testbed.model_server import STEP_SECONDS, ModelServerProcess
 from tools.testbed.postgres import PostgresProcess
 from tools.testbed.redis import RedisProcess
 
-START_SECONDS = 90.0
+START_TIMEOUT_SECONDS = 90.0
 MODEL = "openai-chat:good"
 CSV = ("user_id,price,event\n" + "".join(f"u{n % 40:03d},{n * 7 % 97}.5,click\n" for n in range(400))).encode()
-KEPT = {"PATH", "HOME", "LANG"}
+INHERITED = {"PATH", "HOME", "LANG"}
 
 
-class Service:
-    """One process of the service at ports of its own, that can be started again there."""
+class ServiceProcess:
+    """One process of the service, which can be restarted at its ports."""
 
     def __init__(self, name: str, command: list[str], environment: Mapping[str, str], folder: Path) -> None:
         self.metrics_port, self.port = free_port(), free_port()
         self._name, self._command, self._log = name, command, folder / f"{name}.log"
         self._environment = {
-            **{key: value for key, value in os.environ.items() if key in KEPT},
+            **{key: value for key, value in os.environ.items() if key in INHERITED},
             "PYTHONPATH": str(ROOT),
             "PORT": str(self.port),
             "PROMETHEUS_PORT": str(self.metrics_port),
@@ -44,15 +44,15 @@ class Service:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *prefix: str) -> None:
-        """Start, and wait until it is ready; `prefix` is a command to start it under."""
+        """Start it and wait until it is ready; `prefix` is a command to run it under. Raises RuntimeError."""
         with self._log.open("a") as log:
             command = [*prefix, sys.executable, *self._command]
             self.process = subprocess.Popen(
                 command, cwd=self._log.parent, env=self._environment, stdout=log, stderr=subprocess.STDOUT
             )
         port = self.port if self._name == "api" else self.metrics_port
-        limit = time.monotonic() + START_SECONDS
-        while time.monotonic() < limit:
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
+        while time.monotonic() < deadline:
             with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready") as found:
                 if found.status == 200:
                     return
@@ -60,12 +60,12 @@ class Service:
         raise RuntimeError(f"{self._name} did not start: {self._log.read_text()[-2000:]}")
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal."""
+        """Send it a signal."""
         assert self.process is not None
         self.process.send_signal(number)
 
     def stop(self) -> None:
-        """Ask it to end, and wait."""
+        """Stop it with SIGTERM and wait; kill it after 30 s."""
         if self.process is None:
             return
         self.process.send_signal(signal.SIGCONT)
@@ -77,21 +77,21 @@ class Service:
             self.process.wait()
 
     def kill(self) -> None:
-        """End it as a crash would."""
+        """Kill it, as a crash would."""
         assert self.process is not None
         self.process.kill()
         self.process.wait()
 
 
 class Users:
-    """Who uses the API: readers, askers, strangers; each kind at so many requests a second."""
+    """Send traffic to the API from several kinds of users, each at its own rate in requests a second."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
-        self.rates: dict[str, float] = {"read": 4.0, "extract": 1.0, "stranger": 0.0, "flood": 0.0}
+        self.rates: dict[str, float] = {"read": 4.0, "extract": 1.0, "unauthenticated": 0.0, "flood": 0.0}
         self.dataset = "events"
         self.repeat = False
-        """Whether askers ask the same again, each of a copy of the data."""
+        """Whether extractions repeat one request, each on a copy of the data."""
         self._count = itertools.count()
         self._over = threading.Event()
         self._pool = ThreadPoolExecutor(64)
@@ -101,31 +101,34 @@ class Users:
 
     def _extract(self) -> None:
         dataset = self._copy() if self.repeat else self.dataset
-        self.client.extract(dataset, self._words(), quality_threshold="low")
+        self.client.extract(dataset, self._sentence(), quality_threshold="low")
 
     def _copy(self) -> str:
-        """The same data under another name: its plan is known, its result is not."""
+        """Upload the same data under another name, so that the plan is cached and the result is not."""
         dataset = f"copy-{next(self._count)}"
         self.client.upload(dataset, CSV)
         return dataset
 
     def _flood(self) -> None:
-        body = {"dataset_id": self.dataset, "feature_description": self._words(), "quality_threshold": "low"}
+        body = {"dataset_id": self.dataset, "feature_description": self._sentence(), "quality_threshold": "low"}
         self.client.post_json("/api/v1/extract-features", body, Prefer="respond-async")
 
-    def _stranger(self) -> None:
+    def _unauthenticated(self) -> None:
         Client(self.client.url, f"fak_{next(self._count)}").get("/api/v1/datasets")
 
-    def _words(self) -> str:
+    def _sentence(self) -> str:
         return "Average price for each user" if self.repeat else f"Average price for each user, {next(self._count)}"
 
     @contextmanager
-    def busy(self) -> Iterator[None]:
-        """Let them loose while the block runs."""
+    def busy(self) -> Generator[None]:
+        """Send traffic for the length of the block."""
         kinds: dict[str, Callable[[], None]] = {
-            "read": self._read, "extract": self._extract, "stranger": self._stranger, "flood": self._flood,
+            "read": self._read, "extract": self._extract, "flood": self._flood,
+            "unauthenticated": self._unauthenticated,
         }  # fmt: skip
-        threads = [threading.Thread(target=self._keep, args=(kind, act), daemon=True) for kind, act in kinds.items()]
+        threads = [
+            threading.Thread(target=self._keep_sending, args=(kind, send), daemon=True) for kind, send in kinds.items()
+        ]
         for thread in threads:
             thread.start()
         try:
@@ -136,22 +139,22 @@ class Users:
                 thread.join()
             self._pool.shutdown(cancel_futures=True)
 
-    def _keep(self, kind: str, act: Callable[[], None]) -> None:
+    def _keep_sending(self, kind: str, send: Callable[[], None]) -> None:
         while not self._over.is_set():
             rate = self.rates[kind]
             if rate:
-                self._pool.submit(_quietly, act)
+                self._pool.submit(_ignore_failure, send)
             self._over.wait(1 / rate if rate else 0.2)
 
 
-def _quietly(act: Callable[[], None]) -> None:
-    """A user whose request fails asks again later."""
+def _ignore_failure(send: Callable[[], None]) -> None:
+    """Send a request and ignore its failure, as a user who tries again later."""
     with contextlib.suppress(OSError, ValueError, EOFError):
-        act()
+        send()
 
 
-class Stand:
-    """Everything that a fault can be done to."""
+class System:
+    """The running processes, and what a fault may do to them."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str], stack: ExitStack) -> None:
         self.folder = folder
@@ -176,9 +179,9 @@ class Stand:
             "PLAN_CACHE_SECONDS": "0",
             **environment,
         }
-        self.api = Service("api", ["-m", "service", "serve", "--json"], self.environment, folder)
+        self.api = ServiceProcess("api", ["-m", "service", "serve", "--json"], self.environment, folder)
         worker = str(ROOT / "tools/testbed/faulty_worker.py")
-        self.worker = Service("worker", [worker], {**self.environment, "GATE": str(folder / "gate")}, folder)
+        self.worker = ServiceProcess("worker", [worker], {**self.environment, "GATE": str(folder / "gate")}, folder)
         for service in (self.api, self.worker):
             stack.callback(service.stop)
             service.start()
@@ -189,20 +192,20 @@ class Stand:
 
     @property
     def key(self) -> str:
-        """The development key."""
+        """Return the development key."""
         return (self.data / "development.key").read_text().strip()
 
     @property
     def targets(self) -> dict[str, int]:
-        """What Prometheus scrapes, by job."""
+        """Return the metrics port of each Prometheus job."""
         return {"feature-agent": self.api.metrics_port, "feature-agent-worker": self.worker.metrics_port}
 
-    def model_behaves(self, scenario: str) -> None:
-        """From now on the model is as the scenario of that name."""
+    def set_model_behaviour(self, scenario: str) -> None:
+        """Have the model behave as the scenario of that name."""
         self.provider.assign("good", scenario)
 
-    def command(self, *arguments: str) -> None:
-        """Run `feature-agent`, as an operator would. Raises CalledProcessError."""
+    def run_command(self, *arguments: str) -> None:
+        """Run `feature-agent` as an operator would. Raises CalledProcessError."""
         environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **self.environment}
         subprocess.run(
             [sys.executable, "-m", "service", *arguments],
@@ -211,7 +214,7 @@ class Stand:
 
 
 @contextmanager
-def stand(folder: Path, environment: Mapping[str, str]) -> Iterator[Stand]:
-    """A running stand, with settings of its own."""
+def running_system(folder: Path, environment: Mapping[str, str]) -> Iterator[System]:
+    """Run the system for the length of the block, with these settings."""
     with ExitStack() as stack:
-        yield Stand(folder, environment, stack)
+        yield System(folder, environment, stack)

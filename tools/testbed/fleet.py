@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,7 +51,7 @@ class Fleet:
     """Addresses of the APIs that were ready at the last check."""
 
     @asynccontextmanager
-    async def balanced(self) -> AsyncIterator[None]:
+    async def balanced(self) -> AsyncGenerator[None]:
         """Check the readiness of the APIs while the block runs, as a load balancer does."""
         over = asyncio.Event()
         checks = asyncio.create_task(self._check_readiness(over))
@@ -172,7 +172,7 @@ class Fleet:
 @asynccontextmanager
 async def open_fleet(
     folder: Path, database_url: str, artifacts_url: str = "", **environment: str
-) -> AsyncIterator[Fleet]:
+) -> AsyncGenerator[Fleet]:
     """Open a fleet without any process yet; its processes end with the block."""
     fleet = Fleet(folder, database_url, artifacts_url or f"file://{folder}/artifacts", environment)
     try:

@@ -1,8 +1,8 @@
-"""A rolling restart under load: every process is replaced, one after another, and no client may notice.
+"""Rolling restart: replace every process under load, one after another, and count the requests that fail.
 
-`python -m tools.rolling` starts everything it needs, prints what it measured as JSON, writes it to a file when it
-is given one, and ends with status 1 when a request failed of a client that asks only processes that are ready and
-comes back when it is told to.
+`python -m tools.rolling` starts everything it needs and prints what it measured as JSON, and writes it to a file with
+`--out`. Its clients send requests only to processes that are ready, and wait when they are asked to. Exit status 1 when
+one of their requests failed.
 """
 
 from __future__ import annotations
@@ -10,56 +10,52 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
-import json
-import os
-import platform
 import signal
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx2
 
 from tools.testbed.audit import Audit
-from tools.testbed.fleet import Fleet, open_fleet
+from tools.testbed.drill import open_isolated_fleet, print_report
+from tools.testbed.fleet import Fleet
 from tools.testbed.pod import BROKEN
-from tools.testbed.postgres import running_postgres
 from tools.testbed.processes import exit_on_sigterm
-from tools.testbed.redis import REDIS_SERVER, running_redis
 from tools.testbed.retrying_client import EXTRACT, RESPOND_ASYNC, RetryingClient, extraction_of
 
 APIS = 2
 WORKERS = 2
+DISTINCT_SENTENCES = 50
+"""So that some requests repeat an earlier one."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is done."""
+    """The parameters of a rolling restart."""
 
     rounds: int = 3
     """How often every process is replaced."""
     clients: int = 8
     drain_seconds: float = 5.0
     pause_seconds: float = 0.02
-    """Between a client's requests; connections are kept meanwhile."""
+    """Between a client's requests; its connections stay open meanwhile."""
 
 
 @dataclass
 class Load:
     """What the clients saw."""
 
-    statuses: dict[str, int] = field(default_factory=dict)
-    failed: list[str] = field(default_factory=list)
-    accepted: list[str] = field(default_factory=list)
+    statuses: dict[str, int] = field(default_factory=dict[str, int])
+    failed: list[str] = field(default_factory=list[str])
+    accepted: list[str] = field(default_factory=list[str])
     closing: int = 0
-    """Answers that said that they are the last on their connection."""
+    """Answers with `Connection: close`."""
 
-    def note(self, answer: httpx2.Response) -> None:
+    def count(self, answer: httpx2.Response) -> None:
         """Count an answer."""
         status = str(answer.status_code)
         if answer.status_code >= 400:
@@ -70,7 +66,7 @@ class Load:
 
 @dataclass
 class Report:
-    """What was seen."""
+    """What was measured."""
 
     plan: Plan
     seconds: float
@@ -80,7 +76,7 @@ class Report:
     audit: Audit
 
     def figures(self) -> dict[str, Any]:
-        """For people and files."""
+        """Return the report for people and files."""
         return {
             "processes": f"{APIS} APIs, {WORKERS} workers",
             "replaced": self.replaced,
@@ -99,18 +95,18 @@ class Report:
 
 
 class Rolling:
-    """One run on a fleet."""
+    """Run a rolling restart on a fleet."""
 
     def __init__(self, fleet: Fleet, plan: Plan) -> None:
         self._fleet = fleet
         self._plan = plan
         self._load = Load()
-        self._enough = asyncio.Event()
+        self._over = asyncio.Event()
         self._numbers = itertools.count()
-        self._stops: list[float] = []
+        self._stop_seconds: list[float] = []
 
     async def run(self) -> Report:
-        """Replace everything, under load."""
+        """Replace every process, round after round, under load."""
         fleet = self._fleet
         for _ in range(APIS):
             fleet.start("serve")
@@ -120,59 +116,60 @@ class Rolling:
         async with fleet.client() as client:
             await RetryingClient(fleet, client).upload("clicks")
         begun = time.monotonic()
-        clients = [asyncio.create_task(self._client()) for _ in range(self._plan.clients)]
+        clients = [asyncio.create_task(self._run_client()) for _ in range(self._plan.clients)]
         for _ in range(self._plan.rounds):
             await self._replace_all()
-        self._enough.set()
+        self._over.set()
         await asyncio.gather(*clients)
         seconds = time.monotonic() - begun
         await fleet.wait_until_all_ended()
         audit = await fleet.audit(self._load.accepted)
-        return Report(self._plan, seconds, len(self._stops), max(self._stops), self._load, audit)
+        replaced, slowest = len(self._stop_seconds), max(self._stop_seconds)
+        return Report(self._plan, seconds, replaced, slowest, self._load, audit)
 
     async def _replace_all(self) -> None:
-        """Start another, wait until it is ready, stop the old one; one after another."""
+        """For each process, start another, wait until it is ready, and stop the old one."""
         for old in [pod for pod in self._fleet.pods if pod.process.poll() is None]:
             await self._fleet.start(old.role).ready()
-            asked = time.monotonic()
+            begun = time.monotonic()
             old.signal(signal.SIGTERM)
             assert await old.exit_status() == 0, old.tail()
-            self._stops.append(time.monotonic() - asked)
+            self._stop_seconds.append(time.monotonic() - begun)
 
-    async def _client(self) -> None:
-        async with self._fleet.client() as client:
-            caller = RetryingClient(self._fleet, client)
-            while not self._enough.is_set():
-                await self._errand(caller)
+    async def _run_client(self) -> None:
+        async with self._fleet.client() as connections:
+            client = RetryingClient(self._fleet, connections)
+            while not self._over.is_set():
+                await self._extract(client)
                 await asyncio.sleep(self._plan.pause_seconds)
 
-    async def _errand(self, caller: RetryingClient) -> None:
-        """Ask for features, now with patience and now without, and look at them."""
+    async def _extract(self, client: RetryingClient) -> None:
+        """Request an extraction, two of three asynchronously, and read its status and result."""
         number = next(self._numbers)
-        patience = RESPOND_ASYNC if number % 3 else {}
         body = {
             "dataset_id": "clicks",
-            "feature_description": f"Average clicks for each user, number {number % 50}",
+            "feature_description": f"Average clicks for each user, number {number % DISTINCT_SENTENCES}",
             "quality_threshold": "low",
         }
-        headers = {"Idempotency-Key": f"rolling-{number}", **patience}
-        answer = await self._ask(caller, "POST", EXTRACT, json=body, headers=headers)
+        headers = {"Idempotency-Key": f"rolling-{number}", **(RESPOND_ASYNC if number % 3 else {})}
+        answer = await self._request(client, "POST", EXTRACT, json=body, headers=headers)
         if answer is None:
             return
         extraction_id = extraction_of(answer)
         self._load.accepted.append(extraction_id)
         for path in ("/status", "", "/status"):
-            await self._ask(caller, "GET", f"/api/v1/extraction/{extraction_id}{path}")
+            await self._request(client, "GET", f"/api/v1/extraction/{extraction_id}{path}")
 
-    async def _ask(self, caller: RetryingClient, method: str, path: str, **options: Any) -> httpx2.Response | None:
+    async def _request(self, client: RetryingClient, method: str, path: str, **options: Any) -> httpx2.Response | None:
+        """Send a request, again after each `Retry-After`; record what fails and return None for it."""
         while True:
-            address = await caller.ready_address()
+            address = await client.ready_address()
             try:
-                answer = await caller.client.request(method, address + path, **options)
+                answer = await client.client.request(method, address + path, **options)
             except BROKEN as fault:
                 self._load.failed.append(f"{method} {path.split('/')[3]}: {type(fault).__name__}")
                 return None
-            self._load.note(answer)
+            self._load.count(answer)
             if answer.status_code not in {429, 503} or "Retry-After" not in answer.headers:
                 break
             await asyncio.sleep(float(answer.headers["Retry-After"]))
@@ -183,18 +180,14 @@ class Rolling:
 
 
 async def roll(folder: Path, plan: Plan) -> Report:
-    """Start the servers and the fleet, and run."""
-    with ExitStack() as servers:
-        postgres = servers.enter_context(running_postgres(folder / "postgresql"))
-        environment = {"DRAIN_SECONDS": str(plan.drain_seconds), "WORKER_CONCURRENCY": "4"}
-        if REDIS_SERVER is not None:
-            environment["REDIS_URL"] = servers.enter_context(running_redis(folder)).url
-        async with open_fleet(folder, postgres.url, **environment) as fleet:
-            return await Rolling(fleet, plan).run()
+    """Start the servers and the fleet, and run the rolling restart on them."""
+    settings = {"DRAIN_SECONDS": str(plan.drain_seconds), "WORKER_CONCURRENCY": "4"}
+    async with open_isolated_fleet(folder, **settings) as fleet:
+        return await Rolling(fleet, plan).run()
 
 
 def main() -> int:
-    """The command."""
+    """Run the rolling restart from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--clients", type=int, default=8)
@@ -205,16 +198,7 @@ def main() -> int:
     plan = Plan(options.rounds, options.clients, options.drain_seconds)
     with tempfile.TemporaryDirectory(prefix="rolling-") as folder:
         report = asyncio.run(roll(Path(folder), plan))
-    told = {
-        "command": f"make rolling ROUNDS={plan.rounds}",
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "machine": f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}",
-        **report.figures(),
-    }
-    text = json.dumps(told, indent=2)
-    print(text)  # noqa: T201 - the result
-    if options.out:
-        options.out.write_text(f"{text}\n")
+    print_report(f"make rolling ROUNDS={plan.rounds}", report.figures(), options.out)
     report.audit.require_nothing_lost()
     return 1 if report.load.failed else 0
 

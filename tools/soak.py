@@ -1,8 +1,8 @@
-"""The soak: many extractions over two APIs and three workers, one of which is killed every few seconds.
+"""Soak: run many extractions over two APIs and three workers while a process is killed every few seconds.
 
-`python -m tools.soak --jobs 1000` starts everything it needs, prints what it measured as JSON, writes it to a file
-when it is given one, and ends with status 1 unless nothing was lost, nothing was done twice, and every extraction of a
-killed worker was in another's hands within 15 seconds.
+`python -m tools.soak --jobs 1000` starts everything it needs and prints what it measured as JSON, and writes it to a
+file with `--out`. Exit status 1 unless nothing was lost, nothing was done twice, and another worker took over every
+extraction of a killed one within 15 seconds.
 """
 
 from __future__ import annotations
@@ -10,93 +10,88 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
-import json
-import os
-import platform
 import random
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from tools.testbed.audit import Audit
-from tools.testbed.fleet import RECOVERY_SECONDS, Fleet, open_fleet
+from tools.testbed.drill import open_isolated_fleet, print_report
+from tools.testbed.fleet import RECOVERY_SECONDS, Fleet
 from tools.testbed.pod import Pod
-from tools.testbed.postgres import running_postgres
 from tools.testbed.processes import exit_on_sigterm
-from tools.testbed.redis import REDIS_SERVER, running_redis
 from tools.testbed.retrying_client import RESPOND_ASYNC, RetryingClient, extraction_of
 
 APIS = 2
 WORKERS = 3
-LAST_SECONDS = 120.0
-"""For the last jobs to end, once nobody is killed any more."""
+ENDING_TIMEOUT_SECONDS = 120.0
+"""For the last jobs to end, once no process is killed any more."""
+Start = tuple[float, int]
+"""When an attempt began, in seconds since the epoch, and its number."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What the soak does."""
+    """The parameters of a soak."""
 
     jobs: int
     kill_every: float = 5.0
+    """Seconds."""
     clients: int = 12
     seed: int = 1
     forked: bool = True
     recovery_seconds: float = RECOVERY_SECONDS
-    """The longest that may pass until another worker has what a dead one held."""
+    """Within which another worker must take over what a dead one held."""
 
 
 @dataclass
 class Kill:
-    """One kill, and what became of what the dead one held."""
+    """One kill, and what became of the extractions that the process held."""
 
     pod: str
     at: float
     """Seconds since the epoch."""
     held: dict[str, int]
-    """Which attempt at which extraction."""
-    recoveries: list[float] = field(default_factory=list)
+    """Extraction to the number of its attempt."""
+    recoveries: list[float] = field(default_factory=list[float])
     """Seconds until another worker had claimed each."""
 
 
 @dataclass
 class Report:
-    """What was seen."""
+    """What was measured."""
 
     plan: Plan
     seconds: float
     kills: int
     kills_of_holders: int
-    """Of which the dead process held extractions."""
+    """Kills of processes that held extractions."""
     held: int
     worst_recovery_seconds: float
     median_recovery_seconds: float
     slow: list[str]
-    """What became of each that took too long."""
+    """A description of each recovery that took too long."""
     broken_requests: int
     refused_requests: int
     audit: Audit
 
     def faults(self) -> list[str]:
-        """What the promise does not allow."""
-        found = [
-            name
-            for name in ("lost", "unexplained", "missing", "orphans_after_sweep", "duplicates", "jobs_left")
-            if getattr(self.audit, name)
-        ]
-        ended = sum(self.audit.by_status.get(status, 0) for status in ("completed", "failed", "cancelled"))
-        if not ended == self.audit.accepted == self.plan.jobs:
-            found.append(f"{ended} of {self.audit.accepted} accepted have ended, {self.plan.jobs} were asked for")
+        """Name everything that must not be."""
+        found = list(self.audit.faults())
+        ended, accepted = self.audit.ended, self.audit.accepted
+        if not ended == accepted == self.plan.jobs:
+            found.append(f"{ended} of {accepted} accepted have ended, {self.plan.jobs} were asked for")
         if self.worst_recovery_seconds > self.plan.recovery_seconds:
             found.append(f"a recovery took {self.worst_recovery_seconds} s")
         return found
 
     def figures(self) -> dict[str, Any]:
-        """For people and files."""
+        """Return the report for people and files."""
         audit = self.audit
         return {
             "jobs": self.plan.jobs,
@@ -123,45 +118,47 @@ class Report:
 
 
 class Soak:
-    """One run on a fleet."""
+    """Run a soak on a fleet."""
 
     def __init__(self, fleet: Fleet, plan: Plan) -> None:
         self._fleet = fleet
         self._plan = plan
-        self._random = random.Random(plan.seed)  # noqa: S311 - whom to kill is no secret
+        self._random = random.Random(plan.seed)  # noqa: S311 - which process is killed is no secret
         self._kills: list[Kill] = []
-        self._callers: list[RetryingClient] = []
+        self._clients: list[RetryingClient] = []
         self._numbers = itertools.count()
 
     async def run(self) -> Report:
-        """All jobs to their end, under fire."""
+        """Run all jobs to their end while processes are killed."""
         fleet, plan = self._fleet, self._plan
-        for role in ["serve"] * APIS + ["worker"] * WORKERS:
-            fleet.start("serve" if role == "serve" else "worker")
+        for _ in range(APIS):
+            fleet.start("serve")
+        for _ in range(WORKERS):
+            fleet.start("worker")
         await asyncio.gather(*(pod.ready() for pod in fleet.pods))
         begun = time.monotonic()
         async with fleet.client() as client:
             await RetryingClient(fleet, client).upload("clicks")
             killing = asyncio.create_task(self._keep_killing())
-            found = await asyncio.gather(*(self._client() for _ in range(plan.clients)))
+            found = await asyncio.gather(*(self._run_client() for _ in range(plan.clients)))
             assert not killing.done(), killing.exception()
             killing.cancel()
         seconds = time.monotonic() - begun
-        await fleet.wait_until_all_ended(LAST_SECONDS)
+        await fleet.wait_until_all_ended(ENDING_TIMEOUT_SECONDS)
         audit = await fleet.audit([extraction_id for ids in found for extraction_id in ids])
         return await self._report(seconds, audit)
 
-    async def _client(self) -> list[str]:
-        """One client: request after request until all are made, each followed to its end."""
+    async def _run_client(self) -> list[str]:
+        """Send one request after another until all are sent, follow each to its end, and return the extractions."""
         accepted: list[str] = []
-        async with self._fleet.client() as client:
-            caller = RetryingClient(self._fleet, client)
-            self._callers.append(caller)
+        async with self._fleet.client() as connections:
+            client = RetryingClient(self._fleet, connections)
+            self._clients.append(client)
             while (number := next(self._numbers)) < self._plan.jobs:
                 sentence = f"Average clicks and price for each user, number {number}"
-                answer = await caller.extract("clicks", f"soak-{number}", sentence, **RESPOND_ASYNC)
+                answer = await client.extract("clicks", f"soak-{number}", sentence, **RESPOND_ASYNC)
                 accepted.append(extraction_of(answer))
-                await caller.wait_until_ended(accepted[-1], pause_seconds=1.0)
+                await client.wait_until_ended(accepted[-1], pause_seconds=1.0)
         return accepted
 
     async def _keep_killing(self) -> None:
@@ -169,21 +166,14 @@ class Soak:
             await asyncio.sleep(self._plan.kill_every)
             pod = self._random.choice([pod for pod in self._fleet.pods if pod.address] or self._fleet.pods)
             pod.kill()
-            self._kills.append(Kill(pod.name, time.time(), _in_hand(pod)))
+            self._kills.append(Kill(pod.name, time.time(), _running_attempts(pod)))
             pod.start()
 
     async def _report(self, seconds: float, audit: Audit) -> Report:
         starts = _starts(self._fleet.pods)
         attempts = {row["id"]: row["attempt"] for row in await self._fleet.sql("SELECT id, attempt FROM extractions")}
         for kill in self._kills:
-            # What has no later attempt had ended before its worker was killed, and only the line about it is missing;
-            # what another worker had begun already was not the dead one's any more.
-            kill.held = {
-                each: attempt
-                for each, attempt in kill.held.items()
-                if attempt < attempts[each] and attempt == _attempt_before(starts[each], kill.at)
-            }
-            kill.recoveries = [min(at for at, _ in starts[each] if at > kill.at) - kill.at for each in kill.held]
+            _measure_recoveries(kill, starts, attempts)
         recoveries = sorted(each for kill in self._kills for each in kill.recoveries)
         return Report(
             plan=self._plan,
@@ -194,25 +184,39 @@ class Soak:
             worst_recovery_seconds=max(recoveries, default=0.0),
             median_recovery_seconds=recoveries[len(recoveries) // 2] if recoveries else 0.0,
             slow=[
-                self._story(kill, each, took, starts[each])
+                self._describe(kill, each, took, starts[each])
                 for kill in self._kills
                 for each, took in zip(kill.held, kill.recoveries, strict=True)
                 if took > self._plan.recovery_seconds
             ],
-            broken_requests=sum(caller.broken for caller in self._callers),
-            refused_requests=sum(caller.refused for caller in self._callers),
+            broken_requests=sum(client.broken for client in self._clients),
+            refused_requests=sum(client.refused for client in self._clients),
             audit=audit,
         )
 
-    def _story(self, kill: Kill, extraction_id: str, took: float, starts: list[tuple[float, int]]) -> str:
-        """Who else died before another worker had it."""
+    def _describe(self, kill: Kill, extraction_id: str, took: float, starts: Sequence[Start]) -> str:
+        """Describe a slow recovery: its attempts, and which processes were killed before another worker had it."""
         others = [f"{other.pod} at {other.at - kill.at:.1f}" for other in self._kills if 0 < other.at - kill.at < took]
         begun = [f"{attempt} at {at - kill.at:.1f}" for at, attempt in sorted(starts)]
         return f"{extraction_id} of {kill.pod}: {took:.1f} s; attempts {begun}; killed {others}"
 
 
-def _in_hand(pod: Pod) -> dict[str, int]:
-    """Attempts that its last process had begun, and of whose end it did not tell."""
+def _measure_recoveries(kill: Kill, starts: dict[str, list[Start]], attempts: dict[str, int]) -> None:
+    """Keep the extractions that the process held when it was killed, with the time until each began again.
+
+    One without a later attempt had ended before, and only the log line about it is missing; one that another worker had
+    begun already was not held any more.
+    """
+    kill.held = {
+        each: attempt
+        for each, attempt in kill.held.items()
+        if attempt < attempts[each] and attempt == _attempt_before(starts[each], kill.at)
+    }
+    kill.recoveries = [min(at for at, _ in starts[each] if at > kill.at) - kill.at for each in kill.held]
+
+
+def _running_attempts(pod: Pod) -> dict[str, int]:
+    """Return the attempts that its last process logged as started and not as finished."""
     begun: dict[str, int] = {}
     for line in pod.last_lines():
         if line["message"] == "extraction started":
@@ -222,36 +226,31 @@ def _in_hand(pod: Pod) -> dict[str, int]:
     return begun
 
 
-def _starts(pods: list[Pod]) -> dict[str, list[tuple[float, int]]]:
-    """When each extraction's attempts began, wherever."""
-    starts: dict[str, list[tuple[float, int]]] = {}
+def _starts(pods: Sequence[Pod]) -> dict[str, list[Start]]:
+    """Return when the attempts at each extraction began, on all processes."""
+    starts: dict[str, list[Start]] = {}
     for line in (line for pod in pods for line in pod.lines() if line["message"] == "extraction started"):
-        moment = datetime.fromisoformat(line["timestamp"]).timestamp()
-        starts.setdefault(line["extraction_id"], []).append((moment, line["attempt"]))
+        at = datetime.fromisoformat(line["timestamp"]).timestamp()
+        starts.setdefault(line["extraction_id"], []).append((at, line["attempt"]))
     return starts
 
 
-def _attempt_before(starts: list[tuple[float, int]], moment: float) -> int:
+def _attempt_before(starts: Sequence[Start], moment: float) -> int:
     return max(attempt for at, attempt in starts if at <= moment)
 
 
 async def soak(folder: Path, plan: Plan) -> Report:
-    """Start the servers and the fleet, and run."""
-    with ExitStack() as servers:
-        postgres = servers.enter_context(running_postgres(folder / "postgresql"))
-        environment = {"WORKER_CONCURRENCY": "2"}
-        if REDIS_SERVER is not None:
-            environment["REDIS_URL"] = servers.enter_context(running_redis(folder)).url
-        async with open_fleet(folder, postgres.url, **environment) as fleet:
-            fleet.forked = plan.forked
-            return await Soak(fleet, plan).run()
+    """Start the servers and the fleet, and run the soak on them."""
+    async with open_isolated_fleet(folder, WORKER_CONCURRENCY="2") as fleet:
+        fleet.forked = plan.forked
+        return await Soak(fleet, plan).run()
 
 
 def main() -> int:
-    """The command."""
+    """Run the soak from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=1000)
-    parser.add_argument("--kill-every", type=float, default=5.0)
+    parser.add_argument("--kill-every", type=float, default=5.0, help="seconds")
     parser.add_argument("--clients", type=int, default=12)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path)
@@ -260,18 +259,7 @@ def main() -> int:
     plan = Plan(options.jobs, options.kill_every, options.clients, options.seed)
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         report = asyncio.run(soak(Path(folder), plan))
-    machine = f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
-    told = {
-        "command": f"make soak JOBS={plan.jobs}",
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "machine": machine,
-        "plan": asdict(plan),
-        **report.figures(),
-    }
-    text = json.dumps(told, indent=2)
-    print(text)  # noqa: T201 - the result
-    if options.out:
-        options.out.write_text(f"{text}\n")
+    print_report(f"make soak JOBS={plan.jobs}", {"plan": asdict(plan), **report.figures()}, options.out)
     return 1 if report.faults() else 0
 
 

@@ -1,1 +1,1 @@
-"""The demonstration: starts the service, sends it one request over HTTP, and shows what came of it in every signal."""
+"""The demo: start the service, send it one request over HTTP, and show its result, trace, log lines and metrics."""

@@ -1,4 +1,4 @@
-"""The service's HTTP contract as a caller sees it, with the standard library alone."""
+"""A client of the service's HTTP API, with the standard library alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class DemoFailed(Exception):
-    """The story cannot go on; the message is one line for the reader, `tail` the end of the service's log."""
+    """The demo failed; the message is one line, `tail` the end of the service's log."""
 
     def __init__(self, message: str, tail: tuple[str, ...] = ()) -> None:
         super().__init__(message)
@@ -30,7 +30,7 @@ class DemoFailed(Exception):
 
 
 class Answer(Struct, frozen=True):
-    """One HTTP answer; header names are lower-case."""
+    """One HTTP response; header names are lower-case."""
 
     status: int
     headers: dict[str, str]
@@ -38,7 +38,7 @@ class Answer(Struct, frozen=True):
 
 
 class Statistics(Struct, frozen=True):
-    """What the demonstration shows of a feature's statistics."""
+    """The statistics of a feature, as far as the demo shows them."""
 
     null_ratio: float = 0.0
     distinct_count: int = 0
@@ -60,7 +60,7 @@ class Feature(Struct, frozen=True):
 
 
 class Rejected(Struct, frozen=True):
-    """A feature that was computed and not accepted."""
+    """A rejected feature."""
 
     name: str
     description: str
@@ -70,21 +70,21 @@ class Rejected(Struct, frozen=True):
 
 
 class Quality(Struct, frozen=True):
-    """Of all accepted features together."""
+    """The quality of all accepted features together."""
 
     threshold: str
     score: float
 
 
 class Model(Struct, frozen=True):
-    """Which model planned."""
+    """The model that made the plan."""
 
     name: str
     fallback: bool = False
 
 
 class Result(Struct, frozen=True):
-    """A completed extraction, as far as it is shown."""
+    """A completed extraction, as far as the demo shows it."""
 
     extraction_id: str
     status: str
@@ -97,8 +97,8 @@ class Result(Struct, frozen=True):
     feature_pipeline_steps: tuple[str, ...] = ()
 
 
-class Extracted(Struct, frozen=True):
-    """The answer to an extraction with the ids of the request that asked for it."""
+class Extraction(Struct, frozen=True):
+    """A completed extraction with the ids of its request."""
 
     data: Result
     request_id: str
@@ -124,7 +124,7 @@ class _Problem(Struct, frozen=True):
 
 
 class Client:
-    """Talks to a service on 127.0.0.1 with its development key."""
+    """Send requests to a service on 127.0.0.1 with its development key. All methods raise DemoFailed."""
 
     def __init__(self, port: int, metrics_port: int, key: str) -> None:
         self._port = port
@@ -132,9 +132,9 @@ class Client:
         self._key = key
 
     def upload(self, dataset_id: str, path: Path) -> None:
-        """Send a CSV file; one that is there already under that id is taken as it is."""
+        """Upload a CSV file, unless the dataset exists already."""
         with path.open("rb") as file:
-            answer = exchange(
+            answer = send_request(
                 self._port,
                 "POST",
                 f"/api/v1/datasets?dataset_id={quote(dataset_id)}",
@@ -144,49 +144,49 @@ class Client:
         if answer.status != _CONFLICT:
             _require_success(answer)
 
-    def extract(self, dataset_id: str, sentence: str, threshold: str, request_id: str) -> Extracted:
-        """Ask for features and wait for them, also when the service answers 202 and goes on in the background."""
+    def extract(self, dataset_id: str, sentence: str, threshold: str, request_id: str) -> Extraction:
+        """Request an extraction and wait for its result, also when the service answers 202."""
         body = msgspec.json.encode(
             {"dataset_id": dataset_id, "feature_description": sentence, "quality_threshold": threshold}
         )
         headers = self._headers(content_type="application/json") | {"X-Request-ID": request_id}
-        answer = exchange(self._port, "POST", "/api/v1/extract-features", headers=headers, body=body)
+        answer = send_request(self._port, "POST", "/api/v1/extract-features", headers=headers, body=body)
         envelope = _decode(answer, _Envelope)
         data = (
-            self._await(_from_json(envelope.data, _Status).extraction_id)
+            self._wait_for_result(_from_json(envelope.data, _Status).extraction_id)
             if answer.status == _ACCEPTED
             else _from_json(envelope.data, Result)
         )
         ids = answer.headers.get("x-request-id", ""), answer.headers.get("x-trace-id", "")
-        return Extracted(data, *ids, envelope.processing_time)
+        return Extraction(data, *ids, envelope.processing_time)
 
     def table(self, extraction_id: str) -> str:
-        """The feature table as CSV."""
+        """Return the feature table as CSV."""
         path = f"/api/v1/extraction/{quote(extraction_id)}/features?format=csv"
-        answer = exchange(self._port, "GET", path, headers=self._headers())
+        answer = send_request(self._port, "GET", path, headers=self._headers())
         _require_success(answer)
         return answer.body.decode()
 
     def scrape(self) -> Scrape:
-        """The metrics, read as Prometheus does."""
-        answer = exchange(self._metrics_port, "GET", "/metrics", headers={"Accept": ACCEPT})
+        """Scrape the metrics."""
+        answer = send_request(self._metrics_port, "GET", "/metrics", headers={"Accept": ACCEPT})
         _require_success(answer)
         return parse(answer.body.decode(), answer.headers.get("content-type", ""))
 
-    def _await(self, extraction_id: str) -> Result:
+    def _wait_for_result(self, extraction_id: str) -> Result:
         deadline = time.monotonic() + TIMEOUT_SECONDS
-        place = f"/api/v1/extraction/{quote(extraction_id)}"
+        path = f"/api/v1/extraction/{quote(extraction_id)}"
         while time.monotonic() < deadline:
-            status = self._data(f"{place}/status", _Status)
+            status = self._data(f"{path}/status", _Status)
             if status.status == "completed":
-                return self._data(place, Result)
+                return self._data(path, Result)
             if status.status in {"failed", "cancelled"}:
                 raise DemoFailed(f"the extraction {status.status}: {status.error_message}")
             time.sleep(POLL_SECONDS)
         raise DemoFailed(f"the extraction did not end within {TIMEOUT_SECONDS:.0f} s")
 
     def _data(self, path: str, kind: type[T]) -> T:
-        answer = exchange(self._port, "GET", path, headers=self._headers())
+        answer = send_request(self._port, "GET", path, headers=self._headers())
         return _from_json(_decode(answer, _Envelope).data, kind)
 
     def _headers(self, *, content_type: str | None = None) -> dict[str, str]:
@@ -194,10 +194,10 @@ class Client:
         return headers | {"Content-Type": content_type} if content_type else headers
 
 
-def exchange(
+def send_request(
     port: int, method: str, path: str, *, headers: dict[str, str], body: BinaryIO | bytes | None = None
 ) -> Answer:
-    """One request on its own connection to 127.0.0.1, past any proxy. Raises OSError and HTTPException."""
+    """Send one request on its own connection to 127.0.0.1, without a proxy. Raises OSError and HTTPException."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
     try:
         connection.request(method, path, body=body, headers=headers)
@@ -214,14 +214,14 @@ def _require_success(answer: Answer) -> None:
 
 
 def _problem(body: bytes) -> str:
-    """A problem document in one line."""
+    """Return a problem document in one line."""
     try:
         problem = msgspec.json.decode(body, type=_Problem)
     except msgspec.MsgspecError:
-        return "and said nothing that can be read"
+        return "without a problem document"
     faults = "; ".join(str(fault.get("message", fault)) for fault in problem.errors)
-    words = problem.detail or problem.title
-    return f"{words} [{faults}]" if faults else words
+    summary = problem.detail or problem.title
+    return f"{summary} [{faults}]" if faults else summary
 
 
 def _decode(answer: Answer, kind: type[T]) -> T:

@@ -1,6 +1,6 @@
-"""A collector of traces for one machine and one process: OTLP over HTTP in, spans by trace id out.
+"""Collect traces in this process: receive OTLP over HTTP, and return spans by trace id.
 
-It stands where a Jaeger would, so that the demonstration proves the service's real export without needing one.
+It takes the place of Jaeger, so that the demo proves the service's real export without one.
 Protocol: https://opentelemetry.io/docs/specs/otlp/#otlphttp
 """
 
@@ -34,7 +34,7 @@ _GZIP_WINDOW = 31
 
 
 class Collector:
-    """Listens on a free port of 127.0.0.1 from `with` to its end."""
+    """Listen on a free port of 127.0.0.1 for the length of a `with` block."""
 
     def __init__(self) -> None:
         self._spans: dict[str, dict[str, Span]] = {}
@@ -56,11 +56,11 @@ class Collector:
 
     @property
     def endpoint(self) -> str:
-        """The base address for an exporter, without the path."""
+        """Return the base address for an exporter, without the path."""
         return f"http://127.0.0.1:{self._server.server_port}"
 
     def add(self, spans: Iterable[Span]) -> None:
-        """Keep the spans; the same span twice is one."""
+        """Keep the spans; one that was sent twice counts once."""
         with self._arrived:
             for span in spans:
                 self._spans.setdefault(span.trace_id, {})[span.span_id] = span
@@ -68,28 +68,28 @@ class Collector:
             self._arrived.notify_all()
 
     def spans(self, trace_id: str) -> tuple[Span, ...]:
-        """What has arrived of one trace."""
+        """Return the spans of one trace that have arrived."""
         with self._arrived:
             return tuple(self._spans.get(trace_id, {}).values())
 
     def wait_for_trace(
         self, trace_id: str, *, seconds: float, quiet: float = 0.6, awaited: Iterable[tuple[str, Kind]] = ()
     ) -> tuple[Span, ...]:
-        """What arrives of a trace until it is whole, for at most `seconds`.
+        """Wait until a trace is complete, for at most `seconds`, and return its spans.
 
-        Whole: a root is there, every other span's parent is there, and for `quiet` seconds nothing more has come
-        (longer than the delay with which the exporter sends its batches). What another process exports may come later
-        than that: name such spans in `awaited`, by name and kind, and the trace is not whole without them.
+        A trace is complete when it has a root, every other span has its parent, and no span has arrived for `quiet`
+        seconds (longer than the delay of the exporter's batches). Another process may export later than that: name
+        such spans in `awaited`, by name and kind, and the trace is not complete without them.
         """
         needed = set(awaited)
         deadline = time.monotonic() + seconds
         with self._arrived:
             while (now := time.monotonic()) < deadline:
-                still = self._last_arrival.get(trace_id, now) + quiet - now
-                whole = _is_whole(self._spans.get(trace_id, {}), needed)
-                if whole and still <= 0:
+                quiet_left = self._last_arrival.get(trace_id, now) + quiet - now
+                complete = _is_complete(self._spans.get(trace_id, {}), needed)
+                if complete and quiet_left <= 0:
                     break
-                self._arrived.wait(min(still if whole else deadline - now, deadline - now))
+                self._arrived.wait(min(quiet_left if complete else deadline - now, deadline - now))
         return self.spans(trace_id)
 
 
@@ -102,13 +102,13 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """One export is one request on one connection (HTTP/1.0)."""
+    """Handle one export, which is one request on one connection (HTTP/1.0)."""
 
     server: _Server  # pyright: ignore[reportIncompatibleVariableOverride] -- the base class knows only its own base
     timeout = 10
 
     def do_POST(self) -> None:
-        """Take spans in, or say why not."""
+        """Store the spans of an export, or answer with the reason why not."""
         status, body = self._receive()
         self.send_response(status)
         self.send_header("Content-Type", _PROTOBUF)
@@ -117,7 +117,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the base class names it so
-        """Say nothing: the screen belongs to the story."""
+        """Log nothing: the terminal shows the report."""
 
     def _receive(self) -> tuple[HTTPStatus, bytes]:
         length = self.headers.get("Content-Length", "")
@@ -137,7 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def decode_spans(body: bytes) -> Iterator[Span]:
-    """The spans of one protobuf export. Raises DecodeError when it is not one."""
+    """Decode the spans of one protobuf export. Raises DecodeError."""
     request = ExportTraceServiceRequest.FromString(body)
     for resource in request.resource_spans:
         for scope in resource.scope_spans:
@@ -163,7 +163,7 @@ def _attribute(pair: KeyValue) -> tuple[str, str | int | float | bool]:
 
 
 def _plain(value: AnyValue) -> str | int | float | bool:
-    """A scalar as itself; an array, a map or bytes as the text of its protobuf."""
+    """Return a scalar as it is; an array, a map or bytes as the text of its protobuf."""
     match value.WhichOneof("value"):
         case "string_value":
             return value.string_value
@@ -178,7 +178,7 @@ def _plain(value: AnyValue) -> str | int | float | bool:
 
 
 def _decompressed(body: bytes, encoding: str | None) -> bytes:
-    """The body as it was before its encoding. Raises ValueError for an unknown encoding or too large a body."""
+    """Decompress a body. Raises ValueError for an unknown encoding or too large a body."""
     if encoding in {None, "identity"}:
         return body
     if encoding != "gzip":
@@ -190,7 +190,7 @@ def _decompressed(body: bytes, encoding: str | None) -> bytes:
     return plain
 
 
-def _is_whole(spans: dict[str, Span], needed: set[tuple[str, Kind]]) -> bool:
+def _is_complete(spans: dict[str, Span], needed: set[tuple[str, Kind]]) -> bool:
     return (
         any(not span.parent_id for span in spans.values())
         and all(not span.parent_id or span.parent_id in spans for span in spans.values())

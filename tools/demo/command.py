@@ -1,4 +1,4 @@
-"""`feature-agent demo`: the main job, end to end, with its telemetry."""
+"""The command `feature-agent demo`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the demonstration found out: the one object that `--json` prints and the page shows."""
+"""The report of a demo: the one object that `--json` prints and the terminal shows."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ KEY_FILE = "development.key"
 
 
 class Step(Struct, frozen=True):
-    """What was done, and how long the reader waited for it."""
+    """One step and its duration."""
 
     name: str
     seconds: float
 
 
-class Story(Struct, frozen=True):
-    """One request, and what it left in every signal."""
+class DemoReport(Struct, frozen=True):
+    """One request with its result, trace, log lines, metrics and exemplars."""
 
     sentence: str
     quality_threshold: str
@@ -36,7 +36,7 @@ class Story(Struct, frozen=True):
     request_id: str
     trace_id: str
     processing_time: float
-    """Seconds, as the service measured them."""
+    """Seconds, as measured by the service."""
     steps: tuple[Step, ...]
     result: Result
     trace: tuple[Node, ...]
@@ -48,8 +48,8 @@ class Story(Struct, frozen=True):
     commands: tuple[str, ...]
 
 
-def commands_by_hand(sentence: str, threshold: str, data_dir: Path | None) -> tuple[str, ...]:
-    """The same story for a shell, against `make serve` with its defaults; each command's lines end in a backslash."""
+def manual_commands(sentence: str, threshold: str, data_dir: Path | None) -> tuple[str, ...]:
+    """Return shell commands that do the same against `make serve` with its defaults."""
     key = shlex.quote(str((data_dir.resolve() if data_dir else user_data_path("feature-agent")) / KEY_FILE))
     api = "http://127.0.0.1:8000/api/v1"
     curl = 'curl -H "Authorization: Bearer $KEY"'
@@ -68,7 +68,7 @@ def commands_by_hand(sentence: str, threshold: str, data_dir: Path | None) -> tu
 
 
 def _python() -> str:
-    """The running interpreter as one would type it here: relative when it is below the working folder."""
+    """Return the running interpreter as a user would type it: relative when it is below the working folder."""
     interpreter, here = Path(sys.executable), Path.cwd()
     within = interpreter.is_relative_to(here)
     return shlex.quote(os.path.relpath(interpreter, here) if within else interpreter.name)

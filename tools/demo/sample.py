@@ -1,8 +1,8 @@
-"""A made-up event log of an online shop: what people were shown, clicked, and bought, over sixty days.
+"""Generate an event log of an online shop: what users were shown, clicked and bought over sixty days.
 
 It has what real logs have and feature code trips over: a few users and items with most of the events, daily and weekly
-rhythm, prices only where money was meant, missing values, quoted commas, and letters beyond ASCII. It is drawn from a
-seeded generator with nothing but the standard library, so the same seed gives the same bytes.
+rhythm, prices only where items were put into a cart or bought, missing values, quoted commas, and letters beyond ASCII.
+It is drawn from a seeded generator of the standard library, so the same seed gives the same bytes.
 
 `python -m tools.demo.sample FILE` writes it to a file.
 """
@@ -54,7 +54,7 @@ class Category(NamedTuple):
 
 
 class Device(NamedTuple):
-    """What people hold: phones browse, desktops buy."""
+    """A kind of device, with how likely its users click and buy."""
 
     name: str
     weight: float
@@ -115,7 +115,7 @@ def write_event_log(path: Path, *, rows: int = 60_000, seed: int = 7) -> None:
     """
     if rows < 1:
         raise ValueError("An event log has at least one row.")
-    rng = Random(seed)  # noqa: S311 -- made-up data must be repeatable, and guards nothing
+    rng = Random(seed)  # noqa: S311 -- sample data must be repeatable, and protects nothing
     events = _events(_shop(rng, rows), rng, rows)
     events.sort()
     days = [(FIRST_DAY + timedelta(days=day)).date().isoformat() for day in range(DAYS + 2)]
@@ -134,7 +134,7 @@ def _timestamp(days: Sequence[str], seconds: float) -> str:
 
 
 def _weighted(weights: Sequence[float]) -> Callable[[Random], int]:
-    """A drawer of indices, in proportion to the weights."""
+    """Return a function that draws indices in proportion to the weights."""
     bounds = list(accumulate(weights))
     total, last = bounds[-1], len(bounds) - 1
     return lambda rng: min(bisect(bounds, rng.random() * total), last)
@@ -177,7 +177,7 @@ def _users(rng: Random, count: int) -> Iterator[_User]:
 
 
 def _events(shop: _Shop, rng: Random, rows: int) -> list[Event]:
-    """Sessions until there are enough events: first one for each user, so that all appear, then by their activity."""
+    """Draw sessions until there are enough events: first one for each user, so that all appear, then by activity."""
     events: list[Event] = []
     session = 0
     while len(events) < rows:
@@ -188,7 +188,7 @@ def _events(shop: _Shop, rng: Random, rows: int) -> list[Event]:
 
 
 def _session(shop: _Shop, user: _User, rng: Random) -> Iterator[Event]:
-    """One visit: a page of items shown from position 1 down, and what became of each."""
+    """Draw one visit: a page of items shown from position 1 down, and the events of each."""
     name = f"s{rng.getrandbits(40):010x}"
     moment = _visit_start(shop, user, rng)
     device = user.device if _happens(rng, 0.85) else DEVICES[int(rng.random() * len(DEVICES))]
@@ -208,7 +208,7 @@ def _session(shop: _Shop, user: _User, rng: Random) -> Iterator[Event]:
 
 
 def _visit_start(shop: _Shop, user: _User, rng: Random) -> float:
-    """Seconds since `FIRST_DAY`, on a day since the user came to the shop."""
+    """Draw the start of a visit in seconds since `FIRST_DAY`, on a day since the user came to the shop."""
     before = shop.days[user.since - 1] if user.since else 0.0
     day = min(bisect(shop.days, before + rng.random() * (shop.days[-1] - before)), DAYS - 1)
     return day * _DAY_SECONDS + shop.pick_hour(rng) * 3600 + rng.random() * 3600
@@ -217,7 +217,7 @@ def _visit_start(shop: _Shop, user: _User, rng: Random) -> float:
 def _outcome(
     category: Category, device: Device, user: _User, position: int, rng: Random
 ) -> Iterator[tuple[str, float | None]]:
-    """The events of one shown item with the seconds spent on each; clicks fall off with the position on the page."""
+    """Draw the events of one shown item with the seconds spent on each; lower positions get fewer clicks."""
     yield "impression", None
     if not _happens(rng, 0.34 * position**-0.55 * category.click * device.click * user.interest):
         return

@@ -1,4 +1,4 @@
-"""A request's spans as a tree in order of time, and that tree drawn with each span's place on the time axis."""
+"""Build the tree of a request's spans, and draw it with each span's place on the time axis."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _COLOURS: Mapping[Kind, str] = {
     "server": "blue", "client": "yellow", "producer": "green", "consumer": "green",
 }  # fmt: skip
 _OTHER_COLOUR = "cyan"
-_SHORTEST_BAR = 0.012
-"""Share of the axis: a span of microseconds still shows."""
+_MIN_BAR = 0.012
+"""Share of the axis, so that a span of microseconds is visible."""
 
 
 class Span(Struct, frozen=True):
@@ -39,30 +39,30 @@ class Span(Struct, frozen=True):
 
     @property
     def milliseconds(self) -> float:
-        """How long it took."""
+        """Return its duration."""
         return (self.end_ns - self.start_ns) / 1e6
 
 
 class Node(Struct, frozen=True):
-    """A span with those that it caused."""
+    """A span and its children."""
 
     span: Span
     children: tuple[Node, ...] = ()
     orphan: bool = False
-    """Names a parent that did not arrive (or arrived only as its own descendant)."""
+    """Whether its parent did not arrive (or arrived only as its own descendant)."""
 
     def walk(self) -> Iterator[Node]:
-        """The node and all beneath it, depth first."""
+        """Yield the node and all its descendants, depth first."""
         yield self
         for child in self.children:
             yield from child.walk()
 
 
 def build_forest(spans: Iterable[Span]) -> tuple[Node, ...]:
-    """Trees of spans, siblings in order of their start; more than one when parents are missing.
+    """Build trees of spans, siblings in order of their start; more than one when parents are missing.
 
-    Every span is in exactly one place: one that was exported twice is taken once, and parents that go round in a
-    circle are cut at the earliest span.
+    Every span is in exactly one place: one that was exported twice counts once, and a cycle of parents is cut at the
+    earliest span.
     """
     ordered = sorted({span.span_id: span for span in spans}.values(), key=lambda span: (span.start_ns, span.span_id))
     known = {span.span_id for span in ordered}
@@ -71,20 +71,20 @@ def build_forest(spans: Iterable[Span]) -> tuple[Node, ...]:
         children.setdefault(span.parent_id, []).append(span)
     placed: set[str] = set()
 
-    def grow(span: Span, *, orphan: bool) -> Node:
+    def place(span: Span, *, orphan: bool) -> Node:
         placed.add(span.span_id)
         below = tuple(
-            grow(child, orphan=False) for child in children.get(span.span_id, ()) if child.span_id not in placed
+            place(child, orphan=False) for child in children.get(span.span_id, ()) if child.span_id not in placed
         )
         return Node(span, below, orphan)
 
-    roots = [grow(span, orphan=bool(span.parent_id)) for span in ordered if span.parent_id not in known]
-    roots += [grow(span, orphan=True) for span in ordered if span.span_id not in placed]
+    roots = [place(span, orphan=bool(span.parent_id)) for span in ordered if span.parent_id not in known]
+    roots += [place(span, orphan=True) for span in ordered if span.span_id not in placed]
     return tuple(roots)
 
 
 def draw_forest(forest: Iterable[Node]) -> RenderableType:
-    """A table of one line a span: the tree, the milliseconds, and a bar from the span's start to its end."""
+    """Draw a line for each span: its place in the tree, its milliseconds, and a bar from its start to its end."""
     trees = tuple(forest)
     spans = [node.span for tree in trees for node in tree.walk()]
     table = Table.grid(padding=(0, 2), expand=True)
@@ -102,7 +102,7 @@ def draw_forest(forest: Iterable[Node]) -> RenderableType:
 
 
 def _lines(node: Node, trunk: str = "", branch: str = "") -> Iterator[tuple[str, Node]]:
-    """Each node with the guide drawn before it; `trunk` goes before its children's guides."""
+    """Yield each node with the guide drawn before it; `trunk` precedes the guides of its children."""
     yield branch, node
     for child in node.children:
         last = child is node.children[-1]
@@ -125,8 +125,8 @@ def _duration(span: Span) -> Text:
 
 def _bar(span: Span, origin: int, length: int) -> Bar:
     begin = (span.start_ns - origin) / length
-    end = max((span.end_ns - origin) / length, begin + _SHORTEST_BAR)
-    return Bar(1.0, min(begin, 1 - _SHORTEST_BAR), min(end, 1.0), color="red" if span.failed else _colour(span.kind))
+    end = max((span.end_ns - origin) / length, begin + _MIN_BAR)
+    return Bar(1.0, min(begin, 1 - _MIN_BAR), min(end, 1.0), color="red" if span.failed else _colour(span.kind))
 
 
 def _colour(kind: Kind) -> str:

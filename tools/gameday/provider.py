@@ -10,11 +10,11 @@ SLOW_SECONDS = 12.0
 REPEATS = 2000
 """The last turn of a scenario is repeated for ever: a mixture lasts a game day only if it is written out as often."""
 
-SCENARIOS |= {
+SCENARIOS.update({
     "flaky": (failing(500), GOOD, GOOD) * REPEATS,
     "throttled": (failing(429, code="rate_limit_exceeded", retry_after="1"), GOOD, GOOD) * REPEATS,
     "slow": (Turn(delay_seconds=SLOW_SECONDS),),
-}
+})  # fmt: skip
 
 if __name__ == "__main__":
     model_server.main()

@@ -57,9 +57,8 @@ class Client:
 
     def post_json(self, path: str, value: object, **headers: str) -> Answer:
         """POST a JSON document."""
-        return self.call(
-            "POST", path, body=json.dumps(value).encode(), **{"Content_Type": "application/json", **headers}
-        )
+        headers.setdefault("Content_Type", "application/json")
+        return self.call("POST", path, body=json.dumps(value).encode(), **headers)
 
     def upload(self, dataset_id: str, content: bytes, media_type: str = "text/csv") -> Answer:
         """POST a dataset's bytes."""

@@ -125,9 +125,9 @@ class Fleet:
     async def sql(self, statement: LiteralString, *values: Any) -> list[dict[str, Any]]:
         """Execute a statement on the database and return its rows."""
         url = self.database_url.replace("+psycopg", "")
-        connecting = psycopg.AsyncConnection.connect(url, autocommit=True, row_factory=dict_row, connect_timeout=5)
+        connecting = psycopg.AsyncConnection[Any].connect(url, autocommit=True, connect_timeout=5)
         async with await connecting as connection:
-            cursor = await connection.execute(statement, values)
+            cursor = await connection.cursor(row_factory=dict_row).execute(statement, values)
             return await cursor.fetchall() if cursor.description else []
 
     async def row(self, extraction_id: str) -> dict[str, Any]:

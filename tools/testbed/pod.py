@@ -36,7 +36,7 @@ class Pod:
         folder.mkdir(exist_ok=True)
         self._arguments = [role, *arguments]
         self.folder = folder
-        self.role = role
+        self.role: Role = role
         self._forked = forked
         self._module = module
         self._environment = environment

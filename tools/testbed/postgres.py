@@ -24,9 +24,9 @@ class PostgresProcess:
 
     def crash(self) -> None:
         """End it at once (SIGQUIT), without a checkpoint; every connection breaks."""
-        self._cluster._signal(signal.SIGQUIT)  # noqa: SLF001 -- the service itself never crashes its database
+        self._cluster._signal(signal.SIGQUIT)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] -- no service crashes it
         deadline = time.monotonic() + CRASH_TIMEOUT_SECONDS
-        while self._cluster._accepts() and time.monotonic() < deadline:  # noqa: SLF001 -- likewise
+        while self._cluster._accepts() and time.monotonic() < deadline:  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] -- likewise
             time.sleep(0.02)
 
     def start(self) -> None:

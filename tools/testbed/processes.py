@@ -14,7 +14,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from types import FrameType
+from typing import NoReturn, Protocol
 
 ROOT = Path(__file__).parents[2]
 SERVICE = "service.__main__"
@@ -30,7 +31,11 @@ PRELOADED = [
 
 def exit_on_sigterm() -> None:
     """Have SIGTERM raise SystemExit in this process, so that it stops what it started."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    signal.signal(signal.SIGTERM, _exit)
+
+
+def _exit(_number: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(1)
 
 
 class Process(Protocol):

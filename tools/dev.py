@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from socket import socket
 
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @contextlib.contextmanager
-def open_database(settings: Settings) -> Iterator[None]:
+def open_database(settings: Settings) -> Generator[None]:
     """Keep the embedded PostgreSQL running for the length of the block, if the settings name no other database."""
     with opening():
         storage = open_storage(settings)

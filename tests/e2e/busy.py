@@ -23,7 +23,7 @@ from prometheus_client import CollectorRegistry, Metric
 from service.agents import retrying
 from service.settings import Settings
 from service.store.artifacts import open_artifacts
-from service.store.backup_record import BackupRecord, note_backup
+from service.store.backup_record import BackupRecord, record_backup
 from service.telemetry import catalog
 from service.telemetry.spans import SpanIds
 from tests.receiver import Receiver
@@ -288,4 +288,4 @@ def _set_waits(first: float, jitter: float) -> None:
 
 async def _backed_up(settings: Settings) -> None:
     artifacts = open_artifacts(str(settings.data_dir / "artifacts"))
-    await note_backup(artifacts, BackupRecord(datetime.now(UTC), "test"))
+    await record_backup(artifacts, BackupRecord(datetime.now(UTC), "test"))

@@ -18,7 +18,7 @@ from service.features.ports import Artifacts
 from service.resources.storage import Storage, open_storage
 from service.settings import Settings
 from service.store.artifacts import open_artifacts
-from service.store.backup_record import BackupRecord, note_backup
+from service.store.backup_record import BackupRecord, record_backup
 from service.store.failures import DependencyUnusable
 from tools.backup.create import create_backup
 from tools.backup.manifest import BackupFailed, BackupRefused, Manifest
@@ -42,7 +42,7 @@ def backup(url: str, *, as_json: bool) -> None:
         now = storage.clock.now()
         manifest = await create_backup(storage.database, storage.artifacts, target, release=__version__, now=now)
         if not manifest.missing:
-            await note_backup(storage.artifacts, BackupRecord(manifest.created_at, manifest.release))
+            await record_backup(storage.artifacts, BackupRecord(manifest.created_at, manifest.release))
         return manifest
 
     manifest = run_unmigrated(work)

@@ -7,7 +7,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import psycopg
 
 from service.store.artifacts import open_artifacts
-from service.store.backup_record import BackupRecord, note_backup
+from service.store.backup_record import BackupRecord, record_backup
 from tools.gameday.fault import ExpectedAlert, ExpectedPanel, Fault, Inflict, overview_shows
 from tools.gameday.memory import memory_pressure
 from tools.gameday.monitoring import Monitoring, free_port
@@ -33,7 +33,7 @@ MODEL_FAILS = ExpectedPanel(panel="Failed calls of models", of=MODEL, colour="re
 
 
 @contextmanager
-def api_stopped(system: System, _monitoring: Monitoring) -> Iterator[None]:
+def api_stopped(system: System, _monitoring: Monitoring) -> Generator[None]:
     """Stop the only API process."""
     system.api.stop()
     yield
@@ -41,7 +41,7 @@ def api_stopped(system: System, _monitoring: Monitoring) -> Iterator[None]:
 
 
 @contextmanager
-def postgres_killed(system: System, _monitoring: Monitoring) -> Iterator[None]:
+def postgres_killed(system: System, _monitoring: Monitoring) -> Generator[None]:
     """Crash the database; it recovers from its log."""
     system.postgres.crash()
     yield
@@ -49,7 +49,7 @@ def postgres_killed(system: System, _monitoring: Monitoring) -> Iterator[None]:
 
 
 @contextmanager
-def redis_killed(system: System, _monitoring: Monitoring) -> Iterator[None]:
+def redis_killed(system: System, _monitoring: Monitoring) -> Generator[None]:
     """Kill Redis."""
     system.redis.kill()
     yield
@@ -60,7 +60,7 @@ def model(scenario: str) -> Inflict:
     """Have the model behave as a scenario."""
 
     @contextmanager
-    def change_scenario(system: System, _monitoring: Monitoring) -> Iterator[None]:
+    def change_scenario(system: System, _monitoring: Monitoring) -> Generator[None]:
         system.set_model_behaviour(scenario)
         yield
         system.set_model_behaviour("good")
@@ -69,7 +69,7 @@ def model(scenario: str) -> Inflict:
 
 
 @contextmanager
-def worker_killed(system: System, _monitoring: Monitoring) -> Iterator[None]:
+def worker_killed(system: System, _monitoring: Monitoring) -> Generator[None]:
     """Kill the only worker."""
     system.worker.kill()
     yield
@@ -77,7 +77,7 @@ def worker_killed(system: System, _monitoring: Monitoring) -> Iterator[None]:
 
 
 @contextmanager
-def poison(system: System, _monitoring: Monitoring) -> Iterator[None]:
+def poison(system: System, _monitoring: Monitoring) -> Generator[None]:
     """Request an extraction that kills each worker that runs it, and restart the worker each time."""
     over = threading.Event()
 
@@ -99,7 +99,7 @@ def rate(kind: str, a_second: float) -> Inflict:
     """Change how many requests a second a kind of user sends."""
 
     @contextmanager
-    def change_rate(system: System, _monitoring: Monitoring) -> Iterator[None]:
+    def change_rate(system: System, _monitoring: Monitoring) -> Generator[None]:
         before, system.users.rates[kind] = system.users.rates[kind], a_second
         yield
         system.users.rates[kind] = before
@@ -108,7 +108,7 @@ def rate(kind: str, a_second: float) -> Inflict:
 
 
 @contextmanager
-def flood(system: System, monitoring: Monitoring) -> Iterator[None]:
+def flood(system: System, monitoring: Monitoring) -> Generator[None]:
     """Request more extractions than one worker can run with a slow model; then make the model fast again."""
     system.set_model_behaviour("slow")
     with rate("flood", 40)(system, monitoring):
@@ -122,7 +122,7 @@ def flood(system: System, monitoring: Monitoring) -> Iterator[None]:
 
 
 @contextmanager
-def cpu_starved(system: System, _monitoring: Monitoring) -> Iterator[None]:
+def cpu_starved(system: System, _monitoring: Monitoring) -> Generator[None]:
     """Suspend the API process for most of each second, as a tight CPU limit does."""
     over = threading.Event()
 
@@ -141,7 +141,7 @@ def cpu_starved(system: System, _monitoring: Monitoring) -> Iterator[None]:
 
 
 @contextmanager
-def table_locked(system: System, _monitoring: Monitoring) -> Iterator[None]:
+def table_locked(system: System, _monitoring: Monitoring) -> Generator[None]:
     """Hold an exclusive lock on a table that every read needs."""
     with psycopg.connect(system.postgres.url.replace("+psycopg", "")) as connection:
         connection.execute("LOCK TABLE datasets IN ACCESS EXCLUSIVE MODE")
@@ -149,7 +149,7 @@ def table_locked(system: System, _monitoring: Monitoring) -> Iterator[None]:
 
 
 @contextmanager
-def table_locked_repeatedly(system: System, _monitoring: Monitoring) -> Iterator[None]:
+def table_locked_repeatedly(system: System, _monitoring: Monitoring) -> Generator[None]:
     """Lock a table that every read needs again and again, so that reads are slow."""
     over = threading.Event()
 
@@ -169,16 +169,16 @@ def table_locked_repeatedly(system: System, _monitoring: Monitoring) -> Iterator
 
 
 @contextmanager
-def backup_missing(system: System, _monitoring: Monitoring) -> Iterator[None]:
+def backup_missing(system: System, _monitoring: Monitoring) -> Generator[None]:
     """Date the last backup an hour back, which is days in the time of the rules; then make a backup."""
     record = BackupRecord(datetime.now(UTC) - timedelta(hours=1), "1.0")
-    asyncio.run(note_backup(open_artifacts(str(system.data / "artifacts")), record))
+    asyncio.run(record_backup(open_artifacts(str(system.data / "artifacts")), record))
     yield
     system.run_command("backup", str(system.folder / "backup"))
 
 
 @contextmanager
-def different_requests(system: System, _monitoring: Monitoring) -> Iterator[None]:
+def different_requests(system: System, _monitoring: Monitoring) -> Generator[None]:
     """Send different requests in place of equal ones."""
     system.users.repeat = False
     yield
@@ -187,7 +187,7 @@ def different_requests(system: System, _monitoring: Monitoring) -> Iterator[None
 
 
 @contextmanager
-def cache_collapse(system: System, monitoring: Monitoring) -> Iterator[None]:
+def cache_collapse(system: System, monitoring: Monitoring) -> Generator[None]:
     """Send equal requests for 40 s, then different ones."""
     system.users.repeat = True
     time.sleep(40)
@@ -196,7 +196,7 @@ def cache_collapse(system: System, monitoring: Monitoring) -> Iterator[None]:
 
 
 @contextmanager
-def broken_rule(_system: System, monitoring: Monitoring) -> Iterator[None]:
+def broken_rule(_system: System, monitoring: Monitoring) -> Generator[None]:
     """Deploy a rule that cannot be evaluated, then remove it."""
     file = monitoring.folder / "observability/alerts/broken.rules.yml"
     expr = "up * on () group_left up"  # many on either side
@@ -219,7 +219,7 @@ class _Collector(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def collector_down(_system: System, _monitoring: Monitoring) -> Iterator[None]:
+def collector_down(_system: System, _monitoring: Monitoring) -> Generator[None]:
     """Leave the address for traces without a listener, then start a collector there."""
     yield
     server = ThreadingHTTPServer(("127.0.0.1", COLLECTOR_PORT), _Collector)
@@ -227,7 +227,7 @@ def collector_down(_system: System, _monitoring: Monitoring) -> Iterator[None]:
 
 
 @contextmanager
-def error_budget_spent(system: System, monitoring: Monitoring) -> Iterator[None]:
+def error_budget_spent(system: System, monitoring: Monitoring) -> Generator[None]:
     """Fail the model until the error budget is spent, then send good requests until it has recovered.
 
     During the outage the page inhibits the ticket: the ticket fires once the page has cleared.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def _group() -> tuple[Path, str]:
 
 
 @contextmanager
-def memory_pressure(system: System, _monitoring: Monitoring) -> Iterator[None]:
+def memory_pressure(system: System, _monitoring: Monitoring) -> Generator[None]:
     """Restart the API in a group that allows 2 % more than it uses; restart it without one at the end.
 
     Its use is measured at the same age, since it grows with the first requests. The resident pages of a process include

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -214,7 +214,7 @@ class System:
 
 
 @contextmanager
-def running_system(folder: Path, environment: Mapping[str, str]) -> Iterator[System]:
+def running_system(folder: Path, environment: Mapping[str, str]) -> Generator[System]:
     """Run the system for the length of the block, with these settings."""
     with ExitStack() as stack:
         yield System(folder, environment, stack)

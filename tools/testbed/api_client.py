@@ -58,7 +58,7 @@ class Client:
     def post_json(self, path: str, value: object, **headers: str) -> Answer:
         """POST a JSON document."""
         headers.setdefault("Content_Type", "application/json")
-        return self.call("POST", path, body=json.dumps(value).encode(), **headers)
+        return self.call("POST", path, body=json.dumps(value).encode(), **headers)  # pyright: ignore[reportArgumentType] -- no header is named body
 
     def upload(self, dataset_id: str, content: bytes, media_type: str = "text/csv") -> Answer:
         """POST a dataset's bytes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,7 +39,7 @@ class PostgresProcess:
 
 
 @contextmanager
-def running_postgres(folder: Path) -> Iterator[PostgresProcess]:
+def running_postgres(folder: Path) -> Generator[PostgresProcess]:
     """Run a PostgreSQL server for the length of the block."""
     server = PostgresProcess(folder)
     try:

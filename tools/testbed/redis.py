@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -62,7 +62,7 @@ class RedisProcess:
 
 
 @contextmanager
-def running_redis(folder: Path) -> Iterator[RedisProcess]:
+def running_redis(folder: Path) -> Generator[RedisProcess]:
     """Run a redis-server for the length of the block. Raises RuntimeError where none is installed."""
     if REDIS_SERVER is None:
         raise RuntimeError("redis-server is not installed")

@@ -336,7 +336,7 @@ def test_endless_extraction_is_given_up(client: Client, monkeypatch: pytest.Monk
         ((422, {"title": "Unprocessable", "detail": "Too little.", "errors": [{"field": "x", "message": "is short"}]}),
          "answered 422: Too little. [is short]"),
         ((503, {"title": "Service Unavailable"}), "answered 503: Service Unavailable"),
-        ((502, b"<html>"), "answered 502: and said nothing that can be read"),
+        ((502, b"<html>"), "answered 502: without a problem document"),
         ((200, {"data": {"extraction_id": "e1"}}), "not what its contract says: .*status"),
     ],
 )  # fmt: skip

@@ -14,10 +14,9 @@ from platformdirs import user_data_path
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-MINIMUM_JWT_SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
-"""RFC 7518 §3.2: an HMAC key is at least as long as the hash."""
+from service.features.identity import MIN_JWT_SECRET_BYTES
 
-MINIMUM_WEBHOOK_SECRET_BYTES = 32
+MIN_WEBHOOK_SECRET_BYTES = 32
 
 BUILTIN_MODEL = "builtin:planner"
 """The planner that needs no key and no network."""
@@ -167,11 +166,11 @@ class Settings(BaseSettings):
             faults.append(
                 "WORKERS above 1 needs REDIS_URL, or RATE_LIMIT_PER_MINUTE=0: each would count requests for itself"
             )
-        least = MINIMUM_JWT_SECRET_BYTES[self.jwt_algorithm]
+        least = MIN_JWT_SECRET_BYTES[self.jwt_algorithm]
         if self.jwt_secret and len(self.jwt_secret.get_secret_value().encode()) < least:
             faults.append(f"JWT_SECRET has fewer than the {least} bytes that {self.jwt_algorithm} needs")
-        if any(len(secret.encode()) < MINIMUM_WEBHOOK_SECRET_BYTES for secret in self.webhook_secrets()):
-            faults.append(f"WEBHOOK_SECRET has a secret of fewer than {MINIMUM_WEBHOOK_SECRET_BYTES} bytes")
+        if any(len(secret.encode()) < MIN_WEBHOOK_SECRET_BYTES for secret in self.webhook_secrets()):
+            faults.append(f"WEBHOOK_SECRET has a secret of fewer than {MIN_WEBHOOK_SECRET_BYTES} bytes")
         templates = {"TRACE_URL": self.trace_url, "LOGS_URL": self.logs_url, "DASHBOARD_URL": self.dashboard_url}
         faults += [
             f"{name} must begin with http:// or https://"

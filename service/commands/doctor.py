@@ -16,7 +16,7 @@ from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 
-from service.agents.misconfigured import ModelConfigurationError
+from service.agents.configuration_error import ModelConfigurationError
 from service.commands.environment import settings_or_refuse
 from service.commands.failures import PORT_REMEDY
 from service.commands.running import print_json
@@ -112,7 +112,7 @@ def _model(settings: Settings) -> Check:
 async def _database(storage: Storage) -> Check:
     try:
         await storage.database.reach()
-        revision, standing = await storage.database.revision(), await storage.database.standing()
+        revision, standing = await storage.database.revision(), await storage.database.schema_state()
     except DependencyUnusable as error:
         return Check("database", "failed", error.what, error.remedy)
     except FeatureAgentError as error:

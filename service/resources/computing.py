@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.trace import TracerProvider
 
-from service.engines.apart.reader import ReaderProcess
 from service.engines.limits import Limits
 from service.engines.scratch import Scratch
+from service.engines.subprocess.reader import SubprocessReader
 from service.features.datasets import UploadDataset
 from service.features.ports import Reader
 from service.resources.secrets import private_folder
@@ -34,10 +34,10 @@ def open_engine(storage: Storage, scratch: Scratch, tracer_provider: TracerProvi
     )
 
 
-def open_reader(storage: Storage, scratch: Scratch, tracer_provider: TracerProvider | None = None) -> ReaderProcess:
+def open_reader(storage: Storage, scratch: Scratch, tracer_provider: TracerProvider | None = None) -> SubprocessReader:
     """The same engine, in a process of its own, for uploads and downloads alone."""
     limits, concurrency = _room(storage)
-    return ReaderProcess(
+    return SubprocessReader(
         storage.artifacts, limits, scratch.folder, concurrency=concurrency, tracer_provider=tracer_provider
     )
 

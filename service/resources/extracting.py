@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from service.engines.apart.reader import ReaderProcess
 from service.engines.scratch import Scratch
+from service.engines.subprocess.reader import SubprocessReader
 from service.features.ports import Engine, Reader
-from service.resources.capacity import PlanningCapacity, open_capacity
+from service.planning.capacity import PlanningCapacity
+from service.resources.capacity import open_capacity
 from service.resources.computing import open_engine, open_reader, open_scratch
 from service.resources.storage import Storage
 from service.resources.telemetry import Telemetry
@@ -45,7 +46,7 @@ class Extracting:
 
     async def close(self) -> None:
         """End what reads files, and leave nothing in the scratch space."""
-        if isinstance(self.reader, ReaderProcess):
+        if isinstance(self.reader, SubprocessReader):
             await self.reader.close()
         await asyncio.to_thread(self.scratch.close)
 
@@ -61,11 +62,11 @@ def open_extracting(storage: Storage, telemetry: Telemetry, models: Mapping[str,
     """On those models; with None, for a process that runs no extractions."""
     provider, observer = telemetry.tracing.provider, telemetry.observer
     scratch = open_scratch(storage.settings)
+    capacity = open_capacity(storage, observer, provider)
     if models is None:
-        capacity = open_capacity(storage, observer, provider)
         return Extracting(capacity, open_reader(storage, scratch, provider), None, scratch)
     from service.resources.planning import open_planning  # noqa: PLC0415 -- see above
 
     engine = open_engine(storage, scratch, provider)
-    planning = open_planning(models, storage, rehearsal=engine, observer=observer, tracer_provider=provider)
-    return Extracting(planning, engine, Means(planning, engine), scratch)
+    planning = open_planning(models, capacity, storage, rehearsal=engine, observer=observer, tracer_provider=provider)
+    return Extracting(capacity, engine, Means(planning, engine), scratch)

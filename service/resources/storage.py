@@ -95,7 +95,7 @@ class Storage:
             return False
         async with self.store.begin() as work:
             key = await work.keys.find(key_id)
-        return key is not None and keys.matches(key, secret) and keys.standing(key, self.clock.now()) == "active"
+        return key is not None and keys.matches(key, secret) and keys.state(key, self.clock.now()) == "active"
 
 
 def open_storage(

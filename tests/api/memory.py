@@ -187,11 +187,11 @@ class MemoryExtractions:
             raise ExtractionNotFound("You have no such extraction.")
         return extraction
 
-    async def wait_no_more(self, owner: str, extraction_id: str) -> None:
-        """Patient from now on."""
+    async def mark_detached(self, owner: str, extraction_id: str) -> None:
+        """Mark it detached."""
         row = self.rows.get(extraction_id)
-        if row is not None and row.owner == owner and not row.patient:
-            self._change(row, patient=True)
+        if row is not None and row.owner == owner and not row.detached:
+            self._change(row, detached=True)
 
     async def cancel(self, owner: str, extraction_id: str, now: datetime) -> Extraction:
         """Cancel."""
@@ -218,7 +218,7 @@ class MemoryExtractions:
             raise ExtractionNotReady("The extraction has not failed.")
         return self._change(
             row, status="queued", progress=0, finished_at=None, failure=None, crashes=0, retries=0,
-            cancel_requested=False, patient=True,
+            cancel_requested=False, detached=True,
         )  # fmt: skip
 
     async def usual_seconds(self, lane: Lane) -> float | None:

@@ -201,7 +201,7 @@ async def test_a_change_without_a_notice_is_seen_all_the_same(
     serve: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Notices may get lost: the row is looked at now and then, also when the database was away."""
-    monkeypatch.setattr("service.api.event_routes.UNTOLD_SECONDS", 0.0)
+    monkeypatch.setattr("service.api.event_routes.MAX_STALENESS_SECONDS", 0.0)
     world = serve()
     world.queue.held, world.store.notices.deaf = True, True
     ping, pings = world.store.ping, []

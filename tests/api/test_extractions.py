@@ -271,10 +271,10 @@ async def test_beyond_the_places_clients_are_turned_away_at_once(serve: Callable
 
 
 async def test_a_client_that_goes_away_does_not_lose_its_extraction(serve: Callable[..., World]) -> None:
-    """The extraction runs on without its connection, patiently since nobody waits any more, and is found completed."""
+    """The extraction runs on after its client disconnected, is marked detached, and is found completed."""
 
-    def patient(world: World) -> bool:
-        return all(row.patient for row in world.store.extractions.rows.values())
+    def detached(world: World) -> bool:
+        return all(row.detached for row in world.store.extractions.rows.values())
 
     world = serve(config=dataclasses.replace(CONFIG, sync_wait_seconds=1e6))
     world.planner.gate = Gate()
@@ -286,7 +286,7 @@ async def test_a_client_that_goes_away_does_not_lose_its_extraction(serve: Calla
         await asyncio.gather(asking, return_exceptions=True)
         listed = (await client.get("/api/v1/extractions")).json()["data"]["items"]
         running = {"stage": None}
-        while running["stage"] is None or not patient(world):
+        while running["stage"] is None or not detached(world):
             running = (await client.get(f"{listed[0]['links']['self']}/status")).json()["data"]
         table = await client.get(f"{listed[0]['links']['self']}/features")
         whole = (await client.get(listed[0]["links"]["self"])).json()["data"]

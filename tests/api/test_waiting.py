@@ -77,7 +77,7 @@ async def test_who_does_not_wait_is_sent_to_look_for_himself(
     assert 1 <= int(answer.headers["retry-after"]) <= 30
     assert answer.json()["data"] == status.json()["data"]
     assert answer.json()["data"]["status"] == "queued"
-    assert (row.patient, row.version) == (True, 0)
+    assert (row.detached, row.version) == (True, 0)
 
 
 async def test_what_is_not_done_in_time_goes_on(serve: Callable[..., World]) -> None:
@@ -87,7 +87,7 @@ async def test_what_is_not_done_in_time_goes_on(serve: Callable[..., World]) -> 
     async with calling(world) as client:
         answer = await extract(client)
         assert answer.status_code == 202, answer.text
-        assert only(world).patient
+        assert only(world).detached
         world.planner.gate.set()
         while (await client.get(f"{answer.headers['location']}/status")).json()["data"]["status"] != "completed":
             pass
@@ -131,7 +131,7 @@ async def test_an_end_at_the_last_moment_is_still_answered(
     world = serve(config=SHORT)
     world.planner.gate = Gate()
     extractions = world.store.extractions
-    note = extractions.wait_no_more
+    note = extractions.mark_detached
 
     async def late(owner: str, extraction_id: str) -> None:
         done = replace(finished, id=extraction_id)
@@ -142,7 +142,7 @@ async def test_an_end_at_the_last_moment_is_still_answered(
         world.planner.gate.set()
         finished = extractions.rows[(await extract(client)).json()["data"]["extraction_id"]]
         world.planner.gate = Gate()
-        monkeypatch.setattr(extractions, "wait_no_more", late)
+        monkeypatch.setattr(extractions, "mark_detached", late)
         answer = await extract(client)
         world.planner.gate.set()
 
@@ -164,7 +164,7 @@ async def test_a_stopping_service_sends_its_waiters_away(serve: Callable[..., Wo
     assert await asyncio.to_thread(world.closed.wait, 10)
     assert answer.status_code == 202
     row = only(world)
-    assert (row.status, row.patient, row.attempt, row.failure) == ("queued", True, 1, None)
+    assert (row.status, row.detached, row.attempt, row.failure) == ("queued", True, 1, None)
     assert world.queue.waiting == [(row.id, 0.0)]
 
 

@@ -264,7 +264,7 @@ def afternoon(make_settings: Callable[..., Settings], folder: Path) -> Generator
             **redis,
         )
         asyncio.run(_backed_up(settings))
-        waits = retrying.WAIT_FIRST_SECONDS, retrying.WAIT_JITTER_SECONDS
+        waits = retrying.INITIAL_WAIT_SECONDS, retrying.WAIT_JITTER_SECONDS
         stack.callback(lambda: _set_waits(*waits))
         _set_waits(0.01, 0.01)
         # Every trace is one that is kept, so that every request has an exemplar to compare.
@@ -283,7 +283,7 @@ def _endpoints(service: LiveService) -> Iterator[str]:
 
 
 def _set_waits(first: float, jitter: float) -> None:
-    retrying.WAIT_FIRST_SECONDS, retrying.WAIT_JITTER_SECONDS = first, jitter
+    retrying.INITIAL_WAIT_SECONDS, retrying.WAIT_JITTER_SECONDS = first, jitter
 
 
 async def _backed_up(settings: Settings) -> None:

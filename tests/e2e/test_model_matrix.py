@@ -12,7 +12,7 @@ import pytest
 from opentelemetry.trace import SpanKind, StatusCode
 
 from service.agents import retrying
-from service.agents.gate import SPREAD_SECONDS
+from service.planning.breaker import SPREAD_SECONDS
 from service.settings import BUILTIN_MODEL, Settings
 from service.telemetry.catalog import BREAKER_STATES
 from tests.e2e.model_evidence import DATASET, SENTENCE, Evidence, Stand, moved

@@ -30,7 +30,7 @@ async def test_a_backup_carries_the_row(new_database: Callable[[], str], tmp_pat
     assert (manifest.revision, manifest.oldest_revision) == (NEWER, REVISION)
     assert "schema_compatibility" not in manifest.rows
     await restore_backup(target, artifacts, backup, replace=False)
-    assert await target.standing() == "newer"
+    assert await target.schema_state() == "newer"
     async with target.store.begin() as work:
         assert (await work.extractions.get("ada", "kept")).status == "failed"
     await source.close()

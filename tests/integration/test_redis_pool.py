@@ -79,7 +79,7 @@ async def test_absent_redis_is_an_outage(tmp_path: Path) -> None:
 
 async def test_silent_redis_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that takes the connection and says nothing does not hold up a ping."""
-    monkeypatch.setattr(redis_pool, "PING_SECONDS", 0.1)
+    monkeypatch.setattr(redis_pool, "PING_TIMEOUT_SECONDS", 0.1)
     silence = asyncio.Event()
 
     async def listen(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

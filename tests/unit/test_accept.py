@@ -66,17 +66,17 @@ def world() -> World:
     return World()
 
 
-@pytest.mark.parametrize("patient", [True, False])
-async def test_a_request_is_stored_with_its_job(world: World, patient: bool) -> None:  # noqa: FBT001 (a state)
+@pytest.mark.parametrize("detached", [True, False])
+async def test_a_request_is_stored_with_its_job(world: World, detached: bool) -> None:  # noqa: FBT001 (a state)
     """Once it is accepted it is queued, knows the ids of its request and whether somebody waits, and has one job."""
     token = CURRENT.set(RequestContext("r-1", trace_id="t" * 32))
     try:
-        accepted = await world.accept("ada", REQUEST, patient=patient)
+        accepted = await world.accept("ada", REQUEST, detached=detached)
     finally:
         CURRENT.reset(token)
 
     assert accepted.extraction == Extraction(
-        "id-1", "ada", REQUEST, "queued", NOW, request_id="r-1", trace_id="t" * 32, patient=patient
+        "id-1", "ada", REQUEST, "queued", NOW, request_id="r-1", trace_id="t" * 32, detached=detached
     )
     assert (accepted.replayed, accepted.answer) == (False, None)
     assert world.store.extractions.rows == {"id-1": accepted.extraction}

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.agents import admission as admission_module
-from service.agents.admission import EARLY_SECONDS, Admission, AdmittedPlanner
 from service.concurrency.deadline import deadline
 from service.features.errors import ModelUnavailable, PlanningBusy
 from service.features.events import Event, PlanningAdmitted, PlanningLoad
 from service.features.model import Stage
 from service.features.ports import PlanRequest, Proposal
+from service.planning import admission as admission_module
+from service.planning.admission import EARLY_SECONDS, Admission, AdmittedPlanner
 
 
 class Timer:

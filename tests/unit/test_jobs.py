@@ -97,7 +97,7 @@ def test_health_of_a_process_without_an_api() -> None:
 
 
 def test_process_whose_worker_is_silent_is_not_ready() -> None:
-    """A worker that lost its database, or whose event loop stands still, is unavailable."""
+    """A worker that lost its database, or whose event loop is blocked, is unavailable."""
 
     class Silent:
         alive = False

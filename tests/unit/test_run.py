@@ -1,4 +1,4 @@
-"""Every ending of an attempt at an extraction, in held time and over a store that keeps its port's promises."""
+"""Every ending of an attempt at an extraction, with a controlled clock and a store that keeps its port's contract."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from msgspec.structs import replace
 
 from service.concurrency.commit import COMMIT_TIMEOUT_SECONDS
 from service.extractions.run import (
-    LONGEST_RETRY_SECONDS,
-    MOST_CRASHES,
-    MOST_RETRIES,
+    MAX_CRASHES,
+    MAX_RETRIES,
+    MAX_RETRY_SECONDS,
     RunExtraction,
 )
 from service.features.context import CURRENT
@@ -74,23 +74,23 @@ class World:
         return self.store.extractions.rows["x"]
 
     def change(self, **values: Any) -> None:
-        """Change the row behind the run's back."""
+        """Change the row from outside the run."""
         self.store.extractions.rows["x"] = replace(self.row, **values)
 
     async def cancel(self) -> None:
-        """As its owner does."""
+        """As the extraction's owner would."""
         async with self.store.begin() as work:
             await work.extractions.cancel("ada", "x", HeldClock().now())
 
     async def claim(self) -> Extraction:
-        """As another worker does."""
+        """As another worker would."""
         async with self.store.begin() as work:
             claimed = await work.extractions.claim("x", HeldClock().now())
         assert claimed is not None
         return claimed
 
     def endings(self) -> list[str]:
-        """The statuses that were told as ends."""
+        """The statuses that were announced as ends."""
         return [event.status for event in self.recorder.events if isinstance(event, ExtractionFinished)]
 
     async def _pipeline(self, extraction: Extraction, enter: Enter) -> ExtractionResult:
@@ -128,7 +128,7 @@ async def soon(seconds: float, action: Callable[[], Any]) -> Any:
 
 @in_held_time
 async def test_a_run_completes() -> None:
-    """The result is stored with its artifact, and the start and the end are told."""
+    """The result is stored with its artifact, and the start and the end are recorded."""
     world = world_of(3.25)
 
     assert await world.run("x") == "completed"
@@ -145,8 +145,8 @@ async def test_a_run_completes() -> None:
 
 
 @in_held_time
-async def test_the_wait_is_told_once() -> None:
-    """The first attempt tells how long the extraction has waited since it was accepted; a later one does not."""
+async def test_the_wait_is_recorded_once() -> None:
+    """The first attempt records how long the extraction has waited since it was accepted; a later one does not."""
     world = world_of(3.25)
     world.change(created_at=NOON - timedelta(seconds=42))
     await world.run("x")
@@ -159,7 +159,7 @@ async def test_the_wait_is_told_once() -> None:
 
 @in_held_time
 async def test_a_run_is_correlated_with_the_request_that_asked_for_it() -> None:
-    """Whatever logs and traces beneath it sees the request's ids; afterwards they are gone."""
+    """Everything logged and traced within it has the request's ids; afterwards they are gone."""
     seen: list[Any] = []
 
     async def step(extraction: Extraction, _: Enter) -> ExtractionResult:
@@ -195,12 +195,12 @@ async def test_progress_is_stored_as_it_is_made() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "patient"), [(ComputeFailed("It broke."), True), (ModelUnavailable("None answers."), False)]
+    ("error", "detached"), [(ComputeFailed("It broke."), True), (ModelUnavailable("None answers."), False)]
 )
 @in_held_time
-async def test_a_run_fails(error: FeatureAgentError, patient: bool) -> None:  # noqa: FBT001 (a state)
+async def test_a_run_fails(error: FeatureAgentError, detached: bool) -> None:  # noqa: FBT001 (a state)
     """What will not pass, and what somebody waits for on the line, is an end; nothing published stays."""
-    world = world_of(1, error, patient=patient)
+    world = world_of(1, error, detached=detached)
 
     assert await world.run("x") == "failed"
     assert (world.row.status, world.row.failure, world.row.progress) == ("failed", error.failure(), 100)
@@ -211,8 +211,8 @@ async def test_a_run_fails(error: FeatureAgentError, patient: bool) -> None:  # 
 
 @in_held_time
 async def test_an_unexpected_failure_is_stored_and_raised() -> None:
-    """The row says nothing of what it was; the worker, which logs it, hears."""
-    world = world_of(1, RuntimeError("secret"), patient=True)
+    """The row does not say what failed; the worker gets the exception and logs it."""
+    world = world_of(1, RuntimeError("secret"), detached=True)
 
     with pytest.raises(RuntimeError, match="secret"):
         await world.run("x")
@@ -223,7 +223,7 @@ async def test_an_unexpected_failure_is_stored_and_raised() -> None:
 
 @in_held_time
 async def test_a_run_that_cancels_itself_has_failed() -> None:
-    """A cancellation that nobody asked for is a fault of the run: it is not handed on from worker to worker."""
+    """A cancellation that nobody requested is a fault of the run: it is not handed from worker to worker."""
     world = world_of(1, asyncio.CancelledError())
 
     with pytest.raises(RuntimeError, match="within the run"):
@@ -233,9 +233,9 @@ async def test_a_run_that_cancels_itself_has_failed() -> None:
 
 @pytest.mark.parametrize("asked", [None, 100.0])
 @in_held_time
-async def test_what_may_pass_is_tried_again_for_a_patient_caller(asked: float | None) -> None:
+async def test_a_transient_failure_of_a_detached_extraction_is_retried(asked: float | None) -> None:
     """It is queued with the reason, and its job comes no sooner than the failure asks; the next try succeeds."""
-    world = world_of(patient=True)
+    world = world_of(detached=True)
     world.steps.insert(0, world.publishes(1, ModelUnavailable("None answers.", retry_after=asked)))
 
     assert await world.run("x") == "retried"
@@ -253,13 +253,13 @@ async def test_what_may_pass_is_tried_again_for_a_patient_caller(asked: float | 
 
 
 @in_held_time
-async def test_who_is_sent_away_during_the_run_is_patient() -> None:
+async def test_an_extraction_may_be_detached_during_its_run() -> None:
     """It counts whether somebody waits when the run fails, not when it began."""
     world = world_of(10, ModelUnavailable("None answers."))
 
     async def leave() -> None:
         async with world.store.begin() as work:
-            await work.extractions.wait_no_more("ada", "x")
+            await work.extractions.mark_detached("ada", "x")
 
     ending, _ = await asyncio.gather(world.run("x"), soon(5, leave))
 
@@ -269,13 +269,13 @@ async def test_who_is_sent_away_during_the_run_is_patient() -> None:
 @in_held_time
 async def test_tries_come_to_an_end() -> None:
     """Each pause is longer than the one before, up to a limit; after the last try the failure is final."""
-    world = world_of(0, ModelUnavailable("None answers."), patient=True)
+    world = world_of(0, ModelUnavailable("None answers."), detached=True)
 
-    endings = [await world.run("x") for _ in range(MOST_RETRIES + 1)]
+    endings = [await world.run("x") for _ in range(MAX_RETRIES + 1)]
 
-    assert endings == ["retried"] * MOST_RETRIES + ["failed"]
+    assert endings == ["retried"] * MAX_RETRIES + ["failed"]
     for number, (_, delay) in enumerate(world.queue.waiting):
-        usual = min(2.0 * 2**number, LONGEST_RETRY_SECONDS)
+        usual = min(2.0 * 2**number, MAX_RETRY_SECONDS)
         assert usual <= delay <= 1.25 * usual
 
 
@@ -284,7 +284,7 @@ async def test_tries_come_to_an_end() -> None:
 async def test_a_try_that_would_come_too_late_is_not_made(asked: float, ending: str) -> None:
     """When the pause leads beyond the completion date, the failure is final."""
     error = ModelUnavailable("None answers.", retry_after=asked)
-    world = world_of(0, error, patient=True, due_at=NOON + timedelta(seconds=64))
+    world = world_of(0, error, detached=True, due_at=NOON + timedelta(seconds=64))
 
     assert await world.run("x") == ending
 
@@ -323,7 +323,7 @@ async def test_an_extraction_that_was_cancelled_before_is_not_begun() -> None:
 @pytest.mark.parametrize("times", [1, 3])
 @in_held_time
 async def test_a_stopping_worker_hands_its_run_back(times: int) -> None:
-    """It is queued with a job for another worker and counts as no failure, however impatient the stop is."""
+    """It is queued with a job for another worker and is not counted as a failure."""
     world = World()
 
     async def step(extraction: Extraction, enter: Enter) -> ExtractionResult:
@@ -349,7 +349,7 @@ async def test_a_stopping_worker_hands_its_run_back(times: int) -> None:
 
 @in_held_time
 async def test_a_run_is_handed_back_though_the_database_is_away() -> None:
-    """A worker that is told to stop again and again goes on trying until the database is back."""
+    """A worker that gets several stop signals keeps trying until the database is back."""
     world = world_of(600)
     running = asyncio.create_task(world.run("x"))
     await asyncio.sleep(1.25)
@@ -366,7 +366,7 @@ async def test_a_run_is_handed_back_though_the_database_is_away() -> None:
 @pytest.mark.parametrize("error", [None, ComputeFailed("It broke.")])
 @in_held_time
 async def test_an_end_that_is_being_stored_is_stored_to_its_end(error: FeatureAgentError | None) -> None:
-    """A worker that is stopped while the database is away does not forget what it has in hand."""
+    """A worker that is stopped while the database is unreachable still stores the end."""
     world = world_of(1, error)
 
     async def trouble() -> None:
@@ -400,7 +400,7 @@ async def test_a_run_that_another_worker_has_taken_over_stops() -> None:
 @in_held_time
 async def test_an_end_comes_too_late_when_another_has_taken_over(error: FeatureAgentError | None) -> None:
     """Whatever a superseded run ends with changes nothing."""
-    world = World(patient=True)
+    world = World(detached=True)
 
     async def step(extraction: Extraction, enter: Enter) -> ExtractionResult:
         await world.claim()
@@ -428,7 +428,7 @@ async def test_a_worker_that_stops_when_another_has_taken_over_hands_nothing_bac
 
 @in_held_time
 async def test_a_run_goes_on_while_the_database_is_away() -> None:
-    """An outage in the middle costs nothing but the progress that is not shown."""
+    """An outage during the run costs nothing but the progress that is not shown."""
     world = world_of(60)
 
     async def trouble() -> None:
@@ -479,7 +479,7 @@ async def test_a_database_that_stays_away_costs_an_attempt_not_the_extraction() 
 @pytest.mark.parametrize("error", [None, ComputeFailed("It broke.")])
 @in_held_time
 async def test_a_commit_whose_answer_is_lost_has_happened(error: FeatureAgentError | None) -> None:
-    """The end that was stored at the first try is this run's own: it is told, and what it published stays."""
+    """The end that was stored at the first try is this run's own: it is announced, and its artifact stays."""
     world = World()
 
     async def step(extraction: Extraction, enter: Enter) -> ExtractionResult:
@@ -496,7 +496,7 @@ async def test_a_commit_whose_answer_is_lost_has_happened(error: FeatureAgentErr
 @in_held_time
 async def test_a_retry_whose_commit_is_lost_is_queued_once() -> None:
     """The job of the first commit is there; no second one is made."""
-    world = World(patient=True)
+    world = World(detached=True)
 
     async def step(extraction: Extraction, enter: Enter) -> ExtractionResult:
         world.store.lost_commits = 1
@@ -533,7 +533,7 @@ async def test_a_deadline_that_a_step_notices_itself_keeps_its_words() -> None:
 @in_held_time
 async def test_after_its_completion_date_an_extraction_is_not_begun() -> None:
     """Nor is it tried again, for it will not be earlier."""
-    world = world_of(0, due_at=NOON - timedelta(seconds=1), patient=True)
+    world = world_of(0, due_at=NOON - timedelta(seconds=1), detached=True)
 
     assert await world.run("x") == "failed"
     assert world.row.failure is not None
@@ -543,21 +543,21 @@ async def test_after_its_completion_date_an_extraction_is_not_begun() -> None:
 @in_held_time
 async def test_what_kills_its_workers_is_not_tried_for_ever() -> None:
     """The worker after the last that may die fails it, without running it."""
-    world = world_of(patient=True)
-    for _ in range(MOST_CRASHES):
+    world = world_of(detached=True)
+    for _ in range(MAX_CRASHES):
         await world.claim()
-    assert world.row.crashes == MOST_CRASHES - 1
+    assert world.row.crashes == MAX_CRASHES - 1
 
     assert await world.run("x") == "failed"
     assert world.row.failure is not None
-    assert (world.row.failure.code, world.ran, world.row.crashes) == ("worker_lost", [], MOST_CRASHES)
+    assert (world.row.failure.code, world.ran, world.row.crashes) == ("worker_lost", [], MAX_CRASHES)
 
 
 @in_held_time
 async def test_one_crash_less_is_survived() -> None:
     """A run after all but the last that may die completes."""
     world = world_of()
-    for _ in range(MOST_CRASHES - 1):
+    for _ in range(MAX_CRASHES - 1):
         await world.claim()
 
     assert await world.run("x") == "completed"

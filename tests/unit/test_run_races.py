@@ -1,4 +1,4 @@
-"""Workers that fight over one extraction, in any order: nothing is done twice, and what has ended stays as it is."""
+"""Workers that compete for one extraction, in any order: nothing is done twice, and an end never changes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WORKERS = st.integers(0, 1)
 
 
 def now(step: Coroutine[Any, Any, Any]) -> Any:
-    """What a coroutine that waits for nothing comes to."""
+    """Run a coroutine that never waits, and return its result."""
     try:
         step.send(None)
     except StopIteration as end:
@@ -33,7 +33,7 @@ def now(step: Coroutine[Any, Any, Any]) -> Any:
 
 
 class Attempts(RuleBasedStateMachine):
-    """Two workers with an attempt in hand or none, and an owner who cancels."""
+    """Two workers, each with an attempt or none, and an owner who cancels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Attempts(RuleBasedStateMachine):
 
     @rule(worker=WORKERS)
     def claim(self, worker: int) -> None:
-        """A worker takes the extraction, with whatever it had in hand before forgotten: it crashed."""
+        """A worker claims the extraction; an attempt that it had is forgotten, as after a crash."""
         before = self.row
         self.hands[worker] = claimed = now(self.extractions.claim("x", NOON + timedelta(seconds=self.seconds)))
         assert (claimed is None) == (before.status in TERMINAL)
@@ -62,33 +62,33 @@ class Attempts(RuleBasedStateMachine):
 
     @rule(worker=WORKERS)
     def crash(self, worker: int) -> None:
-        """A worker dies without a word."""
+        """A worker dies without reporting it."""
         self.hands[worker] = None
 
     @rule(worker=WORKERS, progress=st.integers(1, 99))
     def progress(self, worker: int, progress: int) -> None:
-        """A worker shows how far it is."""
+        """A worker stores its progress."""
         self._save(worker, "processing", progress=progress, stage="plan")
 
     @rule(worker=WORKERS)
     def complete(self, worker: int) -> None:
-        """A worker is done."""
+        """A worker completes."""
         if (held := self.hands[worker]) and self._save(worker, "completed", result=result_of(held), progress=100):
             self.completed.append(held.attempt)
 
     @rule(worker=WORKERS)
     def fail(self, worker: int) -> None:
-        """A worker gives up."""
+        """A worker fails."""
         self._save(worker, "failed", failure=ModelUnavailable("None answers.").failure(), progress=100)
 
     @rule(worker=WORKERS)
     def hand_back(self, worker: int) -> None:
-        """A worker stops, or wants to try again later."""
+        """A worker stops, or retries later."""
         self._save(worker, "queued", progress=0, stage=None)
 
     @rule()
     def cancel(self) -> None:
-        """The owner has enough."""
+        """The owner cancels."""
         before = self.row
         try:
             cancelled = now(self.extractions.cancel("ada", "x", NOON))
@@ -98,12 +98,12 @@ class Attempts(RuleBasedStateMachine):
             assert cancelled.status == ("cancelled" if before.status == "queued" else "processing")
 
     @rule()
-    def wait_no_more(self) -> None:
+    def mark_detached(self) -> None:
         """The caller is sent away."""
-        now(self.extractions.wait_no_more("ada", "x"))
+        now(self.extractions.mark_detached("ada", "x"))
 
     def _save(self, worker: int, status: Any, **values: Any) -> bool:
-        """Whether the worker's attempt was the one that may write."""
+        """Check whether the worker's attempt is the one that may write."""
         held, before = self.hands[worker], self.row
         if held is None:
             return False
@@ -131,11 +131,11 @@ class Attempts(RuleBasedStateMachine):
 
     @invariant()
     def an_end_is_an_end(self) -> None:
-        """Nothing of an ended extraction changes but that nobody waits for it."""
+        """Nothing of an ended extraction changes except that nobody waits for it."""
         if self.end is not None:
-            assert replace(self.row, patient=False, version=0) == self.end
+            assert replace(self.row, detached=False, version=0) == self.end
         elif self.row.status in TERMINAL:
-            self.end = replace(self.row, patient=False, version=0)
+            self.end = replace(self.row, detached=False, version=0)
 
     @invariant()
     def changes_are_counted(self) -> None:
@@ -152,7 +152,7 @@ TestAttempts.settings = settings(
 
 
 class Plan(Struct, frozen=True):
-    """What happens to a worker's attempt: when it is begun, how long it runs and how it ends, when it is stopped."""
+    """A worker's attempt: when it begins, how long it runs, how it ends and when it is stopped."""
 
     begin: float
     seconds: float
@@ -169,7 +169,7 @@ PLANS = st.builds(Plan, MOMENTS, MOMENTS, st.booleans(), st.none() | MOMENTS)
     cancel=st.none() | MOMENTS,
     outage=st.none() | st.tuples(MOMENTS, st.floats(0.125, 30)),
     lost=st.none() | MOMENTS,
-    patient=st.booleans(),
+    detached=st.booleans(),
 )
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)
 def test_runs_in_any_order_complete_once(
@@ -177,16 +177,16 @@ def test_runs_in_any_order_complete_once(
     cancel: float | None,
     outage: tuple[float, float] | None,
     lost: float | None,
-    patient: bool,  # noqa: FBT001 (a state)
+    detached: bool,  # noqa: FBT001 (a state)
 ) -> None:
     """Runs at any times, stopped, cancelled, without the database or its answers: one completes, or one job remains."""
-    run_held(_scene(plans, cancel, outage, lost, patient=patient))
+    run_held(_scene(plans, cancel, outage, lost, detached=detached))
 
 
 async def _scene(
-    plans: list[Plan], cancel: float | None, outage: tuple[float, float] | None, lost: float | None, *, patient: bool
+    plans: list[Plan], cancel: float | None, outage: tuple[float, float] | None, lost: float | None, *, detached: bool
 ) -> None:
-    world = World(patient=patient)
+    world = World(detached=detached)
     steps = {
         number: world.publishes(plan.seconds, ModelUnavailable("None answers.") if plan.fails else None)
         for number, plan in enumerate(plans)

@@ -12,11 +12,12 @@ from msgspec.structs import replace
 
 from service.extractions.cancel import cancel
 from service.extractions.run import RunExtraction
-from service.features.delivery import Delivery, DeliveryAttempt, DeliveryLog, Sent, delivery_of
+from service.features.delivery import Delivery, DeliveryAttempt, DeliveryLog, Sent
 from service.features.errors import DependencyUnavailable, ModelUnavailable
 from service.features.events import WebhookAttempted
 from service.features.model import Extraction, ExtractionRequest, Failure
-from service.webhooks.deliver import MOST_ATTEMPTS, RETRY_SECONDS, DeliverWebhook
+from service.webhooks.deliver import MAX_ATTEMPTS, RETRY_SECONDS, DeliverWebhook
+from service.webhooks.payload import delivery_of
 from tests.api.doubles import MemoryArtifacts, Recorder
 from tests.api.memory import MemoryQueue, MemoryStore
 from tests.unit.held_time import NOON, HeldClock, in_held_time
@@ -31,7 +32,7 @@ ENDED = Extraction(
 
 
 class Receiver:
-    """Stands for the network: answers in turn, each after so many seconds."""
+    """Replace the network: give prepared outcomes in turn, each after some seconds."""
 
     def __init__(self, *answers: Sent, seconds: float = 0.5) -> None:
         self.answers = list(answers)
@@ -104,7 +105,7 @@ async def test_a_receiver_that_fails_is_tried_again_for_days_and_then_given_up()
     assert [delay for _, delay in world.queue.webhooks] == pytest.approx(due)
     assert sum(RETRY_SECONDS) == pytest.approx(timedelta(hours=75, minutes=35, seconds=5).total_seconds())
     assert {identity for identity, _ in world.receiver.had} == {world.id}
-    assert [tried.number for tried in world.row.log.attempts] == list(range(1, MOST_ATTEMPTS + 1))
+    assert [tried.number for tried in world.row.log.attempts] == list(range(1, MAX_ATTEMPTS + 1))
     assert world.told()[-1] == ("failed", "rejected", 500)
     assert await world.deliver(world.id) == "gone"
 
@@ -126,7 +127,7 @@ def test_failures_that_may_pass_are_tried_again(outcome: Any) -> None:
 
 @pytest.mark.parametrize(("outcome", "status"), [("gone", 410), ("refused", None)])
 def test_some_failures_are_final(outcome: Any, status: int | None) -> None:
-    """A receiver that wants no more, and an address that may not be called, are not tried again."""
+    """A receiver that answers 410, and a forbidden address, are not retried."""
 
     @in_held_time
     async def check() -> None:
@@ -152,8 +153,8 @@ def test_a_receivers_retry_after_is_heeded(asked: float, seconds: float) -> None
 
 
 @in_held_time
-async def test_a_worker_that_dies_leaves_a_try_that_nobody_could_write_down() -> None:
-    """Whoever comes next sends it again under the same id, and the log tells of the try that was interrupted."""
+async def test_an_attempt_whose_worker_crashed_is_logged_as_interrupted() -> None:
+    """The next attempt is sent under the same id, and the log shows the interrupted one."""
     world = World(Sent("delivered", 200), attempt=1)
 
     assert await world.deliver(world.id) == "delivered"
@@ -165,7 +166,7 @@ async def test_a_worker_that_dies_leaves_a_try_that_nobody_could_write_down() ->
 @in_held_time
 async def test_a_webhook_that_ends_its_workers_is_not_tried_for_ever() -> None:
     """When no try was left and the last one's worker died, it is given up without another."""
-    world = World(attempt=MOST_ATTEMPTS, log=DeliveryLog((DeliveryAttempt(1, "rejected", NOON, 0.5, 500),)))
+    world = World(attempt=MAX_ATTEMPTS, log=DeliveryLog((DeliveryAttempt(1, "rejected", NOON, 0.5, 500),)))
 
     assert await world.deliver(world.id) == "failed"
     assert world.receiver.had == []
@@ -188,7 +189,7 @@ async def test_a_stopping_worker_leaves_the_webhook_to_the_next() -> None:
 
 @in_held_time
 async def test_what_came_of_a_try_is_written_down_whatever_the_database_does() -> None:
-    """It is kept in hand while the database is away, also when the process is asked to stop meanwhile."""
+    """Storing it is retried during an outage of the database, even when the process is asked to stop."""
     world = World(Sent("delivered", 200))
     trying = asyncio.create_task(world.deliver(world.id))
     await asyncio.sleep(0.1)
@@ -205,7 +206,7 @@ async def test_what_came_of_a_try_is_written_down_whatever_the_database_does() -
 
 @in_held_time
 async def test_a_lost_acknowledgement_is_not_a_second_ending() -> None:
-    """When the commit happened and nobody heard of it, writing it again changes nothing and enqueues nothing more."""
+    """When the acknowledgement of a commit was lost, storing it again changes nothing and enqueues nothing more."""
     world = World(Sent("delivered", 200))
     trying = asyncio.create_task(world.deliver(world.id))
     await asyncio.sleep(0.1)
@@ -262,7 +263,7 @@ def test_the_message_says_what_happened_and_nothing_of_the_data() -> None:
 
 
 def test_an_end_has_one_message_and_another_end_another() -> None:
-    """Stored twice, an end has the same id; an extraction that is run again and ends again is told again."""
+    """An end that is stored twice has the same id; an extraction that is run again and ends again has another."""
     ends = [
         ENDED,
         replace(ENDED, version=9),
@@ -309,8 +310,8 @@ def test_every_end_of_a_run_is_told(error: Exception | None, status: str) -> Non
 
 
 @in_held_time
-async def test_a_cancellation_is_told_by_whoever_ends_it() -> None:
-    """One that waits is ended at once, and told; of one that runs the run tells."""
+async def test_a_cancellation_is_announced_once() -> None:
+    """A waiting extraction is ended and announced at once; a running one is announced by its run."""
     store, queue = MemoryStore(), MemoryQueue()
     store.extractions.rows["x"] = Extraction("x", "ada", ASKED, "queued", NOON)
     store.extractions.rows["y"] = Extraction("y", "ada", ASKED, "processing", NOON, attempt=1)

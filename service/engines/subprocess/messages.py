@@ -1,4 +1,4 @@
-"""What the service and its reader process say to each other: MessagePack, each message behind its length."""
+"""Messages between the service and a reader process: MessagePack, each message preceded by its length."""
 
 from __future__ import annotations
 
@@ -17,26 +17,22 @@ T = TypeVar("T")
 
 
 class Setup(Struct, frozen=True):
-    """The first message to a reader process."""
+    """Configure a reader process; its first message."""
 
     limits: Limits
     scratch: str
-    concurrency: int
 
 
 class Ping(Struct, frozen=True, tag=True):
     """Open a sandbox and use it."""
 
-    number: int
-    """Each order has its own; its reply carries it."""
     seconds: float
-    """Until the deadline of whoever asks."""
+    """Until the request's deadline."""
 
 
 class Ingest(Struct, frozen=True, tag=True):
     """Read an upload, write it as typed Parquet, and profile it."""
 
-    number: int
     seconds: float
     source: str
     media_type: MediaType
@@ -46,60 +42,53 @@ class Ingest(Struct, frozen=True, tag=True):
 class Export(Struct, frozen=True, tag=True):
     """Render a Parquet table."""
 
-    number: int
     seconds: float
     source: str
     media_type: MediaType
     target: str
 
 
-class Cancel(Struct, frozen=True, tag=True):
-    """Nobody waits for that order any more."""
-
-    number: int
+Request = Ping | Ingest | Export
 
 
-Order = Ping | Ingest | Export | Cancel
+class Succeeded(Struct, frozen=True, tag=True):
+    """Report that the request was carried out."""
 
-
-class Done(Struct, frozen=True, tag=True):
-    """The order was carried out."""
-
-    number: int
     profile: Profile | None = None
     """Of an upload."""
 
 
 class Failed(Struct, frozen=True, tag=True):
-    """It was not, for a reason that the client may be told."""
+    """Report an error of the domain, whose message is written for the client."""
 
-    number: int
     failure: Failure
 
 
-class Broken(Struct, frozen=True, tag=True):
-    """It was not, for a reason that nobody expected."""
+class Crashed(Struct, frozen=True, tag=True):
+    """Report an exception that is a bug."""
 
-    number: int
     kind: str
     """The exception's class."""
     stack: str
-    """Where it was raised; its message may quote a cell and stays behind."""
+    """Where it was raised, without its message, which may quote a cell."""
 
 
-Reply = Done | Failed | Broken
+Reply = Succeeded | Failed | Crashed
 
+SETUP: msgspec.msgpack.Decoder[Setup] = msgspec.msgpack.Decoder(Setup)
+REQUEST: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
+REPLY: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
 _ENCODER = msgspec.msgpack.Encoder()
 
 
-def packed(message: Setup | Order | Reply) -> bytes:
-    """The message as it goes over the pipe."""
+def encode(message: Setup | Request | Reply) -> bytes:
+    """Encode a message for the pipe."""
     body = _ENCODER.encode(message)
     return len(body).to_bytes(LENGTH_BYTES, "big") + body
 
 
 async def receive(pipe: asyncio.StreamReader, decoder: msgspec.msgpack.Decoder[T]) -> T | None:
-    """The next message; None when the pipe's other end is closed, be it in the middle of one."""
+    """Wait for the next message; None when the pipe is closed before the message is complete."""
     try:
         length = int.from_bytes(await pipe.readexactly(LENGTH_BYTES), "big")
         return decoder.decode(await pipe.readexactly(length))

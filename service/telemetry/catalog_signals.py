@@ -175,7 +175,12 @@ SPANS: tuple[Span, ...] = (
         "opentelemetry-instrumentation-sqlalchemy",
     ),
     Span("SELECT extractions", "CLIENT", "The status of an extraction is read, for many callers at once.", _DATABASE),
-    Span("EVALSHA", "CLIENT", "A request is counted in Redis, for many callers at once.", _DATABASE),
+    Span(
+        "EVALSHA",
+        "CLIENT",
+        "A request is counted, or a circuit breaker asked, in Redis, for many callers at once.",
+        _DATABASE,
+    ),
     Span(
         "{commands}",
         "CLIENT",

@@ -48,9 +48,9 @@ class KeptPlans:
         if entries < 1:
             raise ValueError("A cache needs at least one entry.")
         self.shared = shared
-        """What all processes share, if anything."""
+        """The cache that all processes share, if there is one."""
         self.seconds = seconds
-        """For how long a plan is kept."""
+        """How long a plan is kept."""
         self.models = tuple(models)
         """The planning models' names, the preferred one first."""
         self._memory: TLRUCache[str, KeptPlan, float] = TLRUCache(entries, _expiry, timer)

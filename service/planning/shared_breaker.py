@@ -34,7 +34,7 @@ from service.planning.breaker import DEFAULT_POLICY, Breaker, CircuitOpen, Permi
 from service.planning.circuit import CLOSED, BreakerPolicy, CallOutcome, Circuit, admit, close, end, refused_for, wait
 
 KEY_PREFIX = "feature-agent:breaker:2:"
-"""The number is the encoding's: raised when an older release could not read what is written."""
+"""The number is the encoding's: increased when an older release could not read what is written."""
 KEEP_SECONDS = 3600.0
 """How long an idle circuit is kept, past whatever it waits for; then the model counts as new."""
 MAX_TRIES = 16

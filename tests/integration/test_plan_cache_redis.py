@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from service.concurrency.optional_dependency import PAUSE_SECONDS, WARNING_SECONDS
-from service.features.events import CacheLooked, Event
+from service.features.events import CacheLooked
 from service.features.model import (
     ColumnProfile,
     Dataset,
@@ -32,7 +31,7 @@ from service.features.ports import KeptPlan, PlanRequest, Proposal
 from service.planning.plan_cache import CachedPlanner, KeptPlans
 from service.planning.plan_key import plan_key
 from service.store.plan_cache import KEY_PREFIX, MAX_BYTES, RedisPlans
-from tests.doubles import Timer
+from tests.doubles import Recorder, Timer
 from tests.redis_process import RedisProcess, needs_redis, running_redis
 
 pytestmark = needs_redis
@@ -74,25 +73,13 @@ async def pool(server: RedisProcess) -> AsyncIterator[BlockingConnectionPool]:
     await pool.aclose()
 
 
-class Watcher:
-    """Record events."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def record(self, event: Event) -> None:
-        """Keep the event."""
-        self.events.append(event)
-
-    @contextmanager
-    def stage(self, extraction_id: str, stage: str) -> Iterator[None]:
-        """Surround nothing."""
-        yield
+class CacheRecorder(Recorder):
+    """An observer that also tells how the plan cache was found."""
 
     @property
     def redis(self) -> list[str]:
-        """The results of looking into Redis, in order."""
-        return [event.result for event in self.events if isinstance(event, CacheLooked) and event.level == "redis"]
+        """Return the results of looking into Redis, in order."""
+        return [event.result for event in self.of(CacheLooked) if event.level == "redis"]
 
 
 class Model:
@@ -127,10 +114,10 @@ def plans(pool: BlockingConnectionPool, **changed: Any) -> RedisPlans:
     return RedisPlans(pool, **({"seconds": 60, "timeout_seconds": PATIENT} | changed))
 
 
-def cache(model: Model, shared: RedisPlans, watcher: Watcher | None = None) -> CachedPlanner:
+def cache(model: Model, shared: RedisPlans, watcher: CacheRecorder | None = None) -> CachedPlanner:
     """One process's cache on the shared plans."""
     kept = KeptPlans(shared=shared, seconds=60.0, entries=10, models=[MODEL], versions=["1"], timer=Timer())
-    return CachedPlanner(model, kept, watcher or Watcher())
+    return CachedPlanner(model, kept, watcher or CacheRecorder())
 
 
 def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -143,7 +130,7 @@ def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 async def test_two_processes_share_plans(server: RedisProcess) -> None:
     """What one cache planned, another on the same Redis serves without a model, as the same plan."""
-    pools, models, watcher = (connect(server), connect(server)), (Model(), Model()), Watcher()
+    pools, models, watcher = (connect(server), connect(server)), (Model(), Model()), CacheRecorder()
     first = await cache(models[0], plans(pools[0])).propose(ask())
     other = cache(models[1], plans(pools[1]), watcher)
     answers = await asyncio.gather(*(other.propose(ask()) for _ in range(50)))
@@ -157,7 +144,7 @@ async def test_two_processes_share_plans(server: RedisProcess) -> None:
 
 async def test_principals_do_not_share_plans(pool: BlockingConnectionPool) -> None:
     """Another principal's equal request finds nothing in Redis."""
-    model, watcher = Model(), Watcher()
+    model, watcher = Model(), CacheRecorder()
     planner = cache(model, plans(pool), watcher)
     for owner in ("ann", "bob"):
         await planner.propose(ask(owner))
@@ -166,7 +153,7 @@ async def test_principals_do_not_share_plans(pool: BlockingConnectionPool) -> No
 
 async def test_a_fresh_plan_replaces_the_shared_one(pool: BlockingConnectionPool) -> None:
     """A fresh request does not read Redis, and writes to it."""
-    shared, watcher = plans(pool), Watcher()
+    shared, watcher = plans(pool), CacheRecorder()
     old = Proposal(FeaturePlan("row", (PlannedFeature("old", "Old.", Value("age")),)), KEPT)
     await shared.put(key_of(ask()), old)
     await cache(Model(), shared, watcher).propose(ask(fresh=True))
@@ -202,7 +189,7 @@ async def test_losing_redis_costs_a_planning_and_no_error(
     server: RedisProcess, pool: BlockingConnectionPool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Without Redis each request is planned; when it is back, plans are shared again."""
-    timer, model, watcher = Timer(), Model(), Watcher()
+    timer, model, watcher = Timer(), Model(), CacheRecorder()
     shared = plans(pool, timer=timer)
 
     def forgetful() -> CachedPlanner:
@@ -252,7 +239,7 @@ async def test_an_unreadable_plan_is_planned_again(
 ) -> None:
     """Bytes that are no plan are a miss, said once without their content, and are replaced by the new plan."""
     assert BAD[content] != GOOD
-    model, watcher, shared = Model(), Watcher(), plans(pool)
+    model, watcher, shared = Model(), CacheRecorder(), plans(pool)
     await Redis(connection_pool=pool).set(KEY_PREFIX + key_of(ask()), BAD[content], ex=60)
     assert (await cache(model, shared, watcher).propose(ask())).plan == PLAN
     assert (model.calls, watcher.redis) == (1, ["miss"])
@@ -289,7 +276,7 @@ async def test_a_plan_that_never_expires_is_none_of_ours(pool: BlockingConnectio
 
 async def test_a_tampered_plan_is_validated(pool: BlockingConnectionPool) -> None:
     """A well-formed plan whose columns were changed in Redis is a miss."""
-    model, watcher, shared = Model(), Watcher(), plans(pool)
+    model, watcher, shared = Model(), CacheRecorder(), plans(pool)
     tampered = GOOD.replace(b"column\xa3age", b"column\xa3pay")
     assert msgspec.msgpack.decode(tampered, type=Proposal).plan != PLAN
     await Redis(connection_pool=pool).set(KEY_PREFIX + key_of(ask()), tampered, ex=60)

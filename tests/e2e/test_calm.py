@@ -19,7 +19,7 @@ from tests.doubles import FixedClock
 from tests.e2e.model_evidence import DATASET, Stand, moved
 from tests.model_scenarios import SCENARIOS
 from tests.model_server import ModelServer
-from tests.redis_process import RedisProcess, needs_redis, running_redis
+from tests.redis_process import RedisProcess, needs_redis
 from tests.support import Answer, LiveService
 
 SENTENCE = "Mean price of every user"
@@ -38,13 +38,6 @@ def stand(make_settings: Callable[..., Settings], tmp_path_factory: pytest.TempP
     with ModelServer() as provider:
         provider.assign(GPT, SCENARIOS["good"])
         yield Stand(make_settings, provider, tmp_path_factory.mktemp("calm"))
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisProcess]:
-    """A running redis-server."""
-    with running_redis(tmp_path) as process:
-        yield process
 
 
 def extract(service: LiveService, sentence: str = SENTENCE, **headers: str) -> Answer:
@@ -68,9 +61,9 @@ def looked(service: LiveService) -> dict[tuple[str, str], float]:
 
 
 @needs_redis
-def test_plans_are_served_from_two_levels(stand: Stand, redis: RedisProcess) -> None:
+def test_plans_are_served_from_two_levels(stand: Stand, redis_process: RedisProcess) -> None:
     """An equal request is served from memory, in another process from Redis; while that is away, from memory still."""
-    settings: dict[str, Any] = {"redis_url": f"redis://127.0.0.1:{redis.port}/0"}
+    settings: dict[str, Any] = {"redis_url": f"redis://127.0.0.1:{redis_process.port}/0"}
     with stand.service("openai-chat:good.cache", settings=settings) as first:
         answers = [
             extract(first),
@@ -84,7 +77,7 @@ def test_plans_are_served_from_two_levels(stand: Stand, redis: RedisProcess) -> 
     exporter = InMemorySpanExporter()
     with stand.service("openai-chat:good.cache", settings=settings, span_exporters=[exporter]) as second:
         shared = extract(second)
-        redis.kill()
+        redis_process.kill()
         alone = extract(second, "MEAN price of every user")  # the result of the very same words would be repeated
         other = extract(second, "Mean price of every user, and how many clicks")
         assert looked(second) == {

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -32,7 +31,7 @@ from service.planning.plan_cache import CachedPlanner, KeptPlans
 from service.planning.plan_key import plan_key
 from service.store.plan_cache import KEY_PREFIX, MAX_BYTES, RedisPlans
 from tests.doubles import Recorder, Timer
-from tests.redis_process import RedisProcess, needs_redis, running_redis
+from tests.redis_process import RedisProcess, needs_redis
 
 pytestmark = needs_redis
 
@@ -51,24 +50,17 @@ PLAN = FeaturePlan(
 )
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[RedisProcess]:
-    """A running redis-server."""
-    with running_redis(tmp_path) as process:
-        yield process
-
-
-def connect(server: RedisProcess) -> BlockingConnectionPool:
+def connect(redis_process: RedisProcess) -> BlockingConnectionPool:
     """A pool of few connections, without retries of its own."""
     return BlockingConnectionPool(
-        host="127.0.0.1", port=server.port, max_connections=4, timeout=PATIENT, retry=Retry(NoBackoff(), 0)
+        host="127.0.0.1", port=redis_process.port, max_connections=4, timeout=PATIENT, retry=Retry(NoBackoff(), 0)
     )
 
 
 @pytest.fixture
-async def pool(server: RedisProcess) -> AsyncIterator[BlockingConnectionPool]:
+async def pool(redis_process: RedisProcess) -> AsyncIterator[BlockingConnectionPool]:
     """A pool of connections to the server."""
-    pool = connect(server)
+    pool = connect(redis_process)
     yield pool
     await pool.aclose()
 
@@ -128,9 +120,9 @@ def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
 # -------------------------------------------------------------------------------------------------------------- sharing
 
 
-async def test_two_processes_share_plans(server: RedisProcess) -> None:
+async def test_two_processes_share_plans(redis_process: RedisProcess) -> None:
     """What one cache planned, another on the same Redis serves without a model, as the same plan."""
-    pools, models, watcher = (connect(server), connect(server)), (Model(), Model()), CacheRecorder()
+    pools, models, watcher = (connect(redis_process), connect(redis_process)), (Model(), Model()), CacheRecorder()
     first = await cache(models[0], plans(pools[0])).propose(ask())
     other = cache(models[1], plans(pools[1]), watcher)
     answers = await asyncio.gather(*(other.propose(ask()) for _ in range(50)))
@@ -186,7 +178,7 @@ async def test_plans_expire_and_say_when(pool: BlockingConnectionPool) -> None:
 
 
 async def test_losing_redis_costs_a_planning_and_no_error(
-    server: RedisProcess, pool: BlockingConnectionPool, caplog: pytest.LogCaptureFixture
+    redis_process: RedisProcess, pool: BlockingConnectionPool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Without Redis each request is planned; when it is back, plans are shared again."""
     timer, model, watcher = Timer(), Model(), CacheRecorder()
@@ -196,14 +188,14 @@ async def test_losing_redis_costs_a_planning_and_no_error(
         return cache(model, shared, watcher)
 
     await forgetful().propose(ask())
-    server.kill()
+    redis_process.kill()
     for _ in range(3):
         assert (await forgetful().propose(ask())).plan == PLAN
     assert (model.calls, watcher.redis) == (4, ["miss"] * 4)
     assert len(warnings_in(caplog)) == 1
     assert "each process keeps plans by itself" in warnings_in(caplog)[0]
 
-    server.start()
+    redis_process.start()
     timer.seconds += PAUSE_SECONDS
     for _ in range(2):
         await forgetful().propose(ask())

@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -92,13 +91,6 @@ class Bench:
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
     """A redis-server for the tests that leave it running."""
     with running_redis(tmp_path_factory.mktemp("redis")) as process:
-        yield process
-
-
-@pytest.fixture
-def redis_process(tmp_path: Path) -> Iterator[RedisProcess]:
-    """A redis-server of the test's own, to be ill-treated."""
-    with running_redis(tmp_path) as process:
         yield process
 
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import uvicorn
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
@@ -22,6 +18,7 @@ from service.resources.runtime import Runtime
 from service.settings import Settings
 from service.store.database import open_database
 from service.store.unit_of_work import SqlUnitOfWork
+from tools.testbed.api_client import Client
 
 START_TIMEOUT_SECONDS = 60.0
 
@@ -40,71 +37,6 @@ class DroppedIds(RandomIdGenerator):
     def generate_trace_id(self) -> int:
         """The next trace's id."""
         return RandomIdGenerator.generate_trace_id(self) | 0xFFFF << 48
-
-
-@dataclass
-class Answer:
-    """One HTTP answer."""
-
-    status: int
-    headers: dict[str, str]
-    """Names in lower case."""
-    body: bytes
-
-    def json(self) -> Any:
-        """The body, decoded."""
-        return json.loads(self.body)
-
-    @property
-    def data(self) -> Any:
-        """The envelope's data."""
-        return self.json()["data"]
-
-
-@dataclass
-class Client:
-    """A caller with a key; plain HTTP over the standard library, so that nothing retries behind a test's back."""
-
-    url: str
-    key: str | None
-    headers: dict[str, str] = field(default_factory=dict)
-
-    def call(self, method: str, path: str, *, body: bytes | None = None, **headers: str) -> Answer:
-        """Send one request; header names are written with underscores."""
-        sent = {**self.headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
-        if self.key is not None:
-            sent.setdefault("Authorization", f"Bearer {self.key}")
-        request = urllib.request.Request(self.url + path, data=body, method=method, headers=sent)  # noqa: S310 - our own server
-        try:
-            with urllib.request.urlopen(request, timeout=100) as response:  # noqa: S310 - our own server
-                return _answer(response)
-        except urllib.error.HTTPError as error:
-            with error:
-                return _answer(error)
-
-    def get(self, path: str, **headers: str) -> Answer:
-        """GET."""
-        return self.call("GET", path, **headers)
-
-    def post_json(self, path: str, value: object, **headers: str) -> Answer:
-        """POST a JSON document."""
-        return self.call(
-            "POST", path, body=json.dumps(value).encode(), **{"Content_Type": "application/json", **headers}
-        )
-
-    def upload(self, dataset_id: str, content: bytes, media_type: str = "text/csv") -> Answer:
-        """POST a dataset's bytes."""
-        return self.call("POST", f"/api/v1/datasets?dataset_id={dataset_id}", body=content, Content_Type=media_type)
-
-    def extract(self, dataset_id: str, description: str, **fields: object) -> Answer:
-        """POST an extraction."""
-        body = {"dataset_id": dataset_id, "feature_description": description, **fields}
-        return self.post_json("/api/v1/extract-features", body)
-
-
-def _answer(response: Any) -> Answer:
-    headers = {name.lower(): value for name, value in response.headers.items()}
-    return Answer(response.status, headers, response.read())
 
 
 @asynccontextmanager

@@ -24,14 +24,16 @@ from service.agents import retrying
 from service.resources.overrides import Overrides
 from service.settings import Settings
 from service.store.artifacts import open_artifacts
-from service.store.backup_record import BackupRecord, note_backup
+from service.store.backup_record import BackupRecord, record_backup
 from service.telemetry import catalog
 from service.telemetry.spans import SpanIds
-from tests.model_scenarios import GOOD, SCENARIOS, SECRET, Turn, calling, failing, feature
-from tests.model_server import ModelServer
 from tests.receiver import Receiver
-from tests.redis_process import REDIS, running_redis
-from tests.support import Answer, Client, KeptIds, LiveService
+from tests.redis_process import running_redis
+from tests.support import KeptIds, LiveService
+from tools.testbed.api_client import Answer, Client
+from tools.testbed.model_scenarios import GOOD, SCENARIOS, SECRET, Turn, calling, failing, feature
+from tools.testbed.model_server import ModelServer
+from tools.testbed.redis import REDIS_SERVER
 
 PRIMARY = "openai-chat:gpt-4o-mini"
 """Its price is known."""
@@ -75,7 +77,7 @@ class Afternoon:
     spans: Sequence[ReadableSpan] = ()
     lines: Sequence[dict[str, Any]] = ()
     endpoints: set[str] = field(default_factory=set[str])
-    with_redis: bool = REDIS is not None
+    with_redis: bool = REDIS_SERVER is not None
     retried: str = ""
     """Id of the extraction that took two attempts."""
 
@@ -287,4 +289,4 @@ def _set_waits(first: float, jitter: float) -> None:
 
 async def _backed_up(settings: Settings) -> None:
     artifacts = open_artifacts(str(settings.data_dir / "artifacts"))
-    await note_backup(artifacts, BackupRecord(datetime.now(UTC), "test"))
+    await record_backup(artifacts, BackupRecord(datetime.now(UTC), "test"))

@@ -15,9 +15,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from service.resources.overrides import NO_OVERRIDES, Overrides
 from service.settings import Settings
-from tests.model_scenarios import CELL, SECRET
-from tests.model_server import Asked, ModelServer
-from tests.support import Answer, LiveService
+from tests.support import LiveService
+from tools.testbed.api_client import Answer
+from tools.testbed.model_scenarios import CELL, SECRET
+from tools.testbed.model_server import Asked, ModelServer
 
 DATASET = "clicks"
 ROWS = "user_id,price,event\n" + "".join(

@@ -17,10 +17,12 @@ from service.resources.overrides import Overrides
 from service.settings import Settings
 from tests.doubles import FixedClock
 from tests.e2e.model_evidence import DATASET, Stand, moved
-from tests.model_scenarios import SCENARIOS
-from tests.model_server import ModelServer
-from tests.redis_process import RedisProcess, needs_redis
-from tests.support import Answer, LiveService
+from tests.redis_process import needs_redis
+from tests.support import LiveService
+from tools.testbed.api_client import Answer
+from tools.testbed.model_scenarios import SCENARIOS
+from tools.testbed.model_server import ModelServer
+from tools.testbed.redis import RedisProcess
 
 SENTENCE = "Mean price of every user"
 NOON = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)

@@ -14,7 +14,8 @@ from msgspec import to_builtins
 from msgspec.structs import replace
 
 from service.planning.circuit import BreakerPolicy
-from tests.redis_process import RedisProcess, needs_redis
+from tests.redis_process import needs_redis
+from tools.testbed.redis import RedisProcess
 
 ROOT = Path(__file__).parents[2]
 UNHURRIED = BreakerPolicy(window_seconds=3600.0, min_failures=5, probe_seconds=3600.0)

@@ -19,7 +19,8 @@ from service.concurrency.optional_dependency import PAUSE_SECONDS
 from service.security import limits
 from service.security.limits import RateLimitDecision, RateLimiter, open_limiter
 from tests.doubles import Timer
-from tests.redis_process import RedisProcess, needs_redis
+from tests.redis_process import needs_redis
+from tools.testbed.redis import RedisProcess
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_SECONDS = 20.0

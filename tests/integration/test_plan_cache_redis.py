@@ -31,7 +31,8 @@ from service.planning.plan_cache import CachedPlanner, KeptPlans
 from service.planning.plan_key import plan_key
 from service.store.plan_cache import KEY_PREFIX, MAX_BYTES, RedisPlans
 from tests.doubles import Recorder, Timer
-from tests.redis_process import RedisProcess, needs_redis
+from tests.redis_process import needs_redis
+from tools.testbed.redis import RedisProcess
 
 pytestmark = needs_redis
 

@@ -18,7 +18,7 @@ from tests.redis_process import needs_redis, running_redis
 def redis_url(tmp_path: Path) -> Iterator[str]:
     """Address of a Redis of the test's own, on a socket file and with a password."""
     with running_redis(tmp_path, password="hunter2") as server:
-        yield f"unix://{server.path}"
+        yield f"unix://{server.socket_path}"
 
 
 @needs_redis

@@ -22,7 +22,8 @@ from service.planning.breaker import Breaker, CircuitOpen, Permit
 from service.planning.circuit import BreakerPolicy, Circuit
 from service.planning.shared_breaker import COMPARE_AND_SET, KEY_PREFIX, MAX_TRIES, SharedBreaker
 from tests.doubles import Recorder
-from tests.redis_process import RedisProcess, needs_redis, running_redis
+from tests.redis_process import needs_redis, running_redis
+from tools.testbed.redis import RedisProcess
 
 LONG_TIMEOUT_SECONDS = 60.0
 """Seconds to wait for Redis where the wait itself is not what is tested: the machine may be busy."""

@@ -18,7 +18,8 @@ from service.security.redis_wire import RedisWire
 from service.store.dedicated_connection import DedicatedConnection
 from service.store.redis_pool import open_redis_pool
 from service.store.wire import Wire, array
-from tests.redis_process import RedisProcess, needs_redis
+from tests.redis_process import needs_redis
+from tools.testbed.redis import RedisProcess
 
 NASTY = ["", "a", "a,b", '"', "\\", '\\"', "{}", "NULL", "ü\n\t", "'; DROP TABLE x"]
 

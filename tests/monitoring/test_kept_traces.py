@@ -24,7 +24,8 @@ from tests.monitoring import traffic
 from tests.monitoring.jaeger import JAEGER, NONE_HERE, configuration, running_jaeger
 from tests.monitoring.sampling import TailSampler, kept_by_id, rule
 from tests.monitoring.stand import until
-from tests.support import Client, LiveService
+from tests.support import LiveService
+from tools.testbed.api_client import Client
 
 Worked = tuple[LiveService, dict[str, str]]
 """A service, and the traces of its requests by what they are."""

@@ -22,7 +22,8 @@ from service.resources.overrides import Overrides
 from service.settings import Settings
 from service.telemetry.catalog import LOG_ACCESS, LOG_CORRELATION, LOG_IDENTITY
 from tests.red_team.payloads import PAYLOADS, SECRET, VARIABLE, Room, carried, payload, payload_names
-from tests.support import Answer, Client, LiveService
+from tests.support import LiveService
+from tools.testbed.api_client import Answer, Client
 
 pytestmark = [pytest.mark.proof, pytest.mark.xdist_group("red-team")]
 

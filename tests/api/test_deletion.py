@@ -72,7 +72,7 @@ async def test_cancelling_a_slow_run_is_answered_202(
 
 @pytest.mark.parametrize("error", [None, DependencyUnavailable("Gone.")])
 async def test_an_ended_extraction_is_deleted(serve: Callable[..., World], error: Exception | None) -> None:
-    """Row and table are removed, and asking again is a 404; a failed extraction, without a table, is removed as well."""
+    """Row and table are removed, and asking again is a 404; a failed one, without a table, is removed too."""
     world = serve()
     world.planner.error = error
     async with calling(world) as client:

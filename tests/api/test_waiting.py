@@ -67,7 +67,7 @@ def test_prefer_header_is_parsed(
     ("prefer", "applied"), [("respond-async", "respond-async"), ("wait=0", "wait=0"), ("respond-async, wait=0", None)]
 )
 async def test_async_preference_is_answered_202(serve: Callable[..., World], prefer: str, applied: str | None) -> None:
-    """202 at once with Location, Retry-After and the status; the extraction is detached, so its failures are retried."""
+    """202 at once with Location, Retry-After and the status; its failures are retried, as it is detached."""
     world = serve(sync_wait_seconds=LONG, worker_in_api=False)
     async with calling(world) as client:
         answer = await extract(client, {"Prefer": prefer})

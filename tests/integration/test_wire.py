@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 import psycopg
@@ -19,7 +18,7 @@ from service.security.redis_wire import RedisWire
 from service.store.dedicated_connection import DedicatedConnection
 from service.store.redis_pool import open_redis_pool
 from service.store.wire import Wire, array
-from tests.redis_process import needs_redis, running_redis
+from tests.redis_process import needs_redis
 from tools.testbed.redis import RedisProcess
 
 NASTY = ["", "a", "a,b", '"', "\\", '\\"', "{}", "NULL", "ü\n\t", "'; DROP TABLE x"]
@@ -112,13 +111,6 @@ async def test_no_server() -> None:
     lasting = DedicatedConnection(lambda: connect("postgresql://none@127.0.0.1:1/none"))
     with pytest.raises(DependencyUnavailable):
         await lasting.rows("SELECT 1", (), repeatable=True)
-
-
-@pytest.fixture
-def redis_process(tmp_path: Path) -> Iterator[RedisProcess]:
-    """A running redis-server."""
-    with running_redis(tmp_path) as process:
-        yield process
 
 
 @pytest.fixture

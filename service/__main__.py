@@ -9,7 +9,7 @@ import click
 
 from service import __version__
 from service.commands.failures import CommandFailed, InputRefused
-from service.commands.garbage import resting
+from service.commands.garbage import gc_paused
 
 COMMANDS = {
     "serve": ("service.commands.serve:serve", "Run the API."),
@@ -40,7 +40,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        with resting():
+        with gc_paused():
             command = getattr(import_module(module), attribute)
         assert isinstance(command, click.Command)  # noqa: S101 - a wrong table above is a programming error
         return command

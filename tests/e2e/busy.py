@@ -21,6 +21,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client import CollectorRegistry, Metric
 
 from service.agents import retrying
+from service.resources.overrides import Overrides
 from service.settings import Settings
 from service.store.artifacts import open_artifacts
 from service.store.backup_record import BackupRecord, record_backup
@@ -269,7 +270,7 @@ def afternoon(make_settings: Callable[..., Settings], folder: Path) -> Generator
         _set_waits(0.01, 0.01)
         # Every trace is one that is kept, so that every request has an exemplar to compare.
         stack.enter_context(patch.object(SpanIds, "generate_trace_id", KeptIds.generate_trace_id))
-        with LiveService(settings, span_exporters=[exporter, Lossy()], log_stream=log) as service:
+        with LiveService(settings, Overrides(span_exporters=[exporter, Lossy()], log_stream=log)) as service:
             Busy(service, provider, receiver, seen).run()
             seen.endpoints = set(_endpoints(service))
     seen.spans = exporter.get_finished_spans()

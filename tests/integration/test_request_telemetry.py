@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry
 
+from service.resources.overrides import Overrides
 from service.settings import Settings
 from tests.support import LiveService
 
@@ -30,7 +31,7 @@ def counts(registry: CollectorRegistry) -> Counter[str]:
 def test_a_request_costs_a_line_an_observation_and_its_counts(make_settings: Callable[..., Settings]) -> None:
     """A read changes only its count, its duration, and the count of the rate limit's decisions."""
     log = io.StringIO()
-    with LiveService(make_settings(), log_stream=log) as service:
+    with LiveService(make_settings(), Overrides(log_stream=log)) as service:
         client, registry = service.client, service.runtime.telemetry.metrics.registry
         client.get("/api/v1/datasets")
         while not (before := counts(registry))["api_requests_total"]:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from service.resources.overrides import Overrides
 from service.resources.telemetry import Role, open_telemetry
 from service.settings import Settings
 from service.telemetry.catalog import EXEMPLAR, KEPT_BY_ID
@@ -94,7 +95,7 @@ def sampler() -> TailSampler:
 @pytest.fixture(scope="module")
 def worked(sampler: TailSampler, make_settings: Callable[..., Settings]) -> Iterator[Worked]:
     """A service that has worked, and whose spans have left."""
-    with LiveService(make_settings(), span_exporters=[sampler], log_stream=io.StringIO()) as service:
+    with LiveService(make_settings(), Overrides(span_exporters=[sampler], log_stream=io.StringIO())) as service:
         traces = work(service)
         assert service.runtime.telemetry.tracing.force_flush()
         yield service, traces
@@ -135,7 +136,9 @@ def test_api_and_worker_are_services_of_one_namespace(make_settings: Callable[..
     """Traces know each of the two by a name of its own."""
     found: set[tuple[object, object]] = set()
     for role in get_args(Role):
-        telemetry = open_telemetry(make_settings(), role=role, span_exporters=[], log_stream=io.StringIO())
+        telemetry = open_telemetry(
+            make_settings(), role=role, overrides=Overrides(span_exporters=[], log_stream=io.StringIO())
+        )
         of = telemetry.tracing.provider.resource.attributes
         found.add((of["service.namespace"], of["service.name"]))
         telemetry.close()

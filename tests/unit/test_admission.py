@@ -18,17 +18,7 @@ from service.features.model import Stage
 from service.features.ports import PlanRequest, Proposal
 from service.planning import admission as admission_module
 from service.planning.admission import EARLY_SECONDS, Admission, AdmittedPlanner
-
-
-class Timer:
-    """Monotonic seconds that a test moves."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        """The present reading."""
-        return self.seconds
+from tests.doubles import Timer
 
 
 class Notes:

@@ -14,6 +14,7 @@ from service.features.model import Stage
 from service.planning import circuit as circuit_module
 from service.planning.breaker import Breaker, CircuitOpen, Permit
 from service.planning.circuit import BUCKETS, BreakerPolicy, CallOutcome, Circuit, admit, end, wait
+from tests.doubles import Timer
 
 POLICY = BreakerPolicy(
     window_seconds=10.0,
@@ -27,17 +28,6 @@ POLICY = BreakerPolicy(
 """Short, and in eighths of seconds, which floats hold exactly."""
 
 EIGHTHS = st.integers(0, 8 * 9).map(lambda eighths: eighths / 8)
-
-
-class Timer:
-    """Monotonic seconds that a test moves."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        """The present reading."""
-        return self.seconds
 
 
 class Notes:

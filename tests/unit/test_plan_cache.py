@@ -40,6 +40,7 @@ from service.features.operations.types import Value
 from service.features.ports import KeptPlan, PlanRequest, Proposal
 from service.planning.plan_cache import WIDE_COLUMNS, CachedPlanner, KeptPlans
 from service.planning.plan_key import normalise, plan_key
+from tests.doubles import Timer
 
 MODELS = ("openai:first", "openai:second")
 VERSIONS = ("operations-1", "prompt-1")
@@ -71,17 +72,6 @@ def plan(name: str = "age_value", column: str = "age") -> FeaturePlan:
 def key_of(request: PlanRequest, models: tuple[str, ...] = MODELS, versions: tuple[str, ...] = VERSIONS) -> str:
     """The request's key."""
     return plan_key(request, models=models, versions=versions)
-
-
-class Timer:
-    """Monotonic seconds that a test moves."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        """The present reading."""
-        return self.seconds
 
 
 class Watcher:

@@ -12,7 +12,7 @@ from service import __version__
 from service.commands.environment import settings_or_refuse
 from service.commands.failures import CommandFailed, InputRefused
 from service.commands.running import print_json
-from service.commands.starting import opening, words
+from service.commands.starting import describe, opening
 from service.features.errors import FeatureAgentError
 from service.features.ports import Artifacts
 from service.resources.storage import Storage, open_storage
@@ -94,7 +94,7 @@ def run_unmigrated(work: Callable[[Storage], Awaitable[T]]) -> T:
     except (BackupRefused, ValueError) as error:
         raise InputRefused(str(error)) from None
     except (BackupFailed, FeatureAgentError, DependencyUnusable) as error:
-        raise CommandFailed(words(error)) from None
+        raise CommandFailed(describe(error)) from None
 
 
 async def _run_unmigrated(settings: Settings, work: Callable[[Storage], Awaitable[T]]) -> T:

@@ -1,7 +1,9 @@
-"""Taking a request in: row, idempotency claim and job together, or nothing of them."""
+"""Accepting a request stores its row, its idempotency key and its job together, or nothing of them."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -21,8 +23,8 @@ from service.features.errors import (
 from service.features.extract import LARGE_CELLS, AcceptExtraction, IdempotencyClaim, artifact_key, lane_of
 from service.features.model import Dataset, Extraction, ExtractionOptions, ExtractionRequest
 from service.features.stores import StoredAnswer
-from tests.api.doubles import NOW, PROFILE, FixedClock, ScriptedPlanner
-from tests.api.memory import MemoryQueue, MemoryStore
+from tests.doubles import NOW, PROFILE, FixedClock, ScriptedPlanner
+from tests.integration.stored_jobs import StoredJobs
 
 REQUEST = ExtractionRequest("events", "click rate")
 DATASET = Dataset("events", "ada", "text/csv", 4, "datasets/1.parquet", PROFILE, NOW)
@@ -30,40 +32,57 @@ CLAIM = IdempotencyClaim("key", b"d" * 32)
 ANSWER = StoredAnswer(200, {"content-type": "application/json"}, b"{}")
 
 
-class World:
-    """The use case over a store with one dataset."""
+class World(StoredJobs):
+    """The use case on a database with one dataset."""
 
-    def __init__(self) -> None:
-        self.store, self.queue, self.clock = MemoryStore(), MemoryQueue(), FixedClock()
-        self.store.datasets.rows["ada", "events"] = DATASET
-        self.planner = ScriptedPlanner()
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.clock = FixedClock()
         ids = iter(range(1, 100))
         self.accept = AcceptExtraction(
             store=self.store,
             queue=self.queue,
             clock=self.clock,
             new_id=lambda: f"id-{next(ids)}",
-            capacity=self.planner,
+            capacity=ScriptedPlanner(),
         )
 
-    @property
-    def stored(self) -> tuple[int, int, int]:
-        """How many rows, claims and jobs there are."""
-        return len(self.store.extractions.rows), len(self.store.idempotency.rows), len(self.queue.waiting)
+    async def counts(self) -> tuple[int, int, int]:
+        """Count the extractions, idempotency keys and jobs."""
+        keys = await self.sql("SELECT key FROM idempotency_keys")
+        return len(await self.extractions()), len(keys), len(await self.waiting())
 
-    def completed(self, *seconds: float) -> None:
-        """Measure extractions that took so long."""
+    async def upload(self, dataset: Dataset) -> None:
+        """Store a dataset."""
+        async with self.store.begin() as work:
+            await work.datasets.add(dataset)
+
+    async def completed(self, *seconds: float) -> None:
+        """Store completed extractions that took so long."""
         for number, took in enumerate(seconds):
-            self.store.extractions.rows[f"old-{number}"] = Extraction(
-                f"old-{number}", "bob", REQUEST, "completed", NOW, started_at=NOW - timedelta(seconds=took),
-                finished_at=NOW,
+            await self.add(
+                Extraction(
+                    f"old-{number}", "bob", REQUEST, "completed", NOW, started_at=NOW - timedelta(seconds=took),
+                    finished_at=NOW,
+                )
             )  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def url(migrated_databases: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
+    """Address of a database of the module's."""
+    with migrated_databases() as url:
+        yield url
+
+
 @pytest.fixture
-def world() -> World:
-    """A fresh one."""
-    return World()
+async def world(url: str) -> AsyncIterator[World]:
+    """The use case on an emptied database with one dataset."""
+    world = World(url)
+    await world.clear()
+    await world.upload(DATASET)
+    yield world
+    await world.close()
 
 
 @pytest.mark.parametrize("detached", [True, False])
@@ -79,8 +98,8 @@ async def test_a_request_is_stored_with_its_job(world: World, detached: bool) ->
         "id-1", "ada", REQUEST, "queued", NOW, request_id="r-1", trace_id="t" * 32, detached=detached
     )
     assert (accepted.replayed, accepted.answer) == (False, None)
-    assert world.store.extractions.rows == {"id-1": accepted.extraction}
-    assert world.queue.waiting == [("id-1", 0.0)]
+    assert await world.extractions() == {"id-1": accepted.extraction}
+    assert await world.waiting() == [("id-1", 0.0)]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +117,7 @@ async def test_what_cannot_be_accepted_leaves_nothing(
     with pytest.raises(error) as raised:
         await world.accept("ada", request_, claim=CLAIM)
 
-    assert world.stored == (0, 0, 0)
+    assert await world.counts() == (0, 0, 0)
     if request_.options.entity:
         assert [fault.field for fault in raised.value.errors] == ["options.entity", "options.target"]
     assert (await world.accept("ada", REQUEST, claim=CLAIM)).replayed is False
@@ -114,27 +133,29 @@ async def test_without_its_job_nothing_is_stored(world: World, monkeypatch: pyte
 
     with pytest.raises(DependencyUnavailable):
         await world.accept("ada", REQUEST, claim=CLAIM)
-    assert world.stored == (0, 0, 0)
+    assert await world.counts() == (0, 0, 0)
 
 
 async def test_a_key_stands_for_its_first_request(world: World) -> None:
     """The same request gives the same extraction as it is now, with the answer once there is one."""
     first = await world.accept("ada", REQUEST, claim=CLAIM)
-    running = await world.store.extractions.claim("id-1", NOW)
+    async with world.store.begin() as work:
+        running = await work.extractions.claim("id-1", NOW)
     second = await world.accept("ada", REQUEST, claim=CLAIM)
-    await world.store.idempotency.answer("ada", "key", ANSWER)
+    async with world.store.begin() as work:
+        await work.idempotency.answer("ada", "key", ANSWER)
     third = await world.accept("ada", REQUEST, claim=CLAIM)
 
     assert first.replayed is False
     assert (second.extraction, second.replayed, second.answer) == (running, True, None)
     assert (third.extraction, third.answer) == (running, ANSWER)
-    assert world.stored == (1, 1, 1)
+    assert await world.counts() == (1, 1, 1)
 
 
 async def test_a_key_does_not_stand_for_another_request(world: World) -> None:
     """Another digest is refused; another owner or another key is another request."""
     await world.accept("ada", REQUEST, claim=CLAIM)
-    world.store.datasets.rows["bob", "events"] = replace(DATASET, owner="bob")
+    await world.upload(replace(DATASET, owner="bob"))
 
     with pytest.raises(IdempotencyKeyReused) as raised:
         await world.accept("ada", REQUEST, claim=IdempotencyClaim("key", b"e" * 32))
@@ -146,7 +167,7 @@ async def test_a_key_does_not_stand_for_another_request(world: World) -> None:
 async def test_a_key_of_a_deleted_extraction(world: World) -> None:
     """It is not made again, and there is nothing to give."""
     await world.accept("ada", REQUEST, claim=CLAIM)
-    world.store.extractions.rows.clear()
+    await world.sql("DELETE FROM extractions")
 
     with pytest.raises(ExtractionNotFound):
         await world.accept("ada", REQUEST, claim=CLAIM)
@@ -177,7 +198,7 @@ async def test_a_completion_date_must_be_reachable(
     reachable: bool,  # noqa: FBT001 (the expected outcome)
 ) -> None:
     """At noon half a day (43 200 s) is left: from five measured ones on, their median must fit in."""
-    world.completed(*seconds)
+    await world.completed(*seconds)
     request = replace(REQUEST, completion_date=NOW.date())
 
     if reachable:
@@ -205,8 +226,9 @@ def test_large_data_runs_in_a_lane_of_its_own() -> None:
 
 async def test_the_lane_is_stored_and_only_its_own_history_counts(world: World) -> None:
     """What small ones took says nothing of a large one."""
-    world.store.datasets.rows["ada", "events"] = replace(DATASET, profile=replace(PROFILE, row_count=LARGE_CELLS))
-    world.completed(*[80_000] * 5)
+    await world.sql("DELETE FROM datasets")
+    await world.upload(replace(DATASET, profile=replace(PROFILE, row_count=LARGE_CELLS)))
+    await world.completed(*[80_000] * 5)
 
     accepted = await world.accept("ada", replace(REQUEST, completion_date=NOW.date()))
 

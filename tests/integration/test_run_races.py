@@ -1,60 +1,80 @@
-"""Workers that compete for one extraction, in any order: nothing is done twice, and an end never changes."""
+"""Workers that compete for one extraction, in any order: nothing is done twice, and what has ended stays as it is."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
+from uuid import uuid4
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from msgspec import Struct
 from msgspec.structs import replace
 
 from service.features.errors import DependencyUnavailable, ExtractionEnded, ModelUnavailable
 from service.features.model import Extraction
 from service.features.stores import AttemptSuperseded
-from tests.api.memory import TERMINAL, MemoryExtractions
-from tests.unit.held_time import NOON, run_held
-from tests.unit.test_run import NEW, World, result_of
+from service.store.database import Database, open_database
+from service.store.extractions import SqlExtractions
+from service.store.tables import TERMINAL
+from tests.doubles import result_of
+from tests.held_time import NOON, run_held
+from tests.integration.test_run import NEW, World, new_world
+
+T = TypeVar("T")
 
 WORKERS = st.integers(0, 1)
+BOUNDED = settings(max_examples=60, stateful_step_count=30, deadline=None, derandomize=True, database=None)
 
 
-def now(step: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine that never waits, and return its result."""
-    try:
-        step.send(None)
-    except StopIteration as end:
-        return end.value
-    raise AssertionError("it waits")
+@pytest.fixture(scope="module")
+def url(migrated_databases: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
+    """Address of a database of the module's."""
+    with migrated_databases() as url:
+        yield url
 
 
 class Attempts(RuleBasedStateMachine):
-    """Two workers, each with an attempt or none, and an owner who cancels."""
+    """Two workers that each hold an attempt or none, and an owner who cancels, on rows of a real database."""
 
-    def __init__(self) -> None:
+    def __init__(self, runner: asyncio.Runner, database: Database) -> None:
         super().__init__()
-        self.extractions = MemoryExtractions()
-        now(self.extractions.add(NEW))
+        self.runner = runner
+        self.database = database
+        self.id = uuid4().hex
+        self.new = replace(NEW, id=self.id)
+        self._do(lambda extractions: extractions.add(self.new))
         self.hands: list[Extraction | None] = [None, None]
         self.seconds = 0
         self.completed: list[int] = []
         self.end: Extraction | None = None
         self.version = 0
 
-    @property
-    def row(self) -> Extraction:
-        """The extraction now."""
-        return self.extractions.rows["x"]
+    def _do(self, action: Callable[[SqlExtractions], Awaitable[T]]) -> T:
+        """Take one step in a transaction of its own, and read the row after it, also when the step was refused."""
+
+        async def act() -> T:
+            try:
+                async with self.database.store.begin() as work:
+                    return await action(work.extractions)
+            finally:
+                async with self.database.store.begin() as work:
+                    self.row = await work.extractions.get(self.new.owner, self.id)
+
+        return self.runner.run(act())
 
     @rule(worker=WORKERS)
     def claim(self, worker: int) -> None:
         """A worker claims the extraction; an attempt that it had is forgotten, as after a crash."""
         before = self.row
-        self.hands[worker] = claimed = now(self.extractions.claim("x", NOON + timedelta(seconds=self.seconds)))
+        self.hands[worker] = claimed = self._do(
+            lambda extractions: extractions.claim(self.id, NOON + timedelta(seconds=self.seconds))
+        )
         assert (claimed is None) == (before.status in TERMINAL)
         if claimed is not None:
             assert claimed.attempt == before.attempt + 1
@@ -91,7 +111,7 @@ class Attempts(RuleBasedStateMachine):
         """The owner cancels."""
         before = self.row
         try:
-            cancelled = now(self.extractions.cancel("ada", "x", NOON))
+            cancelled = self._do(lambda extractions: extractions.cancel("ada", self.id, NOON))
         except ExtractionEnded:
             assert before.status in TERMINAL
         else:
@@ -100,7 +120,7 @@ class Attempts(RuleBasedStateMachine):
     @rule()
     def mark_detached(self) -> None:
         """The caller is sent away."""
-        now(self.extractions.mark_detached("ada", "x"))
+        self._do(lambda extractions: extractions.mark_detached("ada", self.id))
 
     def _save(self, worker: int, status: Any, **values: Any) -> bool:
         """Check whether the worker's attempt is the one that may write."""
@@ -109,7 +129,7 @@ class Attempts(RuleBasedStateMachine):
             return False
         mine = before.attempt == held.attempt and before.status == "processing"
         try:
-            now(self.extractions.save(replace(held, status=status, **values)))
+            self._do(lambda extractions: extractions.save(replace(held, status=status, **values)))
         except AttemptSuperseded:
             assert not mine
             assert self.row == before
@@ -127,7 +147,7 @@ class Attempts(RuleBasedStateMachine):
         if self.row.status == "completed":
             assert self.row.result is not None
             assert self.completed == [self.row.attempt]
-            assert self.row.result.artifact_key == f"features/x/{self.row.attempt}.parquet"
+            assert self.row.result.artifact_key == f"features/{self.id}/{self.row.attempt}.parquet"
 
     @invariant()
     def an_end_is_an_end(self) -> None:
@@ -145,10 +165,14 @@ class Attempts(RuleBasedStateMachine):
         self.version = self.row.version
 
 
-TestAttempts = Attempts.TestCase
-TestAttempts.settings = settings(
-    max_examples=300, stateful_step_count=30, deadline=None, derandomize=True, database=None
-)
+def test_attempts_in_any_order(url: str) -> None:
+    """Whatever two workers and the owner do, and in whatever order, the invariants above hold."""
+    with asyncio.Runner() as runner:
+        database = open_database(url, pool_size=1, max_overflow=0, pool_timeout=5.0)
+        try:
+            run_state_machine_as_test(lambda: Attempts(runner, database), settings=BOUNDED)
+        finally:
+            runner.run(database.close())
 
 
 class Plan(Struct, frozen=True):
@@ -171,8 +195,9 @@ PLANS = st.builds(Plan, MOMENTS, MOMENTS, st.booleans(), st.none() | MOMENTS)
     lost=st.none() | MOMENTS,
     detached=st.booleans(),
 )
-@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@BOUNDED
 def test_runs_in_any_order_complete_once(
+    url: str,
     plans: list[Plan],
     cancel: float | None,
     outage: tuple[float, float] | None,
@@ -180,13 +205,19 @@ def test_runs_in_any_order_complete_once(
     detached: bool,  # noqa: FBT001 (a state)
 ) -> None:
     """Runs at any times, stopped, cancelled, without the database or its answers: one completes, or one job remains."""
-    run_held(_scene(plans, cancel, outage, lost, detached=detached))
+    run_held(_scene(url, plans, cancel, outage, lost, detached=detached))
 
 
 async def _scene(
-    plans: list[Plan], cancel: float | None, outage: tuple[float, float] | None, lost: float | None, *, detached: bool
+    url: str,
+    plans: list[Plan],
+    cancel: float | None,
+    outage: tuple[float, float] | None,
+    lost: float | None,
+    *,
+    detached: bool,
 ) -> None:
-    world = World(detached=detached)
+    world = await new_world(url)(steps=[], detached=detached)
     steps = {
         number: world.publishes(plan.seconds, ModelUnavailable("None answers.") if plan.fails else None)
         for number, plan in enumerate(plans)
@@ -203,20 +234,21 @@ async def _scene(
     world.store.lost_commits = 0
     endings = [attempt.result() for attempt in attempts]
 
-    row = world.row
+    row = await world.row()
     assert endings.count("completed") + endings.count("failed") + endings.count("cancelled") <= 1
     assert world.endings() == [ending for ending in endings if ending in TERMINAL]
     if row.status == "queued" and row.attempt:
-        assert len(world.queue.waiting) >= 1, "nobody would ever look at it again"
+        assert await world.waiting(), "nobody would ever look at it again"
     published = {row.result.artifact_key} if row.result else set()
     assert published <= world.artifacts.files.keys()
 
     last = [await world.run("x") for _ in range(10)]
-    assert world.row.status in TERMINAL
+    row = await world.row()
+    assert row.status in TERMINAL
     assert last[-1] == "gone"
     completed = [*endings, *last].count("completed")
-    assert completed <= (world.row.status == "completed")
-    assert completed or world.row.status != "completed" or "crashed" in endings
+    assert completed <= (row.status == "completed")
+    assert completed or row.status != "completed" or "crashed" in endings
 
 
 async def _attempt(world: World, plan: Plan) -> str:

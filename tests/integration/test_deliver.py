@@ -1,11 +1,13 @@
-"""Every ending of a try to deliver a webhook, in held time and over a store that keeps its port's promises."""
+"""Every end of an attempt to deliver a webhook, in virtual time on a real database."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 from msgspec.structs import replace
@@ -18,10 +20,9 @@ from service.features.events import WebhookAttempted
 from service.features.model import Extraction, ExtractionRequest, Failure
 from service.webhooks.deliver import MAX_ATTEMPTS, RETRY_SECONDS, DeliverWebhook
 from service.webhooks.payload import delivery_of
-from tests.api.doubles import MemoryArtifacts, Recorder
-from tests.api.memory import MemoryQueue, MemoryStore
-from tests.unit.held_time import NOON, HeldClock, in_held_time
-from tests.unit.test_run import result_of
+from tests.doubles import MemoryArtifacts, Recorder, result_of
+from tests.held_time import NOON, HeldClock, at_end, in_held_time
+from tests.integration.stored_jobs import StoredJobs
 
 URL = "https://example.org/hook?key=s3cret"
 ASKED = ExtractionRequest("events", "click rate", callback_url=URL)
@@ -46,16 +47,17 @@ class Receiver:
         return self.answers.pop(0)
 
 
-class World:
-    """A store with one delivery, and a worker for it."""
+class World(StoredJobs):
+    """A database with one delivery, and a worker for it."""
 
-    def __init__(self, *answers: Sent, **values: Any) -> None:
-        self.store, self.queue, self.recorder = MemoryStore(), MemoryQueue(), Recorder()
-        self.receiver = Receiver(*answers)
-        told = delivery_of(ENDED)
-        assert told is not None
-        self.id = told.id
-        self.store.deliveries.rows[told.id] = replace(told, **values)
+    def __init__(self, url: str, *answers: Sent) -> None:
+        super().__init__(url)
+        at_end(self.close)
+        self.recorder, self.receiver = Recorder(), Receiver(*answers)
+        message = delivery_of(ENDED)
+        assert message is not None
+        self.id = message.id
+        self.message = message
         self.deliver = DeliverWebhook(
             store=self.store,
             queue=self.queue,
@@ -65,132 +67,167 @@ class World:
             jitter=lambda _low, high: high,
         )
 
-    @property
-    def row(self) -> Delivery:
-        """The delivery now."""
-        return self.store.deliveries.rows[self.id]
+    async def row(self) -> Delivery:
+        """Read the delivery."""
+        (row,) = await self.deliveries()
+        return row
 
-    def told(self) -> list[tuple[str, str, int | None]]:
-        """What the observer heard."""
-        attempted = (event for event in self.recorder.events if isinstance(event, WebhookAttempted))
-        return [(event.outcome, event.reason, event.status_code) for event in attempted]
+    def attempts(self) -> list[tuple[str, str, int | None]]:
+        """Return outcome, reason and status code of the attempts that the observer was given."""
+        return [(event.outcome, event.reason, event.status_code) for event in self.recorder.of(WebhookAttempted)]
+
+
+class NewWorld(Protocol):
+    """Opens a world on an emptied database."""
+
+    async def __call__(self, *answers: Sent, **values: Any) -> World:
+        """Open a world with a delivery of these values, whose receiver gives the answers in turn."""
+        ...
+
+
+@pytest.fixture(scope="module")
+def url(migrated_databases: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
+    """Address of a database of the module's."""
+    with migrated_databases() as url:
+        yield url
+
+
+@pytest.fixture
+def world_of(url: str) -> NewWorld:
+    """Opens worlds on the module's database."""
+
+    async def create(*answers: Sent, **values: Any) -> World:
+        world = World(url, *answers)
+        await world.clear()
+        await world.add(ENDED)
+        async with world.store.begin() as work:
+            await work.deliveries.add(replace(world.message, **values))
+        return world
+
+    return create
 
 
 @in_held_time
-async def test_a_webhook_that_arrives_is_done() -> None:
+async def test_a_webhook_that_arrives_is_done(world_of: NewWorld) -> None:
     """One try, written down with its time and status; nothing is enqueued, and another look finds nothing to do."""
-    world = World(Sent("delivered", 204))
+    world = await world_of(Sent("delivered", 204))
 
     assert await world.deliver(world.id) == "delivered"
     assert await world.deliver(world.id) == "gone"
-    assert (world.row.state, world.row.next_attempt_at) == ("delivered", None)
-    assert world.row.finished_at == NOON + timedelta(seconds=0.5)
-    assert world.row.log.attempts == (DeliveryAttempt(1, "delivered", NOON, 0.5, 204),)
-    assert (world.queue.webhooks, world.told()) == ([], [("delivered", "delivered", 204)])
+    row = await world.row()
+    assert (row.state, row.next_attempt_at) == ("delivered", None)
+    assert row.finished_at == NOON + timedelta(seconds=0.5)
+    assert row.log.attempts == (DeliveryAttempt(1, "delivered", NOON, 0.5, 204),)
+    assert (await world.waiting(), world.attempts()) == ([], [("delivered", "delivered", 204)])
 
 
 @in_held_time
-async def test_a_receiver_that_fails_is_tried_again_for_days_and_then_given_up() -> None:
+async def test_a_receiver_that_fails_is_tried_again_for_days_and_then_given_up(world_of: NewWorld) -> None:
     """Ten tries, at the published schedule with a random part, over more than three days; then it has failed."""
-    world = World(*[Sent("rejected", 500)] * 20)
-    endings, due = [], []
-    while world.row.state == "pending":
-        endings.append(await world.deliver(world.id))
-        if world.row.next_attempt_at is not None:
-            due.append((world.row.next_attempt_at - HeldClock().now()).total_seconds())
+    world = await world_of(*[Sent("rejected", 500)] * 20)
+    endings, due, delays = [], [], []
+    while (row := await world.row()).state == "pending":
+        if endings and row.next_attempt_at is not None:
+            due.append((row.next_attempt_at - HeldClock().now()).total_seconds())
             await asyncio.sleep(due[-1])
+        endings.append(await world.deliver(world.id))
+        delays += [delay for _, delay in await world.take_jobs()]
 
     assert endings == ["retried"] * 9 + ["failed"]
     assert due == pytest.approx([seconds * 1.2 for seconds in RETRY_SECONDS])
-    assert [delay for _, delay in world.queue.webhooks] == pytest.approx(due)
+    assert delays == pytest.approx(due)
     assert sum(RETRY_SECONDS) == pytest.approx(timedelta(hours=75, minutes=35, seconds=5).total_seconds())
     assert {identity for identity, _ in world.receiver.had} == {world.id}
-    assert [tried.number for tried in world.row.log.attempts] == list(range(1, MAX_ATTEMPTS + 1))
-    assert world.told()[-1] == ("failed", "rejected", 500)
+    assert [tried.number for tried in (await world.row()).log.attempts] == list(range(1, MAX_ATTEMPTS + 1))
+    assert world.attempts()[-1] == ("failed", "rejected", 500)
     assert await world.deliver(world.id) == "gone"
 
 
 @pytest.mark.parametrize("outcome", ["timeout", "unreachable", "rejected"])
-def test_failures_that_may_pass_are_tried_again(outcome: Any) -> None:
+def test_failures_that_may_pass_are_tried_again(world_of: NewWorld, outcome: Any) -> None:
     """No answer, a late answer and a wrong answer are all worth another try."""
 
     @in_held_time
     async def check() -> None:
-        world = World(Sent(outcome), Sent("delivered", 200))
+        world = await world_of(Sent(outcome), Sent("delivered", 200))
         assert await world.deliver(world.id) == "retried"
-        assert (world.row.state, world.queue.webhooks) == ("pending", [(world.id, 6.0)])
+        assert ((await world.row()).state, await world.waiting()) == ("pending", [(world.id, 6.0)])
         assert await world.deliver(world.id) == "delivered"
-        assert [tried.outcome for tried in world.row.log.attempts] == [outcome, "delivered"]
+        assert [tried.outcome for tried in (await world.row()).log.attempts] == [outcome, "delivered"]
 
     check()
 
 
 @pytest.mark.parametrize(("outcome", "status"), [("gone", 410), ("refused", None)])
-def test_some_failures_are_final(outcome: Any, status: int | None) -> None:
+def test_some_failures_are_final(world_of: NewWorld, outcome: Any, status: int | None) -> None:
     """A receiver that answers 410, and a forbidden address, are not retried."""
 
     @in_held_time
     async def check() -> None:
-        world = World(Sent(outcome, status))
+        world = await world_of(Sent(outcome, status))
         assert await world.deliver(world.id) == "failed"
-        assert (world.row.state, world.queue.webhooks) == ("failed", [])
-        assert world.told() == [("failed", outcome, status)]
+        assert ((await world.row()).state, await world.waiting()) == ("failed", [])
+        assert world.attempts() == [("failed", outcome, status)]
 
     check()
 
 
 @pytest.mark.parametrize(("asked", "seconds"), [(2.0, 6.0), (60.0, 72.0), (1e9, 86_400 * 1.2)])
-def test_a_receivers_retry_after_is_heeded(asked: float, seconds: float) -> None:
+def test_a_receivers_retry_after_is_heeded(world_of: NewWorld, asked: float, seconds: float) -> None:
     """It is tried no sooner than asked, and no later than a day from now."""
 
     @in_held_time
     async def check() -> None:
-        world = World(Sent("rejected", 503, asked))
+        world = await world_of(Sent("rejected", 503, asked))
         await world.deliver(world.id)
-        assert world.queue.webhooks == [(world.id, pytest.approx(seconds))]
+        assert await world.waiting() == [(world.id, pytest.approx(seconds))]
 
     check()
 
 
 @in_held_time
-async def test_an_attempt_whose_worker_crashed_is_logged_as_interrupted() -> None:
+async def test_an_attempt_whose_worker_crashed_is_logged_as_interrupted(world_of: NewWorld) -> None:
     """The next attempt is sent under the same id, and the log shows the interrupted one."""
-    world = World(Sent("delivered", 200), attempt=1)
+    world = await world_of(Sent("delivered", 200), attempt=1)
 
     assert await world.deliver(world.id) == "delivered"
-    assert [(tried.number, tried.outcome, tried.at) for tried in world.row.log.attempts] == [
+    assert [(tried.number, tried.outcome, tried.at) for tried in (await world.row()).log.attempts] == [
         (1, "interrupted", None), (2, "delivered", NOON),
     ]  # fmt: skip
 
 
 @in_held_time
-async def test_a_webhook_that_ends_its_workers_is_not_tried_for_ever() -> None:
+async def test_a_webhook_that_ends_its_workers_is_not_tried_for_ever(world_of: NewWorld) -> None:
     """When no try was left and the last one's worker died, it is given up without another."""
-    world = World(attempt=MAX_ATTEMPTS, log=DeliveryLog((DeliveryAttempt(1, "rejected", NOON, 0.5, 500),)))
+    world = await world_of(attempt=MAX_ATTEMPTS, log=DeliveryLog((DeliveryAttempt(1, "rejected", NOON, 0.5, 500),)))
 
     assert await world.deliver(world.id) == "failed"
     assert world.receiver.had == []
-    assert [tried.outcome for tried in world.row.log.attempts] == ["rejected"] + ["interrupted"] * 9
-    assert world.told() == [("failed", "interrupted", None)]
+    assert [tried.outcome for tried in (await world.row()).log.attempts] == ["rejected"] + ["interrupted"] * 9
+    assert world.attempts() == [("failed", "interrupted", None)]
 
 
 @in_held_time
-async def test_a_stopping_worker_leaves_the_webhook_to_the_next() -> None:
+async def test_a_stopping_worker_leaves_the_webhook_to_the_next(world_of: NewWorld) -> None:
     """A call that is cancelled while it sends changes nothing but the count of tries."""
-    world = World(Sent("delivered", 200))
+    world = await world_of(Sent("delivered", 200))
     trying = asyncio.create_task(world.deliver(world.id))
     await asyncio.sleep(0.1)
     trying.cancel()
     await asyncio.wait({trying})
 
     assert trying.cancelled()
-    assert (world.row.state, world.row.attempt, world.row.log.attempts) == ("pending", 1, ())
+    assert ((await world.row()).state, (await world.row()).attempt, (await world.row()).log.attempts) == (
+        "pending",
+        1,
+        (),
+    )
 
 
 @in_held_time
-async def test_what_came_of_a_try_is_written_down_whatever_the_database_does() -> None:
+async def test_what_came_of_a_try_is_written_down_whatever_the_database_does(world_of: NewWorld) -> None:
     """Storing it is retried during an outage of the database, even when the process is asked to stop."""
-    world = World(Sent("delivered", 200))
+    world = await world_of(Sent("delivered", 200))
     trying = asyncio.create_task(world.deliver(world.id))
     await asyncio.sleep(0.1)
     world.store.away = True
@@ -200,26 +237,26 @@ async def test_what_came_of_a_try_is_written_down_whatever_the_database_does() -
     world.store.away = False
 
     assert await trying == "delivered"
-    assert world.row.state == "delivered"
+    assert (await world.row()).state == "delivered"
     assert len(world.receiver.had) == 1
 
 
 @in_held_time
-async def test_a_lost_acknowledgement_is_not_a_second_ending() -> None:
+async def test_a_lost_acknowledgement_is_not_a_second_ending(world_of: NewWorld) -> None:
     """When the acknowledgement of a commit was lost, storing it again changes nothing and enqueues nothing more."""
-    world = World(Sent("delivered", 200))
+    world = await world_of(Sent("delivered", 200))
     trying = asyncio.create_task(world.deliver(world.id))
     await asyncio.sleep(0.1)
     world.store.lost_commits = 1
 
     assert await trying == "delivered"
-    assert len(world.row.log.attempts) == 1
+    assert len((await world.row()).log.attempts) == 1
 
 
 @in_held_time
-async def test_a_worker_back_from_the_dead_changes_nothing() -> None:
+async def test_a_worker_back_from_the_dead_changes_nothing(world_of: NewWorld) -> None:
     """While it slept another has tried: what it has to say comes too late."""
-    world = World(Sent("rejected", 500), Sent("delivered", 200))
+    world = await world_of(Sent("rejected", 500), Sent("delivered", 200))
     slow = asyncio.create_task(world.deliver(world.id))
     await asyncio.sleep(0.1)
     world.receiver.seconds = 0.0
@@ -227,13 +264,13 @@ async def test_a_worker_back_from_the_dead_changes_nothing() -> None:
     assert await world.deliver(world.id) == "delivered"
 
     assert await slow == "superseded"
-    assert (world.row.state, world.queue.webhooks) == ("delivered", [])
+    assert ((await world.row()).state, await world.waiting()) == ("delivered", [])
 
 
 @in_held_time
-async def test_a_store_that_is_away_brings_the_job_back() -> None:
+async def test_a_store_that_is_away_brings_the_job_back(world_of: NewWorld) -> None:
     """Nothing is sent before the try is written down as begun."""
-    world = World(Sent("delivered", 200))
+    world = await world_of(Sent("delivered", 200))
     world.store.away = True
 
     with pytest.raises(DependencyUnavailable):
@@ -284,13 +321,15 @@ def test_an_end_has_one_message_and_another_end_another() -> None:
 @pytest.mark.parametrize(
     ("error", "status"), [(None, "completed"), (ModelUnavailable("None answers."), "failed"), (KeyError("k"), "failed")]
 )
-def test_every_end_of_a_run_is_told(error: Exception | None, status: str) -> None:
+def test_every_end_of_a_run_is_told(url: str, error: Exception | None, status: str) -> None:
     """Completed, failed for a reason, failed for none that was foreseen: the message is stored with the end."""
 
     @in_held_time
     async def check() -> None:
-        store, queue = MemoryStore(), MemoryQueue()
-        store.extractions.rows["x"] = Extraction("x", "ada", ASKED, "queued", NOON)
+        jobs = StoredJobs(url)
+        at_end(jobs.close)
+        await jobs.clear()
+        await jobs.add(Extraction("x", "ada", ASKED, "queued", NOON))
 
         async def pipeline(extraction: Extraction, _enter: Any) -> Any:
             if error is not None:
@@ -298,27 +337,36 @@ def test_every_end_of_a_run_is_told(error: Exception | None, status: str) -> Non
             return result_of(extraction)
 
         run = RunExtraction(
-            pipeline, store=store, queue=queue, artifacts=MemoryArtifacts(), observer=Recorder(), clock=HeldClock()
+            pipeline,
+            store=jobs.store,
+            queue=jobs.queue,
+            artifacts=MemoryArtifacts(),
+            observer=Recorder(),
+            clock=HeldClock(),
         )
         await asyncio.gather(run("x"), return_exceptions=True)
 
-        (told,) = store.deliveries.rows.values()
+        (told,) = await jobs.deliveries()
         assert told.event_type == f"extraction.{status}"
-        assert queue.webhooks == [(told.id, 0.0)]
+        assert await jobs.waiting() == [(told.id, 0.0)]
 
     check()
 
 
 @in_held_time
-async def test_a_cancellation_is_announced_once() -> None:
+async def test_a_cancellation_is_announced_once(url: str) -> None:
     """A waiting extraction is ended and announced at once; a running one is announced by its run."""
-    store, queue = MemoryStore(), MemoryQueue()
-    store.extractions.rows["x"] = Extraction("x", "ada", ASKED, "queued", NOON)
-    store.extractions.rows["y"] = Extraction("y", "ada", ASKED, "processing", NOON, attempt=1)
-    async with store.begin() as work:
-        await cancel(work, queue, "ada", "x", NOON)
-        await cancel(work, queue, "ada", "y", NOON)
+    jobs = StoredJobs(url)
+    at_end(jobs.close)
+    await jobs.clear()
+    await jobs.add(
+        Extraction("x", "ada", ASKED, "queued", NOON),
+        Extraction("y", "ada", ASKED, "processing", NOON, attempt=1),
+    )
+    async with jobs.store.begin() as work:
+        await cancel(work, jobs.queue, "ada", "x", NOON)
+        await cancel(work, jobs.queue, "ada", "y", NOON)
 
-    (told,) = store.deliveries.rows.values()
+    (told,) = await jobs.deliveries()
     assert (told.extraction_id, told.event_type) == ("x", "extraction.cancelled")
-    assert queue.webhooks == [(told.id, 0.0)]
+    assert await jobs.waiting() == [(told.id, 0.0)]

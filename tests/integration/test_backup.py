@@ -472,7 +472,7 @@ def call(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_command_line(guarded: str, tmp_path: Path) -> None:
-    """`backup` and `restore` do it from the settings, with a password that no process list shows; bad input is reported."""
+    """`backup` and `restore` work from the settings, and no process list shows the password; bad input is reported."""
     spy, seen = tmp_path / "bin", tmp_path / "seen"
     spy.mkdir()
     for name in ("pg_dump", "pg_restore", "psql"):

@@ -1,4 +1,4 @@
-"""Header fields that every answer carries, set in one place just before it is sent."""
+"""Set the header fields that every answer carries, in one place just before it is sent."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ READ = (
     "Prefer",
     "X-Request-ID",
 )
-"""What a page of an allowed origin may send, beside the API key's own field."""
+"""Header fields that pages of an allowed origin may send, besides the API key's own."""
 
 EXPOSED = (
     "Content-Disposition",
@@ -35,13 +35,13 @@ EXPOSED = (
     "X-Request-ID",
     "X-Trace-ID",
 )
-"""What a page of an allowed origin may read, beside the few fields that it always may."""
+"""Header fields that pages of an allowed origin may read, besides those that are always readable."""
 
 
 def header(scope: Scope, name: bytes) -> str | None:
-    """The first header field of that name, which is in lower case; None without one.
+    """Return the first header field of that name, in lower case; None without one.
 
-    The framework's mapping of all fields is made anew by each layer that asks for one.
+    The framework's mapping of all fields is rebuilt by each layer that uses it.
     """
     for key, value in scope["headers"]:
         if key == name:
@@ -55,10 +55,10 @@ _NO_STORE = (b"cache-control", b"no-store")
 
 
 def finishing(lifecycle: Lifecycle) -> BeforeMessageSendHookHandler:
-    """Litestar's `before_send` for a process in that stage of its life.
+    """Return Litestar's `before_send` hook.
 
-    Once it is to stop, each answer is the last on its connection: the client opens the next one to another process,
-    instead of finding this one closed under a request that it has just sent.
+    When the process is stopping, each answer closes its connection, so that the client opens the next one to another
+    process instead of finding this one closed just after sending a request.
     """
 
     async def finish(message: Message, scope: Scope) -> None:
@@ -70,7 +70,7 @@ def finishing(lifecycle: Lifecycle) -> BeforeMessageSendHookHandler:
 
 
 def _finished(given: Iterable[tuple[bytes, bytes]], scope: Scope) -> list[tuple[bytes, bytes]]:
-    """With security fields, `no-store` unless the route says otherwise, and the rate limit."""
+    """Add security fields, `no-store` unless the route sets its own, and the rate limit."""
     headers = [*given, _NOSNIFF]
     if not any([name == b"cache-control" for name, _ in headers]):  # noqa: C419 -- a list is faster than a generator here
         headers.append(_NO_STORE)

@@ -1,4 +1,4 @@
-"""Path and query parameters and header fields that several routes share."""
+"""Define path and query parameters and header fields that several routes share."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ LastEventId = Annotated[
 
 
 def wants_fresh(cache_control: str | None) -> bool:
-    """Whether the header has a directive that forbids a stored answer (RFC 9111 §5.2.1); unknown ones are ignored."""
+    """Check for a directive that forbids a stored answer (RFC 9111 §5.2.1); unknown ones are ignored."""
     directives = {part.partition("=")[0].strip().lower() for part in (cache_control or "").split(",")}
     return not directives.isdisjoint({"no-cache", "no-store"})
 

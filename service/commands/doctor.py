@@ -16,11 +16,11 @@ from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 
-from service.agents.misconfigured import ModelConfigurationError
+from service.agents.configuration_error import ModelConfigurationError
 from service.commands.environment import settings_or_refuse
 from service.commands.failures import PORT_REMEDY
 from service.commands.running import print_json
-from service.commands.starting import FOLDER_REMEDY, words
+from service.commands.starting import FOLDER_REMEDY, describe
 from service.features.errors import FeatureAgentError
 from service.resources.computing import open_engine, open_scratch
 from service.resources.planning import open_models
@@ -79,7 +79,7 @@ async def _opened(settings: Settings, checks: list[Check]) -> AsyncGenerator[Sto
         storage = open_storage(settings)
     except (EmbeddedUnavailable, ValueError, OSError) as error:
         remedy = "Correct DATABASE_URL, REDIS_URL, ARTIFACTS_URL or DATA_DIR."
-        checks.append(Check("stores", "failed", words(error), remedy))
+        checks.append(Check("stores", "failed", describe(error), remedy))
         yield None
         return
     try:

@@ -1,6 +1,7 @@
-"""The use case of the product: a sentence and a dataset in, validated features out.
+"""Implement the product's use case: a sentence and a dataset in, validated features out.
 
-`AcceptExtraction` takes a request in and `Pipeline` makes its features; `run.py` has a worker do the one for the other.
+`AcceptExtraction` stores a request and its job; `Pipeline` computes its features, run by a worker
+(`extractions/run.py`).
 """
 
 from __future__ import annotations
@@ -38,29 +39,29 @@ from service.features.quality import assess, require_features
 from service.features.stores import IdempotencyRecord, JobQueue, Store, StoredAnswer, UnitOfWork
 
 LARGE_CELLS = 50_000_000
-"""From so many cells (rows times columns) on, a dataset's extractions run in the large lane: some ten seconds each."""
+"""From this many cells (rows times columns) extractions run in the large lane, some ten seconds each."""
 
 
 class IdempotencyClaim(Struct, frozen=True):
-    """The caller's Idempotency-Key, and the digest of what it is used for."""
+    """Hold the caller's Idempotency-Key and the digest of its request."""
 
     key: str
     digest: bytes
 
 
 class Accepted(Struct, frozen=True):
-    """An extraction that will run, or one that its idempotency key stands for already."""
+    """An extraction that will run, or the existing one of its idempotency key."""
 
     extraction: Extraction
     replayed: bool = False
     answer: StoredAnswer | None = None
-    """What was answered under the key, if it has been."""
+    """The stored answer under the key, if there is one."""
     dataset_key: str = ""
-    """The artifact of the dataset that it was accepted for; empty for one that is replayed."""
+    """The artifact of its dataset; empty for an existing extraction."""
 
 
 class AcceptExtraction:
-    """Takes requests in: once it has returned, the extraction is stored together with the job that runs it."""
+    """Accept requests: when it returns, the extraction is stored together with the job that runs it."""
 
     def __init__(
         self, *, store: Store, queue: JobQueue, capacity: Capacity, clock: Clock, new_id: Callable[[], str]
@@ -126,7 +127,7 @@ class AcceptExtraction:
 
 
 class Pipeline:
-    """Profile, plan, compute, assess, publish."""
+    """Profile, plan, compute, assess and publish features."""
 
     def __init__(self, *, store: Store, planner: Planner, engine: Engine, observer: Observer) -> None:
         self._store = store
@@ -135,9 +136,10 @@ class Pipeline:
         self._observer = observer
 
     async def __call__(self, extraction: Extraction, enter: Callable[[Stage, float], None]) -> ExtractionResult:
-        """Make the features and publish them under a key of this attempt's own.
+        """Make the features and publish them under a key of this attempt.
 
-        `enter` is told each stage as it begins, and how much of it is done, 0 to 1. Raises any FeatureAgentError.
+        `enter` is called when a stage begins and as it progresses, with the share done, 0 to 1. Raises any
+        FeatureAgentError.
         """
         request, key = extraction.request, artifact_key(extraction)
         with self._stage(extraction, "profile", enter):
@@ -176,7 +178,7 @@ class Pipeline:
 
     @asynccontextmanager
     async def _reading(self, extraction: Extraction, dataset: Dataset) -> AsyncGenerator[None]:
-        """Raises DatasetNotFound in place of what a dataset's deletion under way looks like to those who read it."""
+        """Raise DatasetNotFound instead of the errors that readers get while a dataset is deleted."""
         try:
             yield
         except (FileNotFoundError, ComputeFailed):
@@ -190,17 +192,17 @@ class Pipeline:
 
 
 def artifact_key(extraction: Extraction) -> str:
-    """Where an attempt publishes its features: no other attempt writes there, so none can spoil another's."""
+    """Return the key for an attempt's features; no other attempt writes there."""
     return f"features/{extraction.id}/{extraction.attempt}.parquet"
 
 
 def lane_of(profile: Profile) -> Lane:
-    """The lane for extractions on data of that size."""
+    """Return the lane for extractions on data of that size."""
     return "large" if profile.row_count * len(profile.columns) >= LARGE_CELLS else "small"
 
 
 def _end_of(request: ExtractionRequest) -> datetime | None:
-    """The end of the completion date (UTC); the last day of all has no day after it, and bounds nothing."""
+    """Return the end of the completion date (UTC); None for the last representable day, which has no next day."""
     if request.completion_date is None or request.completion_date == date.max:
         return None
     return datetime.combine(request.completion_date + timedelta(days=1), time(), tzinfo=UTC)

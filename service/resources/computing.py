@@ -12,7 +12,7 @@ from service.engines.subprocess.reader import SubprocessReader
 from service.features.datasets import UploadDataset
 from service.features.ports import Reader
 from service.resources.secrets import private_folder
-from service.resources.storage import Storage, new_id
+from service.resources.storage import Storage
 from service.settings import MIB, Settings
 
 if TYPE_CHECKING:
@@ -61,6 +61,6 @@ def open_upload(storage: Storage, reader: Reader) -> UploadDataset:
         artifacts=storage.artifacts,
         reader=reader,
         clock=storage.clock,
-        new_id=new_id,
+        new_id=storage.new_id,
         max_bytes=storage.settings.max_upload_bytes,
     )

@@ -10,11 +10,11 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from cachetools import TTLCache
 from msgspec import Struct
 
 from service.features.identity import ApiKey, Principal
 from service.features.stores import Store
-from service.security.cache import TtlCache
 
 FRESH_SECONDS = 10.0
 """How long an answer is used: the longest that a revocation takes to reach every process."""
@@ -41,8 +41,8 @@ class KeyRing:
 
     def __init__(self, store: Store, *, timer: Callable[[], float] = time.monotonic) -> None:
         self._store = store
-        self._known: TtlCache[str, Holder] = TtlCache(_KNOWN_CAPACITY, FRESH_SECONDS, timer)
-        self._unknown: TtlCache[str, bool] = TtlCache(_UNKNOWN_CAPACITY, FRESH_SECONDS, timer)
+        self._known: TTLCache[str, Holder, float] = TTLCache(_KNOWN_CAPACITY, FRESH_SECONDS, timer)
+        self._unknown: TTLCache[str, None, float] = TTLCache(_UNKNOWN_CAPACITY, FRESH_SECONDS, timer)
         self._lookups = asyncio.Semaphore(_CONCURRENT_LOOKUPS)
 
     async def find(self, key_id: str) -> Holder | None:
@@ -51,12 +51,12 @@ class KeyRing:
         Raises DependencyUnavailable when the id is not cached and the database is unavailable.
         """
         holder = self._known.get(key_id)
-        if holder is not None or self._unknown.get(key_id):
+        if holder is not None or key_id in self._unknown:
             return holder
         async with self._lookups:
             # Another request may have looked it up meanwhile.
             holder = self._known.get(key_id)
-            if holder is not None or self._unknown.get(key_id):
+            if holder is not None or key_id in self._unknown:
                 return holder
             return await self._look_up(key_id)
 
@@ -64,8 +64,8 @@ class KeyRing:
         async with self._store.begin() as unit:
             key = await unit.keys.find(key_id)
         if key is None:
-            self._unknown.put(key_id, True)  # noqa: FBT003 - the entry's presence is the answer
+            self._unknown[key_id] = None
             return None
         holder = Holder(key, Principal(key.name, frozenset(key.scopes)))
-        self._known.put(key_id, holder)
+        self._known[key_id] = holder
         return holder

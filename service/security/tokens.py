@@ -17,12 +17,12 @@ from typing import Annotated
 
 import jwt
 import msgspec
+from cachetools import TTLCache
 from jwt.types import Options
 from msgspec import Meta, Struct
 
 from service.features.errors import NotAuthenticated
 from service.features.identity import MIN_JWT_SECRET_BYTES, SCOPES, Principal
-from service.security.cache import TtlCache
 
 ISSUER = AUDIENCE = "feature-agent"
 LIFETIME_SECONDS = 1800
@@ -79,7 +79,7 @@ class TokenIssuer:
         self.lifetime_seconds = lifetime_seconds
         self._secret = secret
         self._algorithm = algorithm
-        self._verified: TtlCache[str, Claims] = TtlCache(_REMEMBERED_TOKENS, lifetime_seconds, timer)
+        self._verified: TTLCache[str, Claims, float] = TTLCache(_REMEMBERED_TOKENS, lifetime_seconds, timer)
 
     def issue(self, principal: Principal, *, now: datetime, key_id: str | None = None) -> str:
         """Issue a token for the principal and its scopes.
@@ -109,7 +109,7 @@ class TokenIssuer:
         claims = self._verified.get(token)
         if claims is None:
             claims = self._open(token)
-            self._verified.put(token, claims)
+            self._verified[token] = claims
         if claims.expires_at <= now:
             raise NotAuthenticated("The access token has expired.", reason="expired")
         return claims

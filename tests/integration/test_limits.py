@@ -18,7 +18,9 @@ from redis.exceptions import RedisError
 from service.concurrency.optional_dependency import PAUSE_SECONDS
 from service.security import limits
 from service.security.limits import RateLimitDecision, RateLimiter, open_limiter
-from tests.redis_process import RedisProcess, needs_redis, running_redis
+from tests.doubles import Timer
+from tests.redis_process import needs_redis, running_redis
+from tools.testbed.redis import RedisProcess
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_SECONDS = 20.0
@@ -44,17 +46,6 @@ async def pool(redis_process: RedisProcess) -> AsyncIterator[BlockingConnectionP
     )
     yield pool
     await pool.aclose()
-
-
-class Timer:
-    """Monotonic seconds that a test moves."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        """The present reading."""
-        return self.seconds
 
 
 @pytest.fixture

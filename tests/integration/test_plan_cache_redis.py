@@ -32,7 +32,9 @@ from service.features.ports import KeptPlan, PlanRequest, Proposal
 from service.planning.plan_cache import CachedPlanner, KeptPlans
 from service.planning.plan_key import plan_key
 from service.store.plan_cache import KEY_PREFIX, MAX_BYTES, RedisPlans
-from tests.redis_process import RedisProcess, needs_redis, running_redis
+from tests.doubles import Timer
+from tests.redis_process import needs_redis, running_redis
+from tools.testbed.redis import RedisProcess
 
 pytestmark = needs_redis
 
@@ -71,17 +73,6 @@ async def pool(server: RedisProcess) -> AsyncIterator[BlockingConnectionPool]:
     pool = connect(server)
     yield pool
     await pool.aclose()
-
-
-class Timer:
-    """Monotonic seconds that a test moves."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        """The present reading."""
-        return self.seconds
 
 
 class Watcher:

@@ -14,7 +14,8 @@ from redis.exceptions import ResponseError
 from service.security.limits import open_limiter
 from service.security.redis_connection import DedicatedRedisConnection
 from service.store.redis_pool import open_redis_pool
-from tests.redis_process import RedisProcess, needs_redis, running_redis
+from tests.redis_process import needs_redis, running_redis
+from tools.testbed.redis import RedisProcess
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,19 +19,12 @@ from service.concurrency.optional_dependency import PAUSE_SECONDS
 from service.security import limits
 from service.security.limits import RateLimitDecision, RateLimiter, open_limiter
 from tests.doubles import Timer
-from tests.redis_process import needs_redis, running_redis
+from tests.redis_process import needs_redis
 from tools.testbed.redis import RedisProcess
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_SECONDS = 20.0
 """Seconds a test's limiter waits for Redis where the wait itself is not what is tested: the machine may be busy."""
-
-
-@pytest.fixture
-def redis_process(tmp_path: Path) -> Iterator[RedisProcess]:
-    """A running redis-server."""
-    with running_redis(tmp_path) as process:
-        yield process
 
 
 @pytest.fixture

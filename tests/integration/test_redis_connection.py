@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -14,15 +13,8 @@ from redis.exceptions import ResponseError
 from service.security.limits import open_limiter
 from service.security.redis_connection import DedicatedRedisConnection
 from service.store.redis_pool import open_redis_pool
-from tests.redis_process import needs_redis, running_redis
+from tests.redis_process import needs_redis
 from tools.testbed.redis import RedisProcess
-
-
-@pytest.fixture
-def redis_process(tmp_path: Path) -> Iterator[RedisProcess]:
-    """A running redis-server."""
-    with running_redis(tmp_path) as process:
-        yield process
 
 
 @pytest.fixture

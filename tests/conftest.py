@@ -16,6 +16,7 @@ from sqlalchemy import make_url
 from service.settings import Settings
 from service.store.embedded import start_embedded
 from service.store.schema import upgrade
+from tests.redis_process import RedisProcess, running_redis
 
 WHOLE_SERVICES = tuple(Path(__file__).parent / name for name in ("e2e", "loadtest", "monitoring", "red_team"))
 """What runs here is many processes, or all parts at once: tracing its lines tells little and takes as long again."""
@@ -84,6 +85,13 @@ def migrated_databases(new_database: Callable[[], str]) -> Callable[[], Abstract
 def database_url(new_database: Callable[[], str]) -> str:
     """Address of an empty database."""
     return new_database()
+
+
+@pytest.fixture
+def redis_process(tmp_path: Path) -> Iterator[RedisProcess]:
+    """A redis-server of the test's own."""
+    with running_redis(tmp_path) as process:
+        yield process
 
 
 @pytest.fixture(scope="session")

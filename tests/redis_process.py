@@ -1,4 +1,4 @@
-"""Skip tests that need a redis-server where none is installed."""
+"""A redis-server for tests, which are skipped where none is installed."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ needs_redis = pytest.mark.skipif(REDIS_SERVER is None, reason="redis-server is n
 
 
 @contextmanager
-def running_redis(folder: Path) -> Iterator[RedisProcess]:
-    """Run a redis-server for the length of the block; skip the test where none is installed."""
+def running_redis(folder: Path, password: str | None = None) -> Iterator[RedisProcess]:
+    """Run a redis-server in the block; skip the test where none is installed."""
     if REDIS_SERVER is None:
         pytest.skip("redis-server is not installed")
-    with redis.running_redis(folder) as server:
+    with redis.running_redis(folder, password) as server:
         yield server

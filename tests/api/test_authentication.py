@@ -33,7 +33,7 @@ PUBLIC = ["/health", "/health/live", "/health/ready", "/api/docs", "/api/redoc",
 
 
 @pytest.mark.parametrize(("method", "path", "scope"), ROUTES)
-async def test_no_credentials_no_answer(world: World, method: str, path: str, scope: Scope | None) -> None:
+async def test_credentials_are_required(world: World, method: str, path: str, scope: Scope | None) -> None:
     """Every route below /api/v1 answers 401 with WWW-Authenticate to a caller without credentials."""
     async with caller(world) as client:
         answer = await client.request(method, path)
@@ -64,7 +64,7 @@ async def test_each_route_needs_its_scope(world: World, method: str, path: str, 
         assert AuthenticationFailed("scope") in world.recorder.events
 
 
-async def test_a_key_is_taken_in_either_header(world: World) -> None:
+async def test_a_key_is_accepted_in_either_header(world: World) -> None:
     """As a bearer token, in any case of the scheme, or in the API key header."""
     key = await world.api_key()
 
@@ -74,7 +74,7 @@ async def test_a_key_is_taken_in_either_header(world: World) -> None:
 
 
 async def test_authorization_wins_over_the_key_header(world: World) -> None:
-    """A bad bearer token is not mended by a good key beside it."""
+    """A bad bearer token is refused although a good key stands beside it."""
     headers = {"Authorization": "Bearer nonsense", "X-API-Key": await world.api_key()}
     async with caller(world, **headers) as client:
         assert (await client.get("/api/v1/datasets")).status_code == 401
@@ -100,7 +100,7 @@ async def test_a_token_made_from_a_key_acts_for_its_principal(world: World) -> N
     assert renewed.status_code == 401
 
 
-async def test_refused_credentials_are_told_and_counted(serve: Callable[..., World]) -> None:
+async def test_refused_credentials_are_answered_and_counted(serve: Callable[..., World]) -> None:
     """Wrong, expired and revoked credentials, and other schemes: 401 with the reason in the event."""
     world = serve(jwt_secret=SECRET)
     expired, expired_secret = generate(
@@ -132,8 +132,8 @@ async def test_refused_credentials_are_told_and_counted(serve: Callable[..., Wor
         assert world.recorder.events[-1] == AuthenticationFailed(reason), authorization
 
 
-async def test_another_principals_things_do_not_exist(world: World) -> None:
-    """What belongs to another is answered exactly as what is not there."""
+async def test_what_belongs_to_another_principal_is_not_found(world: World) -> None:
+    """The answer is exactly that for what does not exist."""
     async with caller(world, await world.api_key("owner")) as owner:
         await owner.post("/api/v1/datasets?dataset_id=private", content=b"a\n1\n", headers={"Content-Type": "text/csv"})
         body = {"dataset_id": "private", "feature_description": "click rate"}
@@ -161,7 +161,7 @@ async def test_another_principals_things_do_not_exist(world: World) -> None:
 
 
 async def test_a_lost_database_at_authentication_is_a_503(serve: Callable[..., World]) -> None:
-    """A key that cannot be looked up is not a bad key."""
+    """A key that cannot be looked up is not answered as a bad key."""
     world = serve()
     key = await world.api_key()
     world.store.away = True
@@ -184,7 +184,7 @@ async def test_public_routes_need_no_credentials(serve: Callable[..., World], pa
 
 
 async def test_the_limit_is_counted_down_and_enforced(serve: Callable[..., World]) -> None:
-    """Each answer tells what is left, errors too; then 429 with Retry-After, for this principal alone."""
+    """Each answer, errors too, says what is left; then 429 with Retry-After, for this principal alone."""
     world = serve(rate_limit_per_minute=3)
     async with caller(world, await world.api_key("busy")) as client:
         answers = [await client.get("/api/v1/datasets/missing") for _ in range(4)]
@@ -203,7 +203,7 @@ async def test_the_limit_is_counted_down_and_enforced(serve: Callable[..., World
     assert decisions == ["allowed"] * 3 + ["limited", "allowed"]
 
 
-async def test_no_limit_tells_nothing_of_one(client: httpx.AsyncClient) -> None:
+async def test_without_a_limit_there_are_no_ratelimit_fields(client: httpx.AsyncClient) -> None:
     """A deployment without a limit sends no RateLimit fields."""
     answer = await client.get("/api/v1/datasets")
 

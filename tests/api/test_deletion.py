@@ -18,8 +18,8 @@ from tests.doubles import Gate
 ASYNC = {"Prefer": "respond-async"}
 
 
-async def test_a_waiting_extraction_is_cancelled_at_once(serve: Callable[..., World]) -> None:
-    """It answers with its status, is counted as cancelled, and its job finds nothing to do."""
+async def test_a_queued_extraction_is_cancelled_at_once(serve: Callable[..., World]) -> None:
+    """The answer is its status, it is counted as cancelled, and a worker finds nothing to do for its job."""
     world = serve(worker_in_api=False)
     async with calling(world) as client:
         path = (await extract(client, ASYNC)).headers["location"]
@@ -37,8 +37,8 @@ async def test_a_waiting_extraction_is_cancelled_at_once(serve: Callable[..., Wo
     assert world.recorder.of(JobAttempted) == [JobAttempted(data["extraction_id"], "gone")]
 
 
-async def test_a_running_extraction_is_ended(serve: Callable[..., World]) -> None:
-    """The run stops at its next look, its status is answered, and whoever waits for the result hears 409."""
+async def test_a_running_extraction_is_cancelled(serve: Callable[..., World]) -> None:
+    """The run stops, its status is answered, and a request that waits for the result gets 409."""
     world = serve()
     world.planner.gate = Gate()
     async with calling(world) as client:
@@ -54,10 +54,10 @@ async def test_a_running_extraction_is_ended(serve: Callable[..., World]) -> Non
     assert world.recorder.of(ExtractionFinished) == [ExtractionFinished(identity, "medium", "cancelled", 0.0)]
 
 
-async def test_a_run_that_does_not_end_yet_is_awaited_elsewhere(
+async def test_cancelling_a_slow_run_is_answered_202(
     serve: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """202 with the status when the run has not ended soon; asking again is harmless."""
+    """202 with the status when the run has not stopped soon; asking again is harmless."""
     monkeypatch.setattr("service.api.extraction_routes.CANCEL_SECONDS", 0.0)
     world = serve(worker_in_api=False)
     async with calling(world) as client:
@@ -72,7 +72,7 @@ async def test_a_run_that_does_not_end_yet_is_awaited_elsewhere(
 
 @pytest.mark.parametrize("error", [None, DependencyUnavailable("Gone.")])
 async def test_an_ended_extraction_is_deleted(serve: Callable[..., World], error: Exception | None) -> None:
-    """Row and table are really gone; again it is a 404. A failed one, which has no table, goes as well."""
+    """Row and table are removed, and asking again is a 404; a failed one, without a table, is removed too."""
     world = serve()
     world.planner.error = error
     async with calling(world) as client:
@@ -93,7 +93,7 @@ async def test_an_ended_extraction_is_deleted(serve: Callable[..., World], error
 async def test_a_table_that_cannot_be_deleted_keeps_its_row(
     serve: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """503, and nothing is lost from sight: the same request deletes both later."""
+    """503, and a later request deletes both."""
     world = serve()
     async with calling(world) as client:
         path = (await extract(client)).headers["location"]
@@ -110,7 +110,7 @@ async def test_a_table_that_cannot_be_deleted_keeps_its_row(
     assert [answer.status_code for answer in (refused, read, again)] == [503, 200, 204]
 
 
-async def test_anothers_extraction_is_not_there(serve: Callable[..., World]) -> None:
+async def test_an_extraction_of_another_principal_is_not_found(serve: Callable[..., World]) -> None:
     """404 whether it has ended or not, and it stays; without the scope to write it is a 403."""
     world = serve()
     async with calling(world) as client:
@@ -127,10 +127,10 @@ async def test_anothers_extraction_is_not_there(serve: Callable[..., World]) -> 
     assert [row.cancel_requested for row in await world.extractions()] == [False, False]
 
 
-async def test_an_extraction_that_is_queued_again_meanwhile_is_not_deleted(
+async def test_an_extraction_revived_during_its_deletion_is_kept(
     serve: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between finding it ended and deleting it, it may be revived: then 409, and it stays."""
+    """Revived between the look and the deletion, it is kept: 409."""
     world = serve()
     world.planner.error = DependencyUnavailable("Gone.")
     remove = SqlExtractions.remove

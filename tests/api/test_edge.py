@@ -54,13 +54,13 @@ def test_no_problem_type_is_left_over() -> None:
     assert {error.code for error in errors_of(FeatureAgentError)} == PROBLEMS.keys()
 
 
-def test_what_asks_to_wait_says_how_long() -> None:
-    """429 and 503 always carry Retry-After."""
+def test_429_and_503_carry_retry_after() -> None:
+    """Every problem type of these statuses has a number of seconds."""
     assert all(kind.retry_after for kind in PROBLEMS.values() if kind.status in {429, 503})
 
 
-def test_a_code_that_is_not_in_the_table_is_an_internal_error() -> None:
-    """An error that nobody mapped is still answered."""
+def test_an_unmapped_code_is_an_internal_error() -> None:
+    """An error without a problem type is still answered."""
     error = FeatureAgentError("new")
     error.code = "novel"  # type: ignore[misc]
 
@@ -109,7 +109,7 @@ def test_foreign_exceptions_are_translated(error: Exception, kind: type[FeatureA
         ("DELETE", "/api/openapi.json", 405, "method_not_allowed"),
     ],
 )
-async def test_what_is_not_there_is_a_problem_too(
+async def test_unknown_routes_are_problem_documents(
     client: httpx.AsyncClient, method: str, path: str, status: int, code: str
 ) -> None:
     """Unknown paths and methods get the whole document with all its members."""
@@ -125,7 +125,7 @@ async def test_what_is_not_there_is_a_problem_too(
     assert (status == 405) == ("GET" in answer.headers.get("allow", "") or "POST" in answer.headers.get("allow", ""))
 
 
-async def test_head_is_not_taken(client: httpx.AsyncClient) -> None:
+async def test_head_is_not_allowed(client: httpx.AsyncClient) -> None:
     """HEAD is a 405 without a body."""
     answer = await client.head("/health")
 

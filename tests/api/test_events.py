@@ -59,8 +59,8 @@ async def accepted(client: httpx.AsyncClient) -> str:
     return (await extract(client, ASYNC)).json()["data"]["extraction_id"]
 
 
-async def test_every_change_is_told_and_the_end(serve: Callable[..., World]) -> None:
-    """The state at once, each change as it comes, whoever makes it, then `end`; and the stream is over."""
+async def test_every_change_is_an_event_and_the_end_is_the_last(serve: Callable[..., World]) -> None:
+    """The state at once, each change whichever process makes it, then `end`, and the stream closes."""
     world = serve(worker_in_api=False)
     async with calling(world) as client:
         identity = await accepted(client)
@@ -105,8 +105,8 @@ async def test_a_real_run_is_followed_to_its_end(serve: Callable[..., World]) ->
     assert status["status"] == "completed"
 
 
-async def test_a_stream_is_resumed_where_it_broke(serve: Callable[..., World]) -> None:
-    """With Last-Event-ID what was read is not sent again; what changed since is sent at once."""
+async def test_a_stream_resumes_after_last_event_id(serve: Callable[..., World]) -> None:
+    """Events up to Last-Event-ID are not sent again; later changes are sent at once."""
     world = serve(worker_in_api=False)
     async with calling(world) as client:
         identity = await accepted(client)
@@ -124,8 +124,8 @@ async def test_a_stream_is_resumed_where_it_broke(serve: Callable[..., World]) -
 
 
 @pytest.mark.parametrize("last", ["", "x", "-1", "1.5", "٣", "9" * 5000])
-async def test_an_id_that_was_never_given_is_ignored(serve: Callable[..., World], last: str) -> None:
-    """The stream begins at the beginning."""
+async def test_an_invalid_last_event_id_is_ignored(serve: Callable[..., World], last: str) -> None:
+    """The stream starts with the present state."""
     world = serve(worker_in_api=False)
     async with calling(world) as client:
         identity = await accepted(client)
@@ -138,8 +138,8 @@ async def test_an_id_that_was_never_given_is_ignored(serve: Callable[..., World]
     assert (event.name, event.id) == ("status", 0)
 
 
-async def test_an_ended_extraction_tells_its_end_and_no_more(serve: Callable[..., World]) -> None:
-    """Also to whoever has read it before: so that nobody connects again and again."""
+async def test_an_ended_extraction_sends_only_its_end(serve: Callable[..., World]) -> None:
+    """Also to a client that has read it before, so that it does not reconnect for ever."""
     world = serve()
     async with calling(world) as client:
         identity = (await extract(client)).json()["data"]["extraction_id"]
@@ -152,7 +152,7 @@ async def test_an_ended_extraction_tells_its_end_and_no_more(serve: Callable[...
     assert streams == [[("retry", -1), ("end", version)]] * 3
 
 
-async def test_anothers_extraction_is_not_there(serve: Callable[..., World]) -> None:
+async def test_an_extraction_of_another_principal_is_not_found(serve: Callable[..., World]) -> None:
     """404, as on every other route; the scope to read is needed."""
     world = serve()
     async with calling(world) as client:
@@ -167,8 +167,10 @@ async def test_anothers_extraction_is_not_there(serve: Callable[..., World]) -> 
     assert forbidden.status_code == 403
 
 
-async def test_silence_is_broken_by_a_comment(serve: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Proxies see that the connection lives; nothing is sent twice."""
+async def test_comments_keep_a_silent_connection_alive(
+    serve: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Proxies see traffic while nothing changes; no event is sent twice."""
     monkeypatch.setattr("service.api.event_routes.HEARTBEAT_SECONDS", 0.0)
     world = serve(worker_in_api=False)
     async with calling(world) as client:
@@ -179,10 +181,10 @@ async def test_silence_is_broken_by_a_comment(serve: Callable[..., World], monke
     assert names == ["retry", "status", "comment", "comment"]
 
 
-async def test_a_change_without_a_notice_is_seen_all_the_same(
+async def test_a_change_whose_notice_is_lost_is_seen(
     serve: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Notices may get lost: the row is looked at now and then, also when the database was away."""
+    """The row is read now and then, also after an outage of the database."""
     monkeypatch.setattr("service.api.event_routes.MAX_STALENESS_SECONDS", 0.0)
     world = serve(worker_in_api=False)
     world.notices.deaf = True
@@ -200,7 +202,7 @@ async def test_a_change_without_a_notice_is_seen_all_the_same(
 
 
 async def test_a_deleted_extraction_ends_the_stream(serve: Callable[..., World]) -> None:
-    """There is nothing to tell any more."""
+    """The stream closes without an `end` event."""
     world = serve(worker_in_api=False)
     async with calling(world) as client:
         identity = await accepted(client)
@@ -214,7 +216,7 @@ async def test_a_deleted_extraction_ends_the_stream(serve: Callable[..., World])
 
 
 async def test_a_stopping_service_ends_the_stream(serve: Callable[..., World]) -> None:
-    """The client connects again, elsewhere; the service stops at once."""
+    """The client reconnects to another process; the service stops at once."""
     world = serve(worker_in_api=False)
     async with calling(world) as client:
         identity = await accepted(client)
@@ -228,8 +230,8 @@ async def test_a_stopping_service_ends_the_stream(serve: Callable[..., World]) -
     assert await asyncio.to_thread(world.has_ended)
 
 
-async def test_a_client_that_leaves_is_no_error_and_leaves_nothing(serve: Callable[..., World]) -> None:
-    """Its watch ends at once, and the request is logged as answered, with the route's name."""
+async def test_a_client_that_disconnects_is_no_error(serve: Callable[..., World]) -> None:
+    """Its watch is removed at once, and the request is logged as answered, with the route's name."""
     route = "/api/v1/extraction/{extraction_id}/events"
     world = serve(worker_in_api=False, log_format="json", access_log_sample=1.0)
 

@@ -10,7 +10,7 @@ from service import __version__
 from tests.api.conftest import World, caller
 
 
-async def test_health_tells_each_dependency(serve: Callable[..., World]) -> None:
+async def test_health_lists_each_dependency(serve: Callable[..., World]) -> None:
     """Healthy, degraded without the model, unhealthy without the database; what is not used is disabled."""
     world = serve()
     async with caller(world) as client:
@@ -57,9 +57,7 @@ async def test_readiness_follows_the_lifecycle(
     assert answer.status_code == (200 if status == "ready" else 503)
 
 
-async def test_a_ping_that_hangs_is_an_unhealthy_one(
-    serve: Callable[..., World], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_ping_that_hangs_is_unhealthy(serve: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
     """A dependency that does not answer in time does not hold up the probe."""
     monkeypatch.setattr("service.api.health_routes.PING_SECONDS", 0.01)
     world = serve()

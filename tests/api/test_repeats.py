@@ -56,7 +56,7 @@ async def test_an_equal_request_gets_an_equal_result_of_its_own(serve: Callable[
     assert ExtractionRepeated(again["extraction_id"], "medium") in world.recorder.events
 
 
-async def test_neither_needs_the_other(serve: Callable[..., World]) -> None:
+async def test_original_and_repeat_are_deleted_independently(serve: Callable[..., World]) -> None:
     """Deleting the first leaves the second with its table; deleting the second, a third is computed or repeated."""
     world = serve(plan_cache_seconds=60)
     async with calling(world) as client:
@@ -71,8 +71,8 @@ async def test_neither_needs_the_other(serve: Callable[..., World]) -> None:
     assert world.planner.asked == 2, "the file that could be copied was gone with the first"
 
 
-async def test_what_differs_is_not_repeated(serve: Callable[..., World]) -> None:
-    """Another sentence, threshold or option, and `Cache-Control: no-cache`, are planned; another principal's too."""
+async def test_different_requests_are_not_repeated(serve: Callable[..., World]) -> None:
+    """Another sentence, threshold, option or principal, and `Cache-Control: no-cache`, are planned."""
     world = serve(plan_cache_seconds=60)
     async with calling(world) as client:
         await extract(client)
@@ -91,8 +91,8 @@ async def test_what_differs_is_not_repeated(serve: Callable[..., World]) -> None
     assert looked(world) == ["miss", "miss", "miss", "miss", "bypassed", "hit", "miss"]
 
 
-async def test_data_uploaded_anew_have_no_results(serve: Callable[..., World]) -> None:
-    """A dataset that was deleted and uploaded again under its id is another one, whatever is in it."""
+async def test_a_dataset_uploaded_again_has_no_results(serve: Callable[..., World]) -> None:
+    """A dataset deleted and uploaded again under its id is another one, whatever is in it."""
     world = serve(plan_cache_seconds=60)
     async with calling(world) as client:
         await extract(client)
@@ -111,8 +111,8 @@ async def test_data_uploaded_anew_have_no_results(serve: Callable[..., World]) -
     assert len(files) == 2, "what was copied in vain is gone"
 
 
-async def test_without_the_database_it_is_as_if_nothing_were_kept(serve: Callable[..., World]) -> None:
-    """A repeat that cannot be stored is tried the long way, which says what is wrong."""
+async def test_a_repeat_that_cannot_be_stored_is_computed(serve: Callable[..., World]) -> None:
+    """Without the database's answer the request is planned and computed as usual."""
     world = serve(plan_cache_seconds=60)
     async with calling(world) as client:
         await extract(client)

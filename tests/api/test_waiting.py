@@ -52,8 +52,10 @@ def completed(extraction_id: str, seconds: float) -> Extraction:
         (['"', "=", ",,", "return=minimal", 'handling="lenient'], 25, None, None),
     ],
 )
-def test_preferences_are_read(lines: list[str], seconds: float, finished: str | None, unfinished: str | None) -> None:
-    """RFC 7240: the first of a name counts, parameters and case do not, and what is not understood is ignored."""
+def test_prefer_header_is_parsed(
+    lines: list[str], seconds: float, finished: str | None, unfinished: str | None
+) -> None:
+    """RFC 7240: the first of a name counts, parameters and case are ignored, and so is what is not understood."""
     preferences = read_preferences(lines, 25)
 
     assert preferences.seconds == seconds
@@ -64,10 +66,8 @@ def test_preferences_are_read(lines: list[str], seconds: float, finished: str | 
 @pytest.mark.parametrize(
     ("prefer", "applied"), [("respond-async", "respond-async"), ("wait=0", "wait=0"), ("respond-async, wait=0", None)]
 )
-async def test_who_does_not_wait_is_sent_to_look_for_himself(
-    serve: Callable[..., World], prefer: str, applied: str | None
-) -> None:
-    """202 at once, with the place, the time to come again and the status; nobody waits, so failures are tried again."""
+async def test_async_preference_is_answered_202(serve: Callable[..., World], prefer: str, applied: str | None) -> None:
+    """202 at once with Location, Retry-After and the status; its failures are retried, as it is detached."""
     world = serve(sync_wait_seconds=LONG, worker_in_api=False)
     async with calling(world) as client:
         answer = await extract(client, {"Prefer": prefer})
@@ -83,8 +83,8 @@ async def test_who_does_not_wait_is_sent_to_look_for_himself(
     assert (row.detached, row.version) == (True, 0)
 
 
-async def test_what_is_not_done_in_time_goes_on(serve: Callable[..., World]) -> None:
-    """After the longest wait the answer is 202, and the extraction is done all the same."""
+async def test_wait_that_is_over_is_answered_202_and_the_run_continues(serve: Callable[..., World]) -> None:
+    """After the longest wait the answer is 202, and the extraction completes all the same."""
     world = serve(sync_wait_seconds=SHORT)
     world.planner.gate = Gate()
     async with calling(world) as client:
@@ -100,8 +100,8 @@ async def test_what_is_not_done_in_time_goes_on(serve: Callable[..., World]) -> 
     assert "preference-applied" not in answer.headers
 
 
-async def test_a_result_is_answered_when_it_is_there(serve: Callable[..., World]) -> None:
-    """However long the client would wait, it is answered with the end, also when no notice tells of it."""
+async def test_result_is_answered_as_soon_as_it_is_ready(serve: Callable[..., World]) -> None:
+    """However long the client would wait, it is answered at the end, also when the notice is lost."""
     for deaf in (False, True):
         world = serve(sync_wait_seconds=LONG)
         world.planner.gate = Gate()
@@ -116,8 +116,8 @@ async def test_a_result_is_answered_when_it_is_there(serve: Callable[..., World]
         assert world.notices.watches == {}
 
 
-async def test_the_row_is_looked_at_when_it_changes_not_all_the_time(serve: Callable[..., World]) -> None:
-    """Two seconds of waiting for nothing take a handful of looks."""
+async def test_a_waiting_request_does_not_poll_the_database(serve: Callable[..., World]) -> None:
+    """Two seconds of waiting without a change take at most five reads."""
     world = serve(sync_wait_seconds=LONG, worker_in_api=False)
     async with calling(world) as client:
         answer = await extract(client, {"Prefer": "wait=2"})
@@ -126,10 +126,10 @@ async def test_the_row_is_looked_at_when_it_changes_not_all_the_time(serve: Call
     assert world.store.watching <= 5
 
 
-async def test_an_end_at_the_last_moment_is_still_answered(
+async def test_run_that_ends_at_the_end_of_the_wait_is_answered(
     serve: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When the run ends between the last look and the note that nobody waits, the answer is the result."""
+    """When the run ends between the last read and the detaching, the answer is the result."""
     world = serve(sync_wait_seconds=SHORT)
     world.planner.gate = Gate()
     note = SqlExtractions.mark_detached
@@ -148,8 +148,8 @@ async def test_an_end_at_the_last_moment_is_still_answered(
     assert answer.json()["data"]["status"] == "completed"
 
 
-async def test_a_stopping_service_sends_its_waiters_away(serve: Callable[..., World]) -> None:
-    """Asked to stop, the service answers 202 to whoever waits; a job that runs is put back to the queue."""
+async def test_a_stopping_service_answers_waiting_requests_with_202(serve: Callable[..., World]) -> None:
+    """Draining, the service answers 202 to waiting requests; a running job is put back into the queue."""
     world = serve(sync_wait_seconds=LONG)
     world.planner.gate = Gate()
     async with calling(world) as client:
@@ -167,8 +167,8 @@ async def test_a_stopping_service_sends_its_waiters_away(serve: Callable[..., Wo
     assert job == {"lock": row.id, "status": "todo", "at_once": True}
 
 
-async def test_a_failure_that_will_be_tried_again_is_not_waited_for(serve: Callable[..., World]) -> None:
-    """Of an extraction whose caller was sent away, another who waits hears 202 and why its last run failed."""
+async def test_a_failure_that_will_be_retried_ends_the_wait(serve: Callable[..., World]) -> None:
+    """A second caller who waits for a detached extraction gets 202 and why its last run failed."""
     world = serve(sync_wait_seconds=LONG)
     world.planner.gate, world.planner.error = Gate(), ModelUnavailable("No model answers.", retry_after=7)
     key = {"Idempotency-Key": "k"}
@@ -192,10 +192,10 @@ async def test_a_failure_that_will_be_tried_again_is_not_waited_for(serve: Calla
     assert job == {"lock": row.id, "delayed": True}
 
 
-async def test_a_database_that_is_away_for_a_while_does_not_end_the_wait(
+async def test_an_outage_of_the_database_does_not_end_the_wait(
     serve: Callable[..., World],
 ) -> None:
-    """The wait outlives the outage, and is answered with the result."""
+    """The wait outlives the outage and is answered with the result."""
     world = serve(sync_wait_seconds=LONG, worker_in_api=False)
     async with calling(world) as client:
         asking = asyncio.create_task(extract(client))
@@ -212,8 +212,8 @@ async def test_a_database_that_is_away_for_a_while_does_not_end_the_wait(
     assert answer.json()["data"]["extraction_id"] == waiting
 
 
-async def test_an_unreachable_completion_date_is_refused_at_once(serve: Callable[..., World]) -> None:
-    """By what others took it would come too late: a 422 that says so, and nothing is stored."""
+async def test_an_unreachable_completion_date_is_refused(serve: Callable[..., World]) -> None:
+    """422 when extractions of its lane usually take longer, and nothing is stored."""
     world = serve()
     async with calling(world) as client:
         await world.add(*(completed(f"old-{number}", 13 * 3600) for number in range(5)))
@@ -226,8 +226,8 @@ async def test_an_unreachable_completion_date_is_refused_at_once(serve: Callable
     assert len(await world.extractions()) == 6
 
 
-async def test_the_estimate_comes_from_what_others_took(serve: Callable[..., World]) -> None:
-    """From five measured ones on: the usual time after the start; linear in the progress when it takes longer."""
+async def test_estimates_come_from_completed_extractions(serve: Callable[..., World]) -> None:
+    """From five completed ones on: the start plus the median time; linear in the progress when it takes longer."""
     world = serve(worker_in_api=False)
     await world.add(*(completed(f"old-{number}", 20 + number) for number in range(5)))
     await world.add(Extraction("one", "ada", ExtractionRequest("events", "Click rate"), "queued", NOW))

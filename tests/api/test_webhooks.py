@@ -17,8 +17,8 @@ from tests.api.conftest import World, caller, calling, extract, until
 URL = "https://example.org/hooks/features?key=1"
 
 
-async def test_an_extraction_is_told_where_it_was_asked(serve: Callable[..., World]) -> None:
-    """The address is answered back, and the webhook's data is the status that a client would have asked for."""
+async def test_the_end_is_sent_to_the_callback_url(serve: Callable[..., World]) -> None:
+    """The address is in the answer, and the webhook's data is the status that a client would have read."""
     world = serve()
     async with calling(world) as client:
         data = (await extract(client, callback_url=URL)).json()["data"]
@@ -44,8 +44,8 @@ async def test_an_extraction_is_told_where_it_was_asked(serve: Callable[..., Wor
     await until(lambda: [sent.id for sent in world.sender.sent] == [delivery.id])
 
 
-async def test_nothing_of_the_data_is_in_a_webhook(serve: Callable[..., World]) -> None:
-    """No feature, no statistic and no sentence: who wants them has to ask for them with credentials."""
+async def test_a_webhook_holds_no_results(serve: Callable[..., World]) -> None:
+    """No feature, statistic or sentence: those need credentials."""
     world = serve()
     async with calling(world) as client:
         await extract(client, callback_url=URL, feature_description="The sentence of the client")
@@ -54,8 +54,8 @@ async def test_nothing_of_the_data_is_in_a_webhook(serve: Callable[..., World]) 
     assert "sentence" not in delivery.body
 
 
-async def test_without_a_callback_there_is_nothing_to_tell(serve: Callable[..., World]) -> None:
-    """No link to webhooks, and none when asked."""
+async def test_without_a_callback_there_is_no_webhook(serve: Callable[..., World]) -> None:
+    """No link to deliveries, and an empty list of them."""
     world = serve()
     async with calling(world) as client:
         data = (await extract(client)).json()["data"]
@@ -66,7 +66,7 @@ async def test_without_a_callback_there_is_nothing_to_tell(serve: Callable[..., 
     assert await world.deliveries() == []
 
 
-async def test_a_waiting_extraction_that_is_cancelled_is_told(serve: Callable[..., World]) -> None:
+async def test_cancelling_a_queued_extraction_sends_a_webhook(serve: Callable[..., World]) -> None:
     """The cancellation and its webhook are one transaction."""
     world = serve(worker_in_api=False)
     async with calling(world) as client:
@@ -90,9 +90,7 @@ async def test_a_waiting_extraction_that_is_cancelled_is_told(serve: Callable[..
         ("https://example.org:6379/", "must not use port 6379"),
     ],
 )
-async def test_an_address_that_is_not_called_is_refused_at_once(
-    client: httpx.AsyncClient, dataset: str, url: str, why: str
-) -> None:
+async def test_a_forbidden_address_is_refused(client: httpx.AsyncClient, dataset: str, url: str, why: str) -> None:
     """422 with the reason, before anything is stored."""
     answer = await extract(client, callback_url=url)
 
@@ -101,8 +99,8 @@ async def test_an_address_that_is_not_called_is_refused_at_once(
     assert (await client.get("/api/v1/extractions")).json()["data"]["items"] == []
 
 
-async def test_another_principals_webhooks_do_not_exist(serve: Callable[..., World]) -> None:
-    """404, as its extraction."""
+async def test_webhooks_of_another_principal_are_not_found(serve: Callable[..., World]) -> None:
+    """404, as for its extraction."""
     world = serve()
     async with calling(world) as ada, caller(world, await world.api_key("bob")) as bob:
         path = (await extract(ada, callback_url=URL)).json()["data"]["links"]["deliveries"]
@@ -111,7 +109,7 @@ async def test_another_principals_webhooks_do_not_exist(serve: Callable[..., Wor
 
 
 async def test_each_principal_reads_its_own_secrets(world: World) -> None:
-    """All keys of one principal get the same, no other principal does, and one that may only read gets none."""
+    """All keys of a principal get the same secrets, other principals get others, and a read-only key gets 403."""
     keys = [await world.api_key("ada"), await world.api_key("ada"), await world.api_key("bob")]
     secrets = []
     for key in keys:
@@ -128,8 +126,8 @@ async def test_each_principal_reads_its_own_secrets(world: World) -> None:
     assert (refused.status_code, refused.json()["error_code"]) == (403, "scope_missing")
 
 
-async def test_equal_requests_tell_their_end_once(serve: Callable[..., World]) -> None:
-    """Sent again under its key, a request is neither run nor told again; another address makes it another request."""
+async def test_a_replayed_request_sends_no_second_webhook(serve: Callable[..., World]) -> None:
+    """Sent again under its key, a request is neither run nor announced again; another address is another request."""
     world = serve()
     async with calling(world) as client:
         answers = [await extract(client, {"Idempotency-Key": "k"}, callback_url=URL) for _ in range(2)]
@@ -141,8 +139,8 @@ async def test_equal_requests_tell_their_end_once(serve: Callable[..., World]) -
     assert len(await world.deliveries()) == 1
 
 
-def test_a_request_without_a_callback_is_the_same_to_releases_that_knew_none() -> None:
-    """During a rollout a key that the release before has claimed stands for the same request here."""
+def test_digest_of_a_request_without_callback_is_that_of_older_releases() -> None:
+    """During a rollout, a key claimed by the release before stands for the same request."""
     body: dict[str, Any] = {
         "dataset_id": "events", "feature_description": "Click rate", "quality_threshold": "medium",
         "completion_date": None, "options": {"max_features": 20, "entity": None, "time": None, "target": None},

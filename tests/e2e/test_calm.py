@@ -17,7 +17,7 @@ from service.resources.overrides import Overrides
 from service.settings import Settings
 from tests.doubles import FixedClock
 from tests.e2e.model_evidence import DATASET, Stand, moved
-from tests.redis_process import needs_redis, running_redis
+from tests.redis_process import needs_redis
 from tests.support import LiveService
 from tools.testbed.api_client import Answer
 from tools.testbed.model_scenarios import SCENARIOS
@@ -42,13 +42,6 @@ def stand(make_settings: Callable[..., Settings], tmp_path_factory: pytest.TempP
         yield Stand(make_settings, provider, tmp_path_factory.mktemp("calm"))
 
 
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisProcess]:
-    """A running redis-server."""
-    with running_redis(tmp_path) as process:
-        yield process
-
-
 def extract(service: LiveService, sentence: str = SENTENCE, **headers: str) -> Answer:
     """One request for features."""
     body = {"dataset_id": DATASET, "feature_description": sentence}
@@ -70,9 +63,9 @@ def looked(service: LiveService) -> dict[tuple[str, str], float]:
 
 
 @needs_redis
-def test_plans_are_served_from_two_levels(stand: Stand, redis: RedisProcess) -> None:
+def test_plans_are_served_from_two_levels(stand: Stand, redis_process: RedisProcess) -> None:
     """An equal request is served from memory, in another process from Redis; while that is away, from memory still."""
-    settings: dict[str, Any] = {"redis_url": f"redis://127.0.0.1:{redis.port}/0"}
+    settings: dict[str, Any] = {"redis_url": f"redis://127.0.0.1:{redis_process.port}/0"}
     with stand.service("openai-chat:good.cache", settings=settings) as first:
         answers = [
             extract(first),
@@ -86,7 +79,7 @@ def test_plans_are_served_from_two_levels(stand: Stand, redis: RedisProcess) -> 
     exporter = InMemorySpanExporter()
     with stand.service("openai-chat:good.cache", settings=settings, span_exporters=[exporter]) as second:
         shared = extract(second)
-        redis.kill()
+        redis_process.kill()
         alone = extract(second, "MEAN price of every user")  # the result of the very same words would be repeated
         other = extract(second, "Mean price of every user, and how many clicks")
         assert looked(second) == {

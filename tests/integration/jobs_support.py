@@ -16,7 +16,6 @@ from opentelemetry.sdk.trace import TracerProvider
 from psycopg.rows import dict_row
 
 from service.extractions.run import RunExtraction
-from service.features.events import Event
 from service.features.model import (
     Extraction,
     ExtractionRequest,
@@ -28,6 +27,7 @@ from service.features.model import (
 from service.jobs.queue import ProcrastinateQueue
 from service.jobs.worker import JobWorker
 from service.store.database import Database, open_database
+from tests.doubles import Recorder
 
 TIMEOUT_SECONDS = 60.0
 """Seconds after which what does not come is taken for missing; nothing is measured by it."""
@@ -50,15 +50,8 @@ class NoArtifacts:
         """Nothing to remove."""
 
 
-@dataclass
-class Recorder:
-    """Record every event."""
-
-    events: list[Event] = field(default_factory=list)
-
-    def record(self, event: Event) -> None:
-        """Take note."""
-        self.events.append(event)
+class JobRecorder(Recorder):
+    """An observer that also lists how attempts ended."""
 
     def outcomes(self) -> list[str]:
         """How the attempts ended, in order."""
@@ -95,7 +88,7 @@ class Room:
         self.database: Database = open_database(url, pool_size=8, max_overflow=8, pool_timeout=TIMEOUT_SECONDS)
         self.tracer_provider = tracer_provider or TracerProvider()
         self.queue = ProcrastinateQueue(self.tracer_provider)
-        self.recorder = Recorder()
+        self.recorder = JobRecorder()
         self.work = Work()
 
     def run(self) -> RunExtraction:

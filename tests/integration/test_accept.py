@@ -87,7 +87,7 @@ async def world(url: str) -> AsyncIterator[World]:
 
 @pytest.mark.parametrize("detached", [True, False])
 async def test_a_request_is_stored_with_its_job(world: World, detached: bool) -> None:  # noqa: FBT001 (a state)
-    """Once it is accepted it is queued, knows the ids of its request and whether somebody waits, and has one job."""
+    """The accepted extraction is queued with the ids of its request, detached or not, and has one job."""
     token = CURRENT.set(RequestContext("r-1", trace_id="t" * 32))
     try:
         accepted = await world.accept("ada", REQUEST, detached=detached)
@@ -110,10 +110,10 @@ async def test_a_request_is_stored_with_its_job(world: World, detached: bool) ->
         (replace(REQUEST, completion_date=date(2026, 11, 22)), CompletionDateUnreachable),
     ],
 )
-async def test_what_cannot_be_accepted_leaves_nothing(
+async def test_a_refused_request_stores_nothing(
     world: World, request_: ExtractionRequest, error: type[FeatureAgentError]
 ) -> None:
-    """No row, no job, and the idempotency key is free again."""
+    """No row and no job, and the idempotency key is free again."""
     with pytest.raises(error) as raised:
         await world.accept("ada", request_, claim=CLAIM)
 
@@ -124,7 +124,7 @@ async def test_what_cannot_be_accepted_leaves_nothing(
 
 
 async def test_without_its_job_nothing_is_stored(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A queue that fails takes the row and the claim with it."""
+    """When enqueuing fails, row and key are rolled back."""
 
     async def refuse(*_: Any, **__: Any) -> None:
         raise DependencyUnavailable("The queue does not answer.")
@@ -165,7 +165,7 @@ async def test_a_key_does_not_stand_for_another_request(world: World) -> None:
 
 
 async def test_a_key_of_a_deleted_extraction(world: World) -> None:
-    """It is not made again, and there is nothing to give."""
+    """It is not accepted again: not found."""
     await world.accept("ada", REQUEST, claim=CLAIM)
     await world.sql("DELETE FROM extractions")
 
@@ -173,8 +173,8 @@ async def test_a_key_of_a_deleted_extraction(world: World) -> None:
         await world.accept("ada", REQUEST, claim=CLAIM)
 
 
-async def test_a_key_is_kept_for_a_day(world: World) -> None:
-    """Then it stands for nothing."""
+async def test_keys_expire_after_a_day(world: World) -> None:
+    """Then the same key accepts a new extraction."""
     await world.accept("ada", REQUEST, claim=CLAIM)
     world.clock.advance(hours=24)
 
@@ -197,7 +197,7 @@ async def test_a_completion_date_must_be_reachable(
     seconds: tuple[float, ...],
     reachable: bool,  # noqa: FBT001 (the expected outcome)
 ) -> None:
-    """At noon half a day (43 200 s) is left: from five measured ones on, their median must fit in."""
+    """At noon half a day (43 200 s) is left: the median of at least five completed extractions must fit in."""
     await world.completed(*seconds)
     request = replace(REQUEST, completion_date=NOW.date())
 
@@ -213,19 +213,21 @@ async def test_a_completion_date_must_be_reachable(
 @pytest.mark.parametrize(
     ("day", "due"), [(date.max, None), (date(9999, 12, 30), datetime(9999, 12, 31, tzinfo=UTC)), (None, None)]
 )
-async def test_the_last_day_of_all_bounds_nothing(world: World, day: date | None, due: datetime | None) -> None:
-    """The calendar ends with the year 9999: a completion date there is accepted like any other."""
+async def test_the_last_day_of_the_calendar_is_no_deadline(
+    world: World, day: date | None, due: datetime | None
+) -> None:
+    """A completion date in the last days of the year 9999 is accepted like any other."""
     assert (await world.accept("ada", replace(REQUEST, completion_date=day))).extraction.due_at == due
 
 
-def test_large_data_runs_in_a_lane_of_its_own() -> None:
+def test_the_lane_depends_on_the_number_of_cells() -> None:
     """Rows times columns decide."""
     assert lane_of(replace(PROFILE, row_count=LARGE_CELLS // 2 - 1)) == "small"
     assert lane_of(replace(PROFILE, row_count=LARGE_CELLS // 2)) == "large"
 
 
-async def test_the_lane_is_stored_and_only_its_own_history_counts(world: World) -> None:
-    """What small ones took says nothing of a large one."""
+async def test_run_times_of_other_lanes_do_not_count(world: World) -> None:
+    """How long small extractions took says nothing about a large one."""
     await world.sql("DELETE FROM datasets")
     await world.upload(replace(DATASET, profile=replace(PROFILE, row_count=LARGE_CELLS)))
     await world.completed(*[80_000] * 5)
@@ -235,8 +237,8 @@ async def test_the_lane_is_stored_and_only_its_own_history_counts(world: World) 
     assert accepted.extraction.lane == "large"
 
 
-def test_each_attempt_publishes_in_a_place_of_its_own() -> None:
-    """So that none can spoil another's."""
+def test_each_attempt_publishes_under_its_own_key() -> None:
+    """No attempt can overwrite the artifact of another."""
     extraction = Extraction("x", "ada", REQUEST, "processing", NOW, attempt=3)
 
     assert artifact_key(extraction) == "features/x/3.parquet"

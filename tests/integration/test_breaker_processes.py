@@ -14,19 +14,12 @@ from msgspec import to_builtins
 from msgspec.structs import replace
 
 from service.planning.circuit import BreakerPolicy
-from tests.redis_process import needs_redis, running_redis
+from tests.redis_process import needs_redis
 from tools.testbed.redis import RedisProcess
 
 ROOT = Path(__file__).parents[2]
 UNHURRIED = BreakerPolicy(window_seconds=3600.0, min_failures=5, probe_seconds=3600.0)
 """Redis's own clock runs: no machine is too slow for this window and lease."""
-
-
-@pytest.fixture
-def redis_process(tmp_path: Path) -> Iterator[RedisProcess]:
-    """A running redis-server."""
-    with running_redis(tmp_path) as process:
-        yield process
 
 
 _PROCESS = """

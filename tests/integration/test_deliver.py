@@ -108,8 +108,8 @@ def world_of(url: str) -> NewWorld:
 
 
 @in_held_time
-async def test_a_webhook_that_arrives_is_done(world_of: NewWorld) -> None:
-    """One try, written down with its time and status; nothing is enqueued, and another look finds nothing to do."""
+async def test_a_delivered_webhook_is_done(world_of: NewWorld) -> None:
+    """One attempt is logged with its time and status; nothing is enqueued, and a second job finds nothing to do."""
     world = await world_of(Sent("delivered", 204))
 
     assert await world.deliver(world.id) == "delivered"
@@ -122,8 +122,8 @@ async def test_a_webhook_that_arrives_is_done(world_of: NewWorld) -> None:
 
 
 @in_held_time
-async def test_a_receiver_that_fails_is_tried_again_for_days_and_then_given_up(world_of: NewWorld) -> None:
-    """Ten tries, at the published schedule with a random part, over more than three days; then it has failed."""
+async def test_a_failing_receiver_is_retried_for_three_days(world_of: NewWorld) -> None:
+    """Ten attempts follow the published schedule with jitter; then the webhook has failed."""
     world = await world_of(*[Sent("rejected", 500)] * 20)
     endings, due, delays = [], [], []
     while (row := await world.row()).state == "pending":
@@ -144,8 +144,8 @@ async def test_a_receiver_that_fails_is_tried_again_for_days_and_then_given_up(w
 
 
 @pytest.mark.parametrize("outcome", ["timeout", "unreachable", "rejected"])
-def test_failures_that_may_pass_are_tried_again(world_of: NewWorld, outcome: Any) -> None:
-    """No answer, a late answer and a wrong answer are all worth another try."""
+def test_transient_failures_are_retried(world_of: NewWorld, outcome: Any) -> None:
+    """No answer, a late answer and an error status are retried."""
 
     @in_held_time
     async def check() -> None:
@@ -173,8 +173,8 @@ def test_some_failures_are_final(world_of: NewWorld, outcome: Any, status: int |
 
 
 @pytest.mark.parametrize(("asked", "seconds"), [(2.0, 6.0), (60.0, 72.0), (1e9, 86_400 * 1.2)])
-def test_a_receivers_retry_after_is_heeded(world_of: NewWorld, asked: float, seconds: float) -> None:
-    """It is tried no sooner than asked, and no later than a day from now."""
+def test_retry_after_of_the_receiver_is_respected(world_of: NewWorld, asked: float, seconds: float) -> None:
+    """The next attempt comes no sooner than asked, and at most a day later."""
 
     @in_held_time
     async def check() -> None:
@@ -197,8 +197,8 @@ async def test_an_attempt_whose_worker_crashed_is_logged_as_interrupted(world_of
 
 
 @in_held_time
-async def test_a_webhook_that_ends_its_workers_is_not_tried_for_ever(world_of: NewWorld) -> None:
-    """When no try was left and the last one's worker died, it is given up without another."""
+async def test_a_webhook_that_crashes_its_workers_fails(world_of: NewWorld) -> None:
+    """When the worker of the last attempt crashed, there is no further attempt."""
     world = await world_of(attempt=MAX_ATTEMPTS, log=DeliveryLog((DeliveryAttempt(1, "rejected", NOON, 0.5, 500),)))
 
     assert await world.deliver(world.id) == "failed"
@@ -209,7 +209,7 @@ async def test_a_webhook_that_ends_its_workers_is_not_tried_for_ever(world_of: N
 
 @in_held_time
 async def test_a_stopping_worker_leaves_the_webhook_to_the_next(world_of: NewWorld) -> None:
-    """A call that is cancelled while it sends changes nothing but the count of tries."""
+    """An attempt that is cancelled while it sends changes only the count of attempts."""
     world = await world_of(Sent("delivered", 200))
     trying = asyncio.create_task(world.deliver(world.id))
     await asyncio.sleep(0.1)
@@ -225,7 +225,7 @@ async def test_a_stopping_worker_leaves_the_webhook_to_the_next(world_of: NewWor
 
 
 @in_held_time
-async def test_what_came_of_a_try_is_written_down_whatever_the_database_does(world_of: NewWorld) -> None:
+async def test_the_outcome_of_an_attempt_is_stored_after_an_outage(world_of: NewWorld) -> None:
     """Storing it is retried during an outage of the database, even when the process is asked to stop."""
     world = await world_of(Sent("delivered", 200))
     trying = asyncio.create_task(world.deliver(world.id))
@@ -242,7 +242,7 @@ async def test_what_came_of_a_try_is_written_down_whatever_the_database_does(wor
 
 
 @in_held_time
-async def test_a_lost_acknowledgement_is_not_a_second_ending(world_of: NewWorld) -> None:
+async def test_an_unacknowledged_commit_is_repeated_without_effect(world_of: NewWorld) -> None:
     """When the acknowledgement of a commit was lost, storing it again changes nothing and enqueues nothing more."""
     world = await world_of(Sent("delivered", 200))
     trying = asyncio.create_task(world.deliver(world.id))
@@ -254,8 +254,8 @@ async def test_a_lost_acknowledgement_is_not_a_second_ending(world_of: NewWorld)
 
 
 @in_held_time
-async def test_a_worker_back_from_the_dead_changes_nothing(world_of: NewWorld) -> None:
-    """While it slept another has tried: what it has to say comes too late."""
+async def test_a_superseded_attempt_changes_nothing(world_of: NewWorld) -> None:
+    """A worker that was suspended while another one sent the webhook stores nothing."""
     world = await world_of(Sent("rejected", 500), Sent("delivered", 200))
     slow = asyncio.create_task(world.deliver(world.id))
     await asyncio.sleep(0.1)
@@ -268,8 +268,8 @@ async def test_a_worker_back_from_the_dead_changes_nothing(world_of: NewWorld) -
 
 
 @in_held_time
-async def test_a_store_that_is_away_brings_the_job_back(world_of: NewWorld) -> None:
-    """Nothing is sent before the try is written down as begun."""
+async def test_without_the_database_nothing_is_sent(world_of: NewWorld) -> None:
+    """The attempt is claimed first, and the job is retried."""
     world = await world_of(Sent("delivered", 200))
     world.store.away = True
 
@@ -278,8 +278,8 @@ async def test_a_store_that_is_away_brings_the_job_back(world_of: NewWorld) -> N
     assert world.receiver.had == []
 
 
-def test_the_message_says_what_happened_and_nothing_of_the_data() -> None:
-    """Type, time and status with links, as Standard Webhooks shapes it."""
+def test_the_message_holds_the_status_and_no_data() -> None:
+    """Type, time and status with links, in the shape of Standard Webhooks."""
     told = delivery_of(ENDED)
     assert told is not None
     assert json.loads(told.body) == {
@@ -299,7 +299,7 @@ def test_the_message_says_what_happened_and_nothing_of_the_data() -> None:
     assert (told.url, told.owner, told.state, told.event_type) == (URL, "ada", "pending", "extraction.failed")
 
 
-def test_an_end_has_one_message_and_another_end_another() -> None:
+def test_each_end_has_its_own_message_id() -> None:
     """An end that is stored twice has the same id; an extraction that is run again and ends again has another."""
     ends = [
         ENDED,
@@ -321,8 +321,8 @@ def test_an_end_has_one_message_and_another_end_another() -> None:
 @pytest.mark.parametrize(
     ("error", "status"), [(None, "completed"), (ModelUnavailable("None answers."), "failed"), (KeyError("k"), "failed")]
 )
-def test_every_end_of_a_run_is_told(url: str, error: Exception | None, status: str) -> None:
-    """Completed, failed for a reason, failed for none that was foreseen: the message is stored with the end."""
+def test_every_end_of_a_run_is_announced(url: str, error: Exception | None, status: str) -> None:
+    """Completed, failed with a domain error, failed unexpectedly: the message is stored with the end."""
 
     @in_held_time
     async def check() -> None:

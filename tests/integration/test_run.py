@@ -222,8 +222,8 @@ async def test_progress_is_stored_as_it_is_made(world_of: NewWorld) -> None:
     ("error", "detached"), [(ComputeFailed("It broke."), True), (ModelUnavailable("None answers."), False)]
 )
 @in_held_time
-async def test_a_run_fails(world_of: NewWorld, error: FeatureAgentError, detached: bool) -> None:  # noqa: FBT001 (a state)
-    """What will not pass, and what somebody waits for on the line, is an end; nothing published stays."""
+async def test_a_final_failure_ends_the_run(world_of: NewWorld, error: FeatureAgentError, detached: bool) -> None:  # noqa: FBT001 (a state)
+    """Permanent failures, and transient ones of an attached extraction, are final; nothing published stays."""
     world = await world_of(1, error, detached=detached)
 
     assert await world.run("x") == "failed"
@@ -285,7 +285,7 @@ async def test_a_transient_failure_of_a_detached_extraction_is_retried(world_of:
 
 @in_held_time
 async def test_an_extraction_may_be_detached_during_its_run(world_of: NewWorld) -> None:
-    """It counts whether somebody waits when the run fails, not when it began."""
+    """What counts is whether it is detached when the run fails."""
     world = await world_of(10, ModelUnavailable("None answers."))
 
     async def leave() -> None:
@@ -298,8 +298,8 @@ async def test_an_extraction_may_be_detached_during_its_run(world_of: NewWorld) 
 
 
 @in_held_time
-async def test_tries_come_to_an_end(world_of: NewWorld) -> None:
-    """Each pause is longer than the one before, up to a limit; after the last try the failure is final."""
+async def test_retries_are_limited(world_of: NewWorld) -> None:
+    """Each pause is longer than the one before, up to a limit; after the last retry the failure is final."""
     world = await world_of(0, ModelUnavailable("None answers."), detached=True)
 
     endings, delays = [], []
@@ -316,7 +316,7 @@ async def test_tries_come_to_an_end(world_of: NewWorld) -> None:
 
 @pytest.mark.parametrize(("asked", "ending"), [(50, "retried"), (64, "failed")])
 @in_held_time
-async def test_a_try_that_would_come_too_late_is_not_made(world_of: NewWorld, asked: float, ending: str) -> None:
+async def test_a_retry_after_the_completion_date_is_not_made(world_of: NewWorld, asked: float, ending: str) -> None:
     """When the pause leads beyond the completion date, the failure is final."""
     error = ModelUnavailable("None answers.", retry_after=asked)
     world = await world_of(0, error, detached=True, due_at=NOON + timedelta(seconds=64))
@@ -326,7 +326,7 @@ async def test_a_try_that_would_come_too_late_is_not_made(world_of: NewWorld, as
 
 @in_held_time
 async def test_a_cancelled_run_stops_within_a_second(world_of: NewWorld) -> None:
-    """It is stored as cancelled, with nothing published, and the pipeline has let go of everything."""
+    """It is stored as cancelled, with nothing published, after the pipeline has ended."""
     world = await world_of(steps=[])
     let_go: list[float] = []
 
@@ -348,7 +348,7 @@ async def test_a_cancelled_run_stops_within_a_second(world_of: NewWorld) -> None
 
 
 @in_held_time
-async def test_an_extraction_that_was_cancelled_before_is_not_begun(world_of: NewWorld) -> None:
+async def test_a_cancelled_extraction_is_not_run(world_of: NewWorld) -> None:
     """Handed back or lost by its worker after it was cancelled, it ends without a run."""
     world = await world_of(5, cancel_requested=True)
 
@@ -402,9 +402,7 @@ async def test_a_run_is_handed_back_though_the_database_is_away(world_of: NewWor
 
 @pytest.mark.parametrize("error", [None, ComputeFailed("It broke.")])
 @in_held_time
-async def test_an_end_that_is_being_stored_is_stored_to_its_end(
-    world_of: NewWorld, error: FeatureAgentError | None
-) -> None:
+async def test_storing_an_end_is_not_interrupted(world_of: NewWorld, error: FeatureAgentError | None) -> None:
     """A worker that is stopped while the database is unreachable still stores the end."""
     world = await world_of(1, error)
 
@@ -422,8 +420,8 @@ async def test_an_end_that_is_being_stored_is_stored_to_its_end(
 
 
 @in_held_time
-async def test_a_run_that_another_worker_has_taken_over_stops(world_of: NewWorld) -> None:
-    """It notices within a second, and removes what it published; the other's work is left alone."""
+async def test_a_superseded_run_stops(world_of: NewWorld) -> None:
+    """It stops within a second and removes what it published; the other attempt is left alone."""
     world = await world_of(steps=[])
     world.steps = [world.publishes(600), world.publishes(30)]
 
@@ -438,10 +436,8 @@ async def test_a_run_that_another_worker_has_taken_over_stops(world_of: NewWorld
 
 @pytest.mark.parametrize("error", [None, ComputeFailed("It broke."), ModelUnavailable("None answers.")])
 @in_held_time
-async def test_an_end_comes_too_late_when_another_has_taken_over(
-    world_of: NewWorld, error: FeatureAgentError | None
-) -> None:
-    """Whatever a superseded run ends with changes nothing."""
+async def test_the_end_of_a_superseded_run_changes_nothing(world_of: NewWorld, error: FeatureAgentError | None) -> None:
+    """Neither a result nor a failure of it is stored."""
     world = await world_of(steps=[], detached=True)
 
     async def step(extraction: Extraction, enter: Enter) -> ExtractionResult:
@@ -457,8 +453,8 @@ async def test_an_end_comes_too_late_when_another_has_taken_over(
 
 
 @in_held_time
-async def test_a_worker_that_stops_when_another_has_taken_over_hands_nothing_back(world_of: NewWorld) -> None:
-    """There would be two jobs for one extraction."""
+async def test_a_superseded_run_is_not_handed_back(world_of: NewWorld) -> None:
+    """A second job for the extraction would be enqueued."""
     world = await world_of(600)
     running = asyncio.create_task(world.run("x"))
     await asyncio.sleep(0.25)
@@ -487,8 +483,8 @@ async def test_a_run_goes_on_while_the_database_is_away(world_of: NewWorld) -> N
 
 @pytest.mark.parametrize("seconds", [0.5, COMMIT_TIMEOUT_SECONDS - 2])
 @in_held_time
-async def test_an_end_is_kept_in_hand_while_the_database_is_away(world_of: NewWorld, seconds: float) -> None:
-    """It is stored when the database is back, with the time at which it came."""
+async def test_an_end_is_stored_after_an_outage(world_of: NewWorld, seconds: float) -> None:
+    """It has the time at which the run ended."""
     world = await world_of(10.25)
 
     async def trouble() -> None:
@@ -504,8 +500,8 @@ async def test_an_end_is_kept_in_hand_while_the_database_is_away(world_of: NewWo
 
 
 @in_held_time
-async def test_a_database_that_stays_away_costs_an_attempt_not_the_extraction(world_of: NewWorld) -> None:
-    """The worker gives up after a while; the extraction is still there to be claimed again."""
+async def test_a_long_outage_costs_an_attempt(world_of: NewWorld) -> None:
+    """The worker gives up after a while; the extraction can be claimed again."""
     world = await world_of(10)
 
     async def trouble() -> None:
@@ -523,7 +519,9 @@ async def test_a_database_that_stays_away_costs_an_attempt_not_the_extraction(wo
 
 @pytest.mark.parametrize("error", [None, ComputeFailed("It broke.")])
 @in_held_time
-async def test_a_commit_whose_answer_is_lost_has_happened(world_of: NewWorld, error: FeatureAgentError | None) -> None:
+async def test_an_end_whose_commit_was_not_acknowledged_counts(
+    world_of: NewWorld, error: FeatureAgentError | None
+) -> None:
     """The end that was stored at the first try is this run's own: it is announced, and its artifact stays."""
     world = await world_of(steps=[])
 
@@ -540,8 +538,8 @@ async def test_a_commit_whose_answer_is_lost_has_happened(world_of: NewWorld, er
 
 
 @in_held_time
-async def test_a_retry_whose_commit_is_lost_is_queued_once(world_of: NewWorld) -> None:
-    """The job of the first commit is there; no second one is made."""
+async def test_a_retry_whose_commit_was_not_acknowledged_is_queued_once(world_of: NewWorld) -> None:
+    """The job of the first commit exists; no second one is enqueued."""
     world = await world_of(steps=[], detached=True)
 
     async def step(extraction: Extraction, enter: Enter) -> ExtractionResult:
@@ -558,7 +556,7 @@ async def test_a_retry_whose_commit_is_lost_is_queued_once(world_of: NewWorld) -
 @pytest.mark.parametrize(("due", "end"), [(None, 31.0), (NOON + timedelta(seconds=8), 9.0)])
 @in_held_time
 async def test_a_run_ends_at_its_deadline(world_of: NewWorld, due: datetime | None, end: float) -> None:
-    """What does not end by itself is ended, a second after the limit or the completion date, whichever is first."""
+    """It is stopped a second after the limit or the completion date, whichever is first."""
     world = await world_of(600, limit=30, due_at=due)
 
     assert await world.run("x") == "failed"
@@ -569,8 +567,8 @@ async def test_a_run_ends_at_its_deadline(world_of: NewWorld, due: datetime | No
 
 
 @in_held_time
-async def test_a_deadline_that_a_step_notices_itself_keeps_its_words(world_of: NewWorld) -> None:
-    """The step has a second to say what it was."""
+async def test_a_step_may_report_the_deadline_itself(world_of: NewWorld) -> None:
+    """It has a second to raise its own, more precise error."""
     world = await world_of(30, DeadlineExceeded("The database was too slow."), limit=30)
 
     assert await world.run("x") == "failed"
@@ -580,8 +578,8 @@ async def test_a_deadline_that_a_step_notices_itself_keeps_its_words(world_of: N
 
 
 @in_held_time
-async def test_after_its_completion_date_an_extraction_is_not_begun(world_of: NewWorld) -> None:
-    """Nor is it tried again, for it will not be earlier."""
+async def test_an_extraction_past_its_completion_date_is_not_run(world_of: NewWorld) -> None:
+    """It fails at once and is not retried."""
     world = await world_of(0, due_at=NOON - timedelta(seconds=1), detached=True)
 
     assert await world.run("x") == "failed"
@@ -591,8 +589,8 @@ async def test_after_its_completion_date_an_extraction_is_not_begun(world_of: Ne
 
 
 @in_held_time
-async def test_what_kills_its_workers_is_not_tried_for_ever(world_of: NewWorld) -> None:
-    """The worker after the last that may die fails it, without running it."""
+async def test_an_extraction_that_crashes_its_workers_fails(world_of: NewWorld) -> None:
+    """After the last allowed crash the next worker fails it without running it."""
     world = await world_of(detached=True)
     for _ in range(MAX_CRASHES):
         await world.claim()
@@ -609,8 +607,8 @@ async def test_what_kills_its_workers_is_not_tried_for_ever(world_of: NewWorld) 
 
 
 @in_held_time
-async def test_one_crash_less_is_survived(world_of: NewWorld) -> None:
-    """A run after all but the last that may die completes."""
+async def test_fewer_crashes_than_the_limit_are_survived(world_of: NewWorld) -> None:
+    """The run after them completes."""
     world = await world_of()
     for _ in range(MAX_CRASHES - 1):
         await world.claim()
@@ -620,8 +618,8 @@ async def test_one_crash_less_is_survived(world_of: NewWorld) -> None:
 
 @pytest.mark.parametrize("status", ["completed", "failed", "cancelled", None])
 @in_held_time
-async def test_there_is_nothing_to_do_for_what_has_ended_or_is_gone(world_of: NewWorld, status: str | None) -> None:
-    """A job that comes too late changes nothing."""
+async def test_an_ended_or_deleted_extraction_is_not_run(world_of: NewWorld, status: str | None) -> None:
+    """A late job changes nothing."""
     world = await world_of(status=status or "queued")
     if status is None:
         await world.clear()
@@ -632,8 +630,8 @@ async def test_there_is_nothing_to_do_for_what_has_ended_or_is_gone(world_of: Ne
 
 
 @in_held_time
-async def test_a_run_begins_only_with_the_store(world_of: NewWorld) -> None:
-    """While the database is away nothing is claimed."""
+async def test_a_run_does_not_start_without_the_database(world_of: NewWorld) -> None:
+    """Nothing is claimed."""
     world = await world_of()
     world.store.away = True
 
@@ -647,7 +645,7 @@ async def test_a_run_begins_only_with_the_store(world_of: NewWorld) -> None:
 async def test_an_artifact_that_cannot_be_removed_does_not_change_the_end(
     world_of: NewWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The sweep gets it later."""
+    """The hourly sweep removes it later."""
     world = await world_of(1, ComputeFailed("It broke."))
 
     async def refuse(_: str) -> None:

@@ -4,8 +4,6 @@ import asyncio
 import itertools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,12 +16,12 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from service.concurrency.optional_dependency import PAUSE_SECONDS
-from service.features.events import BreakerChanged, Event
-from service.features.model import Stage
+from service.features.events import BreakerChanged
 from service.planning import shared_breaker
 from service.planning.breaker import Breaker, CircuitOpen, Permit
 from service.planning.circuit import BreakerPolicy, Circuit
 from service.planning.shared_breaker import COMPARE_AND_SET, KEY_PREFIX, MAX_TRIES, SharedBreaker
+from tests.doubles import Recorder
 from tests.redis_process import needs_redis, running_redis
 from tools.testbed.redis import RedisProcess
 
@@ -45,20 +43,13 @@ UNHURRIED = replace(POLICY, window_seconds=3600.0, probe_seconds=3600.0)
 """Where Redis's own clock runs: no test is too slow for it."""
 
 
-class Notes:
-    """An observer that keeps the states that breakers changed to."""
+class BreakerRecorder(Recorder):
+    """An observer that also lists the states that breakers changed to."""
 
-    def __init__(self) -> None:
-        self.states: list[tuple[str, str]] = []
-
-    def record(self, event: Event) -> None:
-        """Keep it."""
-        assert isinstance(event, BreakerChanged)
-        self.states.append((event.model, event.state))
-
-    def stage(self, extraction_id: str, stage: Stage) -> AbstractContextManager[None]:
-        """Nothing to surround."""
-        return nullcontext()
+    @property
+    def states(self) -> list[tuple[str, str]]:
+        """Return the models whose breakers changed, with the new states."""
+        return [(event.model, event.state) for event in self.of(BreakerChanged)]
 
 
 class Bench:
@@ -67,7 +58,7 @@ class Bench:
     def __init__(self, pool: BlockingConnectionPool | None) -> None:
         self.pool = pool
         self.seconds = 1000.0
-        self.notes = Notes()
+        self.notes = BreakerRecorder()
 
     async def forward(self, seconds: float) -> None:
         """Time passes."""
@@ -101,13 +92,6 @@ class Bench:
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
     """A redis-server for the tests that leave it running."""
     with running_redis(tmp_path_factory.mktemp("redis")) as process:
-        yield process
-
-
-@pytest.fixture
-def redis_process(tmp_path: Path) -> Iterator[RedisProcess]:
-    """A redis-server of the test's own, to be ill-treated."""
-    with running_redis(tmp_path) as process:
         yield process
 
 

@@ -26,13 +26,14 @@ from service.features.ports import Artifacts
 from service.features.stores import IdempotencyRecord
 from service.store.artifacts import open_artifacts
 from service.store.database import Database
+from tests.doubles import FixedClock
 from tests.integration.test_store import NOON, dataset, extraction, open_at, result
 
 ROOT = Path(__file__).parents[2]
 LATER = NOON + timedelta(days=365)
 HOLD = """
 import asyncio, sys
-from service.store.database import open_database
+from tests.doubles import FixedClock
 async def hold():
     database = open_database(sys.argv[1], pool_size=1, max_overflow=0, pool_timeout=5.0)
     async with database.upkeep.alone() as alone:
@@ -61,17 +62,6 @@ def folder(tmp_path: Path) -> Path:
 def artifacts(folder: Path) -> Artifacts:
     """An empty artifact store."""
     return open_artifacts(str(folder))
-
-
-class HeldClock:
-    """A clock that tests set."""
-
-    def __init__(self, at: datetime) -> None:
-        self.at = at
-
-    def now(self) -> datetime:
-        """That instant."""
-        return self.at
 
 
 def held_elsewhere(url: str) -> subprocess.Popen[str]:
@@ -196,21 +186,21 @@ async def test_lost_lock_is_an_outage_and_no_more(database: Database, database_u
 
 async def test_housekeeping_cleans_up(database: Database, artifacts: Artifacts, folder: Path) -> None:
     """Rows over their time go with their tables, orphans go, and whatever a row refers to is still there."""
-    clock = HeldClock(datetime.now(UTC))
-    kept = completed("features/kept/1.parquet", id="kept", finished_at=clock.at)
-    old = completed("features/old/1.parquet", id="old", finished_at=clock.at - timedelta(days=31))
+    clock = FixedClock(datetime.now(UTC))
+    kept = completed("features/kept/1.parquet", id="kept", finished_at=clock.instant)
+    old = completed("features/old/1.parquet", id="old", finished_at=clock.instant - timedelta(days=31))
     async with database.store.begin() as work:
         await work.extractions.add(kept)
         await work.extractions.add(old)
         await work.datasets.add(replace(dataset("ada"), artifact_key="datasets/d.parquet"))
-        await work.idempotency.claim("ada", "k", IdempotencyRecord(b"d" * 32, "x"), clock.at - timedelta(days=2))
+        await work.idempotency.claim("ada", "k", IdempotencyRecord(b"d" * 32, "x"), clock.instant - timedelta(days=2))
     orphans = ("features/kept/2.parquet", "datasets/x.parquet", "uploads/x")
     for key in ("features/kept/1.parquet", "features/old/1.parquet", "datasets/d.parquet", *orphans):
         await put(artifacts, key)
     housekeeping = Housekeeping(upkeep=database.upkeep, artifacts=artifacts, clock=clock, days=30)
     assert await housekeeping() == Removed(1, 1, 0)
     for key in orphans:
-        os.utime(folder / key, ((clock.at - timedelta(hours=2)).timestamp(),) * 2)
+        os.utime(folder / key, ((clock.instant - timedelta(hours=2)).timestamp(),) * 2)
     assert await housekeeping() == Removed(0, 0, 3)
     found = [artifact.key for prefix in ("features", "datasets", "uploads") async for page in artifacts.pages(prefix)
              for artifact in page]  # fmt: skip
@@ -219,14 +209,14 @@ async def test_housekeeping_cleans_up(database: Database, artifacts: Artifacts, 
 
 async def test_results_outlive_their_dataset(database: Database, artifacts: Artifacts, folder: Path) -> None:
     """Deleting a dataset leaves what was extracted from it readable, row and table, also by housekeeping."""
-    clock = HeldClock(datetime.now(UTC))
-    done = completed("features/a/1.parquet", id="a", finished_at=clock.at)
+    clock = FixedClock(datetime.now(UTC))
+    done = completed("features/a/1.parquet", id="a", finished_at=clock.instant)
     async with database.store.begin() as work:
         await work.datasets.add(replace(dataset("ada"), artifact_key="datasets/d.parquet"))
         await work.extractions.add(done)
     for key in ("features/a/1.parquet", "datasets/d.parquet"):
         await put(artifacts, key)
-        os.utime(folder / key, ((clock.at - timedelta(days=1)).timestamp(),) * 2)
+        os.utime(folder / key, ((clock.instant - timedelta(days=1)).timestamp(),) * 2)
     async with database.store.begin() as work:
         await work.datasets.delete("ada", "sales")
     assert await Housekeeping(upkeep=database.upkeep, artifacts=artifacts, clock=clock, days=30)() == Removed(0, 0, 1)

@@ -5,7 +5,7 @@ import itertools
 import random
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
@@ -13,37 +13,25 @@ from hypothesis import strategies as st
 
 from service.concurrency.deadline import deadline
 from service.features.errors import ModelUnavailable, PlanningBusy
-from service.features.events import Event, PlanningAdmitted, PlanningLoad
-from service.features.model import Stage
+from service.features.events import PlanningAdmitted, PlanningLoad
 from service.features.ports import PlanRequest, Proposal
 from service.planning import admission as admission_module
 from service.planning.admission import EARLY_SECONDS, Admission, AdmittedPlanner
-from tests.doubles import Timer
+from tests.doubles import Recorder, Timer
 
 
-class Notes:
-    """An observer that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def record(self, event: Event) -> None:
-        """Keep it."""
-        self.events.append(event)
-
-    def stage(self, extraction_id: str, stage: Stage) -> AbstractContextManager[None]:
-        """Nothing to surround."""
-        return nullcontext()
+class AdmissionRecorder(Recorder):
+    """An observer that also lists the decisions and the load of planning."""
 
     @property
     def decisions(self) -> list[str]:
-        """What was decided, in order."""
-        return [event.decision for event in self.events if isinstance(event, PlanningAdmitted)]
+        """Return the decisions, in order."""
+        return [event.decision for event in self.of(PlanningAdmitted)]
 
     @property
     def load(self) -> PlanningLoad:
-        """The last one told; nothing is running before any is."""
-        return [PlanningLoad(0, 0), *(event for event in self.events if isinstance(event, PlanningLoad))][-1]
+        """Return the last load; before the first one nothing runs."""
+        return [PlanningLoad(0, 0), *self.of(PlanningLoad)][-1]
 
 
 class Hall:
@@ -51,7 +39,7 @@ class Hall:
 
     def __init__(self, concurrency: int, queue: int) -> None:
         self.timer = Timer()
-        self.notes = Notes()
+        self.notes = AdmissionRecorder()
         self.concurrency = concurrency
         self.admission = Admission(concurrency=concurrency, queue=queue, observer=self.notes, timer=self.timer)
         self.entered: list[int] = []
@@ -116,7 +104,7 @@ def set_time_left(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
 def test_impossible_sizes_are_refused(concurrency: int, queue: int) -> None:
     """A gate that nobody could ever pass is a mistake in the settings, said when it is made."""
     with pytest.raises(ValueError, match="at least one place"):
-        Admission(concurrency=concurrency, queue=queue, observer=Notes())
+        Admission(concurrency=concurrency, queue=queue, observer=AdmissionRecorder())
 
 
 async def test_places_go_in_the_order_of_arrival() -> None:
@@ -457,7 +445,7 @@ def fail() -> Proposal:
 
 async def test_a_planner_behind_it_is_asked_by_so_many_at_once() -> None:
     """Two plan, three wait and are served after them, five are refused; the planner's own errors come through."""
-    notes, planner = Notes(), Crowded(fail)
+    notes, planner = AdmissionRecorder(), Crowded(fail)
     admitted = AdmittedPlanner(planner, Admission(concurrency=2, queue=3, observer=notes))
     request: PlanRequest = object()  # pyright: ignore[reportAssignmentType] - it is passed on, not looked at
     proposals = [asyncio.create_task(admitted.propose(request)) for _ in range(10)]

@@ -2,19 +2,17 @@ from __future__ import annotations
 
 import inspect
 import math
-from contextlib import AbstractContextManager, nullcontext
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from service.features.events import BreakerChanged, Event
-from service.features.model import Stage
+from service.features.events import BreakerChanged
 from service.planning import circuit as circuit_module
 from service.planning.breaker import Breaker, CircuitOpen, Permit
 from service.planning.circuit import BUCKETS, BreakerPolicy, CallOutcome, Circuit, admit, end, wait
-from tests.doubles import Timer
+from tests.doubles import Recorder, Timer
 
 POLICY = BreakerPolicy(
     window_seconds=10.0,
@@ -30,24 +28,13 @@ POLICY = BreakerPolicy(
 EIGHTHS = st.integers(0, 8 * 9).map(lambda eighths: eighths / 8)
 
 
-class Notes:
-    """An observer that keeps its events."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def record(self, event: Event) -> None:
-        """Keep it."""
-        self.events.append(event)
-
-    def stage(self, extraction_id: str, stage: Stage) -> AbstractContextManager[None]:
-        """Nothing to surround."""
-        return nullcontext()
+class BreakerRecorder(Recorder):
+    """An observer that also lists the states that breakers changed to."""
 
     @property
     def states(self) -> list[str]:
-        """The states that breakers changed to."""
-        return [event.state for event in self.events if isinstance(event, BreakerChanged)]
+        """Return the states that breakers changed to."""
+        return [event.state for event in self.of(BreakerChanged)]
 
 
 # ------------------------------------------------------------------------------------------------- the state machine
@@ -267,7 +254,7 @@ def test_the_machine_reads_no_clock_and_does_no_io() -> None:
 # ----------------------------------------------------------------------------------------- the breaker of one process
 
 
-def breaker(timer: Timer, notes: Notes) -> Breaker:
+def breaker(timer: Timer, notes: BreakerRecorder) -> Breaker:
     """A breaker of this process alone."""
     return Breaker("openai:gpt", observer=notes, policy=POLICY, timer=timer)
 
@@ -280,7 +267,7 @@ async def fail(permits: list[Permit]) -> None:
 
 async def test_changes_are_recorded_once_each() -> None:
     """The observer hears of each change, with the model's name, and of nothing else."""
-    timer, notes = Timer(), Notes()
+    timer, notes = Timer(), BreakerRecorder()
     circuit = breaker(timer, notes)
     await fail([await circuit.admit() for _ in range(5)])
     timer.seconds += 4
@@ -299,7 +286,7 @@ async def test_changes_are_recorded_once_each() -> None:
 
 async def test_a_second_report_of_a_call_does_nothing() -> None:
     """A permit counts once, whatever is reported of it afterwards."""
-    timer, notes = Timer(), Notes()
+    timer, notes = Timer(), BreakerRecorder()
     circuit = breaker(timer, notes)
     permit = await circuit.admit()
     for _ in range(10):
@@ -312,7 +299,7 @@ async def test_a_second_report_of_a_call_does_nothing() -> None:
 
 async def test_retry_after_counts_down_without_being_asked() -> None:
     """Health checks see the seconds until the next probe; a refused caller gets them as Retry-After."""
-    timer, notes = Timer(), Notes()
+    timer, notes = Timer(), BreakerRecorder()
     circuit = breaker(timer, notes)
     assert circuit.retry_after is None
     await fail([await circuit.admit() for _ in range(3)])

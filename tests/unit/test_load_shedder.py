@@ -1,32 +1,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from itertools import pairwise
 
 import pytest
 
 from service.features.errors import PlanningBusy
-from service.features.events import Event, PlanningAdmitted
-from service.features.model import Stage
+from service.features.events import PlanningAdmitted
 from service.planning.load_shedder import LAG_SECONDS, MIN_LIMIT, RETRY_SECONDS, TICK_SECONDS, LoadShedder
-
-
-class Recorder:
-    """An observer that keeps its events."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def record(self, event: Event) -> None:
-        """Keep the event."""
-        self.events.append(event)
-
-    @contextmanager
-    def stage(self, extraction_id: str, stage: Stage) -> Iterator[None]:
-        """No span."""
-        yield
+from tests.doubles import Recorder
 
 
 async def test_requests_beyond_the_limit_are_refused() -> None:

@@ -3,8 +3,6 @@ from __future__ import annotations
 import asyncio
 import math
 import unicodedata
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,7 +21,7 @@ from service.features.errors import (
     PlanningBusy,
     RequestImpossible,
 )
-from service.features.events import CacheLooked, Event
+from service.features.events import CacheLooked
 from service.features.model import (
     ColumnProfile,
     Dataset,
@@ -40,7 +38,7 @@ from service.features.operations.types import Value
 from service.features.ports import KeptPlan, PlanRequest, Proposal
 from service.planning.plan_cache import WIDE_COLUMNS, CachedPlanner, KeptPlans
 from service.planning.plan_key import normalise, plan_key
-from tests.doubles import Timer
+from tests.doubles import Recorder, Timer
 
 MODELS = ("openai:first", "openai:second")
 VERSIONS = ("operations-1", "prompt-1")
@@ -74,24 +72,12 @@ def key_of(request: PlanRequest, models: tuple[str, ...] = MODELS, versions: tup
     return plan_key(request, models=models, versions=versions)
 
 
-class Watcher:
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def record(self, event: Event) -> None:
-        """Keep the event."""
-        self.events.append(event)
-
-    @contextmanager
-    def stage(self, extraction_id: str, stage: str) -> Iterator[None]:
-        """Surround nothing."""
-        yield
+class CacheRecorder(Recorder):
+    """An observer that also tells how the plan cache was found."""
 
     def looks(self, level: str = "memory") -> list[str]:
-        """The results of looking at one level, in order."""
-        return [event.result for event in self.events if isinstance(event, CacheLooked) and event.level == level]
+        """Return the results of looking into one level, in order."""
+        return [event.result for event in self.of(CacheLooked) if event.level == level]
 
 
 class Model:
@@ -149,7 +135,7 @@ def cache(model: Model, **changed: Any) -> CachedPlanner:
     made: dict[str, Any] = {
         "shared": None, "seconds": 60.0, "entries": 2, "models": MODELS, "versions": VERSIONS, "timer": Timer(),
     }  # fmt: skip
-    observer = changed.pop("observer", None) or Watcher()
+    observer = changed.pop("observer", None) or CacheRecorder()
     return CachedPlanner(model, KeptPlans(**(made | changed)), observer)
 
 
@@ -313,7 +299,7 @@ def test_the_version_of_operations_follows_a_summary(monkeypatch: pytest.MonkeyP
 
 async def test_an_equal_request_costs_nothing() -> None:
     """The second of two equal requests gets the first one's plan without a model, and says that it was cached."""
-    model, watcher = Model(), Watcher()
+    model, watcher = Model(), CacheRecorder()
     planner = cache(model, observer=watcher)
     first, second = await planner.propose(ask()), await planner.propose(ask("the  age of each PERSON."))
     assert first.usage == model.usage
@@ -396,7 +382,7 @@ async def test_an_error_is_not_kept() -> None:
 
 async def test_two_hundred_equal_requests_plan_once() -> None:
     """Of 200 equal requests at once, one plans and pays; the others share its plan and pay nothing."""
-    model, watcher = Model(held=True), Watcher()
+    model, watcher = Model(held=True), CacheRecorder()
     planner = cache(model, observer=watcher)
     asking = [asyncio.create_task(planner.propose(ask())) for _ in range(200)]
     await settle()
@@ -563,7 +549,7 @@ async def test_without_deadlines_a_timeout_is_shared() -> None:
 
 async def test_a_fresh_request_reads_nothing_and_is_kept() -> None:
     """A fresh request is planned anew at both levels' cost, and its plan replaces the kept one at both."""
-    model, watcher, shared = Model(), Watcher(), Shared()
+    model, watcher, shared = Model(), CacheRecorder(), Shared()
     planner = cache(model, observer=watcher, shared=shared)
     await planner.propose(ask())
     fresh, after = await planner.propose(ask(fresh=True)), await planner.propose(ask())
@@ -604,7 +590,7 @@ async def test_fresh_requests_plan_each_for_itself() -> None:
 
 async def test_what_one_process_planned_another_serves() -> None:
     """A plan that a second cache finds in the shared level costs it nothing, and is then in its own memory."""
-    models, watcher, shared = (Model(), Model()), Watcher(), Shared()
+    models, watcher, shared = (Model(), Model()), CacheRecorder(), Shared()
     await cache(models[0], shared=shared).propose(ask())
     other = cache(models[1], shared=shared, observer=watcher)
     answers = [await other.propose(ask()) for _ in range(2)]
@@ -639,7 +625,7 @@ async def test_a_shared_plan_grows_no_older_in_memory() -> None:
 )
 async def test_a_shared_plan_that_may_not_run_is_a_miss(kept: Proposal) -> None:
     """A plan from outside is judged like a model's: with a fault, or a usage never written, it is not served."""
-    model, watcher, shared = Model(), Watcher(), Shared()
+    model, watcher, shared = Model(), CacheRecorder(), Shared()
     shared.plans[key_of(ask())] = KeptPlan(kept, 60.0)
     planner = cache(model, shared=shared, observer=watcher)
     assert name_of(await planner.propose(ask())) == "plan_1"
@@ -657,7 +643,7 @@ async def test_a_shared_plan_that_reads_the_target_is_a_miss() -> None:
 
 async def test_the_shared_level_is_asked_once_for_equal_requests() -> None:
     """Requests that arrive while the shared level is being asked wait for its answer."""
-    model, shared, watcher = Model(), Shared(), Watcher()
+    model, shared, watcher = Model(), Shared(), CacheRecorder()
     shared.go.clear()
     planner = cache(model, shared=shared, observer=watcher)
     asking = [asyncio.create_task(planner.propose(ask())) for _ in range(50)]

@@ -14,17 +14,10 @@ from service.features.errors import DependencyUnavailable
 from service.features.ports import Artifacts
 from service.features.stores import Purged
 from service.store.artifacts import ObjectArtifacts, open_artifacts
+from tests.doubles import FixedClock
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
-
-
-class HeldClock:
-    """A stopped clock."""
-
-    def now(self) -> datetime:
-        """The instant that the test chose."""
-        return NOW
 
 
 class Rows:
@@ -110,7 +103,7 @@ def files(folder: Path) -> set[str]:
 
 def housekeeping(rows: Rows, artifacts: Artifacts, days: int = 30) -> Housekeeping:
     """The use case on these rows and files."""
-    return Housekeeping(upkeep=rows, artifacts=artifacts, clock=HeldClock(), days=days)
+    return Housekeeping(upkeep=rows, artifacts=artifacts, clock=FixedClock(NOW), days=days)
 
 
 async def test_old_extractions_go_with_their_tables(

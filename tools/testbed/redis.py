@@ -17,10 +17,15 @@ START_TIMEOUT_SECONDS = 60.0
 
 
 class RedisProcess:
-    """Run a redis-server that keeps nothing on disk and comes back at its address."""
+    """Run a redis-server that stores nothing on disk and restarts at the same address.
 
-    def __init__(self, folder: Path) -> None:
+    It also listens on the socket file `socket_path`, and asks for the password if there is one.
+    """
+
+    def __init__(self, folder: Path, password: str | None = None) -> None:
         self.folder = folder
+        self.socket_path = folder / "redis.sock"
+        self._password = password
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
@@ -29,8 +34,9 @@ class RedisProcess:
 
     def start(self) -> None:
         """Start it and wait until it answers. Raises RuntimeError."""
-        address = ["--port", str(self.port), "--bind", "127.0.0.1"]
-        command = [str(REDIS_SERVER), *address, "--save", "", "--dir", str(self.folder)]
+        address = ["--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", str(self.socket_path)]
+        password = [] if self._password is None else ["--requirepass", self._password]
+        command = [str(REDIS_SERVER), *address, *password, "--save", "", "--dir", str(self.folder)]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while time.monotonic() < deadline:
@@ -43,7 +49,7 @@ class RedisProcess:
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
                 connection.sendall(b"PING\r\n")
-                return connection.recv(16).startswith(b"+PONG")
+                return connection.recv(16).startswith((b"+PONG", b"-NOAUTH"))
         except OSError:
             return False
 
@@ -62,11 +68,11 @@ class RedisProcess:
 
 
 @contextmanager
-def running_redis(folder: Path) -> Generator[RedisProcess]:
+def running_redis(folder: Path, password: str | None = None) -> Generator[RedisProcess]:
     """Run a redis-server for the length of the block. Raises RuntimeError where none is installed."""
     if REDIS_SERVER is None:
         raise RuntimeError("redis-server is not installed")
-    server = RedisProcess(folder)
+    server = RedisProcess(folder, password)
     try:
         yield server
     finally:

@@ -32,7 +32,7 @@ EARLY_SECONDS = 0.05
 class Admission:
     """At most `concurrency` inside at once and at most `queue` waiting, first come first served; for one event loop.
 
-    A place that is given up goes straight to whoever waits longest and is never free in between, so a newcomer cannot
+    A place that is given up goes straight to the request that waits longest and is never free in between, so a newcomer cannot
     take it: `asyncio.Semaphore` before Python 3.12 lets newcomers overtake, and can lose a place to a waiter that is
     cancelled as it is woken.
     """
@@ -73,7 +73,7 @@ class Admission:
             self._pass_on()
 
     async def _enter(self) -> None:
-        if self._running < self._concurrency:  # then nobody waits, as whoever leaves passes the place on
+        if self._running < self._concurrency:  # then nobody waits, as each place that is left is passed on
             self._running += 1
             self._record_load()
         else:
@@ -113,7 +113,7 @@ class Admission:
             self._pass_on()
 
     def _pass_on(self) -> None:
-        """Hand a place to whoever waits longest, or have one fewer taken."""
+        """Hand a place to the request that waits longest, or have one fewer taken."""
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():  # else its task was cancelled, and has not yet run to step out

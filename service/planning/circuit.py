@@ -67,7 +67,7 @@ class Bucket(Struct, frozen=True):
 
 
 class Circuit(Struct, frozen=True, omit_defaults=True):
-    """The state of one model's circuit. Times are seconds, never negative, on the clock of whoever keeps it."""
+    """The state of one model's circuit. Times are seconds, never negative, on the clock of the one that keeps it."""
 
     state: BreakerState = "closed"
     generation: str = CLOSED

@@ -143,7 +143,7 @@ async def pass_through(breaker: Breaker, calls: int) -> list[Permit]:
 
 
 async def refusal(breaker: Breaker) -> float:
-    """The seconds that a refused caller is told to wait."""
+    """The seconds that a refused caller is to wait."""
     with pytest.raises(CircuitOpen) as refused:
         await breaker.admit()
     return refused.value.retry_after
@@ -461,7 +461,7 @@ async def test_a_clock_that_is_set_back_does_not_close_a_model_for_hours(over_re
 
 
 class Line:
-    """Stands between a breaker and its script: holds answers back on their way, when told to."""
+    """Stands between a breaker and its script: holds answers back on their way, when the test says so."""
 
     def __init__(self, breaker: SharedBreaker) -> None:
         self._script: Callable[..., Awaitable[Any]] = breaker._script

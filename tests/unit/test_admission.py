@@ -121,7 +121,7 @@ async def test_places_go_in_the_order_of_arrival() -> None:
     await hall.empty()
 
 
-async def test_a_newcomer_does_not_overtake_whoever_was_just_handed_the_place() -> None:
+async def test_a_newcomer_does_not_overtake_the_one_just_handed_the_place() -> None:
     """Between the handing over and the waiter's waking the place is not free."""
     hall = Hall(concurrency=1, queue=1)
     notes = hall.notes
@@ -143,7 +143,7 @@ async def test_a_newcomer_does_not_overtake_whoever_was_just_handed_the_place() 
     await hall.empty()
 
 
-async def test_what_is_told() -> None:
+async def test_decisions_and_load_are_recorded() -> None:
     """Each decision is recorded, queueing besides what comes of it, and the load with every change."""
     hall = Hall(concurrency=1, queue=1)
     for _ in range(3):
@@ -205,7 +205,7 @@ async def refusal(hall: Hall) -> float | None:
     ],
 )
 async def test_the_estimate(concurrency: int, queue: int, stays: tuple[float, ...], retry_after: float) -> None:
-    """A refused client is told when its turn would have come, by how long recent plans took; 1 to 60 seconds."""
+    """Retry-After is when the turn would have come, by how long recent plannings took; 1 to 60 seconds."""
     hall = Hall(concurrency, queue)
     await stay(hall, *stays)
     for _ in range(concurrency + queue):
@@ -256,7 +256,7 @@ async def test_without_time_nobody_waits() -> None:
     await hall.empty()
 
 
-async def test_a_waiter_whose_time_ends_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_waiter_whose_time_ends_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The deadline ends the wait with PlanningBusy, and the place goes to the next in time."""
     hall = Hall(concurrency=1, queue=5)
     hall.arrive()
@@ -368,7 +368,7 @@ def test_any_course_of_events(concurrency: int, actions: tuple[str, ...]) -> Non
 
 
 async def test_a_waiter_cancelled_as_it_is_handed_the_place_passes_it_on() -> None:
-    """Its cancellation is kept, and whoever stands behind it enters."""
+    """Its cancellation is kept, and the one behind it enters."""
     hall = Hall(concurrency=1, queue=5)
     held = hall.admission.place()
     await held.__aenter__()
@@ -420,7 +420,7 @@ async def test_a_thousand_random_cancellations_leak_nothing() -> None:
 
 
 class Crowded:
-    """A planner that never answers until it is told; counts how many plan at once."""
+    """A planner that does not answer until the test lets it; counts how many plan at once."""
 
     def __init__(self, answer: Callable[[], Proposal]) -> None:
         self.answer = answer

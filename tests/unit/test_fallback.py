@@ -90,7 +90,7 @@ async def test_alone() -> None:
     ],
 )
 async def test_next_one_plans(error: FeatureAgentError, code: str) -> None:
-    """Whatever is the model's failure, the next planner is asked, and the observer told."""
+    """Whatever the model's failure, the next planner is asked, and the fallback recorded."""
     events = Events()
     first, second, third = Scripted("first", error), Scripted("second"), Scripted("third")
     proposal = await fallback(first, second, third, events=events).propose(REQUEST)

@@ -114,7 +114,7 @@ class Shared:
     def __init__(self) -> None:
         self.plans: dict[str, KeptPlan] = {}
         self.asked = 0
-        self.told = 0
+        self.puts = 0
         self.go = asyncio.Event()
         self.go.set()
 
@@ -126,7 +126,7 @@ class Shared:
 
     async def put(self, key: str, proposal: Proposal) -> None:
         """Keep the plan for a minute."""
-        self.told += 1
+        self.puts += 1
         self.plans[key] = KeptPlan(proposal, 60.0)
 
 
@@ -221,7 +221,7 @@ def test_no_character_turns_into_a_quotation_mark() -> None:
     [profile("Amount", "amount"), profile("kind", values=("US", "us")), profile("email", values=("Email",))],
     ids=["columns", "values", "column and value"],
 )
-def test_what_the_dataset_tells_apart_is_told_apart(dataset: Profile) -> None:
+def test_what_the_dataset_distinguishes_is_distinguished(dataset: Profile) -> None:
     """Where names or values differ by case alone, so do sentences."""
     assert key_of(ask("Mean of US amount", profile=dataset)) != key_of(ask("Mean of us Amount", profile=dataset))
     plain = profile("age", values=("US", "DE"))
@@ -406,7 +406,7 @@ async def test_requests_that_differ_do_not_wait_for_each_other() -> None:
     await asyncio.gather(*asking)
 
 
-async def test_who_joins_a_fallback_s_plan_is_told_so() -> None:
+async def test_who_joins_a_fallback_s_plan_gets_it_as_one() -> None:
     """A plan of a fallback model that is shared while it is made says that it is one."""
     model = Model(held=True)
     model.usage = ModelUsage(MODELS[1], 10, 10, None, fallback=True)
@@ -465,8 +465,8 @@ async def test_all_who_wait_get_the_error_that_ended_the_planning() -> None:
     assert model.calls == 1
     assert {type(error) for error in errors} == {RequestImpossible}
     assert len({id(error) for error in errors}) == 50
-    told = {(error.message, error.errors, error.retry_after, str(error)) for error in errors}  # type: ignore[union-attr]
-    assert told == {("no such column", (FieldError("description", "?"),), 3.0, "no such column")}
+    raised = {(error.message, error.errors, error.retry_after, str(error)) for error in errors}  # type: ignore[union-attr]
+    assert raised == {("no such column", (FieldError("description", "?"),), 3.0, "no such column")}
 
 
 async def test_what_is_done_to_one_s_error_is_not_done_to_another_s() -> None:
@@ -493,7 +493,7 @@ async def test_what_is_done_to_one_s_error_is_not_done_to_another_s() -> None:
 
 
 async def test_a_mistake_in_planning_fails_those_who_wait_once() -> None:
-    """An unexpected error is raised where it happened; those who wait are told of a failure, and nobody repeats it."""
+    """An unexpected error is raised where it happened; those who wait get an error, and nobody repeats it."""
     model = Model(held=True)
     planner = cache(model)
     model.error = KeyError("mistake")
@@ -597,7 +597,7 @@ async def test_what_one_process_planned_another_serves() -> None:
     assert {name_of(answer) for answer in answers} == {"plan_1"}
     assert answers[0].usage == ModelUsage(MODELS[0], cached=True)
     assert (models[1].calls, watcher.looks(), watcher.looks("redis")) == (0, ["miss", "hit"], ["hit"])
-    assert shared.told == 1, "what is read is not written again, or it would never expire"
+    assert shared.puts == 1, "what is read is not written again, or it would never expire"
 
 
 async def test_a_shared_plan_grows_no_older_in_memory() -> None:

@@ -33,8 +33,8 @@ class Admission:
     """At most `concurrency` inside at once and at most `queue` waiting, first come first served; for one event loop.
 
     A place that is given up goes straight to the request that waits longest and is never free in between, so a newcomer
-    cannot take it: `asyncio.Semaphore` before Python 3.12 lets newcomers overtake, and can lose a place to a waiter that
-    is cancelled as it is woken.
+    cannot take it: `asyncio.Semaphore` before Python 3.12 lets newcomers overtake, and can lose a place to a waiter
+    that is cancelled as it is woken.
     """
 
     def __init__(

@@ -472,7 +472,7 @@ def call(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_command_line(guarded: str, tmp_path: Path) -> None:
-    """`backup` and `restore` do it from the settings, with a password that no process list shows; bad input is told."""
+    """`backup` and `restore` work from the settings, and no process list shows the password; bad input is reported."""
     spy, seen = tmp_path / "bin", tmp_path / "seen"
     spy.mkdir()
     for name in ("pg_dump", "pg_restore", "psql"):
@@ -521,10 +521,10 @@ def test_command_line(guarded: str, tmp_path: Path) -> None:
 def test_bad_input_is_one_line(arguments: tuple[str, ...], status: int, tmp_path: Path) -> None:
     """A place that cannot be used, one without a backup and a database that is away each end with one plain line."""
     filled = [argument.replace("{empty}", str(tmp_path / "empty")) for argument in arguments]
-    told = call(*filled, DATABASE_URL="postgresql://ada:hunter2@127.0.0.1:1/x", DATA_DIR=str(tmp_path / "data"))
-    assert (told.returncode, told.stdout) == (status, "")
-    assert told.stderr.count("\n") == 1
-    assert "hunter2" not in told.stderr
+    done = call(*filled, DATABASE_URL="postgresql://ada:hunter2@127.0.0.1:1/x", DATA_DIR=str(tmp_path / "data"))
+    assert (done.returncode, done.stdout) == (status, "")
+    assert done.stderr.count("\n") == 1
+    assert "hunter2" not in done.stderr
 
 
 # The programs
@@ -600,7 +600,7 @@ async def test_program_that_is_cancelled_is_gone(tmp_path: Path) -> None:
         await run(program, [], {"PATH": os.environ["PATH"]})
 
 
-async def test_all_copies_end_before_a_failure_is_told() -> None:
+async def test_all_copies_end_before_a_failure_is_raised() -> None:
     """When one of a batch fails the others are not left running, and no further batch begins."""
     ended: list[int] = []
 

@@ -199,7 +199,7 @@ def wait_for_output(process: ServiceProcess) -> None:
         time.sleep(0.02)
 
 
-def test_lines_are_told_apart(tmp_path: Path) -> None:
+def test_lines_of_json_and_text_are_distinguished(tmp_path: Path) -> None:
     """JSON objects are log lines; whatever else the process wrote is in the tail alone."""
     command = script(tmp_path, "print('{\"message\": \"here\"}'); print('words'); print('[1]'); print('3')")
     process = ServiceProcess(command, os.environ, tmp_path)
@@ -305,7 +305,7 @@ def test_waits_for_an_extraction_in_the_background(client: Client, monkeypatch: 
     assert (extracted.data.row_count, extracted.request_id, extracted.trace_id) == (2, "r1", "t1")
 
 
-def test_failed_extraction_is_told(client: Client) -> None:
+def test_failed_extraction_ends_the_demo(client: Client) -> None:
     """An extraction that fails in the background ends the demo with its reason."""
     Stub.answers |= {
         "/api/v1/extract-features": [(202, {"data": {"extraction_id": "e1", "status": "queued"}})],
@@ -340,8 +340,8 @@ def test_endless_extraction_is_given_up(client: Client, monkeypatch: pytest.Monk
         ((200, {"data": {"extraction_id": "e1"}}), "not what its contract says: .*status"),
     ],
 )  # fmt: skip
-def test_refusals_are_told_in_one_line(client: Client, answer: tuple[int, object], words: str) -> None:
-    """A refusal, and an answer off its contract, are told in the service's own words."""
+def test_error_responses_are_reported_in_one_line(client: Client, answer: tuple[int, object], words: str) -> None:
+    """An error response, and one that breaks the contract, are reported in the service's own words."""
     Stub.answers |= {"/api/v1/extract-features": [answer]}
     with pytest.raises(DemoFailed, match=words.replace("[", r"\[")):
         client.extract("d", "a sentence", "medium", "r1")
@@ -362,18 +362,20 @@ def test_dataset_that_is_there_is_used(client: Client, tmp_path: Path) -> None:
 def test_whole_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The real service, one request: every signal of it is there and carries its ids; a second run uses its data."""
     assert run_demo(data_dir=tmp_path / "data", as_json=True, rows=2_000) == 0
-    told = json.loads(capsys.readouterr().out)
-    root = told["trace"][0]
+    printed = json.loads(capsys.readouterr().out)
+    root = printed["trace"][0]
     inside = json.dumps(root)
-    assert len(told["trace"]) == 1
+    assert len(printed["trace"]) == 1
     assert (root["span"]["name"], root["span"]["kind"]) == ("POST /api/v1/extract-features", "server")
     assert all(f'"extraction.{stage}"' in inside for stage in ("profile", "plan", "compute", "assess"))
-    assert {line["request_id"] for line in told["log"]} == {told["request_id"]}
-    assert {line["trace_id"] for line in told["log"]} == {told["trace_id"]} == {root["span"]["trace_id"]}
-    assert {found["trace_id"] for found in told["exemplars"]} == {told["trace_id"]}
-    moved = {change["name"] for change in told["metrics"]}
+    assert {line["request_id"] for line in printed["log"]} == {printed["request_id"]}
+    assert {line["trace_id"] for line in printed["log"]} == {printed["trace_id"]} == {root["span"]["trace_id"]}
+    assert {found["trace_id"] for found in printed["exemplars"]} == {printed["trace_id"]}
+    moved = {change["name"] for change in printed["metrics"]}
     assert {"api_requests_total", "feature_extractions_total", "model_requests_total"} <= moved
-    assert [name for name in told["table"][0] if name in {feature["name"] for feature in told["result"]["features"]}]
+    assert [
+        name for name in printed["table"][0] if name in {feature["name"] for feature in printed["result"]["features"]}
+    ]
     assert run_demo(data_dir=tmp_path / "data", as_json=False, rows=2_000) == 0
     page = capsys.readouterr().out
     assert "6 By hand" in page
@@ -381,13 +383,13 @@ def test_whole_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_service_that_cannot_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A service that ends by itself is told in one line below the end of its log, with exit status 1."""
+    """A service that ends by itself is reported in one line below the end of its log, with exit status 1."""
     (tmp_path / "file").write_text("in the way")
     assert run_demo(data_dir=tmp_path / "file", as_json=True, rows=10) == 1
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert "the service ended by itself with exit status" in told.err.splitlines()[-1]
-    assert len(told.err.splitlines()) > 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "the service ended by itself with exit status" in printed.err.splitlines()[-1]
+    assert len(printed.err.splitlines()) > 1
 
 
 def test_service_that_is_never_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

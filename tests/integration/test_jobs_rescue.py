@@ -14,7 +14,7 @@ from service.jobs.manager import FencedManager
 from service.jobs.monitor import QueueMonitor
 from service.jobs.rescue import Rescuer
 from service.store.schema import upgrade
-from tests.integration.jobs_support import Clock, Room, patiently
+from tests.integration.jobs_support import Clock, Room, poll
 
 
 @pytest.fixture
@@ -275,7 +275,7 @@ async def test_dead_jobs_are_cleaned_after_a_day(room: Room, caplog: pytest.LogC
         await room.accept()
     await room.sql("UPDATE procrastinate_jobs SET task_name = 'of another release'")
     async with room.worker() as worker:
-        async for _ in patiently():
+        async for _ in poll():
             if {job["status"] for job in await room.jobs()} == {"failed"}:
                 break
         [old, young] = await room.jobs()

@@ -17,7 +17,7 @@ from service.features.errors import ExtractionEnded, ExtractionNotFound, Extract
 from service.features.model import Extraction
 from service.features.stores import AttemptSuperseded, IdempotencyRecord, StoredAnswer
 from service.store.database import Database
-from service.store.idempotency import KEPT
+from service.store.idempotency import RETENTION
 from service.store.schema import upgrade
 from service.store.unit_of_work import SqlUnitOfWork
 from tests.integration.test_store import NOON, extraction, open_at, result
@@ -347,7 +347,7 @@ async def test_rolled_back_claim_frees_its_key(database: Database, migrated_url:
 
 async def test_keys_are_kept_for_a_day(database: Database) -> None:
     """A key keeps its first answer for 24 hours and is then free, without that answer; each owner has its own keys."""
-    key, day_later = uuid4().hex, NOON + KEPT
+    key, day_later = uuid4().hex, NOON + RETENTION
     async with database.store.begin() as work:
         keys = work.idempotency
         assert await keys.claim("ada", key, record("a"), NOON) is None

@@ -17,18 +17,18 @@ VARIABLES = {
     "route": ".+",
     "slo": "api-availability",
 }
-"""What Grafana would put in place of variables: All for those that offer it, and more than the whole test for times."""
+"""Values for Grafana's variables: All for those that offer it, and times longer than a whole test."""
 
 
 def filled(expression: str) -> str:
-    """The expression with Grafana's variables filled in, the longest names first."""
+    """Replace Grafana's variables in an expression, the longest names first."""
     for name in sorted(VARIABLES, key=len, reverse=True):
         expression = expression.replace(f"${{{name}}}", VARIABLES[name]).replace(f"${name}", VARIABLES[name])
     return expression
 
 
 def panels(board: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Its panels, those of collapsed rows too, rows themselves not."""
+    """Yield the panels of a dashboard, those of collapsed rows as well, without the rows themselves."""
     for panel in board["panels"]:
         if panel["type"] == "row":
             yield from panel.get("panels", [])

@@ -1,7 +1,7 @@
-"""What a panel shows right now, and in which colours: its queries, value mappings, thresholds and overrides, evaluated.
+"""Evaluate what a panel shows and in which colours, from its queries, value mappings, thresholds and overrides.
 
-Only what Grafana does with the options that this bundle uses is done here: the newest value of each series counts, and
-of a table each row with all its cells.
+It implements the options of Grafana that these dashboards use: of a series the newest value is shown, of a table each
+row with all its cells.
 """
 
 from __future__ import annotations
@@ -15,31 +15,33 @@ from typing import Any
 from tools.gameday.dashboards import Series, filled, panels
 
 Ask = Callable[[str, bool], Series]
-"""Gives the series of an expression, of this moment, or (True) of the board's time range with their last values."""
+"""Returns the series of an expression now, or (True) in the time range of the dashboard with their last values."""
 Value = float | str | None
 _BY_LABEL = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 _COLOURED_CELLS = {"color-text", "color-background"}
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A series, or a row of a table, as its reader sees it."""
+class DisplayedValue:
+    """A series, or a row of a table, as displayed."""
 
     texts: frozenset[str]
-    """The name of the series and its value or the word for that; of a row every cell."""
+    """The name of the series and its value or the text mapped to it; of a row every cell."""
     colours: frozenset[str]
 
 
 def panel_of(board: Mapping[str, Any], title: str) -> dict[str, Any]:
-    """The panel of that title. Raises LookupError."""
+    """Find the panel with that title. Raises LookupError."""
     found = next((panel for panel in panels(dict(board)) if panel["title"] == title), None)
     if found is None:
         raise LookupError(f"{board['uid']} has no panel {title!r}")
     return found
 
 
-def shown(panel: Mapping[str, Any], ask: Ask, *, rate_interval: str = "1m", time_range: str = "1h") -> list[Shown]:
-    """Everything that the panel shows now."""
+def shown(
+    panel: Mapping[str, Any], ask: Ask, *, rate_interval: str = "1m", time_range: str = "1h"
+) -> list[DisplayedValue]:
+    """Evaluate everything that the panel shows now."""
     asked = [
         (target, _answered(panel, target, ask, rate_interval=rate_interval, time_range=time_range))
         for target in panel["targets"]
@@ -50,34 +52,36 @@ def shown(panel: Mapping[str, Any], ask: Ask, *, rate_interval: str = "1m", time
     return found or [_nothing(panel)]
 
 
-def colours_of(found: Sequence[Shown], text: str) -> frozenset[str]:
-    """The colours of whatever has that text in it."""
+def colours_of(found: Sequence[DisplayedValue], text: str) -> frozenset[str]:
+    """Return the colours of the series and rows that contain the text."""
     return frozenset(colour for one in found if text in one.texts for colour in one.colours)
 
 
 def possible_colours(panel: Mapping[str, Any]) -> frozenset[str]:
-    """Every colour that the panel's options hold."""
+    """Return every colour in the panel's options."""
     return frozenset(_colours_within(panel["fieldConfig"]))
 
 
 def _answered(
     panel: Mapping[str, Any], target: Mapping[str, Any], ask: Ask, *, rate_interval: str, time_range: str
 ) -> Series:
-    """A number of a range query is the last in the range, however old; a line ends where its series does."""
+    """Query a target: a number panel shows the last value in the range, however old; a line ends with its series."""
     expression = target["expr"].replace("$__rate_interval", rate_interval).replace("$__range", time_range)
     return ask(filled(expression), panel["type"] in {"stat", "gauge"} and not target["instant"])
 
 
-def _series(panel: Mapping[str, Any], target: Mapping[str, Any], labels: Mapping[str, str], value: float) -> Shown:
+def _series(
+    panel: Mapping[str, Any], target: Mapping[str, Any], labels: Mapping[str, str], value: float
+) -> DisplayedValue:
     name = _name(target["legendFormat"], labels)
     text, colour = _displayed(panel, name, target["refId"], value)
-    return Shown(frozenset({name, text}), frozenset({colour} - {""}))
+    return DisplayedValue(frozenset({name, text}), frozenset({colour} - {""}))
 
 
-def _nothing(panel: Mapping[str, Any]) -> Shown:
-    """What stands there without a series: its word, coloured as no value is."""
+def _nothing(panel: Mapping[str, Any]) -> DisplayedValue:
+    """Return the text for no series, in the colour of no value."""
     _, colour = _displayed(panel, "", "", None)
-    return Shown(frozenset({panel["fieldConfig"]["defaults"].get("noValue", "")}), frozenset({colour} - {""}))
+    return DisplayedValue(frozenset({panel["fieldConfig"]["defaults"].get("noValue", "")}), frozenset({colour} - {""}))
 
 
 def _name(legend: str, labels: Mapping[str, str]) -> str:
@@ -86,8 +90,8 @@ def _name(legend: str, labels: Mapping[str, str]) -> str:
     return _BY_LABEL.sub(lambda found: labels.get(found[1], ""), legend)
 
 
-def _rows(panel: Mapping[str, Any], asked: Sequence[tuple[Mapping[str, Any], Series]]) -> Iterator[Shown]:
-    """Rows of all targets, merged where their labels are the same; columns by the names that they are given."""
+def _rows(panel: Mapping[str, Any], asked: Sequence[tuple[Mapping[str, Any], Series]]) -> Iterator[DisplayedValue]:
+    """Merge the rows of all targets with the same labels, and rename the columns."""
     rows: dict[tuple[tuple[str, str], ...], dict[str, Value]] = {}
     for target, series in asked:
         column = "Value" if len(asked) == 1 else f"Value #{target['refId']}"
@@ -96,7 +100,7 @@ def _rows(panel: Mapping[str, Any], asked: Sequence[tuple[Mapping[str, Any], Ser
     renamed = _columns(panel)
     for row in rows.values():
         cells = [_displayed(panel, name, "", row.get(field)) for field, name in renamed.items()]
-        yield Shown(frozenset(text for text, _ in cells), frozenset(colour for _, colour in cells if colour))
+        yield DisplayedValue(frozenset(text for text, _ in cells), frozenset(colour for _, colour in cells if colour))
 
 
 def _columns(panel: Mapping[str, Any]) -> Mapping[str, str]:
@@ -107,7 +111,7 @@ def _columns(panel: Mapping[str, Any]) -> Mapping[str, str]:
 
 
 def _displayed(panel: Mapping[str, Any], name: str, reference: str, value: Value) -> tuple[str, str]:
-    """The text of a value and its colour; empty where the panel does not colour it."""
+    """Return the text of a value and its colour, which is empty where the panel does not colour it."""
     options = _options(panel, name, reference)
     text, colour = _mapped(options.get("mappings") or (), value)
     if text is None:
@@ -117,7 +121,7 @@ def _displayed(panel: Mapping[str, Any], name: str, reference: str, value: Value
 
 
 def _options(panel: Mapping[str, Any], name: str, reference: str) -> dict[str, Any]:
-    """The field's options: the panel's, and over them those of overrides that match."""
+    """Return the options of a field: the panel's, replaced by those of matching overrides."""
     config = panel["fieldConfig"]
     options = dict(config["defaults"])
     for one in config["overrides"]:
@@ -146,7 +150,7 @@ def _mapped(mappings: Sequence[Mapping[str, Any]], value: Value) -> tuple[str | 
 
 
 def _result(mapping: Mapping[str, Any], value: Value) -> Mapping[str, Any] | None:
-    """What the mapping makes of the value; None when it is about others."""
+    """Return the mapping's result for the value; None when it does not apply."""
     kind, options = mapping["type"], mapping["options"]
     if kind == "value":
         return options.get(f"{value:g}" if isinstance(value, float | int) else value)
@@ -162,7 +166,7 @@ def _result(mapping: Mapping[str, Any], value: Value) -> Mapping[str, Any] | Non
 
 
 def _colour(kind: str, options: Mapping[str, Any], value: Value) -> str:
-    """By thresholds or fixed; a line is as the dashed line that it has crossed, whatever its own colour."""
+    """Return the colour by thresholds, or the fixed one; a line takes that of the threshold it has crossed."""
     dashed = kind == "timeseries" and options.get("custom", {}).get("thresholdsStyle", {}).get("mode", "off") != "off"
     fixed: dict[str, str] = options.get("color") or {}
     if dashed or kind == "table" or fixed.get("mode") == "thresholds":
@@ -171,7 +175,7 @@ def _colour(kind: str, options: Mapping[str, Any], value: Value) -> str:
 
 
 def _step(steps: Sequence[Mapping[str, Any]], value: Value) -> str:
-    """The last step that the value has reached; the first one without a value."""
+    """Return the colour of the last threshold that the value has reached; the first one without a value."""
     number = value if isinstance(value, float | int) else -math.inf
     reached = [step["color"] for step in steps if step["value"] is None or step["value"] <= number]
     return reached[-1] if reached else ""

@@ -53,12 +53,12 @@ class Client:
 
     def get(self, path: str, **headers: str) -> Answer:
         """GET."""
-        return self.call("GET", path, **headers)
+        return self.call("GET", path, body=None, **headers)
 
     def post_json(self, path: str, value: object, **headers: str) -> Answer:
         """POST a JSON document."""
         headers.setdefault("Content_Type", "application/json")
-        return self.call("POST", path, body=json.dumps(value).encode(), **headers)  # pyright: ignore[reportArgumentType] -- no header is named body
+        return self.call("POST", path, body=json.dumps(value).encode(), **headers)
 
     def upload(self, dataset_id: str, content: bytes, media_type: str = "text/csv") -> Answer:
         """POST a dataset's bytes."""

@@ -1,4 +1,4 @@
-"""`feature-agent worker` with an engine in trouble: it waits for a file to appear, or dies, as the dataset is named."""
+"""Run `feature-agent worker` with an engine that kills its process or waits for a file, depending on the dataset."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from service.engines.duckdb.engine import DuckDBEngine
 from service.features.model import Dataset, FeaturePlan
 
 
-class TroubledEngine(DuckDBEngine):
-    """The engine, but for two datasets."""
+class FaultyEngine(DuckDBEngine):
+    """The engine, with faults for two datasets."""
 
     @asynccontextmanager
     async def compute(self, dataset: Dataset, plan: FeaturePlan, **options: Any) -> AsyncGenerator[Any]:
-        """Die over `poison`; wait over `slow` until the gate is there."""
+        """Kill the process for the dataset `poison`; for `slow`, wait until the file GATE exists."""
         if dataset.id == "poison":
             os.kill(os.getpid(), signal.SIGKILL)
         if dataset.id == "slow":
-            await _gate_opens()
+            await _wait_for_gate()
         async with super().compute(dataset, plan, **options) as table:
             yield table
 
 
-async def _gate_opens() -> None:
+async def _wait_for_gate() -> None:
     gate = Path(os.environ["GATE"])
     while not gate.exists():  # noqa: ASYNC110, ASYNC240 - another process makes it
         await asyncio.sleep(0.05)
 
 
-duckdb_engine.DuckDBEngine = TroubledEngine  # type: ignore[misc]
+duckdb_engine.DuckDBEngine = FaultyEngine  # type: ignore[misc]
 sys.exit(main(["worker"]))

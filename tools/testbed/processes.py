@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 SERVICE = "service.__main__"
 """The module that is started: it is run with `-m`, and has a function `main` that takes the arguments."""
 PRELOADED = [
-    "pytest",  # the main module of whoever starts processes in a test
+    "pytest",  # the main module of a test run, which forked processes import again
     "service.commands.serve",
     "service.commands.worker",
     "tools.testbed.processes",

@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[2]
 LATER = NOON + timedelta(days=365)
 HOLD = """
 import asyncio, sys
-from tests.doubles import FixedClock
+from service.store.database import open_database
 async def hold():
     database = open_database(sys.argv[1], pool_size=1, max_overflow=0, pool_timeout=5.0)
     async with database.upkeep.alone() as alone:

@@ -27,7 +27,7 @@ from redis.exceptions import NoScriptError, RedisError
 
 from service.concurrency.batcher import Batcher
 from service.concurrency.optional_dependency import CALL_TIMEOUT_SECONDS, OptionalDependency, Unavailable
-from service.security.redis_wire import RedisWire
+from service.security.redis_connection import DedicatedRedisConnection
 
 WINDOW_SECONDS = 60
 KEY_PREFIX = "feature-agent:rate-limit"
@@ -152,7 +152,7 @@ class RedisWindow:
 
     def __init__(self, per_minute: int, pool: BlockingConnectionPool) -> None:
         self._limit = per_minute
-        self._wire = RedisWire(pool)
+        self._connection = DedicatedRedisConnection(pool)
 
     async def hits(self, principal_ids: Sequence[str]) -> Sequence[RateLimitDecision]:
         """Count one request for each, in order. Raises what redis-py raises."""
@@ -164,10 +164,10 @@ class RedisWindow:
 
     async def _run(self, *arguments: str | int) -> list[list[int]]:
         try:
-            return await self._wire.ask("EVALSHA", _SHA, *arguments)
+            return await self._connection.execute("EVALSHA", _SHA, *arguments)
         except NoScriptError:  # Redis has been restarted since it last loaded the script
-            await self._wire.ask("SCRIPT", "LOAD", _SCRIPT)
-            return await self._wire.ask("EVALSHA", _SHA, *arguments)
+            await self._connection.execute("SCRIPT", "LOAD", _SCRIPT)
+            return await self._connection.execute("EVALSHA", _SHA, *arguments)
 
     def _next(self, counters: list[int]) -> RateLimitDecision:
         """Decide on the next request of a principal, and update its counters."""

@@ -85,11 +85,11 @@ def around(publish: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[N
     return staged
 
 
-def answering(status_of: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """The end is stored and the answer kept, and not sent."""
+def answering(store_answer: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """Stop when the end and the answer are stored, before the answer is sent."""
 
     async def staged(*arguments: Any) -> Any:
-        kept = await status_of(*arguments)
+        kept = await store_answer(*arguments)
         await reach("answering")
         return kept
 
@@ -102,7 +102,7 @@ def install() -> None:
     jobs.AcceptExtraction = StagedAccept  # type: ignore[misc]
     duckdb_engine.DuckDBEngine = StagedEngine  # type: ignore[misc]
     DuckDBTable.publish = around(DuckDBTable.publish)  # type: ignore[method-assign]
-    extract_routes.keep = answering(extract_routes.keep)
+    extract_routes.store_answer = answering(extract_routes.store_answer)
 
 
 def main(arguments: list[str]) -> int:

@@ -129,7 +129,7 @@ class FencedManager(JobManager):
         if not self._unavailable:
             self._unavailable = True
             reason = type(fault.__cause__ or fault).__name__
-            _LOGGER.warning("the database is away: no job is taken until it is back", reason=reason)
+            _LOGGER.warning("the database is unavailable: no job is taken until it is back", reason=reason)
 
     def report_recovery(self) -> None:
         """Log the end of an outage, once."""

@@ -92,7 +92,7 @@ class Rescuer:
             if row["crashed"]:
                 self._observer.record(JobAttempted(row["subject"], "crashed"))
             subject = "extraction_id" if row["task"] == TASK else "delivery_id"
-            _LOGGER.warning("a job that its worker left is put back", **{subject: row["subject"]})
+            _LOGGER.warning("a job of a dead worker is put back", **{subject: row["subject"]})
         return len(rows)
 
     async def pick_up_stranded(self) -> int:

@@ -138,7 +138,7 @@ class JobWorker:
             except ConnectorException as fault:
                 self._manager.report_outage(fault)
             except Exception:
-                _LOGGER.exception("a worker broke off", lane=lane)
+                _LOGGER.exception("a worker stopped unexpectedly", lane=lane)
             ran_well = time.monotonic() - started > MAX_PAUSE_SECONDS
             pause = FIRST_PAUSE_SECONDS if ran_well else min(pause * 2, MAX_PAUSE_SECONDS)
             await self._pause(pause)
@@ -185,7 +185,7 @@ class JobWorker:
         try:
             return await self._run(extraction_id)
         except DependencyUnavailable:
-            _LOGGER.warning("a job was broken off: the database is away", extraction_id=extraction_id)
+            _LOGGER.warning("a job was interrupted: the database is unavailable", extraction_id=extraction_id)
             self._observer.record(JobAttempted(extraction_id, "crashed"))
             raise
         except Exception:
@@ -199,7 +199,7 @@ class JobWorker:
             try:
                 span.set_attribute(OUTCOME, await self._deliver(delivery_id))
             except DependencyUnavailable:
-                _LOGGER.warning("a webhook's job was broken off: the database is away", delivery_id=delivery_id)
+                _LOGGER.warning("a webhook's job was interrupted: the database is unavailable", delivery_id=delivery_id)
                 raise
             except Exception:
                 _LOGGER.exception("a webhook's job failed for an unexpected reason", delivery_id=delivery_id)

@@ -128,7 +128,7 @@ class PostgresNotices:
         if not self._unavailable:
             self._unavailable = True
             _LOG.warning(
-                "no notices of extractions (%s): whoever waits for one looks at its row in its own time",
+                "no notices of extractions (%s): waiting requests poll their rows until they are back",
                 type(fault).__name__,
             )
 

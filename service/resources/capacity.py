@@ -14,7 +14,7 @@ from service import __version__
 from service.agents.breaker import Breaker, BreakerPolicy, open_breaker
 from service.agents.gate import Gate, Gates
 from service.agents.prompts import prompt_version
-from service.features.operations.registry import operations_version
+from service.features.operations import operations_version
 from service.features.ports import Capacity, Observer, PlanRequest
 from service.planning.plan_cache import CachedCapacity, KeptPlans
 from service.resources.storage import Storage

@@ -32,7 +32,7 @@ from service.features.model import (
     Stage,
     ValueCount,
 )
-from service.features.operations.types import Count, Predicate, Rate
+from service.features.operations import Count, Predicate, Rate
 from service.features.ports import PlanRequest, Proposal
 
 T = TypeVar("T")

@@ -28,6 +28,7 @@ from service.engines.duckdb.compute import COMPUTED_SHARE
 from service.engines.duckdb.drift import population_stability
 from service.engines.duckdb.engine import DuckDBEngine
 from service.engines.limits import Limits
+from service.features import operations as op
 from service.features.errors import ComputeFailed, ComputeOutOfMemory, DatasetNotFound, DeadlineExceeded
 from service.features.model import (
     ColumnProfile,
@@ -39,8 +40,7 @@ from service.features.model import (
     Profile,
     ValueCount,
 )
-from service.features.operations import types as op
-from service.features.operations.types import AnyOperation, Predicate
+from service.features.operations import AnyOperation, Predicate
 
 LIMITS = Limits(memory_bytes=256 * 2**20, threads=2, scratch_bytes=64 * 2**20, seconds=60.0)
 LOGICAL = {

@@ -37,7 +37,7 @@ from service.features.model import (
     Profile,
     ValueCount,
 )
-from service.features.operations.types import Column
+from service.features.operations import Column
 from service.features.ports import PlanRequest, Proposal
 from tests.integration.test_planner import Recorder, Traced
 from tests.red_team.payloads import PAYLOADS, SECRET, VARIABLE, Room, carried, payload, payload_names

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from service.agents.builtin.candidates import ASKED, NAMED, RELATED, Candidate
 from service.features.model import PlannedFeature
-from service.features.operations.types import AnyOperation
-from service.features.plan import MAX_SORTED_CELLS, SORTING
+from service.features.operations import AnyOperation
+from service.features.plan import MAX_SORTED_CELLS
 
 FLOOR_WHEN_ASKED = RELATED
 """A sentence that asks for particular features gets nothing below: only these and what completes them."""
@@ -65,20 +65,15 @@ def _pick(pool: list[Candidate], limit: int, most_sorting: int) -> list[Candidat
         )
         pool.remove(best)
         repeats = best.alike in alike and best.score < ASKED - 1
-        too_dear = _sorts(best) and sorting >= most_sorting
+        too_dear = best.operation.sorts() and sorting >= most_sorting
         if repeats or too_dear:
             continue
         chosen.append(best)
-        sorting += _sorts(best)
+        sorting += best.operation.sorts()
         families[best.family] += 1
         subjects[best.subject] += 1
         alike |= {best.alike} - {""}
     return chosen
-
-
-def _sorts(candidate: Candidate) -> bool:
-    operation = candidate.operation
-    return type(operation) in SORTING or getattr(operation, "function", None) == "median"
 
 
 def _unique(name: str, taken: set[str]) -> str:

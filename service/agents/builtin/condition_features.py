@@ -9,7 +9,7 @@ from service.agents.builtin.candidates import ASKED, RELATED, Candidate, capital
 from service.agents.builtin.conditions import Condition
 from service.agents.builtin.entity_features import NAMES, STATISTICS
 from service.agents.builtin.scene import Scene
-from service.features.operations.types import Aggregate, AnyOperation, Count, Flag, Rate, Where
+from service.features.operations import Aggregate, AnyOperation, Count, Flag, Rate, Where
 
 MOST_JOINED = 3
 """Conditions up to which pairs of them are tried together: "declined online payments"."""

@@ -13,7 +13,7 @@ from service.agents.builtin.numbers import Limit
 from service.agents.builtin.reading import Reading
 from service.agents.builtin.sheet import Seen, Sheet, truth
 from service.agents.words import mention, stems, telling_parts
-from service.features.operations.types import Predicate, Scalar
+from service.features.operations import Predicate, Scalar
 
 FEW_NUMBERS = 50
 """Distinct whole numbers of a column up to which each is like a label: stars, status codes, grades."""

@@ -9,7 +9,7 @@ from service.agents.builtin.events import equals, happenings
 from service.agents.builtin.lexicon import SINCE, Intent
 from service.agents.builtin.scene import Scene
 from service.agents.builtin.sheet import Seen, means, named_value, truth
-from service.features.operations.types import (
+from service.features.operations import (
     Aggregate,
     AggregateFunction,
     AnyOperation,

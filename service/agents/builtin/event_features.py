@@ -19,7 +19,7 @@ from service.agents.builtin.candidates import (
 from service.agents.builtin.events import Event, funnel
 from service.agents.builtin.scene import Scene
 from service.agents.builtin.sheet import Seen, means
-from service.features.operations.types import (
+from service.features.operations import (
     Aggregate,
     AggregateFunction,
     Count,

@@ -10,7 +10,7 @@ from service.agents.builtin.candidates import conditions, slug
 from service.agents.builtin.reading import Reading
 from service.agents.builtin.sheet import Seen, Sheet, means, telling, truth
 from service.agents.words import concepts, stemmed, stems
-from service.features.operations.types import Predicate, Scalar
+from service.features.operations import Predicate, Scalar
 
 HAPPENINGS = frozenset((
     "impression", "click", "cart", "purchase", "signup", "login", "refund", "search", "like", "error", "default",

@@ -11,7 +11,7 @@ from service.agents.builtin.events import equals
 from service.agents.builtin.lexicon import Intent
 from service.agents.builtin.scene import Scene
 from service.agents.builtin.sheet import Seen, means, named_value, truth
-from service.features.operations.types import (
+from service.features.operations import (
     AnyOperation,
     CyclicTime,
     DatePart,

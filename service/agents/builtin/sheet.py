@@ -12,7 +12,7 @@ from service.agents.builtin.leaks import giveaways
 from service.agents.builtin.reading import Reading
 from service.agents.prompts import Column, Request
 from service.agents.words import CONCEPTS, concepts, mention, stems, telling_parts, tokens
-from service.features.operations.types import Scalar
+from service.features.operations import Scalar
 
 KEY_PARTS = frozenset(("id", "uuid", "guid", "key", "pk", "sk", "code", "no", "number", "nr", "hash", "ref"))
 """Last parts of a key's name."""

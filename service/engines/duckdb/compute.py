@@ -11,17 +11,16 @@ from msgspec import Struct
 from opentelemetry.trace import Tracer
 from sqlglot import exp
 
-from service.engines.dialect import render
 from service.engines.duckdb.evidence import measure
 from service.engines.duckdb.progress import Progress
 from service.engines.duckdb.sandbox import Sandbox, sandbox
-from service.engines.duckdb.statements import Connection
+from service.engines.duckdb.statements import Connection, template
 from service.engines.limits import Limits
 from service.engines.spans import engine_span
+from service.engines.sql.compile import COMPUTED, CompiledPlan, compile_plan
+from service.engines.sql.dialects import render
 from service.features.errors import ComputeFailed, DatasetNotFound
 from service.features.model import Dataset, FeatureEvidence, FeaturePlan
-from service.features.operations.compile import COMPUTED, CompiledPlan, compile_plan
-from service.features.operations.sql import template
 from service.features.ports import Files
 
 OPEN_DATASET = "CREATE VIEW dataset AS SELECT * FROM READ_PARQUET(:path)"

@@ -14,17 +14,17 @@ from opentelemetry.trace import TracerProvider, get_tracer
 from sqlglot import exp
 
 from service.concurrency.deadline import deadline, seconds_left
-from service.engines.dialect import render
 from service.engines.duckdb.compute import DuckDBTable, Request, compute
 from service.engines.duckdb.ingest import ingest
 from service.engines.duckdb.rehearse import SECONDS as REHEARSAL_SECONDS
 from service.engines.duckdb.rehearse import rehearse
 from service.engines.duckdb.sandbox import sandbox
+from service.engines.duckdb.statements import template
 from service.engines.limits import Limits, Turns
 from service.engines.spans import engine_span
+from service.engines.sql.dialects import render
 from service.features.errors import ComputeFailed
 from service.features.model import Dataset, FeaturePlan, MediaType, Profile
-from service.features.operations.sql import template
 from service.features.ports import Files, RehearsedFeature
 
 EXPORTS: dict[MediaType, str] = {

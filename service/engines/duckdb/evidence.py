@@ -17,11 +17,11 @@ from sqlglot import exp
 from service.engines.duckdb.association import correlations, target_associations
 from service.engines.duckdb.drift import drifts
 from service.engines.duckdb.sample import FINITE, SAMPLED, Measured, Sample, draw, open_finite, sample_size
-from service.engines.duckdb.statements import Connection
+from service.engines.duckdb.statements import Connection, template
+from service.engines.sql.compile import COMPUTED, CompiledPlan
+from service.engines.sql.template import column, number
 from service.features.model import FeatureEvidence, FeaturePlan, FeatureStatistics, Profile, ValueCount
-from service.features.operations.compile import COMPUTED, CompiledPlan
-from service.features.operations.registry import source_columns
-from service.features.operations.sql import column, number, template
+from service.features.operations import source_columns
 
 TOP_VALUES = 10
 LISTED_DISTINCT = 20

@@ -1,19 +1,31 @@
-"""Statements built as trees, run in a sandbox's thread."""
+"""DuckDB's statements, built as trees and run in a sandbox's thread."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Literal
 
 from msgspec import Struct
 from sqlglot import exp
 
-from service.engines.dialect import render
 from service.engines.duckdb.sandbox import Execute, Row
+from service.engines.sql.dialects import render
+from service.engines.sql.template import Node, fill, parsed
 
 STATEMENTS_AT_ONCE = 20
 AGGREGATES_AT_ONCE = 120
 """Each aggregate and each sort holds buffers of its own, whatever the rows: many at once would need much memory."""
+
+
+def template(text: str, **nodes: Node) -> exp.Expr:
+    """The constant `text` in DuckDB's SQL, each `:name` within it replaced by the node or literal of that name."""
+    return fill(_parsed(text), nodes)
+
+
+@cache
+def _parsed(text: str) -> exp.Expr:
+    return parsed(text, "duckdb")
 
 
 class Connection(Struct, frozen=True):

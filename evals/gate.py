@@ -9,7 +9,7 @@ from msgspec import Struct
 from evals.report import Tally
 from evals.run import CaseResult
 
-LEAST_PERCENT = 90.0
+MIN_PERCENT = 90.0
 """Of all cases. Below it a planner is not fit to be the default."""
 
 
@@ -30,11 +30,11 @@ def decide(results: Sequence[CaseResult], committed: Mapping[str, bool], *, part
     ]
     gone = [f"{name} is in the table and no case any more" for name in committed if name not in now]
     share = Tally("all", len(now), sum(now.values()))
-    low = [f"{share.percent:.1f} % of the cases passed; at least {LEAST_PERCENT:g} % must"]
+    low = [f"{share.percent:.1f} % of the cases passed; at least {MIN_PERCENT:g} % must"]
     better = [f"{name} passes now" for name in now if now[name] and committed.get(name) is False]
     new = [f"{name} is new" for name in now if name not in committed]
     return Decision(
-        (*worse, *(() if partial else gone), *(low if share.percent < LEAST_PERCENT else ())), (*better, *new)
+        (*worse, *(() if partial else gone), *(low if share.percent < MIN_PERCENT else ())), (*better, *new)
     )
 
 

@@ -64,7 +64,7 @@ class Effort(Struct, frozen=True):
 
 
 def open_planner(settings: Settings, ledger: Ledger) -> AgentPlanner:
-    """The planner on PRIMARY_MODEL. Raises ModelConfigurationError saying how to mend it."""
+    """The planner on PRIMARY_MODEL. Raises ModelConfigurationError saying how to fix it."""
     model = build_model(
         settings.primary_model,
         keys=_keys(settings),

@@ -16,7 +16,7 @@ COMMANDS = {
     "worker": ("service.commands.worker:worker", "Run extractions that the API accepted."),
     "migrate": ("service.commands.migrate:migrate", "Bring the database to this release's schema."),
     "demo": ("service.commands.demo:demo", "Run the main job end to end on sample data and show its telemetry."),
-    "doctor": ("service.commands.doctor:doctor", "Check every dependency and setting, and say how to mend what fails."),
+    "doctor": ("service.commands.doctor:doctor", "Check every dependency and setting, and say how to fix what fails."),
     "datasets": ("service.commands.datasets:datasets", "Add, list and show datasets."),
     "jobs": ("service.commands.jobs:jobs", "List, show, retry and cancel extractions of all principals."),
     "webhooks": ("service.commands.webhooks:webhooks", "List, show and retry webhooks of all principals."),

@@ -1,4 +1,4 @@
-"""Renders `docs/telemetry.md` from the telemetry catalog, for whoever reads dashboards or writes queries."""
+"""Renders `docs/telemetry.md` from the telemetry catalog, for people who read dashboards or write queries."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _document() -> Iterator[str]:
     yield ""
     yield (
         "Rendered from `service/telemetry/catalog.py` by `make observability`; tests hold a busy service to it. "
-        "A label value outside its set is counted as `other` (or the fallback that is named) and told once in the log."
+        "A label value outside its set is counted as `other` (or the fallback that is named) and logged once."
     )
     yield ""
     yield from _metrics("Metrics", catalog.METRICS)
@@ -83,7 +83,7 @@ def _spans(spans: Iterable[Span]) -> Iterator[str]:
 def _logs() -> Iterator[str]:
     yield "## Log lines"
     yield ""
-    yield "One JSON object a line. A field that is not here is left out, and told once in the log."
+    yield "One JSON object a line. A field that is not here is left out, and logged once."
     yield ""
     yield f"- On every line: {_names(catalog.LOG_IDENTITY)}."
     yield f"- In a request or job, where known: {_names(catalog.LOG_CORRELATION)}."

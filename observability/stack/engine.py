@@ -59,13 +59,13 @@ class Stack:
         identities = self.run("ps", "--quiet", quiet=True).split()
         if not identities:
             return {}
-        told = subprocess.run(  # noqa: S603 - a fixed command, ids from the engine itself
+        listed = subprocess.run(  # noqa: S603 - a fixed command, ids from the engine itself
             ["docker", "inspect", *identities],  # noqa: S607 - found on PATH
             capture_output=True,
             text=True,
             check=True,
         )
-        found: list[dict[str, Any]] = json.loads(told.stdout)
+        found: list[dict[str, Any]] = json.loads(listed.stdout)
         return {one["Name"].lstrip("/"): _health(one["State"]) for one in found if _stays(one)}
 
     def wait(self, seconds: float) -> dict[str, str]:

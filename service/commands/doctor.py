@@ -1,4 +1,4 @@
-"""`feature-agent doctor`: check every dependency and setting, and say how to mend what fails."""
+"""`feature-agent doctor`: check every dependency and setting, and say how to fix what fails."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 
-from service.agents.misconfigured import ModelConfigurationError
+from service.agents.configuration_error import ModelConfigurationError
 from service.commands.environment import settings_or_refuse
 from service.commands.failures import PORT_REMEDY
 from service.commands.running import print_json
@@ -40,13 +40,13 @@ class Check(Struct, frozen=True):
     name: str
     status: Literal["ok", "warning", "failed"]
     detail: str
-    mend: str = ""
+    fix: str = ""
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 def doctor(*, as_json: bool) -> int:
-    """Check every dependency and setting, and say how to mend what fails. Exits 1 when something failed."""
+    """Check every dependency and setting, and say how to fix what fails. Exits 1 when something failed."""
     settings = settings_or_refuse()
     checks = asyncio.run(_examine(settings))
     if as_json:
@@ -122,11 +122,11 @@ async def _database(storage: Storage) -> Check:
         return Check("database", "warning", f"{kind}, empty", "`feature-agent migrate`; `serve` does it as well.")
     detail = f"{kind}, revision {revision}"
     if standing == "too new":
-        mend = "Run the release that migrated it, or restore a backup from before."
-        return Check("database", "failed", f"{detail}, which this release does not know", mend)
+        fix = "Run the release that migrated it, or restore a backup from before."
+        return Check("database", "failed", f"{detail}, which this release does not know", fix)
     if standing == "newer":
-        mend = "Nothing now; update this release when the newer one stays."
-        return Check("database", "warning", f"{detail} of a newer release, which works for this one", mend)
+        fix = "Nothing now; update this release when the newer one stays."
+        return Check("database", "warning", f"{detail} of a newer release, which works for this one", fix)
     return Check("database", "ok", detail)
 
 
@@ -143,7 +143,7 @@ async def _engine(storage: Storage) -> Check:
         with closing(open_scratch(storage.settings)) as scratch:
             await open_engine(storage, scratch).ping()
     except (FeatureAgentError, OSError) as error:
-        return Check("engine", "failed", str(error), "Mend ENGINE_URL or DATA_DIR, or free memory and disk.")
+        return Check("engine", "failed", str(error), "Correct ENGINE_URL or DATA_DIR, or free memory and disk.")
     return Check(
         "engine", "ok", ", ".join(f"{name}={value}" for name, value in storage.settings.engine_options().items())
     )
@@ -177,14 +177,14 @@ def _collector(settings: Settings) -> Check:
     try:
         socket.create_connection((address.hostname or "", address.port or 4318), timeout=CONNECT_SECONDS).close()
     except OSError as error:
-        mend = "Start the collector, mend JAEGER_ENDPOINT, or set JAEGER_ENABLED=false. The service runs without it."
-        return Check("traces", "warning", f"{settings.jaeger_endpoint}: {error.strerror or error}", mend)
+        fix = "Start the collector, correct JAEGER_ENDPOINT, or set JAEGER_ENABLED=false. The service runs without it."
+        return Check("traces", "warning", f"{settings.jaeger_endpoint}: {error.strerror or error}", fix)
     return Check("traces", "ok", f"exported to {settings.jaeger_endpoint}")
 
 
 def _print(checks: list[Check]) -> None:
-    table = Table("check", "status", "detail", "how to mend it")
+    table = Table("check", "status", "detail", "how to fix it")
     for check in checks:
         style = STYLES[check.status]
-        table.add_row(check.name, f"[{style}]{check.status}[/{style}]", check.detail, check.mend)
+        table.add_row(check.name, f"[{style}]{check.status}[/{style}]", check.detail, check.fix)
     Console().print(table)

@@ -90,10 +90,10 @@ class RepeatExtraction:
         extraction = self._extraction(owner, request, kept)
         try:
             await self._artifacts.copy(kept.result.artifact_key, artifact_key(extraction))
-            commit_with_retry = await self._store.add_repeated(extraction, kept.dataset_key)
+            stored = await self._store.add_repeated(extraction, kept.dataset_key)
         except (FeatureAgentError, OSError):
             return None  # the long way tells what is wrong, or does without what is away
-        if commit_with_retry:
+        if stored:
             return extraction
         await self._artifacts.delete(artifact_key(extraction))
         return None

@@ -46,7 +46,7 @@ Ending = Literal["completed", "failed", "cancelled", "retried", "handed_back", "
 
 
 class _Progress(Struct):
-    """How far a run has come, told by its stages and commit_with_retry by the watch."""
+    """How far a run has come, reported by its stages and stored by the watch."""
 
     stage: Stage = "profile"
     share: float = 0.0
@@ -143,17 +143,17 @@ class RunExtraction:
 
     async def _watch(self, claimed: Extraction, running: asyncio.Task[ExtractionResult], progress: _Progress) -> None:
         """Until the task has ended. Raises AttemptSuperseded, or _Unwanted when the caller cancelled."""
-        commit_with_retry = claimed
+        stored = claimed
         while True:
             await asyncio.wait({running}, timeout=WATCH_SECONDS)
             if running.done():
                 return
             present = replace(claimed, stage=progress.stage, progress=progress.percent)
             try:
-                await self._look(present, changed=present != commit_with_retry)
+                await self._look(present, changed=present != stored)
             except DependencyUnavailable:
                 continue  # the database is away: the work goes on, its end will tell
-            commit_with_retry = present
+            stored = present
 
     async def _look(self, present: Extraction, *, changed: bool) -> None:
         async with self._store.begin(watching=True) as work:

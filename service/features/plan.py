@@ -1,7 +1,7 @@
 """Decides on a proposed plan: it may run only when nothing is found against it.
 
 A planner is not trusted. Every column it names, every literal and every cost is checked here against the dataset's
-profile and the client's options; each fault says where it is and how to mend it, so that a planner can try again.
+profile and the client's options; each fault says where it is and how to fix it, so that a planner can try again.
 """
 
 from __future__ import annotations

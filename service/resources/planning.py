@@ -63,7 +63,7 @@ class Planning:
 def open_models(settings: Settings, watch: WatchHttp = lambda _: None) -> Mapping[str, Model]:
     """Every configured model by its name, in the order in which they are asked; `watch` is handed their HTTP clients.
 
-    Raises ModelConfigurationError, naming the setting and saying how to mend it.
+    Raises ModelConfigurationError, naming the setting and saying how to fix it.
     """
     return {name: _open_model(settings, name, watch) for name in settings.model_names()}
 

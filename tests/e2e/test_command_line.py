@@ -180,8 +180,8 @@ def test_doctor_finds_nothing_wrong_and_names_what_is(run: Run) -> None:
     found = {check["name"]: check for check in json.loads(ill.stdout)}
     assert {name for name, check in found.items() if check["status"] == "failed"} == {"PORT", "Redis", "model"}
     assert found["traces"]["status"] == "warning"
-    assert all(check["mend"] for check in found.values() if check["status"] != "ok")
-    assert "how to mend it" in run("doctor", PORT="0", PROMETHEUS_PORT="0").stdout
+    assert all(check["fix"] for check in found.values() if check["status"] != "ok")
+    assert "how to fix it" in run("doctor", PORT="0", PROMETHEUS_PORT="0").stdout
 
 
 @pytest.fixture

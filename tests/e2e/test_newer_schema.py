@@ -85,7 +85,7 @@ def test_a_schema_that_does_not_serve_fails_both(run: Run, database_url: str) ->
     assert "Traceback" not in migrate.stderr
     database = next(check for check in json.loads(doctor.stdout) if check["name"] == "database")
     assert database["status"] == "failed"
-    assert database["mend"].startswith("Run the release that migrated it")
+    assert database["fix"].startswith("Run the release that migrated it")
 
 
 @pytest.fixture

@@ -186,7 +186,7 @@ def test_doctor_says_the_same(start: Callable[..., Start]) -> None:
 
     database = next(check for check in json.loads("\n".join(examined.plain)) if check["name"] == "database")
     assert examined.status == 1
-    assert f"{database['detail']} {database['mend']}" == line
+    assert f"{database['detail']} {database['fix']}" == line
 
 
 def test_no_host_of_that_name_is_one_line(start: Callable[..., Start]) -> None:

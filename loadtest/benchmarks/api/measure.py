@@ -129,7 +129,7 @@ def running(variant: Variant, stage: Stage, core: int) -> Iterator[Running]:
 def _worker(environment: Mapping[str, str], stage: Stage) -> ServerProcess:
     """What runs the extractions of a server that runs none; its CPU is nobody's."""
     port = free_port()
-    told = {**environment, "PROMETHEUS_PORT": str(port)}
+    variables = {**environment, "PROMETHEUS_PORT": str(port)}
     log = stage.folder / f"worker-{port}.log"
     command = ("-m", "service", "worker")
-    return ServerProcess(command, told, port=port, health="/health/ready", core=stage.core, log=log)
+    return ServerProcess(command, variables, port=port, health="/health/ready", core=stage.core, log=log)

@@ -126,7 +126,7 @@ VARIANTS: tuple[Variant, ...] = (
 
 
 def environment_of(variant: Variant, stage: Stage, port: int, metrics_port: int) -> dict[str, str]:
-    """All that the server is told; each has a database of its own."""
+    """The server's environment; each has a database of its own."""
     database = stage.new_database()
     shared = {
         "PORT": str(port),

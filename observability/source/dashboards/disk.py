@@ -55,7 +55,7 @@ def free() -> model.Panel:
             9,
             thresholds=FREE_STEPS,
             base="red",
-            most=1,
+            maximum=1,
             links=LEADS,
             empty=NOT_KNOWN,
         ),
@@ -69,7 +69,7 @@ def course() -> model.Panel:
         "Share of each volume that was free. A line that falls straight says when it reaches the floor: make room "
         "before that.",
         _left(),
-        Look(units.PercentUnit, 8, 9, most=1, links=LEADS, empty=NOT_KNOWN),
+        Look(units.PercentUnit, 8, 9, maximum=1, links=LEADS, empty=NOT_KNOWN),
     )
 
 

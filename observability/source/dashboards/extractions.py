@@ -91,7 +91,7 @@ def success() -> model.Panel:
             9,
             thresholds={0.95: "orange", 0.99: "green"},
             base="red",
-            most=1,
+            maximum=1,
             links=FAILED,
             empty="No extraction ended just now",
         ),
@@ -117,7 +117,7 @@ def by_threshold() -> model.Panel:
         "Share of ended extractions that completed, by the threshold that the request set. A high one that fails more "
         "often is doing its work.",
         [Query(share(done, total(rate(ENDED), "quality_threshold")), "{{quality_threshold}}")],
-        Look(units.PercentUnit, 5, 9, most=1, links=FAILED),
+        Look(units.PercentUnit, 5, 9, maximum=1, links=FAILED),
     )
 
 
@@ -175,7 +175,7 @@ def quality() -> model.Panel:
             Query(quantile(0.1, SCORE), "nine of ten reach"),
             Query(f"1 - {rejected}", "share delivered"),
         ],
-        Look(units.PercentUnit, most=1, links=ONE_TRACE),
+        Look(units.PercentUnit, maximum=1, links=ONE_TRACE),
     )
 
 

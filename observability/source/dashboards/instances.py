@@ -39,7 +39,7 @@ def instances() -> model.Panel:
             Column("Cores", _cores(), unit=units.Short, width=100),
             Column("Memory", _memory(), unit=units.BytesIEC, width=110),
         ],
-        Look(width=24, height=10, empty="Prometheus knows no target", least=None),
+        Look(width=24, height=10, empty="Prometheus knows no target", minimum=None),
         highest="Restarts",
     )
 

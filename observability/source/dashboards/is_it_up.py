@@ -113,5 +113,5 @@ def versions() -> model.Panel:
             Column("Processes", running, unit=units.Short, width=90),
             Column("Last start", started, unit="dateTimeFromNow", width=130),
         ],
-        Look(width=8, height=12, empty="No process of the service answers Prometheus", least=None),
+        Look(width=8, height=12, empty="No process of the service answers Prometheus", minimum=None),
     )

@@ -21,6 +21,7 @@ MAX_LINES = 200
 """Of the newest lines; the panel's link leads to all of them."""
 NO_LINES = "No log line in this time range, or Loki does not answer"
 NO_TRACES = "No trace was kept in this time range, or Jaeger does not answer"
+API_WORKS = "Where the API runs the jobs itself, its traces are those of feature-agent."
 WIDTHS = {"Trace ID": 290, "Start time": 160, "Duration": 90}
 """Of columns, in pixels; the name of the trace takes what they leave."""
 EXTRACTION = "| extraction_id != `` | extraction_id =~ `${extraction}.*`"
@@ -71,9 +72,11 @@ def of_model() -> Row:
             ),
             traces(
                 "Traces of the model",
-                "Traces with a request to this model; those with a failed request, and slow ones, are all kept.",
+                "Traces with a request to this model; those with a failed request, and slow ones, are all kept. "
+                + API_WORKS,
                 service=links.WORKER,
                 operation="model.attempt",
+                empty=f"{NO_TRACES}. {API_WORKS}",
                 tags='feature_agent.model="${model}"',
             ),
         ],
@@ -94,10 +97,11 @@ def of_extraction() -> Row:
             ),
             traces(
                 "Traces of the extraction",
-                "The request and each attempt at the extraction whose id is entered above. All of them are kept.",
+                "The request and each attempt at the extraction whose id is entered above. All of them are kept. "
+                + API_WORKS,
                 service=links.WORKER,
                 tags='extraction.id="${extraction}"',
-                empty="Enter an extraction's id above; or no trace of it is left",
+                empty=f"Enter an extraction's id above; or no trace of it is left. {API_WORKS}",
             ),
         ],
         collapsed=True,

@@ -241,7 +241,7 @@ def hits() -> model.Panel:
         "Hits of caches",
         "Share of look-ups that found their answer, by cache and level. Redis is asked only when memory has nothing.",
         [Query(share(found, total(rate("cache_requests_total"), "cache", "level")), "{{cache}} {{level}}")],
-        Look(units.PercentUnit, 6, most=1, links=SLOW),
+        Look(units.PercentUnit, 6, maximum=1, links=SLOW),
     )
 
 

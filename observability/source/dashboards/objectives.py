@@ -13,6 +13,7 @@ DETAIL = links.board("This objective in detail", SLO, variables="var-slo=${__fie
 BURN_STEPS = {1.0: "orange", 6.0: "red"}
 SEVERITIES = {"critical": ("critical", "red"), "warning": ("warning", "orange")}
 NO_RULES = "The recording rules have not run yet"
+NO_ALERT = "No alert fires, or no rule is evaluated: Worst alert on the overview tells which"
 NO_POINT = "No point yet in this time range, or the recording rules do not run"
 
 
@@ -34,7 +35,7 @@ def budget_left(width: int) -> model.Panel:
             8,
             thresholds={0.0: "orange", 0.25: "green"},
             base="red",
-            least=None,
+            minimum=None,
             decimals=1,
             links=[DETAIL],
             empty=NO_RULES,
@@ -71,7 +72,7 @@ def alerts_firing(width: int, *matchers: str) -> model.Panel:
             Column("Since", f"time() - {began} and {firing}", unit=units.Seconds, width=110),
             Column("Firing", firing, unit=units.Short, width=80),
         ],
-        Look(width=width, height=12, empty="No alert fires"),
+        Look(width=width, height=12, empty=NO_ALERT),
         first="Severity",
     )
 

@@ -62,7 +62,7 @@ def certificates() -> model.Panel:
             7,
             thresholds={3 * DAY: "orange", 14 * DAY: "green"},
             base="red",
-            least=None,
+            minimum=None,
             links=FRONT,
             empty="No address with TLS is probed, or blackbox_exporter is down",
         ),

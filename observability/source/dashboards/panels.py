@@ -71,8 +71,8 @@ class Look:
     colours: Mapping[str, str] | None = None
     """Fixed colours of the series whose name matches the expression."""
     stacked: bool = False
-    least: float | None = 0
-    most: float | None = None
+    minimum: float | None = 0
+    maximum: float | None = None
     decimals: int | None = None
     words: Words | None = None
     since: str | None = None
@@ -261,7 +261,7 @@ def _finished(
     config = _configured(panel)
     defaults = config.defaults
     defaults.unit, defaults.no_value = shown.unit, shown.empty
-    defaults.min_val, defaults.max_val, defaults.decimals = shown.least, shown.most, shown.decimals
+    defaults.min_val, defaults.max_val, defaults.decimals = shown.minimum, shown.maximum, shown.decimals
     defaults.links = list(shown.links) or None  # type: ignore[assignment] -- the SDK has links of boards here
     if shown.thresholds is not None:
         defaults.thresholds = thresholds(shown.thresholds, shown.base)

@@ -33,7 +33,7 @@ def cache_hits() -> model.Panel:
         "Share of the blocks that were in PostgreSQL's own cache (shared_buffers). Below 95 % for long, what is in use "
         "does not fit into it.",
         [Query(share(hits, f"({hits} + {reads})"), "{{datname}}")],
-        Look(units.PercentUnit, 6, most=1, links=DATABASE, empty=NO_EXPORTER),
+        Look(units.PercentUnit, 6, maximum=1, links=DATABASE, empty=NO_EXPORTER),
     )
 
 

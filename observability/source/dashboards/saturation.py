@@ -73,7 +73,7 @@ def ups() -> model.Panel:
             Query("min(pg_up) or vector(-1)", "PostgreSQL"),
             Query("min(redis_up) or vector(-1)", "Redis"),
         ],
-        Look(units.Short, 8, 7, words=UP, links=DATABASE, empty="Not known", least=None),
+        Look(units.Short, 8, 7, words=UP, links=DATABASE, empty="Not known", minimum=None),
     )
 
 
@@ -86,7 +86,7 @@ def pool_use() -> model.Panel:
         "Share of the connections that each process may open that are in use. Full for long, requests wait "
         "DATABASE_POOL_TIMEOUT and get 503.",
         [Query(share(used, limit), "{{instance}} {{job}}")],
-        Look(units.PercentUnit, height=8, thresholds={0.9: "red"}, most=1, links=DATABASE),
+        Look(units.PercentUnit, height=8, thresholds={0.9: "red"}, maximum=1, links=DATABASE),
     )
 
 
@@ -154,7 +154,7 @@ def backup() -> model.Panel:
             decimals=1,
             links=[links.logs("Log lines about backups", "|~ `(?i)backup`")],
             empty="Not known: no process answers",
-            least=None,
+            minimum=None,
         ),
     )
 
@@ -193,7 +193,7 @@ def redis_hits() -> model.Panel:
         "Keys found in Redis",
         "Share of look-ups that found their key: cached plans, rate limits and breakers together.",
         [Query(share(hits, f"({hits} + {misses})"), "found")],
-        Look(units.PercentUnit, 6, 8, most=1, links=[links.board("Plan cache", MODEL), *REDIS], empty=OF_REDIS),
+        Look(units.PercentUnit, 6, 8, maximum=1, links=[links.board("Plan cache", MODEL), *REDIS], empty=OF_REDIS),
     )
 
 

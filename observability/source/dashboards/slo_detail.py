@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import units
 
@@ -35,80 +37,79 @@ def board(objectives: Objectives) -> Board:
 
 
 def headline() -> list[model.Panel]:
-    """Promise, budget, pace."""
+    """Build the six tiles: promise, what was kept, budget, what is left, its pace, how long it lasts."""
+    return [objective(), good_events(), allowed(), left(), burn_rate(), lasts()]
+
+
+def _tile(unit: str, decimals: int, *, empty: str = NO_RULES) -> Look:
+    return Look(unit, 4, 5, decimals=decimals, empty=empty, links=LOOK_THERE)
+
+
+def objective() -> model.Panel:
+    """Build the promise."""
+    return number(
+        "Objective",
+        "Share of good events that is promised over 30 days.",
+        [Query(recorded("slo:objective:ratio", CHOSEN), "objective")],
+        _tile(units.PercentUnit, 2),
+    )
+
+
+def good_events() -> model.Panel:
+    """Build what was kept of the promise."""
     good = f"1 - {recorded('slo:sli_error:ratio_rate30d', CHOSEN)}"
-    objective = f"on (slo, service) {recorded('slo:objective:ratio', CHOSEN)}"
-    return [
-        number(
-            "Objective",
-            "Share of good events that is promised over 30 days.",
-            [Query(recorded("slo:objective:ratio", CHOSEN), "objective")],
-            Look(units.PercentUnit, 4, 5, decimals=2, empty=NO_RULES, links=LOOK_THERE),
+    promised = f"on (slo, service) {recorded('slo:objective:ratio', CHOSEN)}"
+    return number(
+        "Good events, 30 days",
+        "Share of good events over the last 30 days, or since there are data: red while it is below the objective.",
+        [Query(f"{good} >= {promised}", KEPT), Query(f"{good} < {promised}", MISSED)],
+        replace(_tile(units.PercentUnit, 3), colours={KEPT: "green", MISSED: "red"}),
+    )
+
+
+def allowed() -> model.Panel:
+    """Build the error budget."""
+    return number(
+        "Allowed to fail",
+        "The error budget: the share of events that may be bad.",
+        [Query(recorded("slo:error_budget:ratio", CHOSEN), "allowed")],
+        _tile(units.PercentUnit, 2),
+    )
+
+
+def left() -> model.Panel:
+    """Build the rest of the error budget."""
+    return number(
+        "Budget left",
+        "Share of the error budget that is left. Below 0 the objective is missed.",
+        [Query(recorded("slo:error_budget_remaining:ratio", CHOSEN), "left")],
+        replace(_tile(units.PercentUnit, 1), thresholds={0.0: "orange", 0.25: "green"}, base="red", minimum=None),
+    )
+
+
+def burn_rate() -> model.Panel:
+    """Build the pace at which the budget is spent."""
+    return number(
+        "Burn rate",
+        "How many times as fast as it may be the budget is spent now.",
+        [Query(recorded("slo:current_burn_rate:ratio", CHOSEN), "burn rate")],
+        replace(_tile(units.Short, 2), thresholds={1: "orange", 6: "red"}),
+    )
+
+
+def lasts() -> model.Panel:
+    """Build the time that the rest of the budget lasts."""
+    rest = f"clamp_min({recorded('slo:error_budget_remaining:ratio', CHOSEN)}, 0) * 30 * 86400"
+    return number(
+        "Budget lasts",
+        "How long the rest of the budget lasts at the pace of now; empty while none is spent.",
+        [Query(f"{rest} / ({recorded('slo:current_burn_rate:ratio', CHOSEN)} > 0)", "lasts")],
+        replace(
+            _tile(units.Seconds, 1, empty="Nothing of it is being spent"),
+            thresholds={259200: "orange", 1209600: "green"},
+            base="red",
         ),
-        number(
-            "Good events, 30 days",
-            "Share of good events over the last 30 days, or since there are data: red while it is below the objective.",
-            [Query(f"{good} >= {objective}", KEPT), Query(f"{good} < {objective}", MISSED)],
-            Look(
-                units.PercentUnit,
-                4,
-                5,
-                colours={KEPT: "green", MISSED: "red"},
-                decimals=3,
-                empty=NO_RULES,
-                links=LOOK_THERE,
-            ),
-        ),
-        number(
-            "Allowed to fail",
-            "The error budget: the share of events that may be bad.",
-            [Query(recorded("slo:error_budget:ratio", CHOSEN), "allowed")],
-            Look(units.PercentUnit, 4, 5, decimals=2, empty=NO_RULES, links=LOOK_THERE),
-        ),
-        number(
-            "Budget left",
-            "Share of the error budget that is left. Below 0 the objective is missed.",
-            [Query(recorded("slo:error_budget_remaining:ratio", CHOSEN), "left")],
-            Look(
-                units.PercentUnit,
-                4,
-                5,
-                thresholds={0.0: "orange", 0.25: "green"},
-                base="red",
-                least=None,
-                decimals=1,
-                empty=NO_RULES,
-                links=LOOK_THERE,
-            ),
-        ),
-        number(
-            "Burn rate",
-            "How many times as fast as it may be the budget is spent now.",
-            [Query(recorded("slo:current_burn_rate:ratio", CHOSEN), "burn rate")],
-            Look(units.Short, 4, 5, thresholds={1: "orange", 6: "red"}, decimals=2, empty=NO_RULES, links=LOOK_THERE),
-        ),
-        number(
-            "Budget lasts",
-            "How long the rest of the budget lasts at the pace of now; empty while none is spent.",
-            [
-                Query(
-                    f"clamp_min({recorded('slo:error_budget_remaining:ratio', CHOSEN)}, 0) * 30 * 86400 / "
-                    f"({recorded('slo:current_burn_rate:ratio', CHOSEN)} > 0)",
-                    "lasts",
-                )
-            ],
-            Look(
-                units.Seconds,
-                4,
-                5,
-                thresholds={259200: "orange", 1209600: "green"},
-                base="red",
-                decimals=1,
-                empty="Nothing of it is being spent",
-                links=LOOK_THERE,
-            ),
-        ),
-    ]
+    )
 
 
 def remaining() -> model.Panel:
@@ -118,7 +119,7 @@ def remaining() -> model.Panel:
         "What is left of the error budget of the 30 days before each moment. It comes back as bad times fall out of "
         "the window.",
         [Query(recorded("slo:error_budget_remaining:ratio", CHOSEN), "{{slo}}")],
-        Look(units.PercentUnit, 12, 8, least=None, empty=NO_POINT, links=LOOK_THERE, since="30d"),
+        Look(units.PercentUnit, 12, 8, minimum=None, empty=NO_POINT, links=LOOK_THERE, since="30d"),
     )
 
 

@@ -135,7 +135,7 @@ def rule_time() -> model.Panel:
         Look(
             units.PercentUnit,
             thresholds={0.5: "orange", 1: "red"},
-            most=2,
+            maximum=2,
             links=MONITORING,
             empty=NOT_SCRAPED.format("Prometheus"),
         ),

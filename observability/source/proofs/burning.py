@@ -67,8 +67,8 @@ def _steady(slo: Slo, pair: BurnAlert) -> Proof:
 def _outage(slo: Slo, objectives: Objectives) -> Proof:
     """Everything is bad, after hours of health: the page comes once the long window holds enough of it."""
     page = objectives.burn_alerts[0]
-    least = page.factor * slo.budget * 60
-    long, short = round(1.3 * least + 4), int(0.9 * least)
+    bad_events = page.factor * slo.budget * 60
+    long, short = round(1.3 * bad_events + 4), int(0.9 * bad_events)
     return Proof(
         alert=slo.alert,
         what="outage after health",

@@ -1,6 +1,6 @@
 """What a process has for extractions: all that plans and computes, or as much as taking them in needs.
 
-The agent library, the models' SDKs and DuckDB are imported here when extractions run in this process, and not before.
+The agent library, the models' SDKs and the engine are imported here when extractions run in this process, not before.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from service.engines.apart.reader import ReaderProcess
 from service.engines.scratch import Scratch
-from service.features.ports import Engine, Reader
+from service.engines.selection import Engine
+from service.features.ports import Reader
 from service.resources.capacity import PlanningCapacity, open_capacity
 from service.resources.computing import open_engine, open_reader, open_scratch
 from service.resources.storage import Storage
@@ -67,5 +68,5 @@ def open_extracting(storage: Storage, telemetry: Telemetry, models: Mapping[str,
     from service.resources.planning import open_planning  # noqa: PLC0415 -- see above
 
     engine = open_engine(storage, scratch, provider)
-    planning = open_planning(models, storage, rehearsal=engine, observer=observer, tracer_provider=provider)
-    return Extracting(planning, engine, Means(planning, engine), scratch)
+    planning = open_planning(models, storage, rehearsal=engine.rehearsal, observer=observer, tracer_provider=provider)
+    return Extracting(planning, engine.reader, Means(planning, engine), scratch)

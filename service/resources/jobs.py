@@ -43,7 +43,13 @@ def open_jobs(storage: Storage, telemetry: Telemetry, extracting: Extracting, se
     monitor = QueueMonitor(storage.database.store, telemetry.observer)
     if (means := extracting.means) is None:
         return Jobs(accept, queue, repeat, monitor, None, None)
-    pipeline = Pipeline(store=storage.store, planner=means.planning, engine=means.engine, observer=telemetry.observer)
+    pipeline = Pipeline(
+        store=storage.store,
+        planner=means.planning,
+        compute=means.engine.compute,
+        measure=means.engine.measure,
+        observer=telemetry.observer,
+    )
     run = RunExtraction(
         pipeline,
         store=storage.store,

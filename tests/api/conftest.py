@@ -97,7 +97,9 @@ class World:
         """What the API is handed."""
         clock, new_id = self.clock, lambda: f"id-{next(self._ids):04}"
         parts: dict[str, Any] = {"store": self.store, "clock": clock}
-        pipeline = Pipeline(store=self.store, planner=self.planner, engine=self.engine, observer=self.recorder)
+        pipeline = Pipeline(
+            store=self.store, planner=self.planner, compute=self.engine, measure=self.engine, observer=self.recorder
+        )
         self.queue.run = RunExtraction(
             pipeline,
             queue=self.queue,

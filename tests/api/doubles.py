@@ -180,13 +180,19 @@ class MemoryEngine:
 
     @asynccontextmanager
     async def compute(
-        self, dataset: Dataset, plan: FeaturePlan, *, target: str | None, progress: Callable[[float], None]
+        self, dataset: Dataset, plan: FeaturePlan, *, progress: Callable[[float], None]
     ) -> AsyncIterator[MemoryTable]:
         """The same table for every plan, or the failure in `error`."""
         if self.error is not None:
             raise self.error
         progress(0.5)
         yield MemoryTable(self._artifacts)
+
+    async def measure(
+        self, table: MemoryTable, *, target: str | None, progress: Callable[[float], None]
+    ) -> tuple[FeatureEvidence, ...]:
+        """The same evidence for every table."""
+        return EVIDENCE
 
     async def export(self, key: str, media_type: MediaType) -> Path:
         """Two rows."""
@@ -249,7 +255,6 @@ class MemoryTable:
     """Two computed features."""
 
     row_count = 100
-    evidence = EVIDENCE
     sql = "SELECT 1"
 
     def __init__(self, artifacts: MemoryArtifacts) -> None:

@@ -111,8 +111,8 @@ class Room:
 
     async def computed(self, dataset: Dataset, plan: FeaturePlan) -> dict[str, RehearsedFeature]:
         """The same of a whole run."""
-        async with self.engine.compute(dataset, plan, target=None) as table:
-            return {found.name: module._told(found) for found in table.evidence}
+        async with self.engine.compute(dataset, plan) as table:
+            return {found.name: module._told(found) for found in await self.engine.measure(table, target=None)}
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ from service.engines.apart.messages import (
     packed,
     receive,
 )
+from service.engines.duckdb.options import SCHEME
 from service.engines.limits import Limits, Turns
 from service.engines.spans import engine_span
 from service.features.errors import (
@@ -184,14 +185,14 @@ class ReaderProcess:
     async def ingest(self, source_key: str, media_type: MediaType, target_key: str) -> Profile:
         """Read an upload, write it as typed Parquet, and profile it."""
         async with self._turns.taken():
-            with engine_span(self._tracer, "ingest"):
+            with engine_span(self._tracer, "ingest", system=SCHEME):
                 async with self._artifacts.local(source_key) as upload:
                     return await self._ingest(upload, media_type, target_key)
 
     async def export(self, key: str, media_type: MediaType) -> Path:
         """Render a published Parquet table into a temporary file that the caller removes."""
         async with self._turns.taken():
-            with engine_span(self._tracer, "export"):
+            with engine_span(self._tracer, "export", system=SCHEME):
                 async with self._artifacts.local(key) as source:
                     return await self._export(source, media_type)
 

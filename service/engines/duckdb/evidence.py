@@ -62,8 +62,8 @@ def measure(
     profile: Profile,
     target: str | None,
     begin: Callable[[float], None] = lambda _: None,
-) -> tuple[int, tuple[FeatureEvidence, ...]]:
-    """The rows of the table `computed`, and one measurement for each feature in the plan's order.
+) -> tuple[FeatureEvidence, ...]:
+    """Measure each feature of the table `computed`, in the plan's order.
 
     `begin` is told before each step the share of the work, 0 to 1, that is done when the step ends.
 
@@ -100,7 +100,7 @@ def measure(
             correlations=related.get(name, {}),
         )
 
-    return rows, tuple(evidence(feature) for feature in features)
+    return tuple(evidence(feature) for feature in features)
 
 
 def _hidden(plan: FeaturePlan, profile: Profile) -> set[str]:

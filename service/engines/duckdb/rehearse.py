@@ -107,8 +107,7 @@ def _rehearse(connection: Connection, path: Path, profile: Profile, plan: Featur
     compiled = compile_plan(plan, profile)
     connection.create(COMPUTED, compiled.computed)
     # Without time: drift within a sample would not be told.
-    _, evidence = measure(connection, compiled, replace(plan, time=None), profile, target=None)
-    return evidence
+    return measure(connection, compiled, replace(plan, time=None), profile, target=None)
 
 
 def _sample(path: Path, profile: Profile, plan: FeaturePlan) -> exp.Select:

@@ -73,7 +73,7 @@ def open_finite(connection: Connection, compiled: CompiledPlan) -> tuple[Measure
     features = tuple(Measured(index, name, dtype) for index, (name, dtype) in enumerate(compiled.features.items()))
     columns = [exp.alias_(column(key, "c"), f"k{index}", quoted=True) for index, key in enumerate(compiled.keys)]
     columns += [exp.alias_(_finite(feature), feature.alias, quoted=True) for feature in features]
-    connection.create(FINITE, exp.select(*columns).from_(f"{COMPUTED} AS c", copy=False), kind="VIEW")
+    connection.name(FINITE, exp.select(*columns).from_(f"{COMPUTED} AS c", copy=False))
     return features
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 from msgspec import Struct
 from sqlglot import exp
@@ -53,6 +53,10 @@ class Connection(Struct, frozen=True):
             values += self.query(exp.select(*part).from_(table, copy=False))[0]
         return values
 
-    def create(self, name: str, rows: exp.Select, kind: Literal["TABLE", "VIEW"] = "TABLE") -> None:
-        """Keep the rows as a table of the sandbox, or give the query a name."""
-        self.query(exp.Create(this=exp.to_table(name), kind=kind, expression=rows))
+    def create(self, name: str, rows: exp.Select) -> int:
+        """Keep the rows as a table of the sandbox; gives their number."""
+        return int(self.query(exp.Create(this=exp.to_table(name), kind="TABLE", expression=rows))[0][0])
+
+    def name(self, name: str, rows: exp.Select) -> None:
+        """Give the query a name, as a view."""
+        self.query(exp.Create(this=exp.to_table(name), kind="VIEW", expression=rows))

@@ -14,11 +14,9 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.engines.selection import DEFAULT_ENGINE_URL, engine_options
+from service.features.identity import MIN_JWT_SECRET_BYTES
 
-MINIMUM_JWT_SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
-"""RFC 7518 §3.2: an HMAC key is at least as long as the hash."""
-
-MINIMUM_WEBHOOK_SECRET_BYTES = 32
+MIN_WEBHOOK_SECRET_BYTES = 32
 
 BUILTIN_MODEL = "builtin:planner"
 """The planner that needs no key and no network."""
@@ -124,7 +122,7 @@ class Settings(BaseSettings):
     artifacts_url: str | None = None
     """None keeps artifacts in `data_dir/artifacts`."""
     engine_url: str = DEFAULT_ENGINE_URL
-    """The engine and its options, which it reads itself (`engines/selection.py`)."""
+    """The engine, and its options, which it reads itself (`engines/selection.py`)."""
     extraction_timeout_seconds: Annotated[float, Field(gt=0)] = 900.0
     """For one run of an extraction, from its claim by a worker to its features; its completion date bounds it too."""
     retention_days: Annotated[int, Field(ge=0)] = 30
@@ -167,11 +165,11 @@ class Settings(BaseSettings):
             faults.append(
                 "WORKERS above 1 needs REDIS_URL, or RATE_LIMIT_PER_MINUTE=0: each would count requests for itself"
             )
-        least = MINIMUM_JWT_SECRET_BYTES[self.jwt_algorithm]
+        least = MIN_JWT_SECRET_BYTES[self.jwt_algorithm]
         if self.jwt_secret and len(self.jwt_secret.get_secret_value().encode()) < least:
             faults.append(f"JWT_SECRET has fewer than the {least} bytes that {self.jwt_algorithm} needs")
-        if any(len(secret.encode()) < MINIMUM_WEBHOOK_SECRET_BYTES for secret in self.webhook_secrets()):
-            faults.append(f"WEBHOOK_SECRET has a secret of fewer than {MINIMUM_WEBHOOK_SECRET_BYTES} bytes")
+        if any(len(secret.encode()) < MIN_WEBHOOK_SECRET_BYTES for secret in self.webhook_secrets()):
+            faults.append(f"WEBHOOK_SECRET has a secret of fewer than {MIN_WEBHOOK_SECRET_BYTES} bytes")
         templates = {"TRACE_URL": self.trace_url, "LOGS_URL": self.logs_url, "DASHBOARD_URL": self.dashboard_url}
         faults += [
             f"{name} must begin with http:// or https://"

@@ -5,9 +5,8 @@ This is the one place outside of an engine's own package that names engines. Eac
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from opentelemetry.trace import TracerProvider
@@ -19,16 +18,12 @@ from service.features.ports import Compute, Files, Measure, Reader, Rehearsal
 DEFAULT_ENGINE_URL = duckdb.DEFAULT_URL
 ENGINES = {duckdb.SCHEME: duckdb.parse_options}
 """Readers of a URL's query, by its scheme."""
+READER_SYSTEM = duckdb.SCHEME
+"""What reads files, whichever engine computes, by its name in spans."""
 
 
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """What serves each port; `measure` takes the tables of this `compute`."""
-
-    reader: Reader
-    compute: Compute[Any]
-    measure: Measure[Any]
-    rehearsal: Rehearsal
+class Engine(Reader, Compute[Any], Measure[Any], Rehearsal, Protocol):
+    """What serves every port; it measures the tables that it computes."""
 
 
 def engine_options(url: str) -> dict[str, int]:
@@ -49,10 +44,16 @@ def reader_limits(url: str) -> tuple[Limits, int]:
     return duckdb.limits_of(options), options["concurrency"]
 
 
+def open_reader(files: Files, limits: Limits, scratch: Path) -> Reader:
+    """What reads files, one at a time, for a process that does nothing else."""
+    from service.engines.duckdb.engine import DuckDBEngine  # noqa: PLC0415 -- 60 MiB that not every process needs
+
+    return DuckDBEngine(files, limits, scratch, concurrency=1)
+
+
 def open_engine(url: str, files: Files, scratch: Path, tracer_provider: TracerProvider | None = None) -> Engine:
     """The engine that the URL names, on these artifacts and this scratch space."""
     from service.engines.duckdb.engine import DuckDBEngine  # noqa: PLC0415 -- 60 MiB that not every process needs
 
     limits, concurrency = reader_limits(url)
-    engine = DuckDBEngine(files, limits, scratch, concurrency=concurrency, tracer_provider=tracer_provider)
-    return Engine(engine, engine, engine, engine)
+    return DuckDBEngine(files, limits, scratch, concurrency=concurrency, tracer_provider=tracer_provider)

@@ -282,8 +282,8 @@ class Extraction(Struct, frozen=True):
     lane: Lane = "small"
     due_at: datetime | None = None
     """End of the completion date: later the result is of no use."""
-    patient: bool = False
-    """Nobody waits on the line for the answer, so failures that may pass are tried again."""
+    detached: bool = False
+    """Whether no client waits for the response any more, so that transient failures are retried."""
     cancel_requested: bool = False
     attempt: int = 0
     """Times that a worker has taken it. Every write of a run names its own attempt; an older one changes nothing."""

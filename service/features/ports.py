@@ -75,18 +75,18 @@ class Proposal(Struct, frozen=True):
 
 
 class Capacity(Protocol):
-    """Knows whether a request could be planned now, as a process that takes requests in must before it does."""
+    """Knows whether a request could be planned now."""
 
     async def require_capacity(self, request: PlanRequest) -> None:
         """Raise what `Planner.propose` would raise for want of a model or a place, as far as this process knows.
 
-        It asks no model, so a request that cannot be planned now is turned away before anything is done for it. Raises
+        Asks no model, so that a request which cannot be planned now is refused before anything is done for it. Raises
         ModelUnavailable (PlanningBusy).
         """
         ...
 
 
-class Planner(Capacity, Protocol):
+class Planner(Protocol):
     """Proposes a plan for a sentence; has already put it through `plan.validate`."""
 
     async def propose(self, request: PlanRequest) -> Proposal:

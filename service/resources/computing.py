@@ -1,17 +1,17 @@
-"""The engine, and the use case that feeds it datasets."""
+"""The engine and the use case that feeds it datasets."""
 
 from __future__ import annotations
 
 from opentelemetry.trace import TracerProvider
 
 from service.engines import selection
-from service.engines.apart.reader import ReaderProcess
 from service.engines.scratch import Scratch
 from service.engines.selection import Engine
+from service.engines.subprocess.reader import SubprocessReader
 from service.features.datasets import UploadDataset
 from service.features.ports import Reader
 from service.resources.secrets import private_folder
-from service.resources.storage import Storage, new_id
+from service.resources.storage import Storage
 from service.settings import Settings
 
 
@@ -25,10 +25,10 @@ def open_engine(storage: Storage, scratch: Scratch, tracer_provider: TracerProvi
     return selection.open_engine(storage.settings.engine_url, storage.artifacts, scratch.folder, tracer_provider)
 
 
-def open_reader(storage: Storage, scratch: Scratch, tracer_provider: TracerProvider | None = None) -> ReaderProcess:
+def open_reader(storage: Storage, scratch: Scratch, tracer_provider: TracerProvider | None = None) -> SubprocessReader:
     """The engine's reader, in a process of its own, for uploads and downloads alone."""
     limits, concurrency = selection.reader_limits(storage.settings.engine_url)
-    return ReaderProcess(
+    return SubprocessReader(
         storage.artifacts, limits, scratch.folder, concurrency=concurrency, tracer_provider=tracer_provider
     )
 
@@ -40,6 +40,6 @@ def open_upload(storage: Storage, reader: Reader) -> UploadDataset:
         artifacts=storage.artifacts,
         reader=reader,
         clock=storage.clock,
-        new_id=new_id,
+        new_id=storage.new_id,
         max_bytes=storage.settings.max_upload_bytes,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,15 +11,10 @@ from typing import Any
 import httpx
 import pytest
 from msgspec import Struct
-from msgspec.structs import replace
-from prometheus_client import CollectorRegistry
 
-from service.features.model import Extraction
-from service.telemetry.access import AccessLog
-from service.telemetry.http import HttpObserver
-from service.telemetry.metrics import Metrics
-from tests.api.conftest import Correlation, World, calling, extract, until
-from tests.api.doubles import Gate
+from service.store.extractions import CHANNEL
+from tests.api.conftest import World, calling, extract, until
+from tests.doubles import Gate
 
 ASYNC = {"Prefer": "respond-async"}
 
@@ -60,14 +54,6 @@ async def following(
         yield answer, read(answer)
 
 
-def change(world: World, identity: str, **values: Any) -> Extraction:
-    """Change the row as another process does: nothing but the notice tells of it."""
-    row = world.store.extractions.rows[identity]
-    world.store.extractions.rows[identity] = row = replace(row, version=row.version + 1, **values)
-    world.store.notices.tell(identity)
-    return row
-
-
 async def accepted(client: httpx.AsyncClient) -> str:
     """The id of a new extraction."""
     return (await extract(client, ASYNC)).json()["data"]["extraction_id"]
@@ -75,17 +61,16 @@ async def accepted(client: httpx.AsyncClient) -> str:
 
 async def test_every_change_is_told_and_the_end(serve: Callable[..., World]) -> None:
     """The state at once, each change as it comes, whoever makes it, then `end`; and the stream is over."""
-    world = serve()
-    world.queue.held = True
+    world = serve(worker_in_api=False)
     async with calling(world) as client:
         identity = await accepted(client)
         async with following(client, identity) as (answer, events):
             hint = await anext(events)
             first = await anext(events)
             status = (await client.get(f"/api/v1/extraction/{identity}/status")).json()["data"]
-            change(world, identity, status="processing", stage="plan", progress=7)
+            await world.change(identity, status="processing", stage="plan", progress=7)
             second = await anext(events)
-            ended = change(world, identity, status="cancelled", stage=None, progress=100)
+            ended = await world.change(identity, status="cancelled", stage=None, progress=100)
             rest = [event async for event in events]
 
     assert answer.status_code == 200
@@ -96,7 +81,7 @@ async def test_every_change_is_told_and_the_end(serve: Callable[..., World]) -> 
     assert first == Event("status", 0, status)
     assert (second.name, second.id, second.data["stage"], second.data["progress"]) == ("status", 1, "plan", 7)
     assert [(event.name, event.id, event.data["status"]) for event in rest] == [("end", ended.version, "cancelled")]
-    assert world.store.notices.watches == {}
+    assert world.notices.watches == {}
 
 
 async def test_a_real_run_is_followed_to_its_end(serve: Callable[..., World]) -> None:
@@ -122,14 +107,13 @@ async def test_a_real_run_is_followed_to_its_end(serve: Callable[..., World]) ->
 
 async def test_a_stream_is_resumed_where_it_broke(serve: Callable[..., World]) -> None:
     """With Last-Event-ID what was read is not sent again; what changed since is sent at once."""
-    world = serve()
-    world.queue.held = True
+    world = serve(worker_in_api=False)
     async with calling(world) as client:
         identity = await accepted(client)
-        row = change(world, identity, status="processing", progress=5)
+        row = await world.change(identity, status="processing", progress=5)
         async with following(client, identity, row.version) as (_, events):
             assert (await anext(events)).name == "retry"
-            newer = change(world, identity, progress=6)
+            newer = await world.change(identity, progress=6)
             event = await anext(events)
         async with following(client, identity, row.version) as (_, events):
             assert (await anext(events)).name == "retry"
@@ -142,8 +126,7 @@ async def test_a_stream_is_resumed_where_it_broke(serve: Callable[..., World]) -
 @pytest.mark.parametrize("last", ["", "x", "-1", "1.5", "٣", "9" * 5000])
 async def test_an_id_that_was_never_given_is_ignored(serve: Callable[..., World], last: str) -> None:
     """The stream begins at the beginning."""
-    world = serve()
-    world.queue.held = True
+    world = serve(worker_in_api=False)
     async with calling(world) as client:
         identity = await accepted(client)
         path = f"/api/v1/extraction/{identity}/events"
@@ -160,7 +143,7 @@ async def test_an_ended_extraction_tells_its_end_and_no_more(serve: Callable[...
     world = serve()
     async with calling(world) as client:
         identity = (await extract(client)).json()["data"]["extraction_id"]
-        version = world.store.extractions.rows[identity].version
+        version = (await world.extraction(identity)).version
         streams = []
         for last in (None, version, version + 10):
             async with following(client, identity, last) as (_, events):
@@ -175,9 +158,9 @@ async def test_anothers_extraction_is_not_there(serve: Callable[..., World]) -> 
     async with calling(world) as client:
         identity = (await extract(client)).json()["data"]["extraction_id"]
         path = f"/api/v1/extraction/{identity}/events"
-        client.headers["Authorization"] = f"Bearer {await world.key('bob')}"
+        client.headers["Authorization"] = f"Bearer {await world.api_key('bob')}"
         foreign = await client.get(path)
-        client.headers["Authorization"] = f"Bearer {await world.key('ada', 'datasets:read')}"
+        client.headers["Authorization"] = f"Bearer {await world.api_key('ada', 'datasets:read')}"
         forbidden = await client.get(path)
 
     assert (foreign.status_code, foreign.json()["error_code"]) == (404, "extraction_not_found")
@@ -187,8 +170,7 @@ async def test_anothers_extraction_is_not_there(serve: Callable[..., World]) -> 
 async def test_silence_is_broken_by_a_comment(serve: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
     """Proxies see that the connection lives; nothing is sent twice."""
     monkeypatch.setattr("service.api.event_routes.HEARTBEAT_SECONDS", 0.0)
-    world = serve()
-    world.queue.held = True
+    world = serve(worker_in_api=False)
     async with calling(world) as client:
         identity = await accepted(client)
         async with following(client, identity) as (_, events):
@@ -201,23 +183,16 @@ async def test_a_change_without_a_notice_is_seen_all_the_same(
     serve: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Notices may get lost: the row is looked at now and then, also when the database was away."""
-    monkeypatch.setattr("service.api.event_routes.UNTOLD_SECONDS", 0.0)
-    world = serve()
-    world.queue.held, world.store.notices.deaf = True, True
-    ping, pings = world.store.ping, []
-
-    async def counted() -> None:
-        pings.append(world.store.away)
-        await ping()
-
+    monkeypatch.setattr("service.api.event_routes.MAX_STALENESS_SECONDS", 0.0)
+    world = serve(worker_in_api=False)
+    world.notices.deaf = True
     async with calling(world) as client:
         identity = await accepted(client)
         async with following(client, identity) as (_, events):
             assert [(await anext(events)).name for _ in range(2)] == ["retry", "status"]
             world.store.away = True
-            monkeypatch.setattr(world.store, "ping", counted)
-            await until(lambda: any(pings))
-            change(world, identity, status="failed")
+            await until(lambda: world.store.refused > 0)
+            await world.change(identity, status="failed")
             world.store.away = False
             rest = [event.name async for event in events]
 
@@ -226,14 +201,13 @@ async def test_a_change_without_a_notice_is_seen_all_the_same(
 
 async def test_a_deleted_extraction_ends_the_stream(serve: Callable[..., World]) -> None:
     """There is nothing to tell any more."""
-    world = serve()
-    world.queue.held = True
+    world = serve(worker_in_api=False)
     async with calling(world) as client:
         identity = await accepted(client)
         async with following(client, identity) as (_, events):
             assert [(await anext(events)).name for _ in range(2)] == ["retry", "status"]
-            del world.store.extractions.rows[identity]
-            world.store.notices.tell(identity)
+            await world.sql("DELETE FROM extractions WHERE id = %(id)s", id=identity)
+            await world.sql("SELECT pg_notify(%(channel)s, %(id)s)", channel=CHANNEL, id=identity)
             rest = [event async for event in events]
 
     assert rest == []
@@ -241,50 +215,35 @@ async def test_a_deleted_extraction_ends_the_stream(serve: Callable[..., World])
 
 async def test_a_stopping_service_ends_the_stream(serve: Callable[..., World]) -> None:
     """The client connects again, elsewhere; the service stops at once."""
-    world = serve()
-    world.queue.held = True
+    world = serve(worker_in_api=False)
     async with calling(world) as client:
         identity = await accepted(client)
         async with following(client, identity) as (_, events):
             assert [(await anext(events)).name for _ in range(2)] == ["retry", "status"]
-            world.life.draining = True
+            world.runtime.lifecycle.draining = True
             world.stop()
             rest = [event.name async for event in events]
 
     assert rest == []
-    assert await asyncio.to_thread(world.closed.wait, 10)
+    assert await asyncio.to_thread(world.has_ended)
 
 
-async def test_a_client_that_leaves_is_no_error_and_leaves_nothing(
-    serve: Callable[..., World], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its watch ends at once, and the request counts as answered, with the route's name."""
-    registry = CollectorRegistry()
-    metrics = Metrics(registry, version="1", environment="test")
-    closed = threading.Event()
-    lines: list[tuple[str, int]] = []
+async def test_a_client_that_leaves_is_no_error_and_leaves_nothing(serve: Callable[..., World]) -> None:
+    """Its watch ends at once, and the request is logged as answered, with the route's name."""
+    route = "/api/v1/extraction/{extraction_id}/events"
+    world = serve(worker_in_api=False, log_format="json", access_log_sample=1.0)
 
-    class Access(AccessLog):
-        def __init__(self) -> None: ...
+    def logged() -> list[int]:
+        lines = (json.loads(line) for line in world.log.getvalue().splitlines())
+        return [line["status"] for line in lines if line.get("endpoint") == route]
 
-        def write(self, access: Any, correlation: Any) -> None:
-            lines.append((access.endpoint, access.status))
-            closed.set()
-
-    async def observed(self: Correlation, scope: Any, receive: Any, send: Any) -> None:
-        await HttpObserver(self._app, metrics=metrics, access=Access())(scope, receive, send)
-
-    monkeypatch.setattr(Correlation, "__call__", observed)
-    world = serve()
-    world.queue.held = True
     async with calling(world) as client:
         identity = await accepted(client)
         async with following(client, identity) as (_, events):
             assert [(await anext(events)).name for _ in range(2)] == ["retry", "status"]
-            assert list(world.store.notices.watches) == [identity]
-            lines.clear()
-            closed.clear()
-        assert await asyncio.to_thread(closed.wait, 10)
+            assert list(world.notices.watches) == [identity]
+            assert logged() == []
+        await until(lambda: logged() != [])
 
-    assert lines == [("/api/v1/extraction/{extraction_id}/events", 200)]
-    assert world.store.notices.watches == {}
+    assert logged() == [200]
+    assert world.notices.watches == {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import math
 from collections.abc import Callable
 from datetime import timedelta
@@ -11,7 +10,6 @@ from typing import Any
 
 import httpx
 import pytest
-from msgspec.structs import replace
 
 from service.api.problems import PROBLEMS
 from service.features.errors import (
@@ -30,8 +28,8 @@ from service.features.errors import (
 )
 from service.features.events import PlanningAdmitted
 from service.features.model import FieldError
-from tests.api.conftest import CONFIG, World, caller, extract
-from tests.api.doubles import NOW, Gate
+from tests.api.conftest import World, caller, calling, extract, upload
+from tests.doubles import NOW, Gate
 
 FAULTS = [FieldError("features[0]", "is constant")]
 
@@ -209,8 +207,8 @@ async def test_every_failure_has_its_problem(
     """Each error of the domain is answered with its own status and code, and the extraction keeps the reason."""
     world = serve()
     world.planner.error = error
-    async with caller(world, await world.key()) as client:
-        await client.post("/api/v1/datasets?dataset_id=events", content=b"a\n1\n", headers={"Content-Type": "text/csv"})
+    async with caller(world, await world.api_key()) as client:
+        await upload(client)
         answer = await extract(client)
         problem = answer.json()
         kept = (await client.get(f"/api/v1/extraction/{problem['extraction_id']}")).json()["data"]
@@ -237,10 +235,10 @@ async def test_every_failure_has_its_problem(
 
 async def test_an_extraction_ends_at_its_deadline(serve: Callable[..., World]) -> None:
     """What no step ends by itself is ended at the deadline: 504, and the extraction is stored as failed."""
-    world = serve(run_seconds=0.2)
+    world = serve(extraction_timeout_seconds=0.2)
     world.planner.gate = Gate()
-    async with caller(world, await world.key()) as client:
-        await client.post("/api/v1/datasets?dataset_id=events", content=b"a\n1\n", headers={"Content-Type": "text/csv"})
+    async with caller(world, await world.api_key()) as client:
+        await upload(client)
         answer = await extract(client)
         listed = (await client.get("/api/v1/extractions")).json()["data"]["items"]
     world.planner.gate.set()
@@ -252,14 +250,14 @@ async def test_an_extraction_ends_at_its_deadline(serve: Callable[..., World]) -
 
 async def test_beyond_the_places_clients_are_turned_away_at_once(serve: Callable[..., World]) -> None:
     """Nothing is stored for them, they are told when to come back, and the place is free again afterwards."""
-    world = serve(config=dataclasses.replace(CONFIG, waiting_clients=1))
+    world = serve(model_concurrency=1, model_queue=0)
     world.planner.gate = Gate()
-    async with caller(world, await world.key()) as client:
-        await client.post("/api/v1/datasets?dataset_id=events", content=b"a\n1\n", headers={"Content-Type": "text/csv"})
+    async with caller(world, await world.api_key()) as client:
+        await upload(client)
         first = asyncio.create_task(extract(client))
         await asyncio.to_thread(world.planner.started.wait, 10)
         second = await extract(client)
-        stored = len(world.store.extractions.rows)
+        stored = len(await world.extractions())
         world.planner.gate.set()
         third = (await first, await extract(client))[1]
 
@@ -271,22 +269,18 @@ async def test_beyond_the_places_clients_are_turned_away_at_once(serve: Callable
 
 
 async def test_a_client_that_goes_away_does_not_lose_its_extraction(serve: Callable[..., World]) -> None:
-    """The extraction runs on without its connection, patiently since nobody waits any more, and is found completed."""
-
-    def patient(world: World) -> bool:
-        return all(row.patient for row in world.store.extractions.rows.values())
-
-    world = serve(config=dataclasses.replace(CONFIG, sync_wait_seconds=1e6))
+    """The extraction runs on after its client disconnected, is marked detached, and is found completed."""
+    world = serve(sync_wait_seconds=300)
     world.planner.gate = Gate()
-    async with caller(world, await world.key()) as client:
-        await client.post("/api/v1/datasets?dataset_id=events", content=b"a\n1\n", headers={"Content-Type": "text/csv"})
+    async with caller(world, await world.api_key()) as client:
+        await upload(client)
         asking = asyncio.create_task(extract(client))
         await asyncio.to_thread(world.planner.started.wait, 10)
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
         listed = (await client.get("/api/v1/extractions")).json()["data"]["items"]
         running = {"stage": None}
-        while running["stage"] is None or not patient(world):
+        while running["stage"] is None or not (await world.extraction()).detached:
             running = (await client.get(f"{listed[0]['links']['self']}/status")).json()["data"]
         table = await client.get(f"{listed[0]['links']['self']}/features")
         whole = (await client.get(listed[0]["links"]["self"])).json()["data"]
@@ -304,21 +298,26 @@ async def test_a_client_that_goes_away_does_not_lose_its_extraction(serve: Calla
     assert ended["status"] == "completed"
 
 
-async def test_extractions_are_filtered_and_paged(client: httpx.AsyncClient, world: World, dataset: str) -> None:
+async def test_extractions_are_filtered_and_paged(serve: Callable[..., World]) -> None:
     """`status` and `dataset_id` select; the cursor goes on where the page ended."""
-    identities = [(await extract(client)).json()["data"]["extraction_id"] for _ in range(3)]
-    world.store.extractions.rows[identities[0]] = replace(world.store.extractions.rows[identities[0]], status="queued")
+    world = serve()
+    async with calling(world) as client:
+        identities: list[str] = []
+        for _ in range(3):
+            identities.append((await extract(client)).json()["data"]["extraction_id"])
+            world.clock.advance(seconds=1)
+        await world.change(identities[0], status="queued")
 
-    async def listed(query: str) -> list[str]:
-        items = (await client.get(f"/api/v1/extractions?{query}")).json()["data"]["items"]
-        return [item["extraction_id"] for item in items]
+        async def listed(query: str) -> list[str]:
+            items = (await client.get(f"/api/v1/extractions?{query}")).json()["data"]["items"]
+            return [item["extraction_id"] for item in items]
 
-    assert await listed("") == identities[::-1]
-    assert await listed("status=queued") == identities[:1]
-    assert await listed("status=completed&limit=1") == identities[2:]
-    assert await listed("dataset_id=other") == []
-    first = (await client.get("/api/v1/extractions?limit=2")).json()["data"]
-    assert await listed(f"limit=2&cursor={first['next_cursor']}") == identities[:1]
+        assert await listed("") == identities[::-1]
+        assert await listed("status=queued") == identities[:1]
+        assert await listed("status=completed&limit=1") == identities[2:]
+        assert await listed("dataset_id=other") == []
+        first = (await client.get("/api/v1/extractions?limit=2")).json()["data"]
+        assert await listed(f"limit=2&cursor={first['next_cursor']}") == identities[:1]
 
 
 @pytest.mark.parametrize("query", ["status=done", "status=", "dataset_id=../x", "limit=0", "limit=101", "state=failed"])
@@ -343,13 +342,12 @@ async def test_an_extraction_that_is_not_there(client: httpx.AsyncClient, identi
 async def test_a_waiting_extraction_has_no_estimate(client: httpx.AsyncClient, world: World, dataset: str) -> None:
     """Without a start there is nothing to estimate from; half way, as much is still to come."""
     identity = (await extract(client)).json()["data"]["extraction_id"]
-    row = world.store.extractions.rows[identity]
-    waiting = replace(row, status="queued", progress=0, started_at=None, finished_at=None, result=None)
-    half = replace(waiting, status="processing", progress=50, started_at=NOW - timedelta(seconds=10))
+    waiting = {"status": "queued", "progress": 0, "started_at": None, "finished_at": None, "result": None}
+    half = {**waiting, "status": "processing", "progress": 50, "started_at": NOW - timedelta(seconds=10)}
 
     estimates = []
     for state in (waiting, half):
-        world.store.extractions.rows[identity] = state
+        await world.change(identity, **state)
         status = (await client.get(f"/api/v1/extraction/{identity}/status")).json()["data"]
         estimates.append(status["estimated_completion"])
 

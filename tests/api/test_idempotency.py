@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
-from msgspec.structs import replace
 
-from service.api.application import create_api
 from service.features.errors import ModelUnavailable
-from tests.api.conftest import CONFIG, World, calling, extract, until
-from tests.api.doubles import Gate
+from service.features.events import ExtractionStarted
+from tests.api.conftest import World, caller, calling, extract, until, upload
+from tests.doubles import Gate
 
 KEY = {"Idempotency-Key": "8e03978e-40d5-43dd-bc93-6894a57f9324"}
 
@@ -68,17 +66,16 @@ async def test_another_request_under_the_key_is_refused(serve: Callable[..., Wor
     assert (other.status_code, other.json()["error_code"]) == (422, "idempotency_key_reused")
     assert [fault["field"] for fault in other.json()["errors"]] == ["Idempotency-Key"]
     assert again.content == first.content
-    assert len(world.store.extractions.rows) == 1
+    assert len(await world.extractions()) == 1
 
 
 async def test_keys_belong_to_their_owner(serve: Callable[..., World]) -> None:
     """Two principals may use the same key for different things."""
     world = serve()
-    async with calling(world) as ada:
+    async with calling(world) as ada, caller(world, await world.api_key("bob")) as bob:
+        await upload(bob)
         hers = await extract(ada, KEY)
-        await world.store.datasets.add(replace(world.store.datasets.rows["ada", "events"], owner="bob"))
-        ada.headers["Authorization"] = f"Bearer {await world.key('bob')}"
-        his = await extract(ada, KEY, quality_threshold="low")
+        his = await extract(bob, KEY, quality_threshold="low")
 
     assert hers.status_code == his.status_code == 200
     assert hers.json()["data"]["extraction_id"] != his.json()["data"]["extraction_id"]
@@ -97,7 +94,7 @@ async def test_a_key_that_is_none_is_named(serve: Callable[..., World], key: str
 
     assert answer.status_code == 422, answer.text
     assert [fault["field"] for fault in answer.json()["errors"]] == ["Idempotency-Key"]
-    assert world.store.extractions.rows == {}
+    assert await world.extractions() == []
 
 
 async def test_two_keys_are_none(serve: Callable[..., World]) -> None:
@@ -129,7 +126,7 @@ async def test_fifty_at_once_are_one(serve: Callable[..., World]) -> None:
     world.planner.gate = Gate()
     async with calling(world) as client:
         asking = [asyncio.create_task(extract(client, {**KEY, "X-Request-ID": f"n-{n}"})) for n in range(50)]
-        await until(lambda: [len(waiting) for waiting in world.store.notices.watches.values()] == [50])
+        await until(lambda: [*world.notices.watches.values()] == [50])
         world.planner.gate.set()
         answers = await asyncio.gather(*asking)
 
@@ -137,7 +134,7 @@ async def test_fifty_at_once_are_one(serve: Callable[..., World]) -> None:
     assert len({answer.content for answer in answers}) == 1
     assert len({answer.headers["location"] for answer in answers}) == 1
     assert sum("idempotency-replayed" not in answer.headers for answer in answers) <= 1
-    assert len(world.store.extractions.rows) == world.queue.jobs == world.planner.asked == 1
+    assert len(await world.extractions()) == len(world.recorder.of(ExtractionStarted)) == world.planner.asked == 1
 
 
 async def test_a_failure_is_final_too(serve: Callable[..., World]) -> None:
@@ -210,29 +207,22 @@ async def test_after_a_day_the_key_is_free(serve: Callable[..., World]) -> None:
     assert first.json()["data"]["extraction_id"] != again.json()["data"]["extraction_id"]
 
 
-async def test_another_process_answers_the_same() -> None:
+async def test_another_process_answers_the_same(serve: Callable[..., World]) -> None:
     """Two processes on one database: each waits for the other's extraction, and both give the same bytes."""
-    one = World()
-    two = World(store=one.store, queue=one.queue)
-    headers = {"Authorization": f"Bearer {await one.key()}", **KEY}
-    one.planner.gate = Gate()
-    apps = [create_api(world.services(), world.config) for world in (two, one)]
-    clients = [
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api.test", headers=headers)
-        for app in apps
-    ]
-    await clients[1].post("/api/v1/datasets?dataset_id=events", content=b"a\n1\n", headers={"Content-Type": "text/csv"})
-
-    asking = [asyncio.create_task(extract(client)) for client in clients]
-    await until(lambda: [len(waiting) for waiting in one.store.notices.watches.values()] == [2])
-    one.planner.gate.set()
-    answers = await asyncio.gather(*asking)
-    for client in clients:
-        await client.aclose()
+    one = serve()
+    two = serve(database_url=one.database_url)
+    one.planner.gate = two.planner.gate = Gate()
+    key = await one.api_key()
+    async with caller(one, key) as first, caller(two, key) as second:
+        await upload(first)
+        asking = [asyncio.create_task(extract(client, KEY)) for client in (second, first)]
+        await until(lambda: [*one.notices.watches.values(), *two.notices.watches.values()] == [1, 1])
+        one.planner.gate.set()
+        answers = await asyncio.gather(*asking)
 
     assert [answer.status_code for answer in answers] == [200, 200]
     assert answers[0].content == answers[1].content
-    assert len(one.store.extractions.rows) == 1
+    assert len(await one.extractions()) == 1
 
 
 async def test_a_process_that_died_before_it_kept_the_answer(serve: Callable[..., World]) -> None:
@@ -240,8 +230,7 @@ async def test_a_process_that_died_before_it_kept_the_answer(serve: Callable[...
     world = serve()
     async with calling(world) as client:
         first = await extract(client, KEY)
-        ((place, (record, since)),) = world.store.idempotency.rows.items()
-        world.store.idempotency.rows[place] = replace(record, answer=None), since
+        await world.sql("UPDATE idempotency_keys SET answer_status = NULL, answer_headers = NULL, answer_body = NULL")
         rebuilt = await extract(client, KEY)
         again = await extract(client, KEY)
 
@@ -260,14 +249,13 @@ async def test_an_answer_whose_key_is_kept_no_longer_is_given_all_the_same(serve
     async with calling(world) as client:
         asking = asyncio.create_task(extract(client, KEY))
         await asyncio.to_thread(world.planner.started.wait, 10)
-        ((place, (record, since)),) = world.store.idempotency.rows.items()
-        other = replace(record, extraction_id="another"), since
-        world.store.idempotency.rows[place] = other
+        await world.sql("UPDATE idempotency_keys SET extraction_id = 'another'")
         world.planner.gate.set()
         answer = await asking
 
     assert answer.status_code == 200
-    assert world.store.idempotency.rows[place] == other
+    (kept,) = await world.sql("SELECT extraction_id, answer_status FROM idempotency_keys")
+    assert kept == {"extraction_id": "another", "answer_status": None}
 
 
 async def test_a_deleted_extraction_is_not_made_again(serve: Callable[..., World]) -> None:
@@ -283,7 +271,7 @@ async def test_a_deleted_extraction_is_not_made_again(serve: Callable[..., World
 
 async def test_another_page_may_use_it(serve: Callable[..., World]) -> None:
     """An allowed origin may send the header and read the answer's."""
-    world = serve(config=dataclasses.replace(CONFIG, cors_origins=("https://app.test",)))
+    world = serve(cors_origins=("https://app.test",))
     asked = {"Origin": "https://app.test", "Access-Control-Request-Method": "POST"}
     async with calling(world) as client:
         preflight = await client.options(

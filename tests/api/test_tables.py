@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from tests.api.conftest import World, extract
-from tests.api.doubles import TABLE
+from tests.doubles import TABLE
 
 
 @pytest.mark.parametrize(

@@ -12,15 +12,9 @@ import msgspec
 import pytest
 
 from service.api.schemas import ExtractionBody
-from service.features.delivery import Delivery
-from tests.api.conftest import World, caller, calling, extract
+from tests.api.conftest import World, caller, calling, extract, until
 
 URL = "https://example.org/hooks/features?key=1"
-
-
-def told(world: World) -> list[Delivery]:
-    """All webhooks that are to be sent."""
-    return list(world.store.deliveries.rows.values())
 
 
 async def test_an_extraction_is_told_where_it_was_asked(serve: Callable[..., World]) -> None:
@@ -31,7 +25,7 @@ async def test_an_extraction_is_told_where_it_was_asked(serve: Callable[..., Wor
         status = (await client.get(data["links"]["status"])).json()["data"]
         answer = (await client.get(data["links"]["deliveries"])).json()["data"]
 
-    (delivery,) = told(world)
+    (delivery,) = await world.deliveries()
     assert (data["callback_url"], delivery.url, delivery.owner) == (URL, URL, "ada")
     event = json.loads(delivery.body)
     assert (event["type"], event["timestamp"]) == ("extraction.completed", data["finished_at"])
@@ -47,7 +41,7 @@ async def test_an_extraction_is_told_where_it_was_asked(serve: Callable[..., Wor
             }
         ]
     }  # fmt: skip
-    assert world.queue.webhooks == [(delivery.id, 0.0)]
+    await until(lambda: [sent.id for sent in world.sender.sent] == [delivery.id])
 
 
 async def test_nothing_of_the_data_is_in_a_webhook(serve: Callable[..., World]) -> None:
@@ -55,7 +49,7 @@ async def test_nothing_of_the_data_is_in_a_webhook(serve: Callable[..., World]) 
     world = serve()
     async with calling(world) as client:
         await extract(client, callback_url=URL, feature_description="The sentence of the client")
-    (delivery,) = told(world)
+    (delivery,) = await world.deliveries()
     assert "click_rate" not in delivery.body
     assert "sentence" not in delivery.body
 
@@ -69,19 +63,21 @@ async def test_without_a_callback_there_is_nothing_to_tell(serve: Callable[..., 
 
     assert (data["callback_url"], data["links"]["deliveries"]) == (None, None)
     assert (answer.status_code, answer.json()["data"]) == (200, {"deliveries": []})
-    assert told(world) == []
+    assert await world.deliveries() == []
 
 
 async def test_a_waiting_extraction_that_is_cancelled_is_told(serve: Callable[..., World]) -> None:
     """The cancellation and its webhook are one transaction."""
-    world = serve()
-    world.queue.held = True
+    world = serve(worker_in_api=False)
     async with calling(world) as client:
         path = (await extract(client, {"Prefer": "respond-async"}, callback_url=URL)).headers["location"]
         await client.delete(path)
 
-    assert [delivery.event_type for delivery in told(world)] == ["extraction.cancelled"]
-    assert len(world.queue.webhooks) == 1
+    assert [delivery.event_type for delivery in await world.deliveries()] == ["extraction.cancelled"]
+    (job,) = await world.sql(
+        "SELECT scheduled_at IS NULL AS at_once FROM procrastinate_jobs WHERE queue_name = 'webhooks'"
+    )
+    assert job == {"at_once": True}
 
 
 @pytest.mark.parametrize(
@@ -108,7 +104,7 @@ async def test_an_address_that_is_not_called_is_refused_at_once(
 async def test_another_principals_webhooks_do_not_exist(serve: Callable[..., World]) -> None:
     """404, as its extraction."""
     world = serve()
-    async with calling(world) as ada, caller(world, await world.key("bob")) as bob:
+    async with calling(world) as ada, caller(world, await world.api_key("bob")) as bob:
         path = (await extract(ada, callback_url=URL)).json()["data"]["links"]["deliveries"]
         answer = await bob.get(path)
     assert (answer.status_code, answer.json()["error_code"]) == (404, "extraction_not_found")
@@ -116,14 +112,14 @@ async def test_another_principals_webhooks_do_not_exist(serve: Callable[..., Wor
 
 async def test_each_principal_reads_its_own_secrets(world: World) -> None:
     """All keys of one principal get the same, no other principal does, and one that may only read gets none."""
-    keys = [await world.key("ada"), await world.key("ada"), await world.key("bob")]
+    keys = [await world.api_key("ada"), await world.api_key("ada"), await world.api_key("bob")]
     secrets = []
     for key in keys:
         async with caller(world, key) as client:
             answer = await client.get("/api/v1/webhooks/secrets")
             secrets.append(answer.json()["data"]["secrets"])
             assert answer.headers["cache-control"] == "no-store"
-    async with caller(world, await world.key("ada", "extractions:read")) as client:
+    async with caller(world, await world.api_key("ada", "extractions:read")) as client:
         refused = await client.get("/api/v1/webhooks/secrets")
 
     assert secrets[0] == secrets[1] != secrets[2]
@@ -142,7 +138,7 @@ async def test_equal_requests_tell_their_end_once(serve: Callable[..., World]) -
     assert [answer.status_code for answer in answers] == [200, 200]
     assert answers[0].content == answers[1].content
     assert (other.status_code, other.json()["error_code"]) == (422, "idempotency_key_reused")
-    assert len(told(world)) == 1
+    assert len(await world.deliveries()) == 1
 
 
 def test_a_request_without_a_callback_is_the_same_to_releases_that_knew_none() -> None:

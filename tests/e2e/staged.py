@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from service.__main__ import main as service_main
 from service.api import extract_routes
 from service.engines.duckdb import engine as duckdb_engine
 from service.engines.duckdb.compute import DuckDBTable
@@ -104,8 +105,11 @@ def install() -> None:
     extract_routes.keep = answering(extract_routes.keep)
 
 
-if __name__ == "__main__":
-    from service.__main__ import main
-
+def main(arguments: list[str]) -> int:
+    """Run the command line with the stages."""
     install()
+    return service_main(arguments)
+
+
+if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

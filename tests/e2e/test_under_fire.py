@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e import rolling, soak
+from tools import rolling, soak
 
 pytestmark = [pytest.mark.proof, pytest.mark.timeout(400), pytest.mark.xdist_group("fleet")]
 

@@ -82,7 +82,7 @@ class HeldClock:
 
 
 class Watcher:
-    """Keeps what it is told."""
+    """Record events."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -258,11 +258,11 @@ async def test_a_database_that_is_away_is_said_to_be(tmp_path: Path, principal: 
 
 
 async def test_each_level_is_warned_of_once_over_all(pools: list[PostgresBudgets], principal: str) -> None:
-    """Plannings at once through two processes cross each level of each budget, and each is told once in all."""
+    """Concurrent plannings in two processes cross each level of each budget, and each level is reported once in all."""
     watcher = Watcher()
     planners = [budgeted(Model(Spending(200, 50, 0.25)), books, watcher) for books in pools]
     burst = [planners[number % 2].propose(ask(principal)) for number in range(40)]
-    await asyncio.gather(*burst, return_exceptions=True)  # some may be refused for what is under way
+    await asyncio.gather(*burst, return_exceptions=True)  # some may be refused because of others under way
     while (await pools[0].spent(principal, DAY)).tokens < 10_000:
         await planners[0].propose(ask(principal))
     assert sorted(watcher.warnings) == [(unit, level) for unit in ("tokens", "usd") for level in ("100", "80", "95")]
@@ -274,7 +274,7 @@ async def test_each_level_is_warned_of_once_over_all(pools: list[PostgresBudgets
 async def test_calls_without_a_price_are_told_of_once_over_all(
     pools: list[PostgresBudgets], principal: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of 20 unpriced plannings through two processes, one is told of."""
+    """Of 20 unpriced plannings in two processes, one is reported."""
     planners = [budgeted(Model(Spending(1, unpriced_calls=2)), books, Watcher()) for books in pools]
     await asyncio.gather(*(planners[number % 2].propose(ask(principal)) for number in range(20)))
     assert [principal in record.getMessage() for record in caplog.records] == [True]
@@ -294,7 +294,7 @@ async def test_a_spent_budget_is_whole_at_midnight(pools: list[PostgresBudgets],
 
 
 async def test_a_cancelled_request_is_charged(database: Database, principal: str) -> None:
-    """What a request took before its client went away is in the books."""
+    """The spending of a request whose client disconnected is recorded."""
     books = PostgresBudgets(database.store)
     model = Model(Spending(80, 20, 0.5))
     model.go.clear()

@@ -95,7 +95,7 @@ def test_openmetrics_for_prometheus(server: MetricsServer) -> None:
 
 
 def test_plain_text_for_people(server: MetricsServer) -> None:
-    """Without a wish the plain text format is answered, with the same families."""
+    """Without an Accept header the plain text format is answered, with the same families."""
     content_type, text = ask(server, "/metrics?x=1")
     assert content_type.startswith("text/plain; version=0.0.4")
     names = {family.name for family in parse_text(text)}
@@ -130,7 +130,7 @@ def test_a_client_that_hangs_up(server: MetricsServer, capfd: pytest.CaptureFixt
 
 
 def test_a_taken_port(server: MetricsServer, registry: CollectorRegistry) -> None:
-    """A port in use is refused at start in words that name it and the setting."""
+    """A port in use is refused at start with a message that names it and the setting."""
     with pytest.raises(
         MetricsPortUnavailable, match=rf"port {server.port} on 127.0.0.1 is already in use.*PROMETHEUS_PORT"
     ):
@@ -138,7 +138,7 @@ def test_a_taken_port(server: MetricsServer, registry: CollectorRegistry) -> Non
 
 
 def test_an_address_that_is_not_ours(registry: CollectorRegistry) -> None:
-    """Another reason for not listening is told as well."""
+    """Another reason for not listening is reported as well."""
     with pytest.raises(MetricsPortUnavailable, match="cannot be used"):
         MetricsServer(registry, host="192.0.2.1", port=0)
 

@@ -32,7 +32,9 @@ from service.features.ports import KeptPlan, PlanRequest, Proposal
 from service.planning.plan_cache import CachedPlanner, KeptPlans
 from service.planning.plan_key import plan_key
 from service.store.plan_cache import KEY_PREFIX, MAX_BYTES, RedisPlans
-from tests.redis_process import RedisProcess, needs_redis, running_redis
+from tests.doubles import Timer
+from tests.redis_process import needs_redis, running_redis
+from tools.testbed.redis import RedisProcess
 
 pytestmark = needs_redis
 
@@ -73,19 +75,8 @@ async def pool(server: RedisProcess) -> AsyncIterator[BlockingConnectionPool]:
     await pool.aclose()
 
 
-class Timer:
-    """Monotonic seconds that a test moves."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        """The present reading."""
-        return self.seconds
-
-
 class Watcher:
-    """Keeps what it is told."""
+    """Record events."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -187,7 +178,7 @@ async def test_a_fresh_plan_replaces_the_shared_one(pool: BlockingConnectionPool
 
 
 async def test_plans_expire_and_say_when(pool: BlockingConnectionPool) -> None:
-    """A plan is kept for its seconds under a key that names nobody, and the reader learns how long it has left."""
+    """A plan is stored for its seconds under an anonymous key, and read with its remaining time."""
     shared, client = plans(pool, seconds=50), Redis(connection_pool=pool)
     key = key_of(ask())
     await shared.put(key, Proposal(PLAN, KEPT))
@@ -211,7 +202,7 @@ async def test_plans_expire_and_say_when(pool: BlockingConnectionPool) -> None:
 async def test_losing_redis_costs_a_planning_and_no_error(
     server: RedisProcess, pool: BlockingConnectionPool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """While Redis is away each request is planned; when it is back, plans are shared again."""
+    """Without Redis each request is planned; when it is back, plans are shared again."""
     timer, model, watcher = Timer(), Model(), Watcher()
     shared = plans(pool, timer=timer)
 
@@ -257,7 +248,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("content", BAD)
-async def test_what_cannot_be_read_is_planned_anew(
+async def test_an_unreadable_plan_is_planned_again(
     content: str, pool: BlockingConnectionPool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Bytes that are no plan are a miss, said once without their content, and are replaced by the new plan."""
@@ -271,7 +262,7 @@ async def test_what_cannot_be_read_is_planned_anew(
 
 
 async def test_large_values_are_refused_before_they_are_read(pool: BlockingConnectionPool) -> None:
-    """However large a value is, no more of it than may be crosses the network."""
+    """However large a value is, no more than the limit is transferred."""
     key = key_of(ask())
     await Redis(connection_pool=pool).set(KEY_PREFIX + key, GOOD + bytes(64 * MAX_BYTES), ex=60)
     shared = plans(pool)

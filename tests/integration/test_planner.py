@@ -71,7 +71,7 @@ UNKNOWN_COLUMN = {
 
 
 class Recorder:
-    """An observer that keeps what it is told."""
+    """An observer that keeps the events."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -186,8 +186,8 @@ async def test_request_on_the_wire(recorder: Recorder) -> None:
     assert user.count("<untrusted-data") == user.count("</untrusted-data>") == 1
 
 
-async def test_mended_after_faults(recorder: Recorder) -> None:
-    """Every fault goes back to the model with its exact place, once an answer, and the mended plan is taken."""
+async def test_corrected_after_faults(recorder: Recorder) -> None:
+    """Every fault is sent back with its location, once for each answer, and the corrected plan is accepted."""
     async with openai_stub([
         Reply(arguments=UNDECODABLE), Reply(arguments=UNKNOWN_COLUMN), Reply(text="A plan"), Reply(arguments=GOOD)
     ]) as stub:  # fmt: skip
@@ -214,7 +214,7 @@ async def test_malformed_arguments_are_a_schema_fault(recorder: Recorder) -> Non
 
 
 async def test_faults_without_end(recorder: Recorder) -> None:
-    """After its retries a faulty model is given up, and the error holds the last faults."""
+    """After its retries a faulty model fails, and the error holds the last faults."""
     async with openai_stub([Reply(arguments=UNKNOWN_COLUMN)]) as stub:
         planner = AgentPlanner(stub_model(stub.url), name=NAME, observer=recorder, retries=2)
         with pytest.raises(ModelOutputInvalid) as raised:
@@ -225,7 +225,7 @@ async def test_faults_without_end(recorder: Recorder) -> None:
 
 
 async def test_prose_without_end(recorder: Recorder) -> None:
-    """A model that only talks is given up as well."""
+    """A model that only writes prose fails as well."""
     async with openai_stub([Reply(text="I would count the clicks.")]) as stub:
         with pytest.raises(ModelOutputInvalid):
             await propose(AgentPlanner(stub_model(stub.url), name=NAME, observer=recorder, retries=1))
@@ -233,7 +233,7 @@ async def test_prose_without_end(recorder: Recorder) -> None:
 
 
 async def test_impossible(recorder: Recorder) -> None:
-    """A model's report that the request is impossible is told to the client with the dataset's columns."""
+    """A model's report that the request is impossible reaches the client with the dataset's columns."""
     reply = Reply(tool="report_impossible", arguments={"reason": "No column holds blood pressure."})
     async with openai_stub([reply]) as stub:
         with pytest.raises(RequestImpossible, match=r"No column holds blood pressure\. .*user_id, at, event, price\."):
@@ -299,7 +299,7 @@ async def test_request_over_its_time(recorder: Recorder) -> None:
 
 
 async def test_cancelled_by_the_client(recorder: Recorder) -> None:
-    """A run that its caller cancels stays cancelled and says nothing of the model."""
+    """A run that its caller cancels stays cancelled and does not count against the model."""
     async with openai_stub([Reply(hang=True)]) as stub:
         planner = AgentPlanner(stub_model(stub.url), name=NAME, observer=recorder)
         task = asyncio.ensure_future(propose(planner))
@@ -337,7 +337,7 @@ async def test_no_content_in_spans(replies: list[Reply], recorder: Recorder, tra
 
 
 async def test_builtin_planner(recorder: Recorder, traced: Traced) -> None:
-    """The built-in planner goes the way of any model: spans, metrics, estimated tokens, no cost."""
+    """The built-in planner is handled like any model: spans, metrics, estimated tokens, no cost."""
     planner = AgentPlanner(BuiltinPlanner(), name="builtin:planner", observer=recorder, tracer_provider=traced.provider)
     proposal = await propose(planner, f"click-through features for each user {CANARY}")
     assert validate(proposal.plan, PROFILE, ExtractionOptions()) == ()
@@ -352,7 +352,7 @@ async def test_builtin_planner(recorder: Recorder, traced: Traced) -> None:
 
 
 async def test_builtin_planner_refuses(recorder: Recorder) -> None:
-    """The built-in planner reports what no column can serve."""
+    """The built-in planner reports what no column can provide."""
     with pytest.raises(RequestImpossible, match="blood pressure"):
         await propose(
             AgentPlanner(BuiltinPlanner(), name="builtin:planner", observer=recorder),

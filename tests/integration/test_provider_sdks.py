@@ -79,7 +79,7 @@ def good_answer(path: str) -> bytes:
 
 @dataclass
 class Far:
-    """The far end of any SDK: answers all requests alike, and counts them."""
+    """The server of any SDK: answers all requests alike, and counts them."""
 
     status: int = 200
     body: bytes | None = None
@@ -143,7 +143,7 @@ async def test_any_provider_plans(name: str, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("name", MODELS)
 async def test_no_sdk_repeats_a_request(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A failing provider is asked as often as the service tells of, and not once more by its SDK."""
+    """A failing provider is called as often as the service reports, and not once more by its SDK."""
     far, recorder = Far(status=503, body=b'{"error": {"message": "down", "type": "server_error"}}'), Recorder()
     async with far.listening(monkeypatch):
         with pytest.raises(ModelUnavailable, match="answered with HTTP status 503"):
@@ -154,7 +154,7 @@ async def test_no_sdk_repeats_a_request(name: str, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("name", MODELS)
 async def test_every_provider_s_wish_to_be_left_alone_is_passed_on(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A long Retry-After is not waited for, and the client is told it."""
+    """A long Retry-After is not waited for but passed on to the client."""
     far, recorder = (
         Far(status=429, body=b'{"error": {"message": "slow down"}}', headers={"retry-after": "77"}),
         Recorder(),
@@ -168,7 +168,7 @@ async def test_every_provider_s_wish_to_be_left_alone_is_passed_on(name: str, mo
 
 @pytest.mark.parametrize("name", MODELS)
 async def test_no_provider_s_answer_is_read_without_end(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer over the limit is given up, whichever SDK reads it."""
+    """An answer over the limit is refused, whichever SDK reads it."""
     far, recorder = Far(body=b" " * (MAX_ANSWER_BYTES + 1) + b"{}"), Recorder()
     async with far.listening(monkeypatch):
         with pytest.raises(ModelUnavailable, match="cannot be read"):

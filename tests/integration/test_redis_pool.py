@@ -12,15 +12,16 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from service.features.errors import DependencyUnavailable
 from service.store import redis_pool
 from service.store.redis_pool import open_redis_pool, ping
-from tests.redis_process import REDIS, needs_redis
+from tests.redis_process import needs_redis
+from tools.testbed.redis import REDIS_SERVER
 
 
 @pytest.fixture
 def redis_url(tmp_path: Path) -> Iterator[str]:
     """Address of a Redis of this test's own, with a password."""
-    assert REDIS is not None
+    assert REDIS_SERVER is not None
     path = tmp_path / "redis.sock"
-    command = [REDIS, "--port", "0", "--unixsocket", str(path), "--save", "", "--requirepass", "hunter2"]
+    command = [REDIS_SERVER, "--port", "0", "--unixsocket", str(path), "--save", "", "--requirepass", "hunter2"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         while "ready to accept connections" not in server.stdout.readline().lower():
@@ -78,7 +79,7 @@ async def test_absent_redis_is_an_outage(tmp_path: Path) -> None:
 
 async def test_silent_redis_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that takes the connection and says nothing does not hold up a ping."""
-    monkeypatch.setattr(redis_pool, "PING_SECONDS", 0.1)
+    monkeypatch.setattr(redis_pool, "PING_TIMEOUT_SECONDS", 0.1)
     silence = asyncio.Event()
 
     async def listen(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

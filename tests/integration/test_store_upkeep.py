@@ -64,7 +64,7 @@ def artifacts(folder: Path) -> Artifacts:
 
 
 class HeldClock:
-    """A clock that stands where it is set."""
+    """A clock that tests set."""
 
     def __init__(self, at: datetime) -> None:
         self.at = at
@@ -94,7 +94,7 @@ def completed(key: str, **fields: Any) -> Extraction:
     return extraction(fields.pop("owner", "ada"), **{**done, **fields})
 
 
-async def test_only_old_ends_are_forgotten(database: Database) -> None:
+async def test_only_old_extractions_are_purged(database: Database) -> None:
     """Ended extractions of all owners go oldest first, as many as asked; what has not ended stays, however old."""
     rows = [
         completed(f"features/{day}/1.parquet", id=str(day), finished_at=NOON + timedelta(days=day), owner=owner)
@@ -105,9 +105,9 @@ async def test_only_old_ends_are_forgotten(database: Database) -> None:
     async with database.store.begin() as work:
         for row in (*rows, failed, *stay):
             await work.extractions.add(row)
-    first = await database.upkeep.forget_extractions(LATER, limit=2)
+    first = await database.upkeep.purge_extractions(LATER, limit=2)
     assert (first.count, first.artifact_keys) == (2, ("features/0/1.parquet",))
-    rest = await database.upkeep.forget_extractions(rows[2].finished_at or NOON, limit=9)
+    rest = await database.upkeep.purge_extractions(rows[2].finished_at or NOON, limit=9)
     assert (rest.count, rest.artifact_keys) == (1, ("features/1/1.parquet",))
     async with database.store.begin() as work:
         left = (await work.extractions.list("ada", limit=9)).items
@@ -122,8 +122,8 @@ async def test_extraction_in_somebodys_hands_is_passed_over(database: Database) 
         await work.extractions.add(failed)
     async with database.store.begin() as work:
         await work.extractions.revive(failed.id)
-        assert (await database.upkeep.forget_extractions(LATER, limit=9)).count == 0
-    assert (await database.upkeep.forget_extractions(LATER, limit=9)).count == 0
+        assert (await database.upkeep.purge_extractions(LATER, limit=9)).count == 0
+    assert (await database.upkeep.purge_extractions(LATER, limit=9)).count == 0
 
 
 async def test_only_keys_that_are_kept_no_longer_go(database: Database) -> None:
@@ -132,7 +132,7 @@ async def test_only_keys_that_are_kept_no_longer_go(database: Database) -> None:
     async with database.store.begin() as work:
         for hours in range(3):
             await work.idempotency.claim("ada", f"key {hours}", record, NOON + timedelta(hours=hours))
-    assert await database.upkeep.forget_idempotency_keys(NOON + timedelta(hours=25)) == 2
+    assert await database.upkeep.purge_idempotency_keys(NOON + timedelta(hours=25)) == 2
     async with database.store.begin() as work:
         found = [await work.idempotency.find("ada", f"key {hours}", NOON) for hours in range(3)]
     assert found == [None, None, record]

@@ -19,7 +19,8 @@ from service.security.redis_wire import RedisWire
 from service.store.dedicated_connection import DedicatedConnection
 from service.store.redis_pool import open_redis_pool
 from service.store.wire import Wire, array
-from tests.redis_process import RedisProcess, needs_redis, running_redis
+from tests.redis_process import needs_redis, running_redis
+from tools.testbed.redis import RedisProcess
 
 NASTY = ["", "a", "a,b", '"', "\\", '\\"', "{}", "NULL", "ü\n\t", "'; DROP TABLE x"]
 
@@ -107,7 +108,7 @@ async def test_a_caller_that_leaves_takes_the_connection_along(database_url: str
 
 
 async def test_no_server() -> None:
-    """Without a database it is the dependency that is away."""
+    """Without a database DependencyUnavailable is raised."""
     lasting = DedicatedConnection(lambda: connect("postgresql://none@127.0.0.1:1/none"))
     with pytest.raises(DependencyUnavailable):
         await lasting.rows("SELECT 1", (), repeatable=True)
@@ -160,7 +161,7 @@ async def test_a_connection_that_redis_closed(pool: BlockingConnectionPool) -> N
 
 
 @needs_redis
-async def test_late_answers_are_for_nobody(pool: BlockingConnectionPool) -> None:
+async def test_late_answers_are_dropped(pool: BlockingConnectionPool) -> None:
     """Who leaves before its answer takes the connection along, and the pool has its place back."""
     wire, client = RedisWire(pool), Redis(connection_pool=pool)
     for _ in range(6):
@@ -173,7 +174,7 @@ async def test_late_answers_are_for_nobody(pool: BlockingConnectionPool) -> None
 
 @needs_redis
 async def test_the_limit_s_script_is_loaded_again(pool: BlockingConnectionPool) -> None:
-    """A Redis that has forgotten the script counts on without an outage."""
+    """A Redis that has lost the script counts on without an outage."""
     limiter = open_limiter(5, pool, timeout_seconds=20)
     await limiter.hit("acme")
     await Redis(connection_pool=pool).script_flush()

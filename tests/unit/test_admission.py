@@ -11,24 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.agents import admission as admission_module
-from service.agents.admission import EARLY_SECONDS, Admission, AdmittedPlanner
 from service.concurrency.deadline import deadline
 from service.features.errors import ModelUnavailable, PlanningBusy
 from service.features.events import Event, PlanningAdmitted, PlanningLoad
 from service.features.model import Stage
 from service.features.ports import PlanRequest, Proposal
-
-
-class Timer:
-    """Monotonic seconds that a test moves."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        """The present reading."""
-        return self.seconds
+from service.planning import admission as admission_module
+from service.planning.admission import EARLY_SECONDS, Admission, AdmittedPlanner
+from tests.doubles import Timer
 
 
 class Notes:

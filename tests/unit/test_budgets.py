@@ -150,7 +150,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Books that do not answer are not waited for."""
-    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(module, "ACCOUNTS_TIMEOUT_SECONDS", 0.01)
 
 
 # ------------------------------------------------------------------------------------------------------------ refusals

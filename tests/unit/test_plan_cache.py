@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,6 @@ from msgspec.structs import replace
 
 from service.agents.prompts import prompt_version
 from service.concurrency.deadline import deadline
-from service.concurrency.recent import Recent
 from service.features.errors import (
     DeadlineExceeded,
     FeatureAgentError,
@@ -39,6 +39,7 @@ from service.features.operations import Value, operations_version
 from service.features.ports import KeptPlan, PlanRequest, Proposal
 from service.planning.plan_cache import WIDE_COLUMNS, CachedPlanner, KeptPlans
 from service.planning.plan_key import normalise, plan_key
+from tests.doubles import Timer
 
 MODELS = ("openai:first", "openai:second")
 VERSIONS = ("operations-1", "prompt-1")
@@ -70,17 +71,6 @@ def plan(name: str = "age_value", column: str = "age") -> FeaturePlan:
 def key_of(request: PlanRequest, models: tuple[str, ...] = MODELS, versions: tuple[str, ...] = VERSIONS) -> str:
     """The request's key."""
     return plan_key(request, models=models, versions=versions)
-
-
-class Timer:
-    """Monotonic seconds that a test moves."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        """The present reading."""
-        return self.seconds
 
 
 class Watcher:
@@ -348,12 +338,21 @@ async def test_a_plan_is_served_until_its_time_is_over() -> None:
 
 def test_the_plan_used_longest_ago_makes_room() -> None:
     """With as many plans as may be, a new one displaces the one that was used longest ago."""
-    recent: Recent[Any] = Recent(2, Timer())
+    plans = KeptPlans(shared=None, seconds=60.0, entries=2, models=MODELS, versions=VERSIONS, timer=Timer())
     for name in ("a", "b"):
-        recent.put(name, Proposal(plan(name), ModelUsage("m")), 60.0)
-    assert recent.get("a") is not None
-    recent.put("c", Proposal(plan("c"), ModelUsage("m")), 60.0)
-    assert [recent.get(name) is not None for name in ("a", "b", "c")] == [True, False, True]
+        plans.remember(name, KeptPlan(Proposal(plan(name), ModelUsage("m")), 60.0))
+    assert plans.remembered("a") is not None
+    plans.remember("c", KeptPlan(Proposal(plan("c"), ModelUsage("m")), 60.0))
+    assert [plans.remembered(name) is not None for name in ("a", "b", "c")] == [True, False, True]
+
+
+def test_a_plan_of_no_more_time_replaces_an_earlier_one_and_is_not_kept() -> None:
+    """What is put for no time at all, or for no number, is not served; nor is what was there before."""
+    plans = KeptPlans(shared=None, seconds=60.0, entries=2, models=MODELS, versions=VERSIONS, timer=Timer())
+    for seconds in (0.0, -1.0, math.nan):
+        plans.remember("a", KeptPlan(Proposal(plan("a"), ModelUsage("m")), 60.0))
+        plans.remember("a", KeptPlan(Proposal(plan("b"), ModelUsage("m")), seconds))
+        assert plans.remembered("a") is None
 
 
 def test_a_cache_without_room_is_refused() -> None:

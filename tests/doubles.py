@@ -36,7 +36,7 @@ from service.features.model import (
     Stage,
     ValueCount,
 )
-from service.features.operations.types import Count, Predicate, Rate
+from service.features.operations import Count, Predicate, Rate
 from service.features.ports import PlanRequest, Proposal, RehearsedFeature, StoredArtifact
 from service.features.stores import Notices, Store, UnitOfWork, Watch
 
@@ -322,13 +322,19 @@ class MemoryEngine:
 
     @asynccontextmanager
     async def compute(
-        self, dataset: Dataset, plan: FeaturePlan, *, target: str | None, progress: Callable[[float], None]
+        self, dataset: Dataset, plan: FeaturePlan, *, progress: Callable[[float], None]
     ) -> AsyncIterator[MemoryTable]:
         """Compute the same table for every plan, or raise `error`."""
         if self.error is not None:
             raise self.error
         progress(0.5)
         yield MemoryTable(self._artifacts)
+
+    async def measure(
+        self, table: MemoryTable, *, target: str | None, progress: Callable[[float], None]
+    ) -> tuple[FeatureEvidence, ...]:
+        """Return EVIDENCE for every table."""
+        return EVIDENCE
 
     async def export(self, key: str, media_type: MediaType) -> Path:
         """Write a file of one row."""
@@ -349,7 +355,6 @@ class MemoryTable:
     """Two computed features, which are published as TABLE."""
 
     row_count = 100
-    evidence = EVIDENCE
     sql = "SELECT 1"
 
     def __init__(self, artifacts: MemoryArtifacts) -> None:

@@ -13,7 +13,7 @@ from msgspec.structs import asdict
 from service.features.context import CURRENT
 from service.features.datasets import ID_PATTERN, MAX_ID_LENGTH
 from service.features.model import ExtractionOptions, ExtractionRequest, LogicalType, MediaType, Threshold
-from service.features.operations.types import Scalar
+from service.features.operations import Scalar
 
 T = TypeVar("T")
 

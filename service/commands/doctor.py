@@ -21,6 +21,7 @@ from service.commands.environment import settings_or_refuse
 from service.commands.failures import PORT_REMEDY
 from service.commands.running import print_json
 from service.commands.starting import FOLDER_REMEDY, describe
+from service.engines.selection import engine_options
 from service.features.errors import FeatureAgentError
 from service.resources.computing import open_engine, open_scratch
 from service.resources.planning import open_models
@@ -144,9 +145,8 @@ async def _engine(storage: Storage) -> Check:
             await open_engine(storage, scratch).ping()
     except (FeatureAgentError, OSError) as error:
         return Check("engine", "failed", str(error), "Correct ENGINE_URL or DATA_DIR, or free memory and disk.")
-    return Check(
-        "engine", "ok", ", ".join(f"{name}={value}" for name, value in storage.settings.engine_options().items())
-    )
+    options = engine_options(storage.settings.engine_url)
+    return Check("engine", "ok", ", ".join(f"{name}={value}" for name, value in options.items()))
 
 
 async def _redis(storage: Storage) -> Check:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -65,7 +65,7 @@ class RunExtraction:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        pipeline: Pipeline[Any],
         *,
         store: Store,
         queue: JobQueue,

@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from datetime import UTC, date, datetime, time, timedelta
+from typing import Generic, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -29,17 +30,32 @@ from service.features.model import (
     Extraction,
     ExtractionRequest,
     ExtractionResult,
+    FeatureEvidence,
     FieldError,
     Lane,
     Profile,
     Stage,
 )
-from service.features.ports import Capacity, Clock, Engine, FeatureTable, Observer, Planner, PlanRequest, Proposal
+from service.features.ports import (
+    Capacity,
+    Clock,
+    Compute,
+    FeatureTable,
+    Measure,
+    Observer,
+    Planner,
+    PlanRequest,
+    Proposal,
+)
 from service.features.quality import assess, require_features
 from service.features.stores import IdempotencyRecord, JobQueue, Store, StoredAnswer, UnitOfWork
 
 LARGE_CELLS = 50_000_000
 """From this many cells (rows times columns) extractions run in the large lane, some ten seconds each."""
+COMPUTED_SHARE = 0.6
+"""Share of the stage `compute` that is done when the features are computed and not yet measured."""
+
+Table = TypeVar("Table", bound=FeatureTable)
 
 
 class IdempotencyClaim(Struct, frozen=True):
@@ -126,13 +142,16 @@ class AcceptExtraction:
             raise CompletionDateUnreachable("The extraction cannot be done by its completion date.", errors=[fault])
 
 
-class Pipeline:
+class Pipeline(Generic[Table]):
     """Profile, plan, compute, assess and publish features."""
 
-    def __init__(self, *, store: Store, planner: Planner, engine: Engine, observer: Observer) -> None:
+    def __init__(
+        self, *, store: Store, planner: Planner, compute: Compute[Table], measure: Measure[Table], observer: Observer
+    ) -> None:
         self._store = store
         self._planner = planner
-        self._engine = engine
+        self._compute = compute
+        self._measure = measure
         self._observer = observer
 
     async def __call__(self, extraction: Extraction, enter: Callable[[Stage, float], None]) -> ExtractionResult:
@@ -149,15 +168,17 @@ class Pipeline:
             with self._stage(extraction, "plan", enter):
                 proposal = await self._planner.propose(_to_plan(request, dataset))
             with self._stage(extraction, "compute", enter):
-                computing = self._engine.compute(
-                    dataset,
-                    proposal.plan,
-                    target=request.options.target,
-                    progress=lambda share: enter("compute", share),
+                computing = self._compute.compute(
+                    dataset, proposal.plan, progress=lambda share: enter("compute", COMPUTED_SHARE * share)
                 )
                 table = await stack.enter_async_context(computing)
+                evidence = await self._measure.measure(
+                    table,
+                    target=request.options.target,
+                    progress=lambda share: enter("compute", COMPUTED_SHARE + (1 - COMPUTED_SHARE) * share),
+                )
             with self._stage(extraction, "assess", enter):
-                assessment = self._assess(extraction, proposal, table)
+                assessment = self._assess(extraction, proposal, evidence)
                 await table.publish([feature.name for feature in assessment.accepted], key)
             return _result(proposal, table, assessment, key)
 
@@ -167,8 +188,8 @@ class Pipeline:
         enter(stage, 0.0)
         return self._observer.stage(extraction.id, stage)
 
-    def _assess(self, extraction: Extraction, proposal: Proposal, table: FeatureTable) -> Assessment:
-        assessment = assess(proposal.plan, table.evidence, extraction.request.quality_threshold)
+    def _assess(self, extraction: Extraction, proposal: Proposal, evidence: Sequence[FeatureEvidence]) -> Assessment:
+        assessment = assess(proposal.plan, evidence, extraction.request.quality_threshold)
         for feature in assessment.accepted:
             self._observer.record(FeatureAssessed(feature.quality_score))
         for rejected in assessment.rejected:

@@ -7,20 +7,17 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-from service.features.operations.types import AnyOperation, Scalar
+from service.features.operations import AnyOperation, FeatureType, Grain, LogicalType, Scalar
 
-LogicalType = Literal["numeric", "integer", "boolean", "categorical", "datetime", "text", "identifier"]
 Threshold = Literal["low", "medium", "high"]
 Status = Literal["queued", "processing", "completed", "failed", "cancelled"]
 Stage = Literal["profile", "plan", "compute", "assess"]
 Lane = Literal["small", "large"]
 """Size class of an extraction's job: small ones never wait behind a large one."""
-Grain = Literal["row", "entity"]
 Dimension = Literal["completeness", "validity", "variability", "redundancy", "stability", "leakage"]
 RejectionReason = Literal[
     "incomplete", "invalid_values", "constant", "redundant", "unstable", "leakage", "below_threshold"
 ]
-FeatureType = Literal["number", "integer", "boolean", "string"]
 MediaType = Literal["text/csv", "application/vnd.apache.parquet", "application/x-ndjson"]
 
 FeatureName = Annotated[str, Meta(min_length=1, max_length=120, pattern=r"^[a-z][a-z0-9_]*$")]

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct, field
 
 from service.features.model import ColumnProfile, LogicalType, Profile, ValueCount
-from service.features.operations.types import Scalar
+from service.features.operations import Scalar
 from service.features.personal import (
     gives_away,
     is_personal_date,

@@ -9,7 +9,7 @@ from opentelemetry.trace import TracerProvider
 
 from service import __version__
 from service.agents.prompts import prompt_version
-from service.features.operations.registry import operations_version
+from service.features.operations import operations_version
 from service.features.ports import Observer
 from service.planning.admission import Admission
 from service.planning.breaker import Breaker

@@ -1,6 +1,6 @@
 """What a process needs for extractions: everything that plans and computes, or only what accepting them takes.
 
-The agent library, the models' SDKs and DuckDB are imported only by a process that runs extractions.
+The agent library, the models' SDKs and the engine are imported only by a process that runs extractions.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from service.engines.scratch import Scratch
+from service.engines.selection import Engine
 from service.engines.subprocess.reader import SubprocessReader
-from service.features.ports import Engine, Reader
+from service.features.ports import Reader
 from service.resources.capacity import open_capacity
 from service.resources.computing import open_engine, open_reader, open_scratch
 from service.resources.overrides import NO_OVERRIDES, CapacityService, Overrides, PlannerService

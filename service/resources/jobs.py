@@ -58,7 +58,11 @@ def _run(
     storage: Storage, telemetry: Telemetry, backend: ExtractionBackend, queue: ProcrastinateQueue
 ) -> RunExtraction:
     pipeline = Pipeline(
-        store=storage.store, planner=backend.planner, engine=backend.engine, observer=telemetry.observer
+        store=storage.store,
+        planner=backend.planner,
+        compute=backend.engine,
+        measure=backend.engine,
+        observer=telemetry.observer,
     )
     return RunExtraction(
         pipeline,

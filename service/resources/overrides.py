@@ -8,8 +8,9 @@ from typing import Protocol, TextIO
 
 from opentelemetry.sdk.trace.export import SpanExporter
 
+from service.engines.selection import Engine
 from service.features.delivery import WebhookSender
-from service.features.ports import Artifacts, Capacity, Clock, Engine, Observer, Planner, Rehearsal
+from service.features.ports import Artifacts, Capacity, Clock, Observer, Planner
 from service.features.stores import Notices, Store
 
 
@@ -33,10 +34,6 @@ class PlanningService(PlannerService, CapacityService, Protocol):
     """A planner that also knows its capacity."""
 
 
-class EngineService(Engine, Rehearsal, Protocol):
-    """An engine that also tries plans for the planner."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overrides:
     """Parts to use instead of those that the settings name; None opens what the settings name."""
@@ -49,8 +46,8 @@ class Overrides:
     wrap_notices: Callable[[Notices], Notices] | None = None
     """Gives what waiting requests use instead of the database's notices, which it is given."""
     artifacts: Artifacts | None = None
-    engine: EngineService | None = None
-    """Reads uploads and computes features; no DuckDB is loaded."""
+    engine: Engine | None = None
+    """Reads uploads and computes features; no engine is loaded."""
     planner: PlanningService | None = None
     """Plans; no model is configured, and no plan cache, budget or admission stands in front of it."""
     webhook_sender: WebhookSender | None = None

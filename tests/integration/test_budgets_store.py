@@ -18,7 +18,7 @@ from sqlalchemy import make_url, select, text
 from service.features.errors import BudgetExceeded, DependencyUnavailable
 from service.features.events import BudgetChecked, BudgetWarned
 from service.features.model import Dataset, ExtractionOptions, FeaturePlan, ModelUsage, PlannedFeature, Profile
-from service.features.operations.types import Value
+from service.features.operations import Value
 from service.features.ports import PlanRequest, Proposal, Spending, Spent
 from service.planning.budgets import BudgetedPlanner
 from service.store.budgets import PostgresBudgets

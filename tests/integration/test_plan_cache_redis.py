@@ -25,7 +25,7 @@ from service.features.model import (
     PlannedFeature,
     Profile,
 )
-from service.features.operations.types import CountDistinct, Flag, Predicate, Value
+from service.features.operations import CountDistinct, Flag, Predicate, Value
 from service.features.ports import KeptPlan, PlanRequest, Proposal
 from service.planning.plan_cache import CachedPlanner, KeptPlans
 from service.planning.plan_key import plan_key

@@ -22,6 +22,7 @@ from service.engines.duckdb.engine import DuckDBEngine
 from service.engines.duckdb.rehearse import LEAST_ENTITIES, ROWS, shares
 from service.engines.duckdb.sandbox import sandbox
 from service.engines.limits import Limits
+from service.features import operations as op
 from service.features.errors import ComputeFailed, ComputeOutOfMemory, DeadlineExceeded
 from service.features.model import (
     ColumnProfile,
@@ -33,8 +34,7 @@ from service.features.model import (
     PlannedFeature,
     Profile,
 )
-from service.features.operations import types as op
-from service.features.operations.types import AnyOperation, Predicate
+from service.features.operations import AnyOperation, Predicate
 from service.features.plan import validate
 from service.features.ports import Rehearsal, RehearsedFeature
 
@@ -111,8 +111,8 @@ class Room:
 
     async def computed(self, dataset: Dataset, plan: FeaturePlan) -> dict[str, RehearsedFeature]:
         """The same of a whole run."""
-        async with self.engine.compute(dataset, plan, target=None) as table:
-            return {found.name: module._told(found) for found in table.evidence}
+        async with self.engine.compute(dataset, plan) as table:
+            return {found.name: module._told(found) for found in await self.engine.measure(table, target=None)}
 
 
 @pytest.fixture

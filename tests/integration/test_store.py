@@ -44,7 +44,7 @@ from service.features.model import (
     Status,
     ValueCount,
 )
-from service.features.operations.types import Flag, Predicate, Rate, RollingStatistic
+from service.features.operations import Flag, Predicate, Rate, RollingStatistic
 from service.features.stores import AttemptSuperseded
 from service.store import unit_of_work
 from service.store.database import Database, open_database

@@ -283,5 +283,5 @@ async def run(database: Database, data: Dataset, reading: Any) -> None:
     """Store the dataset and run an extraction on it."""
     async with database.store.begin() as work:
         await work.datasets.add(data)
-    pipeline = Pipeline(store=database.store, planner=reading, engine=reading, observer=reading)
+    pipeline = Pipeline(store=database.store, planner=reading, compute=reading, measure=reading, observer=reading)
     await pipeline(extraction("ada"), lambda stage, share: None)

@@ -37,7 +37,7 @@ from service.features.model import (
     Profile,
     ValueCount,
 )
-from service.features.operations.types import Column
+from service.features.operations import Column
 from service.features.ports import PlanRequest, Proposal
 from tests.integration.test_planner import ModelRecorder, Traced
 from tests.red_team.payloads import PAYLOADS, SECRET, VARIABLE, Room, carried, payload, payload_names
@@ -287,9 +287,9 @@ async def computes(
         assert isinstance(outcome, ModelOutputInvalid)
         assert outcome.errors
         return None
-    async with stage.engine.compute(dataset, outcome.plan, target=None) as computed:
+    async with stage.engine.compute(dataset, outcome.plan) as computed:
         check_statement(computed.sql, {known.name for known in dataset.profile.columns})
-        evidence = {found.name: found for found in computed.evidence}
+        evidence = {found.name: found for found in await stage.engine.measure(computed, target=None)}
         await computed.publish(list(evidence), "out.parquet")
     assert SECRET not in computed.sql + repr(evidence)
     return computed.sql, evidence, computed.compiled.keys

@@ -19,7 +19,7 @@ from service.agents.output import (
 )
 from service.agents.providers import build_model
 from service.features.model import FeaturePlan
-from service.features.operations.registry import REGISTRY
+from service.features.operations import REGISTRY
 
 FEATURE = {"name": "rows", "description": "Rows of a user.", "operation": {"kind": "count"}}
 PLAN: dict[str, Any] = {"grain": "entity", "entity": "user", "features": [FEATURE]}

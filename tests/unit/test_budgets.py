@@ -19,7 +19,7 @@ from service.features.model import (
     PlannedFeature,
     Profile,
 )
-from service.features.operations.types import Value
+from service.features.operations import Value
 from service.features.ports import PlanRequest, Proposal, Spending, Spent
 from service.planning import budgets as module
 from service.planning.budgets import BUSY_RETRY_SECONDS, BudgetedPlanner

@@ -26,7 +26,7 @@ from service.features.model import (
     Profile,
     ValueCount,
 )
-from service.features.operations.types import (
+from service.features.operations import (
     ActiveDays,
     ActiveSpan,
     Aggregate,

@@ -33,8 +33,7 @@ from service.features.model import (
     Profile,
     ValueCount,
 )
-from service.features.operations.registry import operations_version
-from service.features.operations.types import Value
+from service.features.operations import Value, operations_version
 from service.features.ports import KeptPlan, PlanRequest, Proposal
 from service.planning.plan_cache import WIDE_COLUMNS, CachedPlanner, KeptPlans
 from service.planning.plan_key import normalise, plan_key

@@ -24,7 +24,7 @@ from service.agents.prompts import (
     render,
 )
 from service.features.model import ColumnProfile, ExtractionOptions, LogicalType, Profile, ValueCount
-from service.features.operations.registry import REGISTRY
+from service.features.operations import REGISTRY
 from service.features.quality import BARS, WEIGHTS
 
 OPTIONS = ExtractionOptions(max_features=7, target="churned")

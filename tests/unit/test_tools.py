@@ -32,7 +32,7 @@ from service.concurrency.deadline import deadline
 from service.features.errors import ComputeFailed, FeatureAgentError
 from service.features.events import Event
 from service.features.model import ColumnProfile, Dataset, ExtractionOptions, FeaturePlan, Profile, ValueCount
-from service.features.operations.registry import REGISTRY
+from service.features.operations import REGISTRY
 from service.features.ports import PlanRequest, Rehearsal, RehearsedFeature
 
 COLUMNS = (

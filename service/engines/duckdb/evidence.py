@@ -17,11 +17,11 @@ from sqlglot import exp
 from service.engines.duckdb.association import correlations, target_associations
 from service.engines.duckdb.drift import drifts
 from service.engines.duckdb.sample import FINITE, SAMPLED, Measured, Sample, draw, open_finite, sample_size
-from service.engines.duckdb.statements import Connection
+from service.engines.duckdb.statements import Connection, template
+from service.engines.sql.compile import COMPUTED, CompiledPlan
+from service.engines.sql.template import column, number
 from service.features.model import FeatureEvidence, FeaturePlan, FeatureStatistics, Profile, ValueCount
-from service.features.operations.compile import COMPUTED, CompiledPlan
-from service.features.operations.registry import source_columns
-from service.features.operations.sql import column, number, template
+from service.features.operations import source_columns
 
 TOP_VALUES = 10
 LISTED_DISTINCT = 20
@@ -62,8 +62,8 @@ def measure(
     profile: Profile,
     target: str | None,
     begin: Callable[[float], None] = lambda _: None,
-) -> tuple[int, tuple[FeatureEvidence, ...]]:
-    """The rows of the table `computed`, and one measurement for each feature in the plan's order.
+) -> tuple[FeatureEvidence, ...]:
+    """Measure each feature of the table `computed`, in the plan's order.
 
     `begin` is told before each step the share of the work, 0 to 1, that is done when the step ends.
 
@@ -100,7 +100,7 @@ def measure(
             correlations=related.get(name, {}),
         )
 
-    return rows, tuple(evidence(feature) for feature in features)
+    return tuple(evidence(feature) for feature in features)
 
 
 def _hidden(plan: FeaturePlan, profile: Profile) -> set[str]:

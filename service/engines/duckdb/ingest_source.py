@@ -9,7 +9,8 @@ from pathlib import Path
 from msgspec import Struct
 from sqlglot import exp
 
-from service.engines.duckdb.ingest_sql import ROW_ID, parquet
+from service.engines.duckdb.ingest_sql import parquet
+from service.engines.sql.template import ROW_ID
 from service.features.errors import DatasetUnreadable
 from service.features.model import FieldError
 

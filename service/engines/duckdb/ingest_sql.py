@@ -19,9 +19,6 @@ from sqlglot import exp
 
 from service.engines.duckdb.sandbox import Row, Sandbox
 
-ROW_ID = "__row_id"
-"""Last column of every typed file: the row's 0-based position in the upload."""
-
 BATCH_COLUMNS = 1000
 """Columns in one long-form statement: a vector of 2048 rows of them takes some 32 MB."""
 

@@ -22,13 +22,13 @@ from sqlglot import exp
 from service.concurrency.deadline import seconds_left
 from service.engines.duckdb.evidence import measure
 from service.engines.duckdb.sandbox import sandbox
-from service.engines.duckdb.statements import Connection
+from service.engines.duckdb.statements import Connection, template
 from service.engines.limits import Limits
+from service.engines.sql.compile import COMPUTED, compile_plan
+from service.engines.sql.template import DATASET, ROW_ID, column, number
 from service.features.errors import ComputeFailed, DeadlineExceeded
 from service.features.model import Dataset, FeatureEvidence, FeaturePlan, PlannedFeature, Profile
-from service.features.operations.compile import COMPUTED, compile_plan
-from service.features.operations.registry import source_columns
-from service.features.operations.sql import DATASET, ROW_ID, column, number, template
+from service.features.operations import source_columns
 from service.features.ports import Files, RehearsedFeature
 
 SECONDS = 5.0
@@ -87,7 +87,7 @@ async def rehearse(
 
 def reads_personal(feature: PlannedFeature, plan: FeaturePlan, profile: Profile) -> bool:
     """Whether the feature is made of a personal column; what is counted in the last days reads the plan's time."""
-    timed = getattr(feature.operation, "last_days", None) is not None
+    timed = feature.operation.reads_plan_time()
     names = {*source_columns(feature.operation), plan.time if timed else None}
     return any(known.personal for known in profile.columns if known.name in names)
 
@@ -107,8 +107,7 @@ def _rehearse(connection: Connection, path: Path, profile: Profile, plan: Featur
     compiled = compile_plan(plan, profile)
     connection.create(COMPUTED, compiled.computed)
     # Without time: drift within a sample would not be told.
-    _, evidence = measure(connection, compiled, replace(plan, time=None), profile, target=None)
-    return evidence
+    return measure(connection, compiled, replace(plan, time=None), profile, target=None)
 
 
 def _sample(path: Path, profile: Profile, plan: FeaturePlan) -> exp.Select:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 from service.concurrency.deadline import deadline
-from service.engines.duckdb.engine import DuckDBEngine
+from service.engines.selection import open_reader
 from service.engines.subprocess.messages import (
     REQUEST,
     SETUP,
@@ -35,6 +35,7 @@ from service.engines.subprocess.messages import (
     receive,
 )
 from service.features.errors import FeatureAgentError
+from service.features.ports import Reader
 
 MAX_OOM_SCORE = "1000"
 """The highest `oom_score_adj`: when memory runs out, the kernel kills this process before the service."""
@@ -58,30 +59,30 @@ async def serve(requests: asyncio.StreamReader, send: Callable[[bytes], object])
     setup = await receive(requests, SETUP)
     if setup is None:
         return
-    engine = DuckDBEngine(LocalFiles(), setup.limits, Path(setup.scratch), concurrency=1)
+    reader = open_reader(LocalFiles(), setup.limits, Path(setup.scratch))
     while (request := await receive(requests, REQUEST)) is not None:
-        send(encode(await _reply_to(request, engine)))
+        send(encode(await _reply_to(request, reader)))
 
 
-async def _reply_to(request: Request, engine: DuckDBEngine) -> Reply:
+async def _reply_to(request: Request, reader: Reader) -> Reply:
     try:
         with deadline(request.seconds):
-            return await _carry_out(request, engine)
+            return await _carry_out(request, reader)
     except FeatureAgentError as error:
         return Failed(error.failure())
     except Exception as error:  # noqa: BLE001 -- the service reports every error; this process goes on
         return Crashed(type(error).__qualname__, "".join(traceback.format_tb(error.__traceback__)))
 
 
-async def _carry_out(request: Request, engine: DuckDBEngine) -> Succeeded:
+async def _carry_out(request: Request, reader: Reader) -> Succeeded:
     match request:
         case Ping():
-            await engine.ping()
+            await reader.ping()
             return Succeeded()
         case Ingest():
-            return Succeeded(await engine.ingest(request.source, request.media_type, request.target))
+            return Succeeded(await reader.ingest(request.source, request.media_type, request.target))
         case Export():
-            rendered = await engine.export(request.source, request.media_type)
+            rendered = await reader.export(request.source, request.media_type)
             await asyncio.to_thread(shutil.move, rendered, request.target)
             return Succeeded()
 

@@ -23,6 +23,7 @@ from opentelemetry.trace import TracerProvider, get_tracer
 
 from service.concurrency.deadline import seconds_left
 from service.engines.limits import Limits, Turns
+from service.engines.selection import READER_SYSTEM
 from service.engines.spans import engine_span
 from service.engines.subprocess.messages import (
     REPLY,
@@ -183,14 +184,14 @@ class SubprocessReader:
     async def ingest(self, source_key: str, media_type: MediaType, target_key: str) -> Profile:
         """Read an upload, write it as typed Parquet, and profile it."""
         async with self._turns.taken():
-            with engine_span(self._tracer, "ingest"):
+            with engine_span(self._tracer, "ingest", system=READER_SYSTEM):
                 async with self._artifacts.local(source_key) as upload:
                     return await self._ingest(upload, media_type, target_key)
 
     async def export(self, key: str, media_type: MediaType) -> Path:
         """Render a published Parquet table into a temporary file that the caller removes."""
         async with self._turns.taken():
-            with engine_span(self._tracer, "export"):
+            with engine_span(self._tracer, "export", system=READER_SYSTEM):
                 async with self._artifacts.local(key) as source:
                     return await self._export(source, media_type)
 

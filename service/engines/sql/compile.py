@@ -1,21 +1,22 @@
-"""A validated plan as one SQL syntax tree, to be written in the engine's dialect (`engines/dialect.py`)."""
+"""A validated plan as one SQL syntax tree, to be spelled in the engine's dialect (`dialects`)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from msgspec import Struct
 from sqlglot import exp
 
+from service.engines.sql.columns import SqlColumns
+from service.engines.sql.entity_scope import EntityScope
+from service.engines.sql.row_scope import RowScope
+from service.engines.sql.template import ROW_ID, column, named, node_of, template
 from service.features.model import FeaturePlan, FeatureType, PlannedFeature, Profile
-from service.features.operations.compile_entity import ENTITY_COMPILERS
-from service.features.operations.compile_row import ROW_COMPILERS
-from service.features.operations.compile_window import WINDOW_COMPILERS
-from service.features.operations.entity_scope import EntityScope
+from service.features.operations import named_columns, spec_of
+from service.features.operations.expression import Expression
 from service.features.operations.literals import feature_type
-from service.features.operations.registry import named_columns, spec_of
-from service.features.operations.row_scope import RowScope
-from service.features.operations.sql import ROW_ID, Source, column, template
+from service.features.operations.operation import EntityOperation, RowOperation
 
 COMPUTED = "computed"
 """Name of the table or common table expression that holds the features as computed."""
@@ -45,7 +46,7 @@ class CompiledPlan(Struct, frozen=True):
         node = column(name, "c")
         if self.features[name] != "number":
             return node
-        return exp.alias_(template("CASE WHEN ISFINITE(:x) THEN :x END", x=node), name, quoted=True)
+        return named(template("CASE WHEN IS_FINITE(:x) THEN :x END", x=node), name)
 
 
 def compile_plan(plan: FeaturePlan, profile: Profile) -> CompiledPlan:
@@ -60,30 +61,27 @@ def compile_plan(plan: FeaturePlan, profile: Profile) -> CompiledPlan:
 
 def _entities(plan: FeaturePlan, profile: Profile, entity: str) -> exp.Select:
     scope = EntityScope(profile, entity, plan.time)
-    values = [ENTITY_COMPILERS[type(feature.operation)](feature.operation, scope) for feature in plan.features]
-    return scope.select([_named(column("k", "entities"), entity), *_features(plan, values)])
+    operations = [cast("EntityOperation", feature.operation) for feature in plan.features]
+    values = [operation.compile(scope) for operation in operations]
+    return scope.select([named(column("k", "entities"), entity), *_features(plan, values)])
 
 
 def _rows(plan: FeaturePlan, profile: Profile, keys: dict[str, str]) -> exp.Select:
     scope = RowScope(profile)
-    compilers = ROW_COMPILERS | WINDOW_COMPILERS
-    values = [compilers[type(feature.operation)](feature.operation, scope) for feature in plan.features]
-    return scope.select([_named(column(source), key) for key, source in keys.items()] + _features(plan, values))
+    operations = [cast("RowOperation", feature.operation) for feature in plan.features]
+    values = [operation.compile(scope) for operation in operations]
+    return scope.select([named(column(source), key) for key, source in keys.items()] + _features(plan, values))
 
 
-def _features(plan: FeaturePlan, values: Sequence[exp.Expr]) -> list[exp.Expr]:
-    return [_named(value, feature.name) for feature, value in zip(plan.features, values, strict=True)]
-
-
-def _named(node: exp.Expr, name: str) -> exp.Expr:
-    return exp.alias_(node, name, quoted=True)
+def _features(plan: FeaturePlan, values: Sequence[Expression]) -> list[exp.Expr]:
+    return [named(node_of(value), feature.name) for feature, value in zip(plan.features, values, strict=True)]
 
 
 def _type(feature: PlannedFeature, profile: Profile) -> FeatureType:
     dtype = spec_of(feature.operation).dtype
     if dtype is not None:
         return dtype
-    return feature_type(Source(profile).profile_of(named_columns(feature.operation)["column"]))
+    return feature_type(SqlColumns(profile).profile_of(named_columns(feature.operation)["column"]))
 
 
 def _row_key(plan: FeaturePlan, profile: Profile) -> str:

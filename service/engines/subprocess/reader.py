@@ -1,7 +1,8 @@
 """Implement `ports.Reader` with child processes, started on demand and ended when they are idle.
 
-For a process that serves the API while workers compute: DuckDB and its memory stay out of it, and a file that crashes
-or hangs its reader fails one upload. Each process carries out one request at a time and can be killed at any moment.
+For a process that serves the API while workers compute: the engine and its memory stay out of it, and a file that
+crashes or hangs its reader fails one upload. Each process carries out one request at a time and can be killed at any
+moment.
 """
 
 from __future__ import annotations

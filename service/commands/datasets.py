@@ -59,7 +59,7 @@ def add(file: Path, dataset_id: str | None, owner: str, *, as_json: bool) -> Non
             closing(open_scratch(storage.settings)) as scratch,
             Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress,
         ):
-            upload = open_upload(storage, open_engine(storage, scratch).reader)
+            upload = open_upload(storage, open_engine(storage, scratch))
             task = progress.add_task(f"Reading {file.name}", total=size)
             return await upload(owner, chosen, media_type, _chunks(file, progress, task))
 

@@ -58,8 +58,13 @@ def table(rows: Rows, columns: dict[str, str]) -> duckdb.DuckDBPyConnection:
 
 
 def compute(compiled: CompiledPlan, connection: duckdb.DuckDBPyConnection) -> Computed:
+    """The compiled plan's result by column."""
+    return fetch(render(compiled.statement(), "duckdb"), connection)
+
+
+def fetch(statement: str, connection: duckdb.DuckDBPyConnection) -> Computed:
     """The statement's result by column."""
-    result = connection.execute(render(compiled.statement(), "duckdb"))
+    result = connection.execute(statement)
     names = [entry[0] for entry in result.description or ()]
     rows = result.fetchall()
     return {name: [row[place] for row in rows] for place, name in enumerate(names)}

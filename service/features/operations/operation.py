@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from typing import Annotated, Any, ClassVar, Literal, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast, get_args, get_origin
 
 import msgspec
 from msgspec import Struct
@@ -32,26 +32,27 @@ class OperationIncomplete(TypeError):
 class Operation(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind"):
     """Base of every operation; a subclass with a `tag` is one, and declares every attribute that follows."""
 
-    grain: ClassVar[Grain]
-    """Whether a value belongs to a row of the dataset or to an entity."""
-    gives: ClassVar[FeatureType | None]
-    """Type of the feature; None for the type of the column in the field `column`."""
-    sees: ClassVar[Sees]
-    """Which rows a value depends on."""
-    cost: ClassVar[Cost]
-    """What computing it takes."""
-    publishes_values: ClassVar[bool]
-    """Whether the feature holds the column's own values, which is refused for a personal column."""
-    follows_calendar: ClassVar[bool]
-    """Whether it differs between earlier and later rows by its meaning, so that drift says nothing."""
-    nulls: ClassVar[str]
-    """When the value is null, in words."""
-    formula: ClassVar[str]
-    """The computation, in words or symbols."""
-    source: ClassVar[str]
-    """Where the formula comes from."""
-    example: ClassVar[str]
-    """An instance as JSON without `kind`, on the columns of `document.EXAMPLE_COLUMNS`."""
+    if TYPE_CHECKING:  # at run time, msgspec would evaluate these annotations anew for every subclass
+        grain: ClassVar[Grain]
+        """Whether a value belongs to a row of the dataset or to an entity."""
+        gives: ClassVar[FeatureType | None]
+        """Type of the feature; None for the type of the column in the field `column`."""
+        sees: ClassVar[Sees]
+        """Which rows a value depends on."""
+        cost: ClassVar[Cost]
+        """What computing it takes."""
+        publishes_values: ClassVar[bool]
+        """Whether the feature holds the column's own values, which is refused for a personal column."""
+        follows_calendar: ClassVar[bool]
+        """Whether it differs between earlier and later rows by its meaning, so that drift says nothing."""
+        nulls: ClassVar[str]
+        """When the value is null, in words."""
+        formula: ClassVar[str]
+        """The computation, in words or symbols."""
+        source: ClassVar[str]
+        """Where the formula comes from."""
+        example: ClassVar[str]
+        """An instance as JSON without `kind`, on the columns of `document.EXAMPLE_COLUMNS`."""
 
     def faults(self) -> Iterator[tuple[str, str]]:
         """What is wrong with the parameters beside one another: field and message. None unless overridden."""

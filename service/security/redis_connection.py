@@ -41,9 +41,11 @@ class DedicatedRedisConnection:
         """Return the present connection, or a new one if Redis has closed it."""
         if self._connection is not None and not await _is_usable(self._connection):
             await self._release()
-        if self._connection is None:
-            self._connection = await self._pool.get_connection()  # pyright: ignore[reportUnknownMemberType] -- its options are not typed
-        return self._connection
+        if self._connection is not None:
+            return self._connection
+        connection: AbstractConnection = await self._pool.get_connection()  # pyright: ignore[reportUnknownMemberType] -- its options are not typed
+        self._connection = connection
+        return connection
 
     async def _release(self) -> None:
         connection, self._connection = self._connection, None

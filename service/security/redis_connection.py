@@ -30,13 +30,12 @@ class DedicatedRedisConnection:
         connection = await self._usable()
         try:
             await connection.send_command(*command)
-            response: Any = await connection.read_response(timeout=math.inf)  # pyright: ignore[reportUnknownVariableType] -- redis-py says no more
+            return await connection.read_response(timeout=math.inf)  # pyright: ignore[reportUnknownVariableType] -- responses are not typed
         except ResponseError:
             raise  # the connection is in order
         except BaseException:
             await self._release()  # a response that is still on its way must not be taken for the next one
             raise
-        return response
 
     async def _usable(self) -> AbstractConnection:
         """Return the present connection, or a new one if Redis has closed it."""

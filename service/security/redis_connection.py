@@ -30,7 +30,7 @@ class DedicatedRedisConnection:
         connection = await self._usable()
         try:
             await connection.send_command(*command)
-            return await connection.read_response(timeout=math.inf)
+            return await connection.read_response(timeout=math.inf)  # pyright: ignore[reportUnknownVariableType] -- responses are not typed
         except ResponseError:
             raise  # the connection is in order
         except BaseException:

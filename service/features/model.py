@@ -131,7 +131,7 @@ class ExtractionRequest(Struct, frozen=True):
     fresh: bool = False
     """Plan anew instead of answering from the plan cache (`Cache-Control: no-cache`)."""
     callback_url: str | None = None
-    """Where the end of the extraction is told."""
+    """Receives a notification when the extraction ends."""
 
 
 class FeatureStatistics(Struct, frozen=True):

@@ -121,7 +121,7 @@ def _feature(
         yield from _predicate(f"{path}.{place}", predicate, profile, options)
     for field, message in operation.faults():
         yield Fault("other", f"{path}.{field}", message)
-    yield from _bearings(path, operation, plan)
+    yield from _keys_agree(path, operation, plan)
     yield from _publication(path, operation, profile)
 
 
@@ -169,7 +169,7 @@ def _arity_fault(predicate: Predicate) -> str | None:
     return None if count == 1 else "exactly one value"
 
 
-def _bearings(path: str, operation: AnyOperation, plan: FeaturePlan) -> Iterator[Fault]:
+def _keys_agree(path: str, operation: AnyOperation, plan: FeaturePlan) -> Iterator[Fault]:
     """What the operation says of entity and time must be what the plan says."""
     for field, planned in (("entity", plan.entity), ("time", plan.time)):
         named = getattr(operation, field, None)

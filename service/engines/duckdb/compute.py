@@ -147,7 +147,7 @@ def _write(connection: Connection, compiled: CompiledPlan, names: Sequence[str],
 
 
 def _failure(error: duckdb.Error, source: Path | None = None) -> ComputeFailed | DatasetNotFound:
-    """What the client is told; a file of a local folder can be deleted between two statements that read it."""
+    """The error for the client; a file of a local folder can be deleted between two statements that read it."""
     if source is not None and not source.exists():
         return deleted()
     return ComputeFailed(f"The engine could not run the plan ({type(error).__name__}).")

@@ -1,4 +1,4 @@
-"""What can be measured of computed features, in a handful of statements over the table they were computed into.
+"""Measure computed features, in a handful of statements over the table they were computed into.
 
 Counts, extremes and moments are over all rows; so are distinct values, medians, top shares, drift and correlations up
 to `sample.sample_size` rows. Above it the latter come from a sample, and distinct values from a sketch.
@@ -65,7 +65,7 @@ def measure(
 ) -> tuple[FeatureEvidence, ...]:
     """Measure each feature of the table `computed`, in the plan's order.
 
-    `begin` is told before each step the share of the work, 0 to 1, that is done when the step ends.
+    `begin` is called before each step with the share of the work, 0 to 1, that is done when the step ends.
 
     Drift is between halves in time, so it needs row grain, a time column and some hundred rows: a file's order is no
     time, and entities have none. Raises what `Sandbox.run` raises.

@@ -24,7 +24,7 @@ BATCH_COLUMNS = 1000
 
 ROW_GROUP_CELLS = 20_000_000
 VECTOR_ROWS = 2048
-MOST_ROW_GROUP_ROWS = 122_880
+MAX_ROW_GROUP_ROWS = 122_880
 
 Cells = Sequence[tuple[int, exp.Expr]]
 """Position and expression of each column in a long form; the expressions are of one type."""
@@ -142,7 +142,7 @@ def batches(cells: Cells, size: int = BATCH_COLUMNS) -> list[Cells]:
 
 def write_parquet(query: exp.Query, path: Path, width: int) -> exp.Expr:
     """COPY a query to a compressed file, in row groups whose cells fit in memory however many columns there are."""
-    rows = max(min(ROW_GROUP_CELLS // max(width, 1), MOST_ROW_GROUP_ROWS) // VECTOR_ROWS, 1) * VECTOR_ROWS
+    rows = max(min(ROW_GROUP_CELLS // max(width, 1), MAX_ROW_GROUP_ROWS) // VECTOR_ROWS, 1) * VECTOR_ROWS
     parameters = {"FORMAT": exp.var("parquet"), "COMPRESSION": exp.var("zstd"), "ROW_GROUP_SIZE": number(rows)}
     return exp.Copy(
         this=query.subquery(copy=False),

@@ -4,8 +4,8 @@ The sample is small enough for about a second of one thread, and the same in eve
 are sampled by entity, so that aggregates and windows see whole histories; a plan without one is tried on single rows.
 What depends on the dataset as a whole (ranks, frequencies, the latest instant) is taken from the sample.
 
-The statistics go to a planner, which may be a foreign model. A feature that reads a personal column is tried but not
-told of: its mean could be one person's value, and counts of rows that meet a predicate would answer questions about it.
+The statistics go to a planner, which may be a foreign model. Features that read a personal column are tried and left
+out: a mean could be one person's value, and counts of rows that meet a predicate would answer questions about it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SCRATCH_BYTES = 128 * 2**20
 
 ROWS = 30_000
 """A share of 1 % is then known within 0.06 points (one standard error), and 20 windows take well under a second."""
-LEAST_ENTITIES = 100
+MIN_ENTITIES = 100
 """Fewer say too little of how a feature is distributed; of so many, long histories are cut to their latest part."""
 
 PARTS = 1_000_000
@@ -81,8 +81,8 @@ async def rehearse(
     except (duckdb.Error, OSError) as error:
         # Its own words may quote a cell.
         raise ComputeFailed(f"The engine could not try the plan ({type(error).__name__}).") from None
-    untold = {feature.name for feature in plan.features if reads_personal(feature, plan, dataset.profile)}
-    return tuple(_told(found) for found in evidence if found.name not in untold)
+    withheld = {feature.name for feature in plan.features if reads_personal(feature, plan, dataset.profile)}
+    return tuple(_rehearsed(found) for found in evidence if found.name not in withheld)
 
 
 def reads_personal(feature: PlannedFeature, plan: FeaturePlan, profile: Profile) -> bool:
@@ -98,7 +98,7 @@ def shares(plan: FeaturePlan, profile: Profile) -> Shares:
     known = None if plan.entity is None else profile.column(plan.entity)
     if known is None:
         return Shares(fitting)
-    entities = min(1.0, max(fitting, LEAST_ENTITIES / max(1, known.distinct_count)))
+    entities = min(1.0, max(fitting, MIN_ENTITIES / max(1, known.distinct_count)))
     return Shares(entities, fitting / entities)
 
 
@@ -106,7 +106,7 @@ def _rehearse(connection: Connection, path: Path, profile: Profile, plan: Featur
     connection.create(DATASET, _sample(path, profile, plan))
     compiled = compile_plan(plan, profile)
     connection.create(COMPUTED, compiled.computed)
-    # Without time: drift within a sample would not be told.
+    # Without time: drift within a sample is not reported.
     return measure(connection, compiled, replace(plan, time=None), profile, target=None)
 
 
@@ -144,7 +144,7 @@ def _chosen(key: exp.Expr, share: float) -> exp.Expr:
     return template(CHOSEN, key=key, parts=number(PARTS), chosen=number(math.ceil(share * PARTS)))
 
 
-def _told(found: FeatureEvidence) -> RehearsedFeature:
+def _rehearsed(found: FeatureEvidence) -> RehearsedFeature:
     statistics = found.statistics
     return RehearsedFeature(
         name=found.name,

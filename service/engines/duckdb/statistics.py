@@ -62,7 +62,7 @@ DIGITS = 10
 """Significant digits kept of means and deviations."""
 GUARD_DIGITS = 2
 """More of them are still free of the noise of adding up: some 1e-13 of the sum over a million rows."""
-MOST_PLACES = 300
+MAX_PLACES = 300
 """Beyond, near the smallest doubles, round() itself fails."""
 PHYSICAL_TYPES = ("BIGINT", "DOUBLE", "BOOLEAN", "TIMESTAMP", "VARCHAR")
 QUANTILES = {"p05": "0.05", "p25": "0.25", "p50": "0.5", "p75": "0.75", "p95": "0.95"}
@@ -216,7 +216,7 @@ def _significant(value: float, scale: float) -> float:
     if scale == 0:
         return 0.0
     places = DIGITS - 1 - math.floor(math.log10(scale))
-    if places + GUARD_DIGITS >= MOST_PLACES:
+    if places + GUARD_DIGITS >= MAX_PLACES:
         return value
     return float(round(Decimal(repr(round(float(value), places + GUARD_DIGITS))), places))
 

@@ -54,8 +54,7 @@ def compile_plan(plan: FeaturePlan, profile: Profile) -> CompiledPlan:
     features: dict[str, FeatureType] = {feature.name: _type(feature, profile) for feature in plan.features}
     if plan.grain == "entity" and plan.entity is not None:
         return CompiledPlan(_entities(plan, profile, plan.entity), (plan.entity,), features)
-    bearings = {name: name for name in (plan.entity, plan.time) if name is not None}
-    keys = {_row_key(plan, profile): ROW_ID} | bearings
+    keys = {_row_key(plan, profile): ROW_ID} | {name: name for name in (plan.entity, plan.time) if name is not None}
     return CompiledPlan(_rows(plan, profile, keys), tuple(keys), features)
 
 

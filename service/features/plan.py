@@ -42,7 +42,7 @@ threads get through in a few minutes. A plan above it is refused rather than run
 
 
 class Fault(Struct, frozen=True):
-    """One thing against a plan, written for whoever proposed it."""
+    """Describe one thing that is wrong with a plan, for the planner that proposed it."""
 
     reason: Reason
     field: str

@@ -17,7 +17,7 @@ from service.features.model import FieldError
 MAX_COLUMNS = 10_000
 MAX_NAME_CHARACTERS = 256
 MAX_FAULTS = 5
-"""Faults told of in one error: enough to see the pattern."""
+"""Faults listed in one error: enough to see the pattern."""
 MAX_NOTES = 40
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")

@@ -26,7 +26,7 @@ ROW_GROUP_CELLS = 20_000_000
 VECTOR_ROWS = 2048
 MAX_ROW_GROUP_ROWS = 122_880
 
-Cells = Sequence[tuple[int, exp.Expr]]
+CellExpressions = Sequence[tuple[int, exp.Expr]]
 """Position and expression of each column in a long form; the expressions are of one type."""
 
 
@@ -116,7 +116,7 @@ def parquet(path: Path, width: int, *, row_number: bool = False) -> exp.Table:
     return exp.Table(this=call("read_parquet", string(str(path)), *options), alias=alias)
 
 
-def long_form(source: exp.Expr, cells: Cells, *others: exp.Expr, where: exp.Expr | None = None) -> exp.Expr:
+def long_form(source: exp.Expr, cells: CellExpressions, *others: exp.Expr, where: exp.Expr | None = None) -> exp.Expr:
     """Subquery with a row for each non-null cell: `k` position, `v` value, and the `others` beside them.
 
     The cells' expressions become part of it: they serve for this one statement.
@@ -135,7 +135,7 @@ def long_form(source: exp.Expr, cells: Cells, *others: exp.Expr, where: exp.Expr
     )
 
 
-def batches(cells: Cells, size: int = BATCH_COLUMNS) -> list[Cells]:
+def batches(cells: CellExpressions, size: int = BATCH_COLUMNS) -> list[CellExpressions]:
     """The cells, at most `size` columns at a time."""
     return [cells[start : start + size] for start in range(0, len(cells), size)]
 

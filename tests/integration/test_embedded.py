@@ -229,7 +229,7 @@ def test_path_too_long_for_socket_and_hostile_to_shells(tmp_path: Path) -> None:
 def test_foreign_socket_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder that others may enter is never used for the socket."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(cluster, "SOCKET_PATH_BYTES", 10)
+    monkeypatch.setattr(cluster, "MAX_SOCKET_PATH_BYTES", 10)
     folder = tmp_path / "postgresql"
     foreign = cluster.Cluster(folder.resolve(), Path()).socket_folder
     foreign.mkdir()
@@ -275,7 +275,7 @@ def test_server_that_cannot_start_says_why(folder: Path) -> None:
 def test_server_that_never_accepts_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that holds its lock and takes no connection ends the wait with a plain error."""
     folder.mkdir()
-    monkeypatch.setattr(cluster, "START_SECONDS", 0.1)
+    monkeypatch.setattr(cluster, "START_TIMEOUT_SECONDS", 0.1)
     with file_lock(folder / "server.lock") as held:
         held.lock_exclusive()
         with pytest.raises(EmbeddedUnavailable, match="does not accept connections"):
@@ -292,7 +292,7 @@ def test_unusable_folder_is_named(tmp_path: Path) -> None:
 def test_hanging_server_is_stopped_at_last(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that does not follow a fast shutdown is shut down at once, and its data recovers."""
     server = start_embedded(folder)
-    monkeypatch.setattr(cluster, "STOP_SECONDS", 2.0)
+    monkeypatch.setattr(cluster, "STOP_TIMEOUT_SECONDS", 2.0)
     send = os.kill
     monkeypatch.setattr(os, "kill", lambda process, sent: None if sent == signal.SIGINT else send(process, sent))
     server.stop()

@@ -87,7 +87,7 @@ bench-api: $(VENV)/.bench  ## measure what a request costs against the seed desi
 BENCH_ROUNDS ?= 8
 
 operations: $(VENV)/.dev  ## write docs/operations.md from the classes of operations
-	$(BIN)/python -m service.features.operations > docs/operations.md
+	$(BIN)/python -m tools.operations_document > docs/operations.md
 
 observability: $(VENV)/.dev  ## render what is generated in observability/ from slo.yaml and the telemetry catalog
 	$(BIN)/python -m observability.source

@@ -16,14 +16,14 @@ COMMANDS = {
     "worker": ("service.commands.worker:worker", "Run extractions that the API accepted."),
     "migrate": ("service.commands.migrate:migrate", "Bring the database to this release's schema."),
     "demo": ("tools.demo.command:demo", "Run the main job end to end on sample data and show its telemetry."),
-    "doctor": ("service.commands.doctor:doctor", "Check every dependency and setting, and say how to fix what fails."),
-    "datasets": ("service.commands.datasets:datasets", "Add, list and show datasets."),
-    "jobs": ("service.commands.jobs:jobs", "List, show, retry and cancel extractions of all principals."),
-    "webhooks": ("service.commands.webhooks:webhooks", "List, show and retry webhooks of all principals."),
+    "doctor": ("tools.operator.doctor:doctor", "Check every dependency and setting, and say how to fix what fails."),
+    "datasets": ("tools.operator.datasets:datasets", "Add, list and show datasets."),
+    "jobs": ("tools.operator.jobs:jobs", "List, show, retry and cancel extractions of all principals."),
+    "webhooks": ("tools.operator.webhooks:webhooks", "List, show and retry webhooks of all principals."),
     "backup": ("tools.backup.commands:backup", "Back up the database and all its files."),
     "restore": ("tools.backup.commands:restore", "Bring a backup back."),
-    "keys": ("service.commands.keys:keys", "Create, list and revoke API keys."),
-    "token": ("service.commands.token:token", "Exchange an API key for an access token."),
+    "keys": ("tools.operator.keys:keys", "Create, list and revoke API keys."),
+    "token": ("tools.operator.token:token", "Exchange an API key for an access token."),
 }
 """Command → where it is and what it is for; a command's module is imported when it is called, so that help is quick."""
 

@@ -13,8 +13,8 @@ import pytest
 from psycopg.sql import SQL, Identifier
 from sqlalchemy import make_url
 
+from embedded_postgres.server import start_embedded
 from service.settings import Settings
-from service.store.embedded import start_embedded
 from service.store.schema import upgrade
 from tests.redis_process import RedisProcess, running_redis
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from embedded_postgres.server import start_embedded
 from loadtest.errors import BadInput
 from loadtest.local import ROOT
 from loadtest.scaling.manifest import Deployed
-from service.store.embedded import start_embedded
 
 STOP_TIMEOUT_SECONDS = 60.0
 COMMAND_TIMEOUT_SECONDS = 120.0

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import structlog
 
+from embedded_postgres.server import EmbeddedUnavailable
 from service.commands.failures import CommandFailed, InputRefused
 from service.features.errors import DependencyUnavailable, FeatureAgentError
-from service.store.embedded import EmbeddedUnavailable
 from service.store.failures import DependencyUnusable
 
 EXPECTED = (DependencyUnusable, EmbeddedUnavailable, FeatureAgentError, OSError)

@@ -12,6 +12,7 @@ from uuid import uuid4
 from opentelemetry.trace import TracerProvider
 from redis.asyncio import BlockingConnectionPool
 
+from embedded_postgres.server import start_embedded
 from service.features.identity import DEFAULT_SCOPES, ApiKey, Scope
 from service.features.ports import Artifacts, Clock
 from service.features.stores import Store
@@ -23,7 +24,6 @@ from service.security.tokens import TokenIssuer
 from service.settings import Settings
 from service.store.artifacts import open_artifacts
 from service.store.database import Database, open_database
-from service.store.embedded import start_embedded
 from service.store.redis_pool import open_redis_pool
 
 DEVELOPMENT_PRINCIPAL = "development"

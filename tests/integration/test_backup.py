@@ -18,6 +18,7 @@ import pytest
 from alembic import command
 from msgspec.structs import replace
 
+from embedded_postgres.server import embedded_programs, start_embedded
 from service import __version__
 from service.features.errors import DatasetNotFound, DependencyUnavailable, ExtractionNotFound
 from service.features.model import Extraction
@@ -26,7 +27,6 @@ from service.features.stores import IdempotencyRecord
 from service.store.artifacts import FolderArtifacts, open_artifacts
 from service.store.backup_record import last_backup_at
 from service.store.database import Database
-from service.store.embedded import embedded_programs, start_embedded
 from tests.integration.s3_stub import serve_bucket
 from tests.integration.test_migrations import INSERT_OF_0001, go, head, rows
 from tests.integration.test_store import NASTY, NOON, api_key, dataset, extraction, open_at, result

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import make_url, select, text
 
+from embedded_postgres.server import start_embedded
 from service.features.errors import BudgetExceeded, DependencyUnavailable
 from service.features.events import BudgetChecked, BudgetWarned
 from service.features.model import Dataset, ExtractionOptions, FeaturePlan, ModelUsage, PlannedFeature, Profile
@@ -23,7 +24,6 @@ from service.features.ports import PlanRequest, Proposal, Spending, Spent
 from service.planning.budgets import BudgetedPlanner
 from service.store.budgets import PostgresBudgets
 from service.store.database import Database, open_database
-from service.store.embedded import start_embedded
 from service.store.schema import upgrade
 from service.store.tables import model_spending
 from tests.doubles import FixedClock, Recorder

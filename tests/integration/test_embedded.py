@@ -13,16 +13,16 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from embedded_postgres.file_lock import file_lock
+from embedded_postgres.server import EmbeddedUnavailable, start_embedded
 from service.store import cluster, embedded, unprivileged
-from service.store.embedded import EmbeddedUnavailable, start_embedded
-from service.store.file_lock import file_lock
 
 ROOT = Path(__file__).parents[2]
 USER = """
 import sys
 from pathlib import Path
 import os
-from service.store.embedded import start_embedded
+from embedded_postgres.server import start_embedded
 if len(sys.argv) > 2:
     os.setgroups([])
     os.setgid(int(sys.argv[2]))

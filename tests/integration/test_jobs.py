@@ -18,12 +18,12 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind
 from sqlalchemy import make_url
 
+from embedded_postgres.server import start_embedded
 from service.extractions import run as run_module
 from service.features.errors import DependencyUnavailable, ModelUnavailable
 from service.jobs import manager as manager_module
 from service.jobs import worker as worker_module
 from service.jobs.monitor import QueueMonitor
-from service.store.embedded import start_embedded
 from service.store.schema import upgrade
 from service.telemetry.logs import configure_logging
 from tests.integration.jobs_support import TIMEOUT_SECONDS, Room, poll

@@ -11,9 +11,9 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
+from embedded_postgres.server import start_embedded
 from service.store import notices as module
 from service.store.database import Database, open_database
-from service.store.embedded import start_embedded
 from service.store.extractions import CHANNEL
 from service.store.notices import PostgresNotices
 from service.store.schema import upgrade

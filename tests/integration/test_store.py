@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from sqlalchemy import make_url, text, update
 
+from embedded_postgres.server import start_embedded
 from service.features.errors import (
     DatasetExists,
     DatasetNotFound,
@@ -48,7 +49,6 @@ from service.features.operations import Flag, Predicate, Rate, RollingStatistic
 from service.features.stores import AttemptSuperseded
 from service.store import unit_of_work
 from service.store.database import Database, open_database
-from service.store.embedded import start_embedded
 from service.store.schema import upgrade
 from service.store.tables import api_keys, extractions
 

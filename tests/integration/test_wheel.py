@@ -27,8 +27,12 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_wheel_has_the_installed_tools_alone(installed: Path) -> None:
     """`demo` and `backup` are in it; drills and `make` recipes are not."""
-    assert {path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")} == {"service", "tools"}
-    assert {path.name for path in (installed / "tools").iterdir()} == {"__init__.py", "backup", "demo"}
+    assert {path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")} == {
+        "embedded_postgres",
+        "service",
+        "tools",
+    }
+    assert {path.name for path in (installed / "tools").iterdir()} == {"__init__.py", "backup", "demo", "operator"}
     assert (installed / "service/py.typed").exists()
 
 

@@ -21,7 +21,6 @@ from service.engines.sql.dialects import render
 from service.features import operations as op
 from service.features.model import ColumnProfile, ExtractionOptions, FeatureEvidence, FeatureStatistics, PlannedFeature
 from service.features.operations import REGISTRY, Operation, OperationSpec
-from service.features.operations.document import document, entry, signature
 from service.features.operations.expression import Expression, Rows
 from service.features.operations.operation import (
     OperationIncomplete,
@@ -40,6 +39,7 @@ from service.features.profile import Profile
 from service.features.quality import BARS, WEIGHTS, Candidate
 from tests.operations.engines import plan, profile, run_duckdb, values
 from tests.operations.golden import COLUMNS, ROWS, N
+from tools.operations_document import document, entry, signature
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "operations.md"
 COLUMN_FIELDS = {"column", "left", "right", "start", "end", "group", "entity", "time"}

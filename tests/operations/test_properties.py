@@ -17,10 +17,10 @@ from service.engines.sql.compile import compile_plan
 from service.engines.sql.dialects import render
 from service.features.model import ColumnProfile, ExtractionOptions, LogicalType, Profile
 from service.features.operations import REGISTRY, Operation, OperationSpec
-from service.features.operations.document import EXAMPLE_COLUMNS
 from service.features.operations.operation import Sees, example_of
 from service.features.plan import MAX_SORTED_CELLS, validate
 from tests.operations.engines import fetch, plan, table
+from tools.operations_document import EXAMPLE_COLUMNS
 
 COLUMNS = {name: physical for name, (_, physical) in EXAMPLE_COLUMNS.items()}
 PHYSICAL = {"number": "DOUBLE", "integer": "BIGINT", "boolean": "BOOLEAN", "string": "VARCHAR"}

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from psycopg.pq import Conninfo
 
-from service.store.embedded import EmbeddedUnavailable, embedded_programs
+from embedded_postgres.server import EmbeddedUnavailable, embedded_programs
 
 CHUNK_BYTES = 2**20
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)")

@@ -8,8 +8,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from service.store.cluster import Cluster
-from service.store.embedded import EmbeddedServer, embedded_programs, start_embedded
+from embedded_postgres.cluster import Cluster
+from embedded_postgres.server import EmbeddedServer, embedded_programs, start_embedded
 
 CRASH_TIMEOUT_SECONDS = 60.0
 

@@ -17,8 +17,8 @@ import psycopg
 from redis import Redis
 from redis.exceptions import RedisError
 
+from embedded_postgres.server import start_embedded
 from loadtest.benchmarks.api.processes import ROOT, free_port
-from service.store.embedded import start_embedded
 
 STEP_SECONDS = 20.0
 

@@ -16,6 +16,7 @@ from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 
+from embedded_postgres.server import EmbeddedUnavailable
 from service.agents.configuration_error import ModelConfigurationError
 from service.commands.environment import settings_or_refuse
 from service.commands.failures import PORT_REMEDY
@@ -27,7 +28,6 @@ from service.resources.computing import open_engine, open_scratch
 from service.resources.planning import open_models
 from service.resources.storage import Storage, artifacts_address, open_storage
 from service.settings import Settings
-from service.store.embedded import EmbeddedUnavailable
 from service.store.failures import DependencyUnusable
 from service.store.reach import DATABASE_REMEDY, reach_artifacts, reach_redis
 

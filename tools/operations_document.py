@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, cast
@@ -168,3 +169,7 @@ def _shape(schema: dict[str, Any]) -> str:
 def _example(spec: OperationSpec) -> str:
     fields = cast("dict[str, Any]", msgspec.json.decode(spec.example))
     return msgspec.json.format(msgspec.json.encode({"kind": spec.kind, **fields}), indent=0).decode()
+
+
+if __name__ == "__main__":
+    sys.stdout.write(document())

@@ -20,8 +20,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from service.store.file_lock import FileLock, file_lock
-from service.store.unprivileged import account_for, let_search
+from embedded_postgres.file_lock import FileLock, file_lock
+from embedded_postgres.unprivileged import account_for, let_search
 
 MAJOR_VERSION = 18
 START_TIMEOUT_SECONDS = 60

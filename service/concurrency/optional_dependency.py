@@ -31,8 +31,8 @@ class OptionalDependency:
     """Call one server for one purpose.
 
     When a call fails with one of `faults` or does not end within its timeout, it raises Unavailable; from then on so do
-    all calls but one a second, which tries the server again, until one succeeds. `without` says in the log what happens
-    meanwhile ("each process counts requests by itself").
+    all calls but one a second, which tries the server again, until one succeeds. `without` is logged: what happens
+    until then ("each process counts requests by itself").
     """
 
     def __init__(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from opentelemetry.trace import Span, StatusCode, Tracer
+from opentelemetry.trace import Span, Tracer
 
-from service.extractions.own_faults import is_own_fault
+from service.extractions.own_faults import mark_failed
 
 
 @contextmanager
@@ -27,7 +27,5 @@ def engine_span(tracer: Tracer, operation: str, *, system: str, **facts: int | s
         try:
             yield span
         except BaseException as error:
-            if is_own_fault(error):
-                span.set_status(StatusCode.ERROR)
-            span.set_attribute("error.type", type(error).__qualname__)
+            mark_failed(span, error)
             raise

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from opentelemetry.trace import Span, StatusCode
+
 from service.concurrency.deadline import is_over
 from service.features.errors import FeatureAgentError
 
@@ -16,3 +18,13 @@ def is_own_fault(error: BaseException) -> bool:
     if isinstance(error, FeatureAgentError):
         return error.category in OWN_FAULTS
     return is_over() if isinstance(error, asyncio.CancelledError) else True
+
+
+def mark_failed(span: Span, error: BaseException) -> None:
+    """Note the error's type on the span, and status ERROR if it is the service's own fault.
+
+    Messages and stacks stay out of spans: they may quote data.
+    """
+    if is_own_fault(error):
+        span.set_status(StatusCode.ERROR)
+    span.set_attribute("error.type", type(error).__qualname__)

@@ -22,7 +22,7 @@ STATEMENT_TIMEOUT_SECONDS = 5.0
 RETRY_SECONDS = 2
 """Before a job that an outage of the database interrupted is tried again."""
 LISTEN_PAUSE_SECONDS = 1.0
-"""Between two attempts to listen; meanwhile the workers poll."""
+"""Between two attempts to listen; until one succeeds, the workers poll."""
 
 _LOGGER: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 

@@ -14,7 +14,6 @@ from opentelemetry.trace import (
     Span,
     SpanContext,
     SpanKind,
-    StatusCode,
     Tracer,
     TracerProvider,
     get_current_span,
@@ -22,7 +21,7 @@ from opentelemetry.trace import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from procrastinate.jobs import Job
 
-from service.extractions.own_faults import is_own_fault
+from service.extractions.own_faults import mark_failed
 from service.features.context import CURRENT
 from service.jobs.statements import DELIVERY_TASK, TASK
 from service.telemetry.spans import span_id
@@ -112,9 +111,7 @@ class JobSpans:
             try:
                 yield span
             except BaseException as error:
-                if is_own_fault(error):
-                    span.set_status(StatusCode.ERROR)
-                span.set_attribute("error.type", type(error).__qualname__)
+                mark_failed(span, error)
                 raise
 
 

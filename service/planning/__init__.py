@@ -26,7 +26,7 @@
       ▼
     provider
 
-What stays apart has its reason in what it limits:
+Gates stay separate where they limit different things:
 
 - `LoadShedder` limits clients that wait, by the event loop's lag; `Admission` limits plannings, by what the models can
   take. They run in different processes when workers plan, and with `Prefer: respond-async` only the second applies.

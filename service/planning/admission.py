@@ -73,7 +73,7 @@ class Admission:
             self._pass_on()
 
     async def _enter(self) -> None:
-        if self._running < self._concurrency:  # then nobody waits, as each place that is left is passed on
+        if self._running < self._concurrency:  # then none waits: a released place goes to the first that does
             self._running += 1
             self._record_load()
         else:

@@ -10,9 +10,9 @@ from typing import Any
 
 import structlog
 from opentelemetry import trace
-from opentelemetry.trace import StatusCode, TracerProvider
+from opentelemetry.trace import TracerProvider
 
-from service.extractions.own_faults import is_own_fault
+from service.extractions.own_faults import mark_failed
 from service.features.errors import FeatureAgentError
 from service.features.events import (
     AuthenticationFailed,
@@ -97,9 +97,7 @@ class TelemetryObserver:
             try:
                 yield
             except BaseException as error:
-                if is_own_fault(error):
-                    span.set_status(StatusCode.ERROR)
-                span.set_attribute("error.type", type(error).__qualname__)
+                mark_failed(span, error)
                 raise
             self.record(StageFinished(extraction_id, stage, time.perf_counter() - started))
 

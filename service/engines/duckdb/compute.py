@@ -100,7 +100,7 @@ class Computed(Struct, frozen=True):
 
 
 async def _compute_table(box: Sandbox, path: Path, request: Request) -> Computed:
-    """Compile and compute in the sandbox's thread, in one span. An error's message may quote a cell: nobody gets it."""
+    """Compile and compute in the sandbox's thread, in one span. Error messages are dropped: they may quote a cell."""
     progress = Progress(request.progress)
 
     def work(execute: Execute) -> Computed:

@@ -3,7 +3,7 @@
 Statistics of the whole dataset are one row of `totals`, joined to every row; statistics of a group come from one
 aggregation a grouping column, joined by its value. A row whose group is null belongs to none and gets null. Windows
 over an entity's history see earlier rows only: those before in (time, row id), or, where the frame is a span of time,
-those at an earlier instant. A row without entity or time has no history, and is in nobody's.
+those at an earlier instant. A row without entity or time has no history, and belongs to no other's.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ class QuantileBin(GroupOperation, frozen=True, tag="quantile_bin"):
     cost = "sort"
     nulls = "where the column is null"
     formula = "⌊(rank - 1) · bins / n⌋ + 1 over the n known values; equal values share a bin"
-    source = "SQL's NTILE, but by RANK, so that ties are not torn apart"
+    source = "SQL's NTILE, but by RANK, so that equal values share a bin"
     example = '{"column": "amount", "bins": 4}'
 
     def compile(self, rows: Rows) -> Expression:

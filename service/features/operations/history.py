@@ -1,7 +1,7 @@
 """A row beside the earlier rows of its entity: lags, changes, rolling windows, counters. No row sees its future.
 
 Earlier rows are those before in (time, row id), or, where the window is a span of time, those at an earlier instant.
-A row without entity or time has no history, and is in nobody's.
+A row without entity or time has no history, and belongs to that of no other row.
 """
 
 from __future__ import annotations

@@ -77,7 +77,9 @@ def test_plans_are_served_from_two_levels(stand: Stand, redis_process: RedisProc
             ("memory", "miss"): 1, ("redis", "miss"): 1, ("memory", "hit"): 1, ("memory", "bypassed"): 1,
         }  # fmt: skip
     exporter = InMemorySpanExporter()
-    with stand.service("openai-chat:good.cache", settings=settings, span_exporters=[exporter]) as second:
+    with stand.service(
+        "openai-chat:good.cache", settings=settings, overrides=Overrides(span_exporters=[exporter])
+    ) as second:
         shared = extract(second)
         redis_process.kill()
         alone = extract(second, "MEAN price of every user")  # the result of the very same words would be repeated
@@ -157,7 +159,9 @@ def test_calls_without_a_known_price_are_counted_and_flagged(
     """A budget in dollars cannot see them: their cost is unknown and not 0, they are counted, and the log says so."""
     log = io.StringIO()
     own = Stand(make_settings, stand.provider, tmp_path)
-    with own.service("openai-chat:good.free", settings={"budget_usd_per_day": 1.0}, log_stream=log) as service:
+    with own.service(
+        "openai-chat:good.free", settings={"budget_usd_per_day": 1.0}, overrides=Overrides(log_stream=log)
+    ) as service:
         answers = [extract(service, f"{SENTENCE}, number {number}") for number in range(2)]
         counted = metrics(service)
     assert [answer.data["model"]["cost_usd"] for answer in answers] == [None, None]

@@ -34,7 +34,7 @@ def stand(make_settings: Callable[..., Settings], tmp_path_factory: pytest.TempP
 @pytest.fixture(autouse=True)
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries that hardly wait: how long they do is not what is tested here."""
-    monkeypatch.setattr(retrying, "WAIT_FIRST_SECONDS", 0.01)
+    monkeypatch.setattr(retrying, "INITIAL_WAIT_SECONDS", 0.01)
     monkeypatch.setattr(retrying, "WAIT_JITTER_SECONDS", 0.01)
 
 

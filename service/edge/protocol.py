@@ -71,7 +71,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         in_head = self._head_since is not None
         try:
-            self.parser.feed_data(data)
+            self.parser.feed_data(data)  # pyright: ignore[reportOptionalMemberAccess] -- None once the connection is lost
         except httptools.HttpParserUpgrade:
             self._unsupported_upgrade_warning()
         except httptools.HttpParserError:
@@ -143,7 +143,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def sweep(self, now: float) -> None:
         """Close the connection when its header, its body or its taking of an answer is too slow."""
-        if self.transport is None or self.transport.is_closing():
+        if self.transport.is_closing():
             return
         limits = self.all_connections.limits
         if self._head_since is not None:
@@ -178,7 +178,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._refusal = refusal
         self._head_since = self._reading_since = None
         self.all_connections.refused(refusal)
-        if self.cycle is not None and not self.cycle.response_complete:
+        if self.cycle is not None and not self.cycle.response_complete:  # pyright: ignore[reportUnnecessaryComparison] -- None before the first request
             self.transport.abort()  # the application is answering, or was about to: it sees a disconnect
             return
         answer = ANSWERS[refusal]

@@ -19,6 +19,8 @@ STATUS_SECONDS = 0.1
 UPLOAD_SECONDS = 2.0
 MEMORY_SECONDS = 0.1
 TIMEOUT_SECONDS = 30.0
+SETTLE_SECONDS = 3.0
+"""For the first extraction to end, so that memory and caches are those of a service at work."""
 SMALL = b"user,amount\n" + b"".join(b"u%d,%d\n" % (row % 20, row) for row in range(500))
 
 
@@ -54,6 +56,7 @@ class Witness:
         await self._upload("before")
         answer = await self._client.post(
             "/api/v1/extract-features",
+            headers={"Prefer": "respond-async"},
             json={
                 "dataset_id": "before",
                 "feature_description": "Total amount for each user",
@@ -62,6 +65,7 @@ class Witness:
         )
         answer.raise_for_status()
         self._extraction = answer.json()["data"]["extraction_id"]
+        await asyncio.sleep(SETTLE_SECONDS)
         await self._status()
         self.seen = Seen(memory_before=self._stand.resident_mib())
 

@@ -24,7 +24,7 @@ from evals.report import (
 )
 from evals.run import CaseResult, run_cases
 from evals.suite import EvalCase, load_cases
-from service.agents.misconfigured import ModelConfigurationError
+from service.agents.configuration_error import ModelConfigurationError
 from service.settings import BUILTIN_MODEL, Settings, SettingsError, load_settings
 
 Results = tuple[CaseResult, ...]

@@ -15,9 +15,9 @@ from service.api.observability_links import ObservabilityLinks
 from service.api.services import ApiConfig, ApiServices, HealthCheck
 from service.resources.runtime import Runtime, open_runtime
 from service.settings import Settings, load_settings
-from service.telemetry.exchange import Application
 from service.telemetry.exposition import metrics_app
 from service.telemetry.http import HttpObserver
+from service.telemetry.http_transaction import Application
 
 
 def create_app(settings: Settings | None = None, **overrides: Any) -> Litestar:

@@ -1,4 +1,4 @@
-"""Data from outside, told to a model: JSON between two marks that no text in it can close.
+"""Put untrusted data into a prompt as JSON between two marks that no text inside can close.
 
 Column names, values and the client's sentence may hold text that reads like instructions, or like the closing mark.
 JSON escapes quotes and control characters; `<`, `>` and `&` are escaped as well, so the marks cannot occur inside.
@@ -20,17 +20,17 @@ _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
 
 def escaped(data: object) -> str:
-    """The data as JSON without a `<`, `>` or `&`."""
+    """Encode the data as JSON without `<`, `>` or `&`."""
     return msgspec.json.encode(data).decode().translate(_ESCAPES)
 
 
 def fence(data: object) -> str:
-    """The data between the marks."""
+    """Put the data between the marks."""
     return f"{OPENING}\n{escaped(data)}\n{CLOSING}"
 
 
 def within(items: Sequence[T], limit: int) -> tuple[T, ...]:
-    """The first items that are together no longer than `limit` characters when they are fenced."""
+    """Return the first items that together take at most `limit` characters when fenced."""
     length = 0
     for index, item in enumerate(items):
         length += len(escaped(item)) + 1
@@ -40,5 +40,5 @@ def within(items: Sequence[T], limit: int) -> tuple[T, ...]:
 
 
 def encodable(text: str) -> str:
-    """The text without lone surrogates, which no JSON can carry."""
+    """Remove lone surrogates, which JSON cannot encode."""
     return text.encode(errors="replace").decode()

@@ -1,7 +1,7 @@
-"""The standing instructions of the planning agent, written from the code's own tables.
+"""Write the system instructions of the planning agent from the code's own tables.
 
-Operations come from their registry and thresholds from the quality table, so that neither can be promised otherwise
-than it is kept. What the tools' schemas say already is not repeated.
+Operations come from their registry and limits from the quality table, so the instructions always match the behaviour.
+What the tools' schemas already say is not repeated.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ and replace what does not.
 
 
 def write_instructions(bars: Mapping[Threshold, Bar], weights: Mapping[Dimension, float]) -> str:
-    """The system instructions for these quality thresholds."""
+    """Write the system instructions for these quality thresholds."""
     return "\n".join((DATA_POLICY, TOOL_POLICY, _rules(), _quality(bars, weights)))
 
 

@@ -1,7 +1,7 @@
-"""The typed answers of a model: a plan, or a reason why there can be none; JSON schemas out, structs or faults in.
+"""Define the typed answers of a model (a plan, or why none is possible), their JSON schemas and their decoding.
 
-pydantic-ai speaks pydantic, the domain speaks msgspec. Markers in `Annotated` join them: the tool's JSON schema is
-msgspec's own, and an answer is decoded by msgspec, each feature on its own so that every fault is found at once.
+pydantic-ai uses pydantic, the domain uses msgspec. Markers in `Annotated` connect them: the tool's JSON schema is
+msgspec's own, and msgspec decodes an answer feature by feature, so that every fault is found at once.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from service.features.plan import Fault
 
 T = TypeVar("T")
 Location = tuple[str | int, ...]
-Place = tuple[Location, str]
-"""Where in the answer, and what is wrong there."""
+LocatedFault = tuple[Location, str]
+"""A location in the answer, and what is wrong there."""
 
 MAX_FEATURES = 200
-"""Of a plan (`FeaturePlan.features`)."""
+"""Features of a plan (`FeaturePlan.features`)."""
 _PATH = re.compile(r"^(?P<message>.*) - at `\$(?P<path>[^`]*)`$", re.DOTALL)
 _STEP = re.compile(r"\.(?P<key>\w+)|\[(?P<index>\d*\.*)\]")
 _OMITTED = frozenset({"title", "discriminator", "$defs"})
@@ -40,10 +40,9 @@ class Impossible(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def json_schema(type_: type[Struct]) -> dict[str, Any]:
-    """The struct's JSON schema as one object without references.
+    """Return the struct's JSON schema as one object without references.
 
-    Written out in place, it is shorter than with `$defs`, and no provider has to resolve anything: several
-    OpenAI-compatible servers do not.
+    It is shorter than with `$defs`, and several OpenAI-compatible servers cannot resolve references.
     """
     document = msgspec.json.schema(type_)
     return cast("dict[str, Any]", _inline(document, document["$defs"]))
@@ -66,19 +65,19 @@ def _inline(node: object, definitions: Mapping[str, object]) -> object:
 
 
 def _one_line(value: object) -> object:
-    """A docstring without its indentation; a field that is named "description" is a schema, not a text."""
+    """Remove a docstring's indentation. A field that is named "description" has a schema, not a text."""
     return " ".join(value.split()) if isinstance(value, str) else value
 
 
-def decode_plan(answer: object) -> tuple[FeaturePlan | None, tuple[Place, ...]]:
-    """Decode a plan from JSON-like data; without a plan, all faults with their exact places."""
+def decode_plan(answer: object) -> tuple[FeaturePlan | None, tuple[LocatedFault, ...]]:
+    """Decode a plan from JSON-like data, or return every fault with its location."""
     if not isinstance(answer, Mapping):
         return None, (((), "Expected an object with `grain` and `features`"),)
     fields = dict(cast("Mapping[str, object]", answer))
     if "features" not in fields:
         return _convert(fields, FeaturePlan)
     features, faults = _decode_features(fields["features"])
-    # A stand-in keeps the shell's own fields in view when the features are at fault.
+    # A placeholder feature lets the plan's own fields be checked when the features are at fault.
     plan, shell_faults = _convert({**fields, "features": features or (_STAND_IN,)}, FeaturePlan)
     faults = (*shell_faults, *faults)
     return (None, faults) if faults else (plan, ())
@@ -87,15 +86,15 @@ def decode_plan(answer: object) -> tuple[FeaturePlan | None, tuple[Place, ...]]:
 _STAND_IN = {"name": "stand_in", "description": "stand-in", "operation": {"kind": "is_missing", "column": "stand_in"}}
 
 
-def _decode_features(value: object) -> tuple[tuple[PlannedFeature, ...], tuple[Place, ...]]:
+def _decode_features(value: object) -> tuple[tuple[PlannedFeature, ...], tuple[LocatedFault, ...]]:
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         return (), ((("features",), "Expected an array of features"),)
     items = cast("Sequence[object]", value)
     if len(items) > MAX_FEATURES:
-        # Counted first: decoding what no plan may hold would keep the event loop busy for as long as the model likes.
+        # Checked first: decoding an oversized list would block the event loop for as long as the model likes.
         return (), ((("features",), f"Expected at most {MAX_FEATURES} features"),)
     features: list[PlannedFeature] = []
-    faults: list[Place] = []
+    faults: list[LocatedFault] = []
     for index, item in enumerate(items):
         feature, found = _convert(item, PlannedFeature)
         faults.extend((("features", index, *location), message) for location, message in found)
@@ -106,15 +105,15 @@ def _decode_features(value: object) -> tuple[tuple[PlannedFeature, ...], tuple[P
     return tuple(features), tuple(faults)
 
 
-def _convert(value: object, type_: type[T]) -> tuple[T | None, tuple[Place, ...]]:
+def _convert(value: object, type_: type[T]) -> tuple[T | None, tuple[LocatedFault, ...]]:
     try:
         return msgspec.convert(value, type_), ()
     except msgspec.ValidationError as error:
         return None, (split_fault(str(error)),)
 
 
-def split_fault(text: str) -> Place:
-    """Take msgspec's "what - at `$.path[0]`" apart."""
+def split_fault(text: str) -> LocatedFault:
+    """Split msgspec's "what - at `$.path[0]`" into location and message."""
     found = _PATH.match(text)
     if found is None:
         return (), text
@@ -129,13 +128,15 @@ def _location(path: str) -> Location:
 
 
 class _JSONObject(TypedDict):
-    """Any JSON object: what pydantic-ai is told an answer is, so that the schema beside it is the tool's own."""
+    """Any JSON object: the type that pydantic-ai sees, so that the tool's schema comes from the marker beside it."""
 
 
 class _Decoded:
-    """Marker in `Annotated`: pydantic takes the struct's JSON schema and decoder from here."""
+    """Mark a type in `Annotated` with the struct's JSON schema and decoder for pydantic."""
 
-    def __init__(self, type_: type[Struct], decode: Callable[[object], tuple[object, tuple[Place, ...]]]) -> None:
+    def __init__(
+        self, type_: type[Struct], decode: Callable[[object], tuple[object, tuple[LocatedFault, ...]]]
+    ) -> None:
         self._type = type_
         self._decode = decode
 
@@ -155,11 +156,11 @@ class _Decoded:
 
 
 def _details(location: Location, message: str) -> InitErrorDetails:
-    # The input is left out: the model has its answer before it, and an answer may quote the client.
+    # The input is left out: the model already has its answer, and an answer may quote the client.
     return InitErrorDetails(type=PydanticCustomError("invalid", "{m}", {"m": message}), loc=location, input=None)
 
 
-def _decode_impossible(answer: object) -> tuple[Impossible | None, tuple[Place, ...]]:
+def _decode_impossible(answer: object) -> tuple[Impossible | None, tuple[LocatedFault, ...]]:
     return _convert(answer, Impossible)
 
 
@@ -170,9 +171,9 @@ IMPOSSIBLE_TOOL = "report_impossible"
 
 
 def answer_tools() -> list[ToolOutput[Answer]]:
-    """The two tools that a model answers with.
+    """Return the two tools by which a model answers.
 
-    Not strict: the strict mode of some providers knows no optional fields, patterns or lengths.
+    They are not strict: some providers' strict mode has no optional fields, patterns or lengths.
     """
     tools = (
         (PLAN_TOOL, "Propose the feature plan", Annotated[_JSONObject, _Decoded(FeaturePlan, decode_plan)]),
@@ -189,7 +190,7 @@ def answer_tools() -> list[ToolOutput[Answer]]:
 
 
 def schema_faults(error: ValidationError) -> tuple[Fault, ...]:
-    """What an answer's decoding found, as the faults that plans are judged by."""
+    """Convert decoding errors to plan faults."""
     return tuple(
         Fault("schema", field_path(detail["loc"]), detail["msg"])
         for detail in error.errors(include_input=False, include_url=False, include_context=False)
@@ -197,6 +198,6 @@ def schema_faults(error: ValidationError) -> tuple[Fault, ...]:
 
 
 def field_path(location: Location) -> str:
-    """`("features", 3, "name")` as `features[3].name`."""
+    """Write `("features", 3, "name")` as `features[3].name`."""
     path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
     return path.removeprefix(".")

@@ -1,4 +1,4 @@
-"""The planner: a typed pydantic-ai agent whose answers the domain judges before anybody sees them."""
+"""Plan features with a typed pydantic-ai agent; the domain validates every answer before it is used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from pydantic_ai.models.instrumented import InstrumentationSettings
 from pydantic_ai.usage import UsageLimits
 
 from service.agents.breaker import Breaker, open_breaker
-from service.agents.calls import ClosedCalls
 from service.agents.failures import failed, invalid, out_of_time
 from service.agents.gate import Gate
 from service.agents.measured import MeasuredModel
@@ -26,23 +25,24 @@ from service.agents.prompts import INSTRUCTIONS, build_request, render
 from service.agents.rejections import Rejections, judge
 from service.agents.retrying import RetryingModel
 from service.agents.run import PlanningRun
+from service.agents.tool_calls import SanitizedToolCalls
 from service.concurrency.deadline import deadline, seconds_left
 from service.features.errors import DeadlineExceeded, RequestImpossible
 from service.features.model import ExtractionOptions, ModelUsage, Profile
 from service.features.ports import Observer, PlanRequest, Proposal, Rehearsal, Spending
 
-TOTAL_TOKENS = 400_000
-"""Tokens one planning run may take over all its attempts: four of the longest prompts and answers with room left."""
-TOOL_CALLS = 12
-"""Calls of tools that one planning run may make; each may take a request of its own."""
-BAD_TOOL_CALLS = 2
-"""Times that a tool's undecodable arguments are sent back, for tools that set no number of their own."""
-LISTED_COLUMNS = 50
-"""Columns named in the message that a request is impossible."""
+MAX_TOTAL_TOKENS = 400_000
+"""Tokens of one planning run over all its attempts: four of the longest prompts and answers, with some reserve."""
+MAX_TOOL_CALLS = 12
+"""Tool calls of one planning run; each may take a request of its own."""
+MAX_BAD_TOOL_CALLS = 2
+"""Times that undecodable tool arguments are sent back, for tools without a number of their own."""
+MAX_LISTED_COLUMNS = 50
+"""Columns listed in the message of an impossible request."""
 
 
 class AgentPlanner:
-    """`ports.Planner` on any pydantic-ai model. Enter it as an async context to keep the model's connections open."""
+    """Implement `ports.Planner` with any pydantic-ai model. Enter it as an async context to reuse connections."""
 
     def __init__(  # noqa: PLR0913 -- a composition: what the agent is made of, each by its name
         self,
@@ -59,9 +59,9 @@ class AgentPlanner:
     ) -> None:
         """Plan with `model`, which metrics and answers call `name`.
 
-        `timeout` bounds a whole run in seconds, all its attempts together; a rejected answer is sent back at most
-        `retries` times. Without a breaker the planner has one to itself, without a tracer provider it uses the global
-        one. The model may call `tools` before it answers; `rehearsal` is for them.
+        `timeout` is in seconds, for a whole run with all its attempts; a rejected answer is sent back at most `retries`
+        times. The defaults are a breaker of its own and the global tracer provider. The model may call `tools` before
+        it answers; `rehearsal` is for them.
         """
         self._model = model
         self._name = name
@@ -73,9 +73,9 @@ class AgentPlanner:
         self._timeout = timeout
         self._rehearsal = rehearsal
         self._limits = UsageLimits(
-            request_limit=retries + 1 + (TOOL_CALLS if tools else 0),
-            tool_calls_limit=TOOL_CALLS,
-            total_tokens_limit=TOTAL_TOKENS,
+            request_limit=retries + 1 + (MAX_TOOL_CALLS if tools else 0),
+            tool_calls_limit=MAX_TOOL_CALLS,
+            total_tokens_limit=MAX_TOTAL_TOKENS,
         )
         self._resources = AsyncExitStack()
         self._agent = Agent[PlanningRun, Answer](
@@ -85,14 +85,14 @@ class AgentPlanner:
             output_type=answer_tools(),
             instructions=INSTRUCTIONS,
             tools=tools,
-            retries={"output": retries, "tools": BAD_TOOL_CALLS},
+            retries={"output": retries, "tools": MAX_BAD_TOOL_CALLS},
             capabilities=[Rejections(name), Instrumentation(_instrumentation(tracer_provider))],
         )
         self._agent.output_validator(judge)
 
     @property
     def name(self) -> str:
-        """The configured model's name, as metrics and answers show it."""
+        """Return the configured model's name for metrics and answers."""
         return self._name
 
     async def __aenter__(self) -> Self:
@@ -103,21 +103,21 @@ class AgentPlanner:
         await self._resources.aclose()
 
     async def ping(self) -> None:
-        """Raises ModelUnavailable while the model is left alone; asks Redis at most, never the model."""
+        """Raise ModelUnavailable while the circuit is open; asks Redis at most, never the model."""
         await self.gate.ping()
 
     async def require_capacity(self, request: PlanRequest) -> None:  # noqa: ARG002 - the protocol's signature
-        """Raises ModelUnavailable while the model is left alone for a time that this process knows."""
+        """Raise ModelUnavailable while this process knows that the circuit is open."""
         self.gate.require_open()
 
     async def propose(self, request: PlanRequest) -> Proposal:
         """Plan the described features.
 
-        Raises RequestImpossible, ModelUnavailable, ModelTimeout or ModelOutputInvalid; DeadlineExceeded when there is
-        no time to begin with.
+        Raises RequestImpossible, ModelUnavailable, ModelTimeout or ModelOutputInvalid; DeadlineExceeded when no time is
+        left to begin with.
         """
         seconds = seconds_left(self._timeout)
-        self.gate.require_open()  # here, since entering the agent costs as much as the rest of a refusal
+        self.gate.require_open()  # before the agent starts, which costs as much as the rest of a refusal
         with deadline(seconds):
             answer = await self._answer(request, seconds)
         if isinstance(answer, Impossible):
@@ -131,7 +131,7 @@ class AgentPlanner:
         try:
             result = await self._agent.run(
                 prompt,
-                model=self._persistent_model(request.spending),
+                model=self._wrapped_model(request.spending),
                 deps=run,
                 usage_limits=self._limits,
                 timeout=seconds_left(seconds),
@@ -144,8 +144,8 @@ class AgentPlanner:
             raise failed(self._name, error) from error
         return result.output
 
-    def _persistent_model(self, spending: Spending) -> RetryingModel:
-        measured = MeasuredModel(ClosedCalls(self._model), self._name, self._observer, spending)
+    def _wrapped_model(self, spending: Spending) -> RetryingModel:
+        measured = MeasuredModel(SanitizedToolCalls(self._model), self._name, self._observer, spending)
         return RetryingModel(measured, self._name, breaker=self._breaker, observer=self._observer, tracer=self._tracer)
 
 
@@ -154,13 +154,13 @@ def _prompt(description: str, profile: Profile, options: ExtractionOptions) -> s
 
 
 def _usage(name: str, spending: Spending) -> ModelUsage:
-    """What the whole request took, other models' failed attempts too."""
+    """Return the usage of the whole request, including failed attempts of other models."""
     cost = None if spending.unpriced_calls else spending.cost_usd
     return ModelUsage(name, spending.input_tokens, spending.output_tokens, cost)
 
 
 def _instrumentation(tracer_provider: TracerProvider | None) -> InstrumentationSettings:
-    """Spans without content. Metrics are the observer's, so pydantic-ai's own go nowhere."""
+    """Configure spans without content. Metrics come from the observer, so pydantic-ai's own are discarded."""
     return InstrumentationSettings(
         tracer_provider=tracer_provider,
         meter_provider=NoOpMeterProvider(),
@@ -172,7 +172,7 @@ def _instrumentation(tracer_provider: TracerProvider | None) -> InstrumentationS
 
 
 def _impossible(answer: Impossible, profile: Profile) -> RequestImpossible:
-    names = [column.name for column in profile.columns[:LISTED_COLUMNS]]
+    names = [column.name for column in profile.columns[:MAX_LISTED_COLUMNS]]
     more = len(profile.columns) - len(names)
     listed = ", ".join(names) + (f" and {more} more" if more else "")
     return RequestImpossible(f"{answer.reason.rstrip(' .')}. The dataset's columns are: {listed}.")

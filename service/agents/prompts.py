@@ -1,8 +1,8 @@
-"""What a model is told: the rules of planning, and one data block with the client's words and the columns' statistics.
+"""Write the prompt of a model: the instructions, and a data block with the client's words and column statistics.
 
-The data block holds text that nobody has vetted: column names, values, the client's sentence. It is fenced (see
-`fence.py`), and all of it is bounded in number and length. A profile has no rows, and a personal column no values, so
-none can be shown.
+The data block holds unverified text: column names, values, the client's sentence. It is fenced (see `fence.py`), and
+all of it is bounded in number and length. A profile has no rows and a personal column has no values, so neither can be
+shown.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ from service.features.operations.types import Scalar
 from service.features.quality import BARS, WEIGHTS
 
 MAX_COLUMNS = 120
-"""Columns described to the model. About 150 characters each: some 5 000 tokens."""
+"""Columns described to the model, at about 150 characters each: some 5 000 tokens."""
 MAX_DATA_CHARACTERS = 40_000
-"""Columns are left out, least relevant first, when those of the block would be longer: some 10 000 tokens."""
+"""Columns are left out, least relevant first, when the block would be longer: some 10 000 tokens."""
 MAX_NAME = 256
-"""A plan cannot name a longer column (`operations.types.Column`)."""
+"""Longer column names cannot be used in a plan (`operations.types.Column`)."""
 MAX_VALUES = 12
 MAX_VALUE = 60
-"""A longer value is left out rather than cut: a cut value would make a predicate that never holds."""
+"""Longer values are left out, not cut: a cut value would make a predicate that is never true."""
 MAX_DESCRIPTION = 4_000
-"""Characters of the client's sentence that the model reads."""
+"""Characters of the client's sentence that are shown to the model."""
 MAX_MESSAGE_CHARACTERS = MAX_DATA_CHARACTERS + 6 * (MAX_DESCRIPTION + 3 * MAX_NAME) + 1_000
-"""No user message is longer: the sentence and the options' three names count six for a character that is escaped."""
+"""Upper bound of a user message; each character of the sentence and the three column options may be escaped to six."""
 
 INSTRUCTIONS = write_instructions(BARS, WEIGHTS)
-"""The system instructions."""
+"""System instructions of the planning agent."""
 
 
 @cache
 def prompt_version() -> str:
-    """Short hash of what every model is told: instructions, the bounds of the data block, the schema of an answer."""
+    """Return a short hash of every model's input: instructions, bounds of the data block, schema of an answer."""
     bounds = (MAX_COLUMNS, MAX_DATA_CHARACTERS, MAX_NAME, MAX_VALUES, MAX_VALUE, MAX_DESCRIPTION)
     schemas = msgspec.json.schema_components([FeaturePlan, Request])
-    told = msgspec.json.encode((INSTRUCTIONS, bounds, schemas), order="deterministic")
-    return hashlib.sha256(told).hexdigest()[:16]
+    inputs = msgspec.json.encode((INSTRUCTIONS, bounds, schemas), order="deterministic")
+    return hashlib.sha256(inputs).hexdigest()[:16]
 
 
 class Value(Struct, frozen=True, array_like=True):
@@ -89,7 +89,7 @@ class Request(Struct, frozen=True):
 
 
 def build_request(description: str, profile: Profile, options: ExtractionOptions) -> Request:
-    """The data of a prompt: of too many columns, those that matter most to the description."""
+    """Build the data of a prompt; of too many columns, keep those most relevant to the description."""
     ranked = _ranked(description, profile.columns, options)
     chosen = [describe(column, profile.row_count) for column in ranked[:MAX_COLUMNS]]
     kept = {column.name for column in within(chosen, MAX_DATA_CHARACTERS)}
@@ -104,7 +104,7 @@ def build_request(description: str, profile: Profile, options: ExtractionOptions
 
 
 def render(request: Request) -> str:
-    """The user message: the fenced data block, and a note on what it leaves out."""
+    """Render the user message: the fenced data block, and a note about columns left out."""
     note = ""
     if request.columns_left_out:
         note = (
@@ -127,14 +127,14 @@ def parse(message: str) -> Request:
 
 
 def nameable(columns: Sequence[ColumnProfile]) -> list[ColumnProfile]:
-    """The columns that a plan can name."""
+    """Return the columns that a plan can name."""
     return [column for column in columns if 0 < len(column.name) <= MAX_NAME]
 
 
 def _ranked(
     description: str, columns: Sequence[ColumnProfile], options: ExtractionOptions
 ) -> tuple[ColumnProfile, ...]:
-    """Columns that a plan can name, most relevant first, in the dataset's order where they tie."""
+    """Return the columns that a plan can name, most relevant first, ties in the dataset's order."""
     sentence = stems(description[:MAX_DESCRIPTION])
     fixed = {options.entity, options.time, options.target} - {None}
 
@@ -145,7 +145,7 @@ def _ranked(
 
 
 def _relevance(column: ColumnProfile, sentence: Sequence[str], fixed: bool) -> float:  # noqa: FBT001 - private
-    """Higher for what the client fixed or names; then for keys and times, which nearly every plan needs."""
+    """Score columns that the client fixed or names; then keys and times, which nearly every plan needs."""
     if fixed:
         return 10.0
     structural = 1.5 if column.logical_type in {"identifier", "datetime"} else 0.0
@@ -154,7 +154,7 @@ def _relevance(column: ColumnProfile, sentence: Sequence[str], fixed: bool) -> f
 
 
 def describe(column: ColumnProfile, row_count: int, *, values: int = MAX_VALUES) -> Column:
-    """The column's statistics and at most so many values; nothing of its content when it is personal."""
+    """Describe a column by its statistics and at most `values` values; nothing of its content if it is personal."""
     if column.personal:
         return Column(
             column.name, column.logical_type, column.distinct_count, short(column.null_ratio) or 0.0, personal=True
@@ -176,14 +176,14 @@ def describe(column: ColumnProfile, row_count: int, *, values: int = MAX_VALUES)
     )
 
 
-def _values(column: ColumnProfile, row_count: int, most: int) -> tuple[Value, ...]:
+def _values(column: ColumnProfile, row_count: int, limit: int) -> tuple[Value, ...]:
     typed = ((_typed(entry.value, column), entry.count) for entry in column.top_values if len(entry.value) <= MAX_VALUE)
     fitting = [(value, count) for value, count in typed if value is not None]
-    return tuple(Value(value, round(count / max(row_count, 1), 4)) for value, count in fitting[:most])
+    return tuple(Value(value, round(count / max(row_count, 1), 4)) for value, count in fitting[:limit])
 
 
 def _typed(text: str, column: ColumnProfile) -> Scalar | None:
-    """A rendered value in the column's own type, as predicates need it; None when it cannot be one."""
+    """Convert a rendered value to the column's type, as predicates need it; None if it does not convert."""
     storage = feature_type(column)
     try:
         if storage == "boolean":
@@ -204,5 +204,5 @@ def _bounded(value: Scalar | None) -> Scalar | None:
 
 
 def short(number: float | None) -> float | None:
-    """Five significant digits: enough to plan with."""
+    """Round to five significant digits, enough for planning."""
     return None if number is None else float(f"{number:.5g}")

@@ -1,4 +1,4 @@
-"""From a model's name in the settings to a pydantic-ai model; provider SDKs are imported only when they are named."""
+"""Create the pydantic-ai model that a setting names; provider SDKs are imported only on use."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.providers import Provider, infer_provider, infer_provider_class
 from pydantic_ai.settings import ModelSettings, merge_model_settings
 
-from service.agents.bounded import bounded_client
 from service.agents.builtin.model import NAME as BUILTIN_NAME
 from service.agents.builtin.model import BuiltinPlanner
-from service.agents.misconfigured import ModelConfigurationError
+from service.agents.configuration_error import ModelConfigurationError
+from service.agents.http_client import bounded_client
 
 KEY_SETTINGS: Mapping[str, str] = {
     "openai": "OPENAI_API_KEY",
@@ -27,18 +27,18 @@ KEY_SETTINGS: Mapping[str, str] = {
     "anthropic": "ANTHROPIC_API_KEY",
     "google": "GOOGLE_API_KEY",
 }
-"""Providers whose keys the service hands over itself, and the setting that holds each; others read their own."""
+"""Providers that get their key from the service, and the setting that holds it; others read their own."""
 EXTRAS = frozenset({"openai", "anthropic", "google"})
 """SDKs that are extras of this package; pydantic-ai has extras for the others."""
 
 _NAMED_EXTRA = re.compile(r"pydantic-ai-slim\[([a-z0-9-]+)\]")
-"""How pydantic-ai's own message names the extra that a provider needs (`azure:` needs `openai`)."""
+"""Matches the extra in pydantic-ai's error message (`azure:` needs `openai`)."""
 _NAMED_VARIABLE = re.compile(r"[Ss]et the `([A-Z][A-Z0-9_]{2,63})` environment variable")
-"""How it names the variable that holds a provider's key or address."""
+"""Matches the environment variable of a provider's key or address in pydantic-ai's error message."""
 
 
 class _Configured(WrapperModel):
-    """A model whose own settings are the service's, and which closes the service's HTTP client with it."""
+    """Wrap a model with the service's settings, and close the service's HTTP client with it."""
 
     def __init__(self, wrapped: Model, settings: ModelSettings, client: httpx2.AsyncClient) -> None:
         super().__init__(wrapped)
@@ -62,7 +62,7 @@ class _Configured(WrapperModel):
 
     @property
     def settings(self) -> ModelSettings | None:
-        """The service's settings over the model's."""
+        """Return the model's settings, overridden by the service's."""
         return merge_model_settings(self.wrapped.settings, self._configured)
 
 
@@ -79,10 +79,10 @@ def build_model(
 ) -> Model:
     """Build `builtin:planner` or any `provider:model` of pydantic-ai.
 
-    `keys` maps the names of settings (`OPENAI_API_KEY` …) to secrets; `setting` is the one that named the model;
-    `timeout` is in seconds, for one request. The SDKs do not retry: retrying is the service's. Entered as an async
-    context, once, the model keeps its connections open. `watch` is handed its HTTP client. Raises
-    ModelConfigurationError for an unknown name, a missing package extra or a missing key.
+    `keys` maps setting names (`OPENAI_API_KEY` …) to secrets; `setting` is the one that named the model; `timeout` is
+    in seconds, for one request. The SDKs do not retry, because the service does. Entered as an async context, once, the
+    model keeps its connections open. `watch` is called with its HTTP client. Raises ModelConfigurationError for an
+    unknown name, a missing package extra or a missing key.
     """
     if name == BUILTIN_NAME:
         return BuiltinPlanner()
@@ -105,7 +105,7 @@ def build_model(
         raise ModelConfigurationError(_unknown(name, setting)) from error
     except Exception as error:  # pydantic-ai's UserError, or an SDK's own, such as for missing credentials
         raise ModelConfigurationError(_refused(name, provider_name, setting, keys, error)) from error
-    _take_schemas_as_they_are(model, provider_name)
+    _keep_schemas(model, provider_name)
     settings = ModelSettings(max_tokens=max_tokens, timeout=timeout, max_retries=0)
     if _takes_temperature(model.profile):
         settings["temperature"] = temperature
@@ -117,19 +117,19 @@ def _provider(
 ) -> Provider[Any]:
     setting = KEY_SETTINGS.get(name)
     if setting is None:
-        return _foreign_provider(name, client)
+        return _other_provider(name, client)
     arguments: dict[str, Any] = {"http_client": client}
     if keys.get(setting):
         arguments["api_key"] = keys[setting]
     if setting == "OPENAI_API_KEY" and openai_base_url:
         arguments["base_url"] = openai_base_url
-        # Local servers (Ollama, vLLM) take any key, and the SDK insists on one.
+        # Local servers (Ollama, vLLM) accept any key, but the SDK requires one.
         arguments.setdefault("api_key", "none")
     return infer_provider_class(name)(**arguments)
 
 
-def _foreign_provider(name: str, client: httpx2.AsyncClient) -> Provider[Any]:
-    """A provider that reads its own key, with our client for its answers if it takes one."""
+def _other_provider(name: str, client: httpx2.AsyncClient) -> Provider[Any]:
+    """Create a provider that reads its own key, with our HTTP client if it accepts one."""
     if name.startswith("gateway/"):
         return infer_provider(name)
     kind = infer_provider_class(name)
@@ -138,7 +138,7 @@ def _foreign_provider(name: str, client: httpx2.AsyncClient) -> Provider[Any]:
 
 
 def _package(provider: str, error: ImportError) -> str:
-    """What to install, from pydantic-ai's own message where it names an extra."""
+    """Return what to install, from pydantic-ai's message if it names an extra."""
     named = _NAMED_EXTRA.search(str(error))
     extra = named[1] if named else provider
     return f"feature-agent[{extra}]" if extra in EXTRAS else f"pydantic-ai-slim[{extra}]"
@@ -151,10 +151,10 @@ def _unknown(name: str, setting: str) -> str:
     )
 
 
-def _take_schemas_as_they_are(model: Model, provider: str) -> None:
-    """Keep pydantic-ai from rewriting the tools' schemas for OpenAI, three times a run and 11 ms of CPU each time.
+def _keep_schemas(model: Model, provider: str) -> None:
+    """Keep pydantic-ai from rewriting the tools' schemas for OpenAI: 11 ms of CPU, three times a run.
 
-    The rewriting is for strict mode, titles and references, none of which our schemas have (`output.json_schema`).
+    It rewrites strict mode, titles and references, none of which our schemas have (`output.json_schema`).
     """
     if KEY_SETTINGS.get(provider) == "OPENAI_API_KEY":
         profile = model.profile.copy()
@@ -163,7 +163,7 @@ def _take_schemas_as_they_are(model: Model, provider: str) -> None:
 
 
 def _takes_temperature(profile: Mapping[str, Any]) -> bool:
-    """Models that reason refuse one; pydantic-ai would leave it out as well, with a warning for every request."""
+    """Check for reasoning models, which refuse a temperature; pydantic-ai would warn at every request."""
     if profile.get("anthropic_disallows_sampling_settings"):
         return False
     rests = profile.get("openai_supports_reasoning_effort_none") and not profile.get("thinking_enabled_by_default")
@@ -171,7 +171,7 @@ def _takes_temperature(profile: Mapping[str, Any]) -> bool:
 
 
 def _refused(name: str, provider: str, setting: str, keys: Mapping[str, str], error: Exception) -> str:
-    """A missing key is by far the commonest reason; the library's own first sentence says what else it was."""
+    """Explain a refused configuration: usually a missing key, otherwise the library's first sentence."""
     key = KEY_SETTINGS.get(provider)
     if key is not None and not keys.get(key):
         server = ", set OPENAI_BASE_URL if the model is on a server of your own" if key == "OPENAI_API_KEY" else ""

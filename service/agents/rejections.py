@@ -1,4 +1,4 @@
-"""What happens to an answer of the model before it counts: decoded, judged by the domain, sent back or given up."""
+"""Decode and validate a model's answer, then accept it, send it back or give up."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pydantic_ai.models import ModelRequestContext
 from pydantic_ai.output import OutputContext
 from pydantic_core import ValidationError
 
-from service.agents.calls import UNKNOWN
 from service.agents.failures import MAX_FAULTS
 from service.agents.fence import encodable, fence, within
 from service.agents.output import Answer, schema_faults
 from service.agents.run import PlanningRun
+from service.agents.tool_calls import UNKNOWN
 from service.features.errors import ModelOutputInvalid
 from service.features.model import FeaturePlan
 from service.features.plan import Fault, validate
@@ -24,16 +24,16 @@ from service.features.plan import Fault, validate
 NO_CALL = Fault("schema", "", "The answer called neither tool.")
 NO_SUCH_TOOL = Fault("unknown_tool", "", "The answer called a tool that does not exist.")
 MAX_FAULT_CHARACTERS = 16_000
-"""Of all faults that are sent back at once."""
+"""Characters of all faults that are sent back at once."""
 CUT_OFF = {
     "length": "stopped at its token limit (MODEL_MAX_TOKENS) before its answer was whole",
     "content_filter": "refused the request by its content filter",
 }
-"""Finish reasons of answers that sending back would only repeat."""
+"""Finish reasons that would only repeat if the answer were sent back."""
 
 
 class Rejections(AbstractCapability[PlanningRun]):
-    """Notes the answers that never reach the output validator: undecodable, plain text, unknown tools, cut off."""
+    """Count answers that never reach the output validator: undecodable, plain text, unknown tools, cut off."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -46,7 +46,7 @@ class Rejections(AbstractCapability[PlanningRun]):
         output: object,
         error: ValidationError | ModelRetry,
     ) -> Any:
-        """Send every fault of the schema back with its exact place."""
+        """Send back every schema fault with its location."""
         del output_context, output
         if isinstance(error, ValidationError):
             _send_back(ctx.deps, schema_faults(error))
@@ -55,12 +55,12 @@ class Rejections(AbstractCapability[PlanningRun]):
     async def after_model_request(
         self, ctx: RunContext[PlanningRun], *, request_context: ModelRequestContext, response: ModelResponse
     ) -> ModelResponse:
-        """pydantic-ai rejects an answer without a tool call, or with calls of unknown tools alone; these count as well.
+        """Count an answer without a tool call or with unknown tools only, which pydantic-ai itself rejects.
 
         Raises ModelOutputInvalid for an answer that was cut off.
         """
         del request_context
-        if response.finish_reason in CUT_OFF and not _whole(response):
+        if response.finish_reason in CUT_OFF and not _is_complete(response):
             raise ModelOutputInvalid(f"The model {self._name} {CUT_OFF[response.finish_reason]}.")
         if not response.tool_calls:
             ctx.deps.reject((NO_CALL,))
@@ -69,8 +69,8 @@ class Rejections(AbstractCapability[PlanningRun]):
         return response
 
 
-def _whole(response: ModelResponse) -> bool:
-    """Whether the answer calls a tool and the last call's arguments are all there."""
+def _is_complete(response: ModelResponse) -> bool:
+    """Check whether the answer calls a tool and the last call's arguments are complete."""
     calls = response.tool_calls
     if not calls:
         return False
@@ -83,15 +83,15 @@ def _whole(response: ModelResponse) -> bool:
 
 def _send_back(run: PlanningRun, faults: tuple[Fault, ...]) -> NoReturn:
     run.reject(faults)
-    # As data: a fault quotes column names and the model's own words, which may read like instructions.
-    told = [{"field": fault.field or "answer", "fault": encodable(fault.message)} for fault in faults[:MAX_FAULTS]]
+    # As fenced data: a fault quotes column names and the model's own words, which may read like instructions.
+    listed = [{"field": fault.field or "answer", "fault": encodable(fault.message)} for fault in faults[:MAX_FAULTS]]
     raise ModelRetry(
-        "The answer was rejected. Mend every fault and answer again. " + fence(within(told, MAX_FAULT_CHARACTERS))
+        "The answer was rejected. Fix every fault and answer again. " + fence(within(listed, MAX_FAULT_CHARACTERS))
     )
 
 
 async def judge(ctx: RunContext[PlanningRun], answer: Answer) -> Answer:
-    """Let the domain decide on a decoded plan."""
+    """Let the domain validate a decoded plan."""
     if isinstance(answer, FeaturePlan):
         # In a thread: a hundred features on thousands of columns take a while.
         faults = await asyncio.to_thread(validate, answer, ctx.deps.profile, ctx.deps.options)

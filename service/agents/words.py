@@ -1,7 +1,7 @@
-"""Words of a sentence and of column names, made comparable: split, stemmed lightly, grouped by meaning.
+"""Make words of sentences and column names comparable: split, stemmed lightly, grouped by meaning.
 
-Used by the prompt (which columns matter most to a sentence) and by the built-in planner. Nothing here knows a
-dataset; the groups are the common vocabulary of event logs, sales, sensors and tables of measurements.
+The prompt uses this to rank columns by relevance, and the built-in planner to read sentences. Nothing here depends on a
+dataset; the groups are common vocabulary of event logs, sales, sensors and measurements.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ _EXCEPTIONS: Mapping[str, str] = {
     "clickthrough": "clickthrough", "used": "use", "united": "united", "need": "need", "speed": "speed",
 }  # fmt: skip
 _SHORT = 4
-"""A word of so many letters or more may stand for a longer word that it begins (temp, temperature)."""
+"""A word with at least this many letters may abbreviate a longer word that it begins (temp, temperature)."""
 
 
 def tokens(text: str) -> tuple[str, ...]:
-    """Lower-case words of a text or name: snake, kebab and camel case are split, and digits part from letters."""
+    """Split a text or name into lower-case words, at snake, kebab and camel case and between digits and letters."""
     folded = unicodedata.normalize("NFKC", text)
     characters: list[str] = []
     for index, character in enumerate(folded):
@@ -81,7 +81,7 @@ def _breaks(text: str, index: int) -> bool:
 
 @lru_cache(maxsize=8192)
 def stem(word: str) -> str:
-    """The word without its common English endings; others are left as they are."""
+    """Remove common English endings from a word; leave other words unchanged."""
     if word in _EXCEPTIONS:
         return _EXCEPTIONS[word]
     if not word.isascii() or len(word) <= 3:  # noqa: PLR2004 - short words carry no ending worth cutting
@@ -113,19 +113,19 @@ def _without_e(word: str) -> str:
 
 
 def stems(text: str) -> tuple[str, ...]:
-    """`tokens`, each stemmed."""
+    """Split a text into words and stem each."""
     return tuple(stem(token) for token in tokens(text))
 
 
 def stemmed(words: str) -> frozenset[str]:
-    """A list of words, parted by spaces, as a set of stems."""
+    """Stem a space-separated list of words."""
     return frozenset(stem(word) for word in words.split())
 
 
 CONCEPT_VOCABULARY: frozenset[str] = frozenset(word for words in _CONCEPT_WORDS.values() for word in words.split())
-"""The words of all groups of meaning, as they are spelled."""
+"""Words of all meaning groups, unstemmed."""
 CONCEPTS: Mapping[str, frozenset[str]] = {name: stemmed(words) for name, words in _CONCEPT_WORDS.items()}
-"""Words of like meaning, stemmed, by the name of their group."""
+"""Name of a meaning group → stems of its words."""
 
 FUNCTION_WORDS: frozenset[str] = stemmed(
     "a an the and or of for to in on at by per with without from into over under within across between during "
@@ -153,19 +153,19 @@ WEAK_NAME_PARTS: frozenset[str] = stemmed(
     "id type name date time at is has num no number key code of the in on ts flag mm cm m km g kg mg lb oz kpa pa "
     "hpa c f k w kw kwh v pct percent usd eur gbp s sec ms h hr"
 )
-"""Parts of column names that say little of what the column is about, units among them."""
+"""Parts of column names that say little about the column, such as units."""
 
 Strength = Literal[0, 1, 2, 3, 4]
 
 
 @lru_cache(maxsize=8192)
 def concepts(word: str) -> frozenset[str]:
-    """The groups of meaning that a stemmed word belongs to."""
+    """Return the meaning groups of a stemmed word."""
     return frozenset(name for name, members in CONCEPTS.items() if word in members)
 
 
 def same(word: str, other: str) -> bool:
-    """Whether two stems are one word, or one is the short form of the other."""
+    """Check whether two stems are one word, or one abbreviates the other."""
     if word == other:
         return True
     short, long = sorted((word, other), key=len)
@@ -173,7 +173,7 @@ def same(word: str, other: str) -> bool:
 
 
 def contains(words: Sequence[str], part: Sequence[str]) -> bool:
-    """Whether `part` stands in `words`, unbroken."""
+    """Check whether `part` occurs in `words` without a gap."""
     width = len(part)
     return width > 0 and any(
         tuple(words[start : start + width]) == tuple(part) for start in range(len(words) - width + 1)
@@ -181,25 +181,25 @@ def contains(words: Sequence[str], part: Sequence[str]) -> bool:
 
 
 def mention(name_stems: Sequence[str], sentence: Sequence[str]) -> Strength:
-    """How plainly a sentence (stems) speaks of a column (stems of its name).
+    """Score how clearly a sentence (stems) mentions a column (stems of its name).
 
-    4: its whole name; 3: all parts that carry meaning; 2: one of them; 1: a word of like meaning; 0: not at all.
+    4: its whole name; 3: all meaningful parts; 2: one of them; 1: a word of the same meaning group; 0: nothing.
     """
     if contains(sentence, name_stems):
         return 4
-    telling = telling_parts(name_stems)
+    parts = meaningful_parts(name_stems)
     spoken = frozenset(sentence) - FUNCTION_WORDS
-    named = [part for part in telling if any(same(part, word) for word in spoken)]
-    if telling and len(named) == len(telling):
+    named = [part for part in parts if any(same(part, word) for word in spoken)]
+    if parts and len(named) == len(parts):
         return 3
     if named:
         return 2
-    meant = _meanings(telling or name_stems)
+    meant = _meanings(parts or name_stems)
     return 1 if meant & _meanings(spoken - GENERIC_WORDS) else 0
 
 
-def telling_parts(name_stems: Iterable[str]) -> list[str]:
-    """The parts of a column's name that say what it is about."""
+def meaningful_parts(name_stems: Iterable[str]) -> list[str]:
+    """Return the parts of a column's name that say what it is about."""
     weak = WEAK_NAME_PARTS | FUNCTION_WORDS
     return [part for part in name_stems if part not in weak and not part.isdigit()]
 
@@ -209,6 +209,6 @@ def _meanings(words: Iterable[str]) -> frozenset[str]:
 
 
 def ascii_words(text: str) -> str:
-    """The text as lower-case ASCII words joined by underscores; empty when nothing of it can be written so."""
+    """Write the text as lower-case ASCII words joined by underscores; empty if no letter can be converted."""
     plain = unicodedata.normalize("NFKD", text.replace("ß", "ss")).encode("ascii", "ignore").decode()
     return "_".join(tokens(plain))

@@ -37,7 +37,7 @@ from service.api.rendering import StructResponse
 from service.api.services import ApiConfig, ApiServices
 from service.api.table_routes import download_features
 from service.api.webhook_routes import get_webhook_secrets, list_webhook_deliveries
-from service.features.links import BASE
+from service.webhooks.links import BASE
 
 PUBLIC_ROUTES = (get_health, get_liveness, get_readiness, list_problem_types, get_problem_type)
 PROTECTED_ROUTES = (

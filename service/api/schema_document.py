@@ -27,7 +27,7 @@ from service.api.schemas import (
     TokenAnswer,
 )
 from service.api.webhook_schemas import DeliveriesAnswer, SecretsAnswer
-from service.features.delivery import EVENTS, WebhookEvent
+from service.webhooks.payload import EVENTS, WebhookEvent
 
 ROOTS: tuple[type[Struct], ...] = (
     DatasetAnswer,

@@ -20,8 +20,8 @@ from service.api.extraction_schemas import (
 from service.api.observability_links import Links
 from service.api.problems import Fault
 from service.api.schemas import ColumnView, DatasetLinks, DatasetSummary, DatasetView, OptionsBody
-from service.features.links import BASE, dataset_path, deliveries_path, extraction_path
 from service.features.model import Dataset, Extraction, ExtractionState
+from service.webhooks.links import BASE, dataset_path, deliveries_path, extraction_path
 
 
 def dataset_view(dataset: Dataset) -> DatasetView:

@@ -16,7 +16,7 @@ from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 
-from service.agents.misconfigured import ModelConfigurationError
+from service.agents.configuration_error import ModelConfigurationError
 from service.commands.environment import settings_or_refuse
 from service.commands.failures import PORT_REMEDY
 from service.commands.running import print_json

@@ -2,7 +2,7 @@
 
 Workers are new processes, never forks, so nothing that a thread or an event loop holds is copied. They share the
 listening socket, so a connection that a dying worker had not accepted is another's, and their numbers through files
-(`telemetry/cells.py`), so the metrics port, which is the supervisor's, tells of all that was ever counted.
+(`telemetry/mmap_metrics.py`), so the metrics port, which is the supervisor's, tells of all that was ever counted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-from service.telemetry.workers import Retired
+from service.telemetry.workers import DeadWorkerTotals
 
 READY = b"r"
 FIRST_PAUSE_SECONDS = 0.5
@@ -87,7 +87,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Serve, and give the exit status: 0 after a signal, or that of a first worker that could not start."""
-        retired = Retired(self.folder)
+        retired = DeadWorkerTotals(self.folder)
         waking, woken = socket.socketpair()
         waking.settimeout(0)
         woken.settimeout(0)
@@ -108,7 +108,7 @@ class Supervisor:
     def _stop(self, number: int, _frame: FrameType | None) -> None:
         self._asked.append(number)
 
-    def _supervise(self, retired: Retired, woken: socket.socket) -> int:
+    def _supervise(self, retired: DeadWorkerTotals, woken: socket.socket) -> int:
         while not self._asked:
             self._start_due()
             for key, _ in self._selector.select(self._patience()):
@@ -146,7 +146,7 @@ class Supervisor:
         self._selector.register(ours, selectors.EVENT_READ, worker)
         _LOGGER.info("worker started", worker=worker.name, pid=worker.process.pid)
 
-    def _heard(self, worker: _Worker, retired: Retired) -> int | None:
+    def _heard(self, worker: _Worker, retired: DeadWorkerTotals) -> int | None:
         """A worker became ready, or ended; gives an exit status when the first one could not start."""
         if worker.leash is None or worker.process is None:
             return None
@@ -157,7 +157,7 @@ class Supervisor:
                 return None
         code, pid = self._reap(worker), worker.process.pid
         worker.process = None
-        retired.take_over(worker.name, pid)
+        retired.absorb(worker.name, pid)
         if not self._proven:
             return code or 1
         lasted = time.monotonic() - worker.started > LASTING_SECONDS

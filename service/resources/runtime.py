@@ -140,7 +140,7 @@ class Runtime:
             metrics,
             checks=self.pings(),
             pool=self.storage.database.pool_connections,
-            seldom={
+            slow_gauges={
                 "backup_last_success_timestamp_seconds": lambda: last_backup_at(self.storage.artifacts),
                 "data_disk_free_bytes": lambda: disk_free_bytes(settings.data_dir),
                 "data_disk_size_bytes": lambda: disk_size_bytes(settings.data_dir),

@@ -14,9 +14,9 @@ from prometheus_client import CollectorRegistry
 from service import __version__
 from service.features.ports import Observer
 from service.settings import Settings
-from service.telemetry.cells import Cells
 from service.telemetry.logs import Logs, configure_logging
 from service.telemetry.metrics import Metrics
+from service.telemetry.mmap_metrics import MmapMetrics
 from service.telemetry.observer import TelemetryObserver
 from service.telemetry.tracing import Tracing, open_tracing
 from service.telemetry.workers import WorkersCollector
@@ -66,8 +66,8 @@ def open_telemetry(
     identity = {"version": __version__, "environment": settings.environment}
     logs = open_logs(settings, log_stream)
     registry = CollectorRegistry() if place is None else shared_registry(settings, place.folder)
-    cells = None if place is None else Cells(place.folder, place.worker)
-    metrics = Metrics(registry, models=settings.model_names(), cells=cells, **identity)
+    store = None if place is None else MmapMetrics(place.folder, place.worker)
+    metrics = Metrics(registry, models=settings.model_names(), store=store, **identity)
     tracing = open_tracing(
         service_namespace=SERVICE,
         service_name=f"{SERVICE}-{role}",

@@ -1,1 +1,1 @@
-"""Metrics, traces and logs, built from one catalog."""
+"""Produce metrics, traces and logs, all described by one catalog."""

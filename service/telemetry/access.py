@@ -1,6 +1,6 @@
-"""The access line: one a request, written straight to the stream.
+"""Write the access log: one line for each request, written straight to the stream.
 
-Encoding a struct costs a quarter of a trip through the logging chain, and no other line is written as often.
+Encoding a struct takes a quarter of the time of the logging chain, and no other line is written as often.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from service.telemetry.redaction import brief
 LogFormat = Literal["json", "console"]
 
 SLOW_SECONDS = 1.0
-"""A request that takes as long always has its line."""
+"""A request that takes this long is always logged."""
 _ID_RANGE = 1 << 64
 _LOGGER_NAME = "service.access"
 _ENCODER = msgspec.json.Encoder()
 
 
 class Identity(Struct, frozen=True):
-    """Who writes: the same on each line."""
+    """Identify the process that writes, the same on each line."""
 
     service: str
     version: str
@@ -35,7 +35,7 @@ class Identity(Struct, frozen=True):
 
 
 class Access(Struct):
-    """One served request."""
+    """Describe one served request."""
 
     method: str
     endpoint: str
@@ -68,16 +68,16 @@ class _AccessLine(Struct, omit_defaults=True):
 
 
 class Sink:
-    """The stream, written in whole lines from any thread. A reader that went away must not fail a request."""
+    """Write whole lines to the stream from any thread. A reader that closed the stream must not fail a request."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._lock = threading.Lock()
         self.terminal = stream.isatty()
-        """Somebody is looking: colours help."""
+        """Whether the stream is a terminal, so that colours help."""
 
     def write(self, line: str) -> None:
-        """Write and flush."""
+        """Write the line and flush."""
         try:
             with self._lock:
                 self._stream.write(line)
@@ -87,12 +87,12 @@ class Sink:
 
 
 class AccessLog:
-    """Writes the access line of a request."""
+    """Write the access line of each request."""
 
     def __init__(
         self, sink: Sink, identity: Identity, *, level: int, log_format: LogFormat, sample: float = 1.0
     ) -> None:
-        """`sample` is the share of successful, quick requests that get a line; all others always do."""
+        """`sample` is the share of successful, fast requests that are logged; all others always are."""
         self._sink = sink
         self._identity = identity
         self._level = level
@@ -100,7 +100,7 @@ class AccessLog:
         self._console = structlog.stdlib.get_logger(_LOGGER_NAME) if log_format == "console" else None
 
     def write(self, access: Access, context: RequestContext) -> None:
-        """One line: level error for a 5xx, else info. The path is cut and redacted, and never has a query string."""
+        """Write one line, at level ERROR for a 5xx, else INFO. The path is cut and redacted, without a query."""
         level = logging.ERROR if access.status >= 500 else logging.INFO  # noqa: PLR2004 -- HTTP's server errors
         if level < self._level or (self._sampled_below is not None and self._left_out(access, context)):
             return
@@ -112,7 +112,7 @@ class AccessLog:
         self._sink.write(_ENCODER.encode(self._line(access, context, level)).decode() + "\n")
 
     def _left_out(self, access: Access, context: RequestContext) -> bool:
-        """The rule of the traces' ratio sampler: the same share keeps the lines of the same requests."""
+        """Check whether sampling skips the line; the trace sampler's rule selects the same requests."""
         if access.status >= 400 or access.seconds >= SLOW_SECONDS:  # noqa: PLR2004 -- HTTP's errors
             return False
         return int(context.trace_id[16:], 16) >= (self._sampled_below or 0)

@@ -1,7 +1,7 @@
 """DATA only: every metric, label, bucket, span and log key of the service.
 
-Dashboards, rules, alerts and `docs/telemetry.md` read this module, so a name that is not here cannot be used there.
-Closed label sets come from the domain's own `Literal` types: a new status or reason appears here by being added there.
+Dashboards, rules, alerts and `docs/telemetry.md` are made from this module, so they can only use names defined here.
+Closed label sets come from the domain's own `Literal` types: a new status or reason appears here as soon as it exists.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _literal(struct: type[Struct], field: str) -> tuple[str, ...]:
 
 
 def error_codes(root: type[FeatureAgentError] = FeatureAgentError, *, own: bool) -> tuple[str, ...]:
-    """The codes of the domain's errors that are the service's own fault, or that are not."""
+    """Return the error codes that are the service's own fault, or the ones that are not."""
     codes = {root.code} if (root.category in OWN_FAULTS) == own else set[str]()
     for child in root.__subclasses__():
         codes.update(error_codes(child, own=own))
@@ -76,7 +76,7 @@ def error_codes(root: type[FeatureAgentError] = FeatureAgentError, *, own: bool)
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 CLIENT_CLOSED_REQUEST = 499
-"""The client left before an answer was started; the number is nginx's, no RFC has one."""
+"""The client disconnected before an answer was started. The number is nginx's; no RFC defines one."""
 STATUSES = tuple(sorted({str(status.value) for status in HTTPStatus} | {str(CLIENT_CLOSED_REQUEST)}))
 _REFUSALS = ("401", "403", "404", "422", "429", "500", "503")
 INITIAL_STATUSES: dict[str, tuple[str, ...]] = {
@@ -86,32 +86,32 @@ INITIAL_STATUSES: dict[str, tuple[str, ...]] = {
 }
 """Statuses that a known route may answer by contract: these series exist at 0 from the start.
 
-All methods x routes x statuses would be thousands of series that never move. With at least one success and one 5xx
+All methods x routes x statuses would be thousands of series that never change. With at least one success and one 5xx
 series for each route, an error ratio is 0/0 before traffic and 0 after it, never "No data", and a first failure is an
-increase from 0, which `rate` sees. Other methods start with the refusals alone.
+increase from 0, which `rate` detects. Other methods start with the refusals alone.
 """
 INITIAL_OTHER_STATUSES = _REFUSALS
 UNMATCHED = "unmatched"
 OTHER_METHOD = "_OTHER"
 
 BREAKER_STATES: dict[str, int] = {"closed": 0, "half_open": 1, "open": 2}
-"""What model_breaker_state shows."""
+"""Values of model_breaker_state."""
 EXTRACTION_STATUSES = ("completed", "failed", "rejected", "cancelled")
-"""`failed` is the service's own fault and counts against extraction-success; `rejected` is a fault of the request or
-its dataset (invalid, impossible, quality too low) that the client can mend."""
+"""`failed` is the service's own fault and counts against extraction-success. `rejected` is a fault of the request or
+its dataset (invalid, impossible, quality too low) that the client can correct."""
 QUEUE_STATES = ("queued", "scheduled", "running")
 DEPENDENCIES = ("database", "redis", "ai_model", "artifacts")
 
 API_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0)
-"""0.25 and 10.0 are the bounds of api-latency-read and api-latency-extract; a waiting request may take 120 s."""
+"""0.25 and 10.0 are the limits of api-latency-read and api-latency-extract; a waiting request may take 120 s."""
 EXTRACTION_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 START_DELAY_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0)
-"""30.0 is the bound of extraction-freshness."""
+"""30.0 is the limit of extraction-freshness."""
 MODEL_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0)
 SCORE_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
 WEBHOOK_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0)
 LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
-"""The lag is a histogram, because a gauge read once a scrape misses every stall between scrapes."""
+"""The lag is a histogram, because a gauge that is read once for each scrape misses every stall in between."""
 PAUSE_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 _METHOD = Label("method", METHODS, fallback=OTHER_METHOD)

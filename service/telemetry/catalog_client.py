@@ -1,4 +1,4 @@
-"""DATA only: what the Prometheus client adds to the service's own metrics; documents, dashboards and tests read it too.
+"""DATA only: metrics that the Prometheus client adds to the service's own; documents, dashboards and tests read it too.
 
 With several workers the garbage collector's numbers are their sum, and each process has its own `process_*` series.
 """
@@ -9,7 +9,7 @@ from service.telemetry.catalog_model import Label, Metric
 
 _GENERATION = Label("generation", ("0", "1", "2"))
 _WORKER = Label("worker")
-"""Only with several workers: "supervisor" and "1" up to WORKERS."""
+"""Only with several workers: "supervisor", or "1" up to WORKERS."""
 
 GC_METRICS: tuple[Metric, ...] = (
     Metric("python_gc_objects_collected_total", "counter", "", "Objects collected during gc.", (_GENERATION,)),

@@ -8,9 +8,9 @@ from service.features.model import Stage
 from service.telemetry.catalog_model import Span
 
 EXEMPLAR = "feature_agent.exemplar"
-"""On a span to whose trace an exemplar leads; the collector keeps each trace that has one."""
+"""Set on a span whose trace an exemplar links to; the collector keeps every trace with it."""
 KEPT_BY_ID = 6554
-"""Of 65 536 traces so many, a tenth, are kept whatever they show: those whose first 16 random bits are less than it."""
+"""Of 65 536 traces this many, a tenth, are kept by their id: those whose first 16 random bits are less than it."""
 
 _MESSAGING = (
     "messaging.system",
@@ -207,9 +207,9 @@ LOG_IDENTITY = ("timestamp", "level", "message", "logger", "service", "version",
 LOG_CORRELATION = ("request_id", "user_id", "extraction_id", "trace_id", "span_id")
 """On lines of a request or job, where known."""
 LOG_ACCESS = ("method", "endpoint", "path", "status", "duration_ms", "client")
-"""On the one line of each request."""
+"""On the access line of each request."""
 LOG_EXCEPTION = "exception"
-"""Object with `type, message, stack` and, where there is one, `cause`."""
+"""Object with `type, message, stack` and, if there is one, `cause`."""
 LOG_FIELDS: dict[str, str] = {
     "address": "where the API listens, or a callback's host",
     "attempt": "which attempt at an extraction it is, from 1",
@@ -242,4 +242,4 @@ LOG_FIELDS: dict[str, str] = {
     "unit": "what a budget counts, `tokens` or `usd`",
     "worker": "a worker process, from 1 to WORKERS",
 }
-"""Every other field that a line may have, and what it tells."""
+"""Every other field that a line may have, and its meaning."""

@@ -1,4 +1,4 @@
-"""Spans for what the service asks of Redis and of other services over HTTP, one client at a time."""
+"""Add spans to Redis and HTTP clients, one client at a time."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ WatchHttp = Callable[[httpx2.AsyncClient], None]
 
 
 def redis_watcher(provider: TracerProvider) -> WatchRedis:
-    """What gives a Redis client spans for its commands, without their arguments, within a recorded trace.
+    """Return a function that gives a Redis client spans for its commands, without arguments, within a recorded trace.
 
-    Outside of one a command does not enter the instrumentation at all, which would cost it more than it takes.
+    Outside a trace, commands bypass the instrumentation, which would take longer than the command.
     """
 
     def watch(client: Redis) -> None:
@@ -36,10 +36,10 @@ def redis_watcher(provider: TracerProvider) -> WatchRedis:
 
 
 def http_watcher(provider: TracerProvider) -> WatchHttp:
-    """What gives an HTTP client a span for each request, which carries the trace on; `provider` makes children only."""
+    """Return a function that gives an HTTP client a child span for each request and propagates the trace."""
 
     def watch(client: httpx2.AsyncClient) -> None:
-        # Its annotations know the clients of httpx alone.
+        # Its annotations accept only the clients of httpx.
         HTTPX2ClientInstrumentor.instrument_client(cast("Any", client), provider, NoOpMeterProvider())
 
     return watch

@@ -1,4 +1,4 @@
-"""How much room the file system of a folder has."""
+"""Measure the free space and size of a folder's file system."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 async def disk_free_bytes(folder: Path) -> float:
-    """Bytes that may still be written there. In a thread: a network's file system can keep its caller waiting."""
+    """Return the bytes that can still be written. Runs in a thread, because a network file system may block."""
     return float((await asyncio.to_thread(shutil.disk_usage, folder)).free)
 
 
 async def disk_size_bytes(folder: Path) -> float:
-    """Bytes that the file system has in all."""
+    """Return the size of the file system in bytes."""
     return float((await asyncio.to_thread(shutil.disk_usage, folder)).total)

@@ -1,10 +1,9 @@
-"""`GET /metrics`: as an ASGI application for the API port and as a small server for the metrics port.
+"""Serve `GET /metrics`, as an ASGI application on the API port or as a small server on the metrics port.
 
-A process without an API port tells its health on the metrics port too, at the API's paths and in its words.
+A process without an API port serves its health on the metrics port too, at the API's paths and with the same answers.
 
-The server runs in a thread of its own, not on the event loop: a scrape is answered while the loop is stalled, which is
-when the numbers matter most, and never waits behind traffic. It needs no second uvicorn, whose signal handlers would
-take the first one's place.
+The server has its own thread instead of the event loop: it answers while the loop is stalled, when the numbers matter
+most, and never waits behind traffic. A second uvicorn would replace the first one's signal handlers.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ PATH = "/metrics"
 LIVE_PATH = "/health/live"
 READY_PATH = "/health/ready"
 _SCRAPE_TIMEOUT_SECONDS = 10.0
-"""Prometheus' own default `scrape_timeout`: a slower client is not one."""
+"""Prometheus' default `scrape_timeout`: no scraper waits longer."""
 
 Readiness = Callable[[], Literal["ready", "starting", "draining", "unavailable"]]
 Message = MutableMapping[str, Any]
@@ -37,18 +36,18 @@ Application = Callable[
 
 
 class MetricsPortUnavailable(OSError):
-    """The metrics port cannot be listened on; the message names it and the setting that moves it."""
+    """The metrics port cannot be opened; the message names it and the setting that changes it."""
 
 
 def render(registry: CollectorRegistry, accept: str) -> tuple[str, bytes]:
-    """The registry in the format that `accept` asks for, with its content type.
+    """Render the registry in the format that `accept` asks for; returns content type and body.
 
-    OpenMetrics carries the exemplars and is what Prometheus asks for; anything not understood gets the plain text
-    format, from the client's own writer.
+    Prometheus asks for OpenMetrics, which carries exemplars; anything not understood gets the plain text format of the
+    client's own writer.
     """
     try:
         encode, content_type = choose_encoder(accept)
-    except (TypeError, ValueError):  # the client raises on a version that is not a number
+    except (TypeError, ValueError):  # the client raises for a version that is not a number
         encode, content_type = generate_latest, CONTENT_TYPE_PLAIN_0_0_4
     if content_type.startswith(MEDIA_TYPE):
         return content_type, write_openmetrics(registry)
@@ -56,7 +55,7 @@ def render(registry: CollectorRegistry, accept: str) -> tuple[str, bytes]:
 
 
 def metrics_app(registry: CollectorRegistry) -> Application:
-    """The ASGI application that answers any GET with the registry; mount it where `/metrics` shall be."""
+    """Return an ASGI application that answers any GET with the registry."""
 
     async def answer(scope: Message, _receive: object, send: Callable[[Message], Awaitable[None]]) -> None:
         accept = b",".join(value for name, value in scope["headers"] if name == b"accept").decode("latin-1")
@@ -69,7 +68,7 @@ def metrics_app(registry: CollectorRegistry) -> Application:
 
 
 class _Server(ThreadingMixIn, TCPServer):
-    allow_reuse_address = True  # a restart need not wait for TIME_WAIT; a second listener is still refused
+    allow_reuse_address = True  # no wait for TIME_WAIT after a restart; a second listener is still refused
     daemon_threads = True
 
     def __init__(
@@ -81,7 +80,7 @@ class _Server(ThreadingMixIn, TCPServer):
         super().__init__(address, _Handler)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Stay quiet about a scraper that hung up or stalled: it does not get its answer, and asks again."""
+        """Ignore a scraper that disconnected or stalled; it will scrape again."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -93,14 +92,14 @@ class _Handler(BaseHTTPRequestHandler):
         if path == PATH and server.registry is not None:
             self._answer(200, *render(server.registry, self.headers.get("Accept", "")))
         elif path == LIVE_PATH and server.readiness is not None:
-            self._tell(200, "alive")
+            self._send_status(200, "alive")
         elif path == READY_PATH and server.readiness is not None:
             status = server.readiness()
-            self._tell(200 if status == "ready" else 503, status)
+            self._send_status(200 if status == "ready" else 503, status)
         else:
             self._answer(404, "text/plain; charset=utf-8", f"Metrics are at {PATH}.\n".encode())
 
-    def _tell(self, status: int, word: str) -> None:
+    def _send_status(self, status: int, word: str) -> None:
         self._answer(status, "application/json", f'{{"status":"{word}"}}'.encode())
 
     def _answer(self, status: int, content_type: str, body: bytes) -> None:
@@ -114,18 +113,18 @@ class _Handler(BaseHTTPRequestHandler):
         return "feature-agent"
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the name is the base class's
-        """Scrapes are not logged."""
+        """Do not log scrapes."""
 
 
 class MetricsServer:
-    """Serves `GET /metrics` on a port of its own until closed. Raises MetricsPortUnavailable when it cannot listen."""
+    """Serve `GET /metrics` on its own port until closed. Raises MetricsPortUnavailable if the port cannot be opened."""
 
     def __init__(
         self, registry: CollectorRegistry | None, *, host: str, port: int, readiness: Readiness | None = None
     ) -> None:
-        """Listen at once; `port` 0 takes a free one, which `port` then tells.
+        """Listen at once; with `port` 0, the attribute `port` is the one that was chosen.
 
-        Without a registry there are no metrics; with `readiness`, which is asked in another thread, there is health.
+        Without a registry there are no metrics; with `readiness`, which is called in another thread, health is served.
         """
         try:
             self._server = _Server((host, port), registry, readiness)

@@ -1,11 +1,11 @@
-"""The outermost ASGI layer: correlation ids, RED metrics, the SERVER span and the access line of every request.
+"""Give every HTTP request its correlation ids, RED metrics, SERVER span and access line; the outermost ASGI layer.
 
-It stands outside the web framework, so it sees what the client gets: also what routing, authentication or the rate
-limiter answer, and what happens when a handler fails beyond the framework's reach. The framework tells the route it
-chose in `scope["path_template"]`; there is none for 404 and 405.
+It is outside the web framework, so it sees what the client gets, including answers of routing, authentication and the
+rate limiter, and failures that the framework cannot handle. The framework gives its route in `scope["path_template"]`;
+404 and 405 have none.
 
-Cheap by construction: one object a request, metric series from a dictionary, and a span of its own whose attributes,
-those of the semantic conventions for HTTP servers, are written at once when the answer is there.
+It is cheap: one object for each request, metric series from a dictionary, and a light span whose attributes (the
+semantic conventions for HTTP servers) are written at once with the answer.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from service.features.context import CURRENT, RequestContext
 from service.telemetry.access import Access, AccessLog
 from service.telemetry.catalog import UNMATCHED
-from service.telemetry.exchange import Application, Exchange, Message, Receive, Send
+from service.telemetry.http_transaction import Application, HttpTransaction, Message, Receive, Send
 from service.telemetry.light_spans import LightTracer, light
 from service.telemetry.metrics import Metrics
 
 QUIET_PATHS: Final = frozenset({"/metrics", "/health", "/health/live", "/health/ready"})
-"""Asked every few seconds by machines: counted, but neither logged nor traced."""
+"""Polled by machines every few seconds: counted, but neither logged nor traced."""
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}\Z")
 _NO_PARENT = Context()
 
 
 class HttpObserver:
-    """ASGI application around another one.
+    """Wrap an ASGI application.
 
-    - `tracer_provider` None: ids exist, spans do not.
-    - `trust_traceparent`: continue the trace, and keep the sampling decision, of whoever calls. Only for services whose
-      callers are one's own; otherwise anybody could force every request to be sampled.
-    - `quiet_paths`: exact paths without access line and span; they are counted like any other.
+    - `tracer_provider` None: requests have ids, but no spans.
+    - `trust_traceparent`: continue the caller's trace with its sampling decision. Only for services whose callers are
+      trusted; otherwise anybody could force every request to be sampled.
+    - `quiet_paths`: exact paths without access line and span; they are still counted.
     """
 
     def __init__(
@@ -60,31 +60,31 @@ class HttpObserver:
         self._tracer = None if tracer_provider is None else light(tracer_provider.get_tracer("service.http"))
         self._trust_traceparent = trust_traceparent
         self._quiet = frozenset(quiet_paths)
-        self._outlives = metrics.outlive_the_process
+        self._count_early = metrics.survive_kill
         self._requests = metrics.counter("api_requests_total")
         self._durations = metrics.histogram("api_request_duration_seconds")
         self._in_flight = metrics.gauge("api_requests_in_flight").child()
-        self._ids = RandomIdGenerator()  # unique, no secrets: asking the kernel for each would cost as much as a span
+        self._ids = RandomIdGenerator()  # unique, not secret: random bytes of the kernel would take as long as a span
         self._propagator = TraceContextTextMapPropagator()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Serve one connection; anything but HTTP passes through untouched."""
+        """Serve one connection; anything but HTTP passes through unchanged."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = self._open(scope)
-        current = CURRENT.set(exchange.correlation)
-        attached = otel_context.attach(trace.set_span_in_context(exchange.span))
+        transaction = self._open(scope)
+        current = CURRENT.set(transaction.correlation)
+        attached = otel_context.attach(trace.set_span_in_context(transaction.span))
         self._in_flight.inc()
         try:
-            await exchange.run(self._app, receive, send)
+            await transaction.run(self._app, receive, send)
         finally:
             self._in_flight.dec()
-            self._close(exchange)
+            self._close(transaction)
             otel_context.detach(attached)
             CURRENT.reset(current)
 
-    def _open(self, scope: Message) -> Exchange:
+    def _open(self, scope: Message) -> HttpTransaction:
         started = perf_counter()
         request_id = traceparent = tracestate = None
         for name, value in scope["headers"]:
@@ -104,14 +104,14 @@ class HttpObserver:
             trace_id=f"{span.get_span_context().trace_id:032x}",
             started=started,
         )
-        return Exchange(scope, span, correlation, self._count if self._outlives else None)
+        return HttpTransaction(scope, span, correlation, self._count if self._count_early else None)
 
     def _parent(self, traceparent: bytes, tracestate: bytes) -> Context:
         carrier = {"traceparent": traceparent.decode("latin-1"), "tracestate": tracestate.decode("latin-1")}
         return self._propagator.extract(carrier, context=Context())
 
     def _start_span(self, path: str, parent: Context) -> Span:
-        """The SERVER span, recording or not; always with valid ids, which whatever runs beneath inherits."""
+        """Start the SERVER span, recording or not. Its ids are always valid, and everything within inherits them."""
         if self._tracer is not None and path not in self._quiet:
             if parent is _NO_PARENT and isinstance(self._tracer, LightTracer):
                 return self._tracer.start_trace("HTTP", SpanKind.SERVER)
@@ -121,26 +121,26 @@ class HttpObserver:
         ids = self._ids
         return NonRecordingSpan(SpanContext(ids.generate_trace_id(), ids.generate_span_id(), is_remote=False))
 
-    def _count(self, exchange: Exchange) -> None:
-        endpoint = exchange.template or UNMATCHED
-        self._requests.child(exchange.method, endpoint, str(exchange.final_status())).inc()
+    def _count(self, transaction: HttpTransaction) -> None:
+        endpoint = transaction.template or UNMATCHED
+        self._requests.child(transaction.method, endpoint, str(transaction.final_status())).inc()
 
-    def _close(self, exchange: Exchange) -> None:
-        correlation = exchange.correlation
-        seconds = (exchange.ended or perf_counter()) - correlation.started
-        status = exchange.final_status()
-        endpoint = exchange.template or UNMATCHED
-        span = exchange.span.get_span_context()
-        if exchange.count is not None or not self._outlives:
-            self._count(exchange)
-        self._durations.child(exchange.method, endpoint).observe(seconds, exchange.exemplar)
-        if exchange.path in self._quiet:
+    def _close(self, transaction: HttpTransaction) -> None:
+        correlation = transaction.correlation
+        seconds = (transaction.ended or perf_counter()) - correlation.started
+        status = transaction.final_status()
+        endpoint = transaction.template or UNMATCHED
+        span = transaction.span.get_span_context()
+        if transaction.count is not None or not self._count_early:
+            self._count(transaction)
+        self._durations.child(transaction.method, endpoint).observe(seconds, transaction.exemplar)
+        if transaction.path in self._quiet:
             return
-        client = exchange.scope.get("client")
+        client = transaction.scope.get("client")
         access = Access(
-            exchange.method,
+            transaction.method,
             endpoint,
-            exchange.path,
+            transaction.path,
             status,
             seconds,
             client[0] if client else "",

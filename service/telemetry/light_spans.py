@@ -33,7 +33,7 @@ from opentelemetry.trace import (
 )
 from opentelemetry.util.types import AnyValue, Attributes
 
-from service.telemetry.closed_spans import EXCEPTION, EXCEPTION_TYPE
+from service.telemetry.exception_scrubbing import EXCEPTION, EXCEPTION_TYPE
 
 MANY_ATTRIBUTES = 64
 """More than any of these spans has."""

@@ -1,6 +1,6 @@
-"""Logs: one JSON object a line for the service's own words, uvicorn's, warnings and libraries' alike.
+"""Configure logging: one JSON object on a line for the service, uvicorn, warnings and libraries.
 
-Everything goes through one standard-library handler and one chain, but for the access line (`access.py`).
+Every line passes one handler of the standard library and one processor chain, except the access line (`access.py`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from service.telemetry.redaction import describe, redact
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 _FIELDS = frozenset({*LOG_FIELDS, *LOG_ACCESS, *LOG_CORRELATION})
-"""What code may add to a line: the catalog's, and nothing that data could name."""
+"""Fields that code may add to a line: the catalog's. A field's name never comes from data."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _MAX_ITEMS = 50
 _JSON_INTEGER_BITS = 64
@@ -56,14 +56,14 @@ class _Handler(logging.Handler):
 
 
 class Logs:
-    """The configured logging of this process: its access log, and the way back for a test or an embedding program."""
+    """Hold this process's access log, and restore the previous logging for a test or an embedding program."""
 
     def __init__(self, access: AccessLog, restore: Callable[[], None]) -> None:
         self.access = access
         self._restore = restore
 
     def close(self) -> None:
-        """Put back the logging that was there before."""
+        """Restore the previous logging."""
         self._restore()
 
 
@@ -77,12 +77,11 @@ def configure_logging(
     access_sample: float = 1.0,
     stream: TextIO | None = None,
 ) -> Logs:
-    """Make every log line of this process one JSON object on `stream` (standard output), or a readable line.
+    """Write every log line of this process to `stream` (default: standard output), as JSON or as readable text.
 
-    `level` is the service's own. Libraries never go below WARNING (uvicorn: INFO): at INFO and DEBUG several of them
-    write statements with their parameters, prompts, or rows. uvicorn must be started with `log_config=None`; its own
-    access log, which has the query string, stays silent. `access_sample` is the share of successful requests that get
-    their access line.
+    `level` is the service's own. Libraries stay at WARNING or above (uvicorn: INFO): at INFO and DEBUG several of them
+    write statements with parameters, prompts, or rows. Start uvicorn with `log_config=None`; its own access log, which
+    has the query string, is disabled. `access_sample` is the share of successful requests that get an access line.
     """
     identity = Identity(service, version, environment)
     number = logging.getLevelNamesMapping()[level]
@@ -125,7 +124,7 @@ def _set_levels(level: int) -> None:
     for name in _NAMED:
         logger = logging.getLogger(name)
         logger.handlers.clear()
-        logger.propagate = name != "uvicorn.access"  # uvicorn sees no handler then, and makes no access lines
+        logger.propagate = name != "uvicorn.access"  # uvicorn then sees no handler, and writes no access lines
         logger.setLevel(max(level, logging.INFO) if name == "uvicorn" else logging.NOTSET)
     for name in ("service", "__main__"):
         logging.getLogger(name).setLevel(level)
@@ -142,7 +141,7 @@ def _configure_structlog() -> None:
         ],
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=False,  # a logger made at import must follow the configuration made later
+        cache_logger_on_first_use=False,  # a logger made at import must follow a later configuration
     )
 
 
@@ -154,7 +153,7 @@ def _formatter(identity: Identity, render: Iterable[Processor]) -> ProcessorForm
 
 
 def correlation() -> dict[str, str]:
-    """The ids of the request or job and of the span that is open now; empty outside of both."""
+    """Return the ids of the current request or job and span; empty outside of both."""
     ids: dict[str, str] = {}
     context = CURRENT.get()
     if context is not None:
@@ -167,19 +166,19 @@ def correlation() -> dict[str, str]:
 
 
 class _UnknownFields:
-    """Says once of each logger that a field of its lines is not in the catalog. The field's name may be data."""
+    """Warn once for each logger that uses a field outside the catalog, without the field's name, which may be data."""
 
     def __init__(self) -> None:
         self._told: set[str] = set()
 
-    def tell(self, logger: str) -> None:
+    def warn_once(self, logger: str) -> None:
         if logger not in self._told:
             self._told.add(logger)
             _LOGGER.warning("log field outside the catalog is left out", source=logger)
 
 
 def _assemble(identity: Identity) -> Processor:
-    """The processor that puts a line together: identity, message, ids, then the fields that code gave."""
+    """Return the processor that builds a line: identity, message, ids, then the fields given by code."""
     constant = msgspec.structs.asdict(identity)
     unknown = _UnknownFields()
 
@@ -197,7 +196,7 @@ def _assemble(identity: Identity) -> Processor:
             if name in _FIELDS:
                 line[name] = _value(value)
             elif name != "stack_info":
-                unknown.tell(line["logger"])
+                unknown.warn_once(line["logger"])
         if error is not None:
             line[LOG_EXCEPTION] = describe(error)
         return line
@@ -206,7 +205,7 @@ def _assemble(identity: Identity) -> Processor:
 
 
 def _exception(given: object) -> BaseException | None:
-    """The exception that `exc_info` means, in any of the forms that logging allows."""
+    """Return the exception in `exc_info`, in any form that logging allows."""
     if isinstance(given, BaseException):
         return given
     if isinstance(given, tuple):
@@ -215,7 +214,7 @@ def _exception(given: object) -> BaseException | None:
 
 
 def _value(value: object) -> object:
-    """A field's value as a JSON scalar or a flat list: a mapping's keys would be field names made from data."""
+    """Convert a field's value to a JSON scalar or flat list; a mapping's keys would be field names from data."""
     match value:
         case None | bool() | float():
             return value
@@ -237,7 +236,7 @@ def _render_json(_logger: WrappedLogger, _name: str, line: EventDict) -> str:
 
 
 def _plain(_logger: WrappedLogger, _name: str, line: EventDict) -> EventDict:
-    """For people: the message first, no constants, and nothing from outside that could steer the terminal."""
+    """Prepare a line for people: message first, no constants, no control characters that could affect the terminal."""
     for name in ("service", "version", "environment"):
         line.pop(name)
     line["event"] = line.pop("message")

@@ -1,4 +1,4 @@
-"""How much memory this process may use before the kernel ends it."""
+"""Find the memory limit of this process."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 _LIMITS = {"": ("", "memory.max"), "memory": ("memory", "memory.limit_in_bytes")}
-"""Controllers in /proc/self/cgroup → folder below the mount and file of the limit: cgroup v2, and v1."""
+"""Controllers in /proc/self/cgroup → folder below the mount and file with the limit, for cgroup v2 and v1."""
 
 
 def memory_limit_bytes(*, proc: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")) -> int:
-    """The least of the machine's memory and the limits of the control groups around this process."""
+    """Return the smallest of the machine's memory and the limits of the process's control groups, in bytes."""
     limits = [int(text) for text in _texts(proc, mount) if text.isdecimal()]
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min([machine, *(limit for limit in limits if limit > 0)])
 
 
 def _texts(proc: Path, mount: Path) -> Iterator[str]:
-    """What the limit files say that can be read; within a container only the outermost is there."""
+    """Yield the contents of the readable limit files; within a container only the outermost exists."""
     for line in _read(proc).splitlines():
         _, controllers, group = line.split(":", 2)
         if controllers not in _LIMITS:

@@ -1,4 +1,4 @@
-"""The Prometheus metrics, built from the catalog on a registry that is handed in."""
+"""Create the catalog's Prometheus metrics in a registry."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from prometheus_client import CollectorRegistry, disable_created_metrics
 
 from service.telemetry import catalog
 from service.telemetry.catalog import DynamicSet, Metric
-from service.telemetry.cells import Cells
-from service.telemetry.series import Board, ClientBoard, CounterSeries, GaugeSeries, HistogramSeries
+from service.telemetry.mmap_metrics import MmapMetrics
+from service.telemetry.series import ClientMetricFactory, CounterSeries, GaugeSeries, HistogramSeries, MetricFactory
 
 _LOGGER: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
@@ -24,9 +24,9 @@ M = TypeVar("M")
 
 
 def exemplar_of(span: SpanContext) -> dict[str, str] | None:
-    """The exemplar that leads to the span's trace; None unless the trace is sampled, for a link must lead somewhere.
+    """Return the exemplar that links to the span's trace; None unless the trace is sampled.
 
-    63 characters with both names, under the 128 of OpenMetrics over which the client raises.
+    It has 63 characters with both names; the client raises above OpenMetrics' 128.
     """
     if not (span.trace_flags.sampled and span.is_valid):
         return None
@@ -34,9 +34,9 @@ def exemplar_of(span: SpanContext) -> dict[str, str] | None:
 
 
 class Family(Generic[M]):
-    """One metric with its series; a value outside its label's closed set becomes the label's fallback.
+    """Hold one metric and its series; a label value outside its closed set is replaced by the label's fallback.
 
-    Only series of closed sets are kept, so nothing a client sends can make the table or the scrape grow.
+    Only series of closed sets exist, so no client can make the scrape grow.
     """
 
     def __init__(
@@ -46,15 +46,15 @@ class Family(Generic[M]):
         self._make = make
         self._allowed = allowed
         self._children: dict[tuple[str, ...], M] = {} if spec.labels else {(): make(())}
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     def child(self, *values: str) -> M:
-        """The series of these label values, in the catalog's order; a dictionary look-up once it exists."""
+        """Return the series of these label values, in the catalog's order; a dictionary look-up once it exists."""
         found = self._children.get(values)
         return self._resolve(values) if found is None else found
 
     def zero(self) -> None:
-        """Make every combination of known values, so that each is exported as 0."""
+        """Create every combination of known values, so that each is exported as 0."""
         for values in product(*self._allowed):
             self.child(*values)
 
@@ -65,26 +65,26 @@ class Family(Generic[M]):
                 known.append(value)
             else:
                 known.append(label.fallback)
-                self._tell(label.name)
+                self._report(label.name)
         key = tuple(known)
         child = self._children.get(key)
         if child is None:
             child = self._children[key] = self._make(key)
         return child
 
-    def _tell(self, label: str) -> None:
-        if label not in self._told:
-            self._told.add(label)
+    def _report(self, label: str) -> None:
+        if label not in self._reported:
+            self._reported.add(label)
             _LOGGER.warning("label value outside its closed set", metric=self._spec.name, label=label)
 
 
 class Metrics:
-    """Every metric of the catalog, on one registry.
+    """Hold every metric of the catalog, in one registry.
 
-    `models` are the names of the configured models: the only values of the label `model` but "other". Routes are told
-    by `expect_routes` once the application is built. With `cells` this process is one of several workers: its numbers
-    go there, and `registry` gives those of all of them (`workers.py`). The client's `_created` series are switched off
-    through its API for the whole process: they double the series and nothing reads them.
+    `models` are the configured models: the values of the label `model` besides "other". `expect_routes` adds the routes
+    once the application is built. With `store` this process is one of several workers: its numbers go there, and
+    `registry` collects those of all of them (`workers.py`). The client's `_created` series are disabled for the whole
+    process: they double the series and nothing reads them.
     """
 
     def __init__(
@@ -94,35 +94,35 @@ class Metrics:
         version: str,
         environment: str,
         models: Iterable[str] = (),
-        cells: Cells | None = None,
+        store: MmapMetrics | None = None,
     ) -> None:
         disable_created_metrics()
         self.registry = registry
-        self.outlive_the_process = cells is not None
-        """What was counted is there after a kill."""
+        self.survive_kill = store is not None
+        """Whether the numbers survive when the process is killed."""
         self._sets: dict[DynamicSet, set[str]] = {"endpoints": set(), "models": set(models)}
         self._counters: dict[str, Family[CounterSeries]] = {}
         self._gauges: dict[str, Family[GaugeSeries]] = {}
         self._histograms: dict[str, Family[HistogramSeries]] = {}
-        board = cells or ClientBoard(registry, {"version": version, "environment": environment})
+        factory = store or ClientMetricFactory(registry, {"version": version, "environment": environment})
         for spec in catalog.METRICS:
-            self._build(spec, board)
-        self._collections = _shared_collections(cells) if cells else {}
+            self._build(spec, factory)
+        self._collections = _shared_collections(store) if store else {}
 
     def counter(self, name: str) -> Family[CounterSeries]:
-        """The counter of that catalog name."""
+        """Return the counter with that catalog name."""
         return self._counters[name]
 
     def gauge(self, name: str) -> Family[GaugeSeries]:
-        """The gauge of that catalog name."""
+        """Return the gauge with that catalog name."""
         return self._gauges[name]
 
     def histogram(self, name: str) -> Family[HistogramSeries]:
-        """The histogram of that catalog name."""
+        """Return the histogram with that catalog name."""
         return self._histograms[name]
 
     def expect_routes(self, routes: Iterable[tuple[str, str]]) -> None:
-        """Make known the application's routes, as (method, template), and start their series at 0."""
+        """Add the application's routes, as (method, template), and start their series at 0."""
         expected = sorted({(method, endpoint) for method, endpoint in routes if method in catalog.METHODS})
         self._sets["endpoints"].update(endpoint for _, endpoint in expected)
         requests, durations = self._counters["api_requests_total"], self._histograms["api_request_duration_seconds"]
@@ -138,31 +138,31 @@ class Metrics:
         self._counters["telemetry_spans_dropped_total"].child().inc(count)
 
     def garbage_collected(self) -> None:
-        """Tell the collector's own counts, where the client's collector cannot: as one of several workers."""
+        """Update the garbage collector's counts in a worker, where the client's own collector is not used."""
         for generation, counts in enumerate(gc.get_stats()):
             for name, series in self._collections.items():
                 series[generation].set(counts[name])
 
-    def _build(self, spec: Metric, board: Board) -> None:
+    def _build(self, spec: Metric, factory: MetricFactory) -> None:
         allowed = tuple(self._sets[label.dynamic] if label.dynamic else label.values for label in spec.labels)
         family: Family[CounterSeries] | Family[GaugeSeries] | Family[HistogramSeries]
         match spec.kind:
             case "counter":
-                family = self._counters[spec.name] = Family(spec, partial(board.counter, spec), allowed)
+                family = self._counters[spec.name] = Family(spec, partial(factory.counter, spec), allowed)
             case "gauge":
-                family = self._gauges[spec.name] = Family(spec, partial(board.gauge, spec), allowed)
+                family = self._gauges[spec.name] = Family(spec, partial(factory.gauge, spec), allowed)
             case "histogram":
-                family = self._histograms[spec.name] = Family(spec, partial(board.histogram, spec), allowed)
+                family = self._histograms[spec.name] = Family(spec, partial(factory.histogram, spec), allowed)
             case "info":
                 return
         if spec.zeros == "product":
             family.zero()
 
 
-def _shared_collections(cells: Cells) -> dict[str, tuple[GaugeSeries, ...]]:
-    """By the names of `gc.get_stats`, each generation's series."""
+def _shared_collections(store: MmapMetrics) -> dict[str, tuple[GaugeSeries, ...]]:
+    """Return each generation's series by the names of `gc.get_stats`."""
     names = ("collected", "uncollectable", "collections")
     return {
-        name: tuple(cells.gauge(spec, (value,)) for value in spec.labels[0].values)
+        name: tuple(store.gauge(spec, (value,)) for value in spec.labels[0].values)
         for name, spec in zip(names, catalog.GC_METRICS, strict=True)
     }

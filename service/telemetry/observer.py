@@ -1,4 +1,4 @@
-"""The domain's observer: each event moves metrics, and a few are told in a log line."""
+"""Implement the domain's observer: update metrics for each event, and log a few of them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _REJECTIONS = frozenset(error_codes(own=False))
 
 
 class TelemetryObserver:
-    """Implements `ports.Observer`."""
+    """Implement `ports.Observer`."""
 
     def __init__(self, metrics: Metrics, tracer_provider: TracerProvider, logger: structlog.stdlib.BoundLogger) -> None:
         self._metrics = metrics
@@ -78,7 +78,7 @@ class TelemetryObserver:
         }
 
     def record(self, event: Event) -> None:
-        """Take note of a fact. Never raises: a fault in telemetry is logged and the work goes on."""
+        """Record an event. Never raises: a fault in telemetry is logged and the work continues."""
         try:
             self._recorders[type(event)](event)
         except Exception:
@@ -86,10 +86,10 @@ class TelemetryObserver:
 
     @contextmanager
     def stage(self, extraction_id: str, stage: Stage) -> Generator[None]:
-        """Surround one stage with its span and record StageFinished when it ends well.
+        """Surround a stage with a span, and record StageFinished if it succeeds.
 
-        A failed stage marks the span with the error's type only: messages and stacks may quote data. The span itself
-        has failed only when the service is to blame.
+        A failed stage marks the span with the error's type only, because messages and stacks may quote data. The span
+        has status ERROR only if the failure is the service's own.
         """
         started = time.perf_counter()
         span = self._tracer.start_span(f"extraction.{stage}", attributes={"extraction.id": extraction_id})
@@ -107,7 +107,7 @@ class TelemetryObserver:
         self._active.add(event.extraction_id)
         self._metrics.gauge("active_extractions").child().set(len(self._active))
         if event.waited is not None:
-            self._time("extraction_start_delay_seconds", seconds=event.waited)
+            self._observe_duration("extraction_start_delay_seconds", seconds=event.waited)
         self._logger.info("extraction started", extraction_id=event.extraction_id, attempt=event.attempt)
 
     def _extraction_finished(self, event: ExtractionFinished) -> None:
@@ -120,7 +120,7 @@ class TelemetryObserver:
             self._metrics.counter("extraction_dead_letters_total").child(
                 event.failure_code or FeatureAgentError.code
             ).inc()
-        self._time("feature_extraction_duration_seconds", event.threshold, seconds=event.seconds)
+        self._observe_duration("feature_extraction_duration_seconds", event.threshold, seconds=event.seconds)
         fields: dict[str, Any] = {"failure_code": event.failure_code} if event.failure_code else {}
         self._logger.log(
             logging.WARNING if status == "failed" else logging.INFO,
@@ -133,7 +133,7 @@ class TelemetryObserver:
         )
 
     def _extraction_repeated(self, event: ExtractionRepeated) -> None:
-        """It ran for no time, so it says nothing of how long runs take; its request's line tells of it."""
+        """Count it without a duration, since it did not run; its request's access line has the id."""
         self._metrics.counter("feature_extractions_total").child("completed", event.threshold).inc()
 
     def _stage_finished(self, event: StageFinished) -> None:
@@ -147,7 +147,7 @@ class TelemetryObserver:
     def _model_called(self, event: ModelCalled) -> None:
         metrics = self._metrics
         metrics.counter("model_requests_total").child(event.model, event.status).inc()
-        self._time("model_request_duration_seconds", event.model, seconds=event.seconds)
+        self._observe_duration("model_request_duration_seconds", event.model, seconds=event.seconds)
         metrics.counter("model_tokens_total").child(event.model, "input").inc(event.input_tokens)
         metrics.counter("model_tokens_total").child(event.model, "output").inc(event.output_tokens)
         if event.cost_usd is not None:
@@ -223,7 +223,7 @@ class TelemetryObserver:
 
     def _webhook_attempted(self, event: WebhookAttempted) -> None:
         self._metrics.counter("webhook_deliveries_total").child(event.outcome).inc()
-        self._time("webhook_delivery_duration_seconds", seconds=event.seconds)
+        self._observe_duration("webhook_delivery_duration_seconds", seconds=event.seconds)
         fields: dict[str, Any] = {} if event.status_code is None else {"http_status": event.status_code}
         self._logger.log(
             logging.INFO if event.outcome == "delivered" else logging.WARNING,
@@ -243,6 +243,6 @@ class TelemetryObserver:
     def _authentication_failed(self, event: AuthenticationFailed) -> None:
         self._metrics.counter("auth_failures_total").child(event.reason).inc()
 
-    def _time(self, name: str, *labels: str, seconds: float) -> None:
-        """Every event with a duration is of an extraction or a webhook, whose traces are few and worth their keep."""
+    def _observe_duration(self, name: str, *labels: str, seconds: float) -> None:
+        """Observe a duration. Its exemplar is always kept: extractions and webhooks have few traces."""
         self._metrics.histogram(name).child(*labels).observe(seconds, marked_exemplar(trace.get_current_span()))

@@ -1,4 +1,4 @@
-"""What may not stand in a log line is taken out here: secrets, and text that may quote a dataset's cell."""
+"""Remove secrets, and text that may quote a dataset's cell, from log lines."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ MASK = "***"
 MAX_BRIEF = 256
 _MAX_TEXT = 4000
 _MAX_HEAD = 1000
-"""Of a longer text; the rest of what is kept is its end, where a traceback says what happened."""
+"""Characters kept from the start of a longer text; the rest is its end, where a traceback states the error."""
 _MAX_SECRET = 3000
-"""What is looked at before that end, for a secret that begins there."""
+"""Characters searched before that end, for a secret that begins there."""
 _MAX_MESSAGE = 500
 _MAX_FRAMES = 40
 _MAX_CAUSES = 5
@@ -34,12 +34,12 @@ _SECRET = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _MARKS = ("=", ":", "fa_", "sk-", "eyj", "bearer", "basic")
-"""One of these is in every text that `_SECRET` matches, and in few paths; looking for them is far cheaper."""
+"""Every text that `_SECRET` matches has one of these, and few paths do; searching for them is much faster."""
 _QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|`[^`]*`""")
 
 
 def redact(text: str) -> str:
-    """The text with everything that looks like a secret masked, its middle left out when it is long, fit for UTF-8."""
+    """Mask everything that looks like a secret, cut the middle of a long text, and make it valid UTF-8."""
     if not text.isascii():
         text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     if len(text) > _MAX_TEXT:
@@ -56,21 +56,21 @@ def _masked(text: str) -> str:
 
 
 def brief(text: str) -> str:
-    """A request's path or user agent as it may be shown: cut, and redacted."""
+    """Cut and redact a request's path or user agent."""
     return _redact_often(text[:MAX_BRIEF])
 
 
 @lru_cache(maxsize=1024)
 def _redact_often(text: str) -> str:
-    """The same few paths and agents are asked for again and again, three times a request."""
+    """Redact with a cache: the same few paths and agents occur again and again, three times for each request."""
     return redact(text)
 
 
 def describe(error: BaseException, depth: int = 0) -> dict[str, object]:
-    """The exception as plain data: what caused it, type, message, stack (outermost frame first, no locals).
+    """Describe an exception as plain data: cause, type, message, stack (outermost frame first, no locals).
 
-    The cause stands first, so that a line that something cuts on its way still has it. Of a chain of more than
-    `_MAX_CAUSES` the last one shown is where it began.
+    The cause comes first, so that a line that is cut on its way still has it. Of a chain of more than `_MAX_CAUSES`,
+    the last one shown is the root.
     """
     cause = _cause(error)
     kind = type(error)
@@ -92,7 +92,7 @@ def _cause(error: BaseException) -> BaseException | None:
 
 
 def _root(error: BaseException) -> BaseException:
-    """Where the chain began; a chain may be a ring."""
+    """Return the root of the chain; a chain may be circular."""
     seen: set[int] = set()
     while (cause := _cause(error)) is not None and id(error) not in seen:
         seen.add(id(error))
@@ -101,10 +101,11 @@ def _root(error: BaseException) -> BaseException:
 
 
 def _message(error: BaseException) -> str:
-    """Messages of the service's own errors and of the operating system hold no data and are shown whole.
+    """Return the message without data.
 
-    Any other may quote a cell or a prompt ("could not convert string to float: 'Ann'"; drivers add the row on
-    further lines): only its first line is kept, without what stands in quotes.
+    Messages of the service's own errors and of the operating system hold no data and are kept. Any other may quote a
+    cell or a prompt ("could not convert string to float: 'Ann'"; drivers add the row on further lines): only its first
+    line is kept, without quoted text.
     """
     text = str(error)
     if not isinstance(error, (FeatureAgentError, OSError)):
@@ -113,7 +114,7 @@ def _message(error: BaseException) -> str:
 
 
 def _stack(traceback: TracebackType | None) -> list[str]:
-    """Frames as `module:line function`: enough to find the place, nothing of what was there."""
+    """Return frames as `module:line function`, without values."""
     frames: list[str] = []
     while traceback is not None:
         frame = traceback.tb_frame

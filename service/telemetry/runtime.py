@@ -1,4 +1,4 @@
-"""What a process tells of itself: the event loop's lag, garbage, memory, dependencies, the database pool."""
+"""Measure the process itself: event loop lag, garbage collection, memory, dependencies, the database pool."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Literal, Self, TypeVar
 
 import structlog
 
-from service.telemetry.garbage import GarbageWatch
+from service.telemetry.gc_pauses import GcPauseMonitor
 from service.telemetry.memory import memory_limit_bytes
 from service.telemetry.metrics import Metrics
 
 Check = Callable[[], Awaitable[object]]
-"""Raises, or gives False, when the dependency is away."""
+"""Raises, or returns False, when the dependency is unreachable."""
 Measure = Callable[[], Awaitable[float]]
-"""Gives a gauge's value; may raise when that cannot be told now."""
+"""Returns a gauge's value; may raise when it is not known at the moment."""
 PoolConnections = Callable[[], Mapping[Literal["in_use", "idle"], int]]
 
 Name = TypeVar("Name", bound=str)
@@ -26,12 +26,12 @@ _LOGGER: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 
 class RuntimeMonitor:
-    """Measures for as long as its `async with` block lasts.
+    """Measure for as long as the `async with` block lasts.
 
-    `checks` are the dependencies that are configured, by their names in the catalog. Each is asked every
-    `refresh_seconds` and has `check_seconds` to answer. The lag is measured every `lag_seconds`; twice a second gives
-    a 5 min window 600 measurements for some microseconds of work each. `seldom` are gauges by name that change by the
-    day; each is measured every `seldom_seconds`, and keeps its value while that fails.
+    `checks` are the configured dependencies by their catalog names. Each is called every `refresh_seconds` with a
+    timeout of `check_seconds`. The lag is measured every `lag_seconds`: twice a second gives 600 measurements in a 5
+    min window for some microseconds of work each. `slow_gauges` are slowly changing gauges by name; each is measured
+    every `slow_gauge_seconds`, and keeps its value when that fails.
     """
 
     def __init__(
@@ -40,20 +40,20 @@ class RuntimeMonitor:
         *,
         checks: Mapping[Name, Check],
         pool: PoolConnections | None = None,
-        seldom: Mapping[str, Measure] = MappingProxyType({}),
+        slow_gauges: Mapping[str, Measure] = MappingProxyType({}),
         refresh_seconds: float = 10.0,
         check_seconds: float = 2.0,
         lag_seconds: float = 0.5,
-        seldom_seconds: float = 30.0,
+        slow_gauge_seconds: float = 30.0,
     ) -> None:
-        self._garbage = GarbageWatch(metrics)
+        self._garbage = GcPauseMonitor(metrics)
         self._lag = metrics.histogram("event_loop_lag_seconds").child()
         self._up = metrics.gauge("dependency_up")
         self._connections = metrics.gauge("db_pool_connections")
         self._checks: dict[str, Check] = {**checks}
         self._pool = pool
-        self._seldom = {metrics.gauge(name).child(): measure for name, measure in seldom.items()}
-        self._seldom_seconds = seldom_seconds
+        self._slow_gauges = {metrics.gauge(name).child(): measure for name, measure in slow_gauges.items()}
+        self._slow_gauge_seconds = slow_gauge_seconds
         metrics.gauge("memory_limit_bytes").child().set(memory_limit_bytes())
         self._refresh_seconds = refresh_seconds
         self._check_seconds = check_seconds
@@ -66,7 +66,7 @@ class RuntimeMonitor:
         self._tasks = (
             asyncio.create_task(self._measure_lag(), name="event-loop-lag"),
             asyncio.create_task(self._keep_fresh(), name="runtime-metrics"),
-            asyncio.create_task(self._keep_measuring_seldom(), name="seldom-metrics"),
+            asyncio.create_task(self._keep_measuring_slow_gauges(), name="slow-gauges"),
         )
         return self
 
@@ -81,7 +81,7 @@ class RuntimeMonitor:
         self._garbage.stop()
 
     async def refresh(self) -> Mapping[str, bool]:
-        """Ask every dependency and the pool now, and tell which dependencies are up. Never raises."""
+        """Check every dependency and the pool now; returns which dependencies are up. Never raises."""
         answers = await asyncio.gather(*(self._is_up(check) for check in self._checks.values()))
         states = dict(zip(self._checks, answers, strict=True))
         for name, up in states.items():
@@ -113,12 +113,12 @@ class RuntimeMonitor:
             await self.refresh()
             await asyncio.sleep(self._refresh_seconds)
 
-    async def _keep_measuring_seldom(self) -> None:
+    async def _keep_measuring_slow_gauges(self) -> None:
         while True:
-            for gauge, measure in self._seldom.items():
+            for gauge, measure in self._slow_gauges.items():
                 with suppress(Exception):
                     gauge.set(await measure())
-            await asyncio.sleep(self._seldom_seconds)
+            await asyncio.sleep(self._slow_gauge_seconds)
 
     async def _measure_lag(self) -> None:
         loop = asyncio.get_running_loop()
@@ -126,4 +126,4 @@ class RuntimeMonitor:
             due = loop.time() + self._lag_seconds
             await asyncio.sleep(self._lag_seconds)
             self._lag.observe(max(0.0, loop.time() - due))
-            self._garbage.tell()
+            self._garbage.flush()

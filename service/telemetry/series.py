@@ -1,4 +1,4 @@
-"""Series as the service writes them, and where they are kept when one process is all: with the Prometheus client."""
+"""Define the metric series that the service writes, and their implementation by the Prometheus client."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class CounterSeries(Protocol):
     """One series of a counter."""
 
     def inc(self, amount: float = 1) -> None:
-        """Add."""
+        """Add the amount."""
         ...
 
 
@@ -32,15 +32,15 @@ class GaugeSeries(Protocol):
     """One series of a gauge."""
 
     def set(self, value: float) -> None:
-        """Replace the value."""
+        """Set the value."""
         ...
 
     def inc(self, amount: float = 1) -> None:
-        """Add."""
+        """Add the amount."""
         ...
 
     def dec(self, amount: float = 1) -> None:
-        """Subtract."""
+        """Subtract the amount."""
         ...
 
 
@@ -52,24 +52,24 @@ class HistogramSeries(Protocol):
         ...
 
 
-class Board(Protocol):
-    """Makes series; each is asked for once."""
+class MetricFactory(Protocol):
+    """Create series; each is requested once."""
 
     def counter(self, spec: Metric, labels: tuple[str, ...]) -> CounterSeries:
-        """A series of a counter."""
+        """Create a series of a counter."""
         ...
 
     def gauge(self, spec: Metric, labels: tuple[str, ...]) -> GaugeSeries:
-        """A series of a gauge."""
+        """Create a series of a gauge."""
         ...
 
     def histogram(self, spec: Metric, labels: tuple[str, ...]) -> HistogramSeries:
-        """A series of a histogram."""
+        """Create a series of a histogram."""
         ...
 
 
-class ClientBoard:
-    """The Prometheus client's own metrics, all registered at once."""
+class ClientMetricFactory:
+    """Create series of the Prometheus client's metrics, which are all registered at once."""
 
     def __init__(self, registry: CollectorRegistry, identity: Mapping[str, str]) -> None:
         self._counters: dict[str, Counter] = {}
@@ -82,17 +82,17 @@ class ClientBoard:
         GCCollector(registry=registry)
 
     def counter(self, spec: Metric, labels: tuple[str, ...]) -> Counter:
-        """A series of a counter."""
+        """Return a series of a counter."""
         counter = self._counters[spec.name]
         return counter.labels(*labels) if labels else counter
 
     def gauge(self, spec: Metric, labels: tuple[str, ...]) -> Gauge:
-        """A series of a gauge."""
+        """Return a series of a gauge."""
         gauge = self._gauges[spec.name]
         return gauge.labels(*labels) if labels else gauge
 
     def histogram(self, spec: Metric, labels: tuple[str, ...]) -> Histogram:
-        """A series of a histogram."""
+        """Return a series of a histogram."""
         histogram = self._histograms[spec.name]
         return histogram.labels(*labels) if labels else histogram
 

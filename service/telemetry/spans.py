@@ -1,4 +1,4 @@
-"""Which spans there are: those of libraries only within a trace, and those of jobs under ids that can be told again."""
+"""Choose the ids of spans, and restrict libraries' spans to existing traces."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NEXT: ContextVar[int | None] = ContextVar("next_span_id", default=None)
 
 @contextmanager
 def span_id(value: int) -> Generator[None]:
-    """Give the next span that is started in this block that id."""
+    """Give the next span that starts in this block that id."""
     token = _NEXT.set(value)
     try:
         yield
@@ -27,10 +27,10 @@ def span_id(value: int) -> Generator[None]:
 
 
 class SpanIds(RandomIdGenerator):
-    """Random ids, unless one is asked for by `span_id`."""
+    """Generate random ids, except those set by `span_id`."""
 
     def generate_span_id(self) -> int:
-        """The next span's id."""
+        """Return the next span's id."""
         asked = _NEXT.get()
         if asked is None:
             return super().generate_span_id()
@@ -39,18 +39,18 @@ class SpanIds(RandomIdGenerator):
 
 
 class _ChildTracer(Tracer):
-    """Starts spans beneath one that is recorded, and nothing otherwise."""
+    """Start spans only within a recorded span."""
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
 
     def start_span(self, *args: Any, **options: Any) -> Span:
-        """A child of the current span."""
+        """Start a child of the current span."""
         parent = trace.get_current_span()
         return self._tracer.start_span(*args, **options) if parent.is_recording() else _outside(parent)
 
     def start_as_current_span(self, *args: Any, **options: Any) -> Any:
-        """Likewise, and make it the current one."""
+        """Start a child of the current span and make it the current span."""
         parent = trace.get_current_span()
         if parent.is_recording():
             return self._tracer.start_as_current_span(*args, **options)
@@ -62,11 +62,11 @@ def _outside(parent: Span) -> Span:
 
 
 class ChildrenOnly(TracerProvider):
-    """For instrumentations of database, cache and HTTP clients: what a process does for itself makes no traces."""
+    """Provide tracers for database, cache and HTTP clients, whose calls outside of a request or job make no traces."""
 
     def __init__(self, provider: TracerProvider) -> None:
         self._provider = provider
 
     def get_tracer(self, *args: Any, **options: Any) -> Tracer:
-        """A tracer for an instrumentation."""
+        """Return a tracer for an instrumentation."""
         return _ChildTracer(light(self._provider.get_tracer(*args, **options)))

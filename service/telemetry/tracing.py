@@ -1,9 +1,9 @@
-"""Traces: one tracer provider a process, made in the process's own factory and configured by the standard variables.
+"""Create the process's tracer provider, configured by the standard environment variables.
 
-opentelemetry-distro sets the defaults of `OTEL_*`, its configurator finds the exporters that they name, and the SDK's
-classes read the rest (sampler, limits, batch sizes, endpoint, headers). Metrics and logs go their own ways, so their
-exporters are "none"; OTLP goes over HTTP; only `traceparent` is propagated, since the agent framework puts the agent's
-name and ids into the baggage, which would leave with every outgoing request.
+opentelemetry-distro sets the defaults of `OTEL_*`, its configurator finds the exporters they name, and the SDK reads
+the rest (sampler, limits, batch sizes, endpoint, headers). Metrics and logs are not sent by OTLP, so their exporters
+are "none". OTLP uses HTTP. Only `traceparent` is propagated, because the agent framework puts the agent's name and ids
+into the baggage, which would be sent with every outgoing request.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from service.telemetry.closed_spans import closed
+from service.telemetry.exception_scrubbing import scrub_exceptions
 from service.telemetry.otlp import LightExporter
 from service.telemetry.spans import ChildrenOnly, SpanIds
 
@@ -41,7 +41,7 @@ DEFAULTS = {
     OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf",
     "OTEL_SEMCONV_STABILITY_OPT_IN": "http,database",
 }
-"""Set where the environment says nothing, before the distro sets its own. The last one gives spans of HTTP and
+"""Set where the environment has no value, before the distro sets its own. The last one gives spans of HTTP and
 databases the attributes of the stable conventions (`http.request.method`, `db.query.text`)."""
 TRACES_PATH = "/v1/traces"
 _WARN_EVERY_SECONDS = 60.0
@@ -52,7 +52,7 @@ OnDropped = Callable[[int], object]
 
 
 class _Losses:
-    """Counts lost spans and says so once a minute, however many batches fail."""
+    """Count lost spans, and log them once a minute at most."""
 
     def __init__(self, on_dropped: OnDropped) -> None:
         self._on_dropped = on_dropped
@@ -72,22 +72,22 @@ class _Losses:
 
 
 class _CountedExporter(SpanExporter):
-    """Hands batches to the real exporter, without the words of exceptions; a failed one is counted and never raises."""
+    """Export batches without exception messages; a failed batch is counted and never raises."""
 
     def __init__(self, exporter: SpanExporter, losses: _Losses) -> None:
         self._exporter = exporter
         self._losses = losses
         self._closed = threading.Event()
         self.taken = 0
-        """Spans that have left the queue."""
+        """Number of spans that have left the queue."""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        self.taken += len(spans)  # only ever called under the processor's export lock
+        self.taken += len(spans)  # only called under the processor's export lock
         if self._closed.is_set():
             self._losses.add(len(spans), "the process ended")
             return SpanExportResult.FAILURE
         try:
-            result = self._exporter.export([closed(span) for span in spans])
+            result = self._exporter.export([scrub_exceptions(span) for span in spans])
         except Exception:  # noqa: BLE001 -- whatever an exporter raises, the spans are lost and the service goes on
             result = SpanExportResult.FAILURE
         if result is not SpanExportResult.SUCCESS:
@@ -97,13 +97,13 @@ class _CountedExporter(SpanExporter):
     def shutdown(self) -> None:
         if not self._closed.is_set():
             self._closed.set()
-            self._exporter.shutdown()  # also wakes an export that waits to try again
+            self._exporter.shutdown()  # also wakes an export that waits to retry
 
 
 class CountedBatchProcessor(BatchSpanProcessor):
-    """The SDK's batch processor (queue bounded by `OTEL_BSP_MAX_QUEUE_SIZE`), counting what it cannot take.
+    """Extend the SDK's batch processor (queue bounded by `OTEL_BSP_MAX_QUEUE_SIZE`) to count the spans it cannot take.
 
-    A full queue turns the new span away here, so the SDK neither drops an old one unseen nor logs each drop.
+    A full queue refuses the new span here, so the SDK neither drops an old one silently nor logs each drop.
     """
 
     def __init__(self, exporter: SpanExporter, on_dropped: OnDropped) -> None:
@@ -129,34 +129,34 @@ class CountedBatchProcessor(BatchSpanProcessor):
             super().on_end(span)
 
     def shutdown(self) -> None:
-        """Export what is queued and take no more."""
+        """Export what is queued and accept no more."""
         self._ended = True
         super().shutdown()
 
     def abandon(self) -> None:
-        """Give up on what is still queued: a running export is interrupted, the rest is counted as lost."""
+        """Give up on the queue: interrupt a running export and count the rest as lost."""
         self._counted.shutdown()
 
 
 class Tracing:
-    """The process's tracer provider and its end."""
+    """Hold the process's tracer provider, and shut it down."""
 
     def __init__(self, provider: TracerProvider, processors: Sequence[CountedBatchProcessor]) -> None:
         self.provider = provider
         self.children = ChildrenOnly(provider)
-        """For instrumentations of clients: their spans are always parts of a trace."""
+        """For instrumentations of clients, whose spans are always part of a trace."""
         self._processors = tuple(processors)
 
     def force_flush(self, timeout: float = 5.0) -> bool:
-        """Export what is queued; False when that takes longer than `timeout` seconds. Blocks: call it in a thread."""
+        """Export what is queued; False if that takes longer than `timeout` seconds. Blocks: call it in a thread."""
         flushing = _start(self.provider.force_flush)
         flushing.join(timeout)
         return not flushing.is_alive()
 
     def shutdown(self, timeout: float = 5.0) -> bool:
-        """Export what is queued and stop; after `timeout` seconds the rest is given up, counted as lost, and False.
+        """Export what is queued and stop; after `timeout` seconds count the rest as lost and return False.
 
-        Blocks for a second more than `timeout` at most: call it in a thread. Calling it twice is harmless.
+        Blocks for at most a second more than `timeout`: call it in a thread. Calling it twice is harmless.
         """
         ending = _start(self.provider.shutdown)
         ending.join(timeout)
@@ -169,7 +169,7 @@ class Tracing:
 
 
 def _start(work: Callable[[], object]) -> threading.Thread:
-    """Run `work` in a daemon thread: the SDK does not keep time limits (its issues 4555, 4568), so callers do."""
+    """Run `work` in a daemon thread, because the SDK does not keep time limits (its issues 4555 and 4568)."""
     thread = threading.Thread(target=work, name="tracing-flush", daemon=True)
     thread.start()
     return thread
@@ -186,20 +186,20 @@ def open_tracing(
     on_dropped: OnDropped,
     exporters: Sequence[SpanExporter] | None = None,
 ) -> Tracing:
-    """Make the tracer provider.
+    """Create the tracer provider.
 
-    `endpoint` is the collector's OTLP/HTTP address (`http://host:4318`; the traces path is added when it has none);
-    None leaves it to `OTEL_EXPORTER_OTLP_*`. `on_dropped` is told how many spans were lost, from any thread.
+    `endpoint` is the collector's OTLP/HTTP address (`http://host:4318`; the traces path is added if it has none); None
+    leaves it to `OTEL_EXPORTER_OTLP_*`. `on_dropped` is called with the number of lost spans, from any thread.
     `exporters` replaces the exporters that `OTEL_TRACES_EXPORTER` names.
 
-    Not `enabled`, nothing is sampled or exported, yet ids exist: `X-Trace-ID` and log lines still correlate.
-    Raises RuntimeError when the environment names an exporter or protocol that is not installed.
+    If not `enabled`, nothing is sampled or exported, but ids exist: `X-Trace-ID` and log lines still correlate. Raises
+    RuntimeError if the environment names an exporter or protocol that is not installed.
     """
     _prepare_environment()
     resource = _resource(service_namespace, service_name, version, environment)
     if not enabled:
         return Tracing(TracerProvider(sampler=ALWAYS_OFF, resource=resource, shutdown_on_exit=False), ())
-    # At exit the SDK would wait half a minute.
+    # The SDK would wait half a minute at exit.
     provider = TracerProvider(resource=resource, id_generator=SpanIds(), shutdown_on_exit=False)
     chosen = _standard_exporters(endpoint) if exporters is None else exporters
     processors = [CountedBatchProcessor(exporter, on_dropped) for exporter in chosen]
@@ -214,12 +214,12 @@ def _prepare_environment() -> None:
     OpenTelemetryDistro().configure()  # pyright: ignore[reportUnknownMemberType] -- its options are not typed
     if not os.environ.get(OTEL_PROPAGATORS):
         propagate.set_global_textmap(TraceContextTextMapPropagator())
-    # Each failed attempt and batch would be a line of its own; `_Losses` tells of them once a minute.
+    # Each failed attempt and batch would be logged; `_Losses` summarises them once a minute.
     logging.getLogger("opentelemetry.exporter.otlp").setLevel(logging.CRITICAL)
 
 
 class _HashedOnce(Resource):
-    """The exporter looks its resource up for each span, and the SDK's renders all attributes as JSON to be found."""
+    """Cache the hash: the exporter looks up the resource for each span, and the SDK hashes all attributes as JSON."""
 
     def __init__(self, resource: Resource) -> None:
         super().__init__(resource.attributes, resource.schema_url)
@@ -230,7 +230,7 @@ class _HashedOnce(Resource):
 
 
 def _resource(service_namespace: str, service_name: str, version: str, environment: str) -> Resource:
-    """Ours, under what `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` say."""
+    """Merge our attributes with `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`, which take precedence."""
     ours = {
         "service.namespace": service_namespace,
         "service.name": service_name,

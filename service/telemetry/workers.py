@@ -1,7 +1,7 @@
-"""The numbers of several worker processes as one: what a scrape gets, whichever process answers it.
+"""Aggregate the metrics of several worker processes, so that a scrape gets the same from each of them.
 
-Counters and histograms are added, also those of workers that are gone; gauges are put together as the catalog says,
-over living workers alone. `process_*` is each process's own, by a label `worker`.
+Counters and histograms are added, including those of dead workers; gauges are aggregated as the catalog says, over
+living workers only. `process_*` is separate for each process, by a label `worker`.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from prometheus_client.utils import (
 
 from service.telemetry import catalog
 from service.telemetry.catalog_model import Metric
-from service.telemetry.cells import (
+from service.telemetry.mmap_metrics import (
     CELL_BYTES,
     HEADER_BYTES,
     SIZES,
-    Cells,
     Counter,
     Histogram,
-    Observed,
-    read_observed,
+    HistogramSnapshot,
+    MmapMetrics,
+    read_histogram,
 )
 
 SUPERVISOR = "supervisor"
-"""The process that keeps the workers, and what those that are gone have counted."""
+"""Name of the process that runs the workers; its files also hold the totals of dead workers."""
 _LOCK = ".lock"
-"""A dot: no file of numbers."""
+"""Begins with a dot, so that it is not read as a metrics file."""
 
 Labels = tuple[str, ...]
 Key = tuple[str, Labels]
@@ -52,7 +52,7 @@ _KEYS = msgspec.json.Decoder(tuple[str, tuple[str, ...]])
 
 
 class _File:
-    """One file of a process, mapped for reading; remembers where the series are."""
+    """Read one file of a process, and remember where its series are."""
 
     def __init__(self, path: Path) -> None:
         self.worker, self.pid = path.name.split(".")[:2]
@@ -64,7 +64,7 @@ class _File:
         self._series: list[tuple[Key, int]] = []
 
     def series(self) -> list[tuple[Key, int]]:
-        """Every series, with the place of its first cell."""
+        """Return every series with the index of its first cell."""
         used = self.integers[0]
         while self._read < used:
             size, length = SIZES.unpack_from(self._raw, self._read)
@@ -76,11 +76,11 @@ class _File:
 
 
 class Totals:
-    """What all files say, put together."""
+    """Add up the numbers of several files."""
 
     def __init__(self) -> None:
         self.numbers: dict[Key, float] = {}
-        self.observed: dict[Key, Observed] = {}
+        self.histograms: dict[Key, HistogramSnapshot] = {}
 
     def take(self, file: _File) -> None:
         """Add one file."""
@@ -89,7 +89,7 @@ class Totals:
             if spec is None:
                 continue
             if spec.kind == "histogram":
-                self._observe(key, read_observed(file.numbers, file.integers, at, spec))
+                self._observe(key, read_histogram(file.numbers, file.integers, at, spec))
             else:
                 self._number(key, file.numbers[at], spec)
 
@@ -102,20 +102,20 @@ class Totals:
         else:
             self.numbers[key] = max(found, value) if spec.across == "max" else min(found, value)
 
-    def _observe(self, key: Key, observed: Observed) -> None:
-        found = self.observed.get(key)
+    def _observe(self, key: Key, snapshot: HistogramSnapshot) -> None:
+        found = self.histograms.get(key)
         if found is None:
-            self.observed[key] = observed
+            self.histograms[key] = snapshot
             return
-        found.total += observed.total
-        found.counts = [ours + theirs for ours, theirs in zip(found.counts, observed.counts, strict=True)]
-        for bucket, shown in observed.exemplars.items():
-            if bucket not in found.exemplars or shown.at > found.exemplars[bucket].at:
-                found.exemplars[bucket] = shown
+        found.total += snapshot.total
+        found.counts = [ours + theirs for ours, theirs in zip(found.counts, snapshot.counts, strict=True)]
+        for bucket, exemplar in snapshot.exemplars.items():
+            if bucket not in found.exemplars or exemplar.at > found.exemplars[bucket].at:
+                found.exemplars[bucket] = exemplar
 
 
 class WorkersCollector(Collector):
-    """Gives a registry the numbers of all processes that write into `folder`."""
+    """Collect the metrics of all processes that write into `folder`."""
 
     def __init__(self, folder: Path, *, version: str, environment: str) -> None:
         self._folder = folder
@@ -125,7 +125,7 @@ class WorkersCollector(Collector):
         self._reading = threading.Lock()
 
     def collect(self) -> Iterable[Exposed]:
-        """Every family of the catalog and of the client."""
+        """Yield every family of the catalog and of the client."""
         with self._reading, locked(self._folder, fcntl.LOCK_SH):
             files = self._open()
             totals = Totals()
@@ -142,18 +142,18 @@ class WorkersCollector(Collector):
         return list(self._files.values())
 
 
-class Retired:
-    """Keeps what workers counted that are gone; only the supervisor has one."""
+class DeadWorkerTotals:
+    """Keep the totals of dead workers; only the supervisor has one."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._cells = Cells(folder, SUPERVISOR)
-        self._cells.open()
+        self._store = MmapMetrics(folder, SUPERVISOR)
+        self._store.open()
         self._counters: dict[Key, Counter] = {}
         self._histograms: dict[Key, Histogram] = {}
 
-    def take_over(self, worker: str, pid: int) -> None:
-        """Add what a process that has ended counted, and drop its files; no reader sees both or neither."""
+    def absorb(self, worker: str, pid: int) -> None:
+        """Add a dead process's numbers and delete its files; every reader sees exactly one of them."""
         with locked(self._folder, fcntl.LOCK_EX):
             paths = sorted(self._folder.glob(f"{worker}.{pid}.*"))
             totals = Totals()
@@ -168,17 +168,17 @@ class Retired:
             spec = SPECS[key[0]]
             if spec.kind == "counter":
                 if key not in self._counters:
-                    self._counters[key] = self._cells.counter(spec, key[1])
+                    self._counters[key] = self._store.counter(spec, key[1])
                 self._counters[key].inc(value)
-        for key, observed in totals.observed.items():
+        for key, snapshot in totals.histograms.items():
             if key not in self._histograms:
-                self._histograms[key] = self._cells.histogram(SPECS[key[0]], key[1])
-            self._histograms[key].merge(observed)
+                self._histograms[key] = self._store.histogram(SPECS[key[0]], key[1])
+            self._histograms[key].merge(snapshot)
 
 
 @contextmanager
 def locked(folder: Path, how: int) -> Generator[None]:
-    """Hold the folder's lock: shared to read, exclusive to take a worker's files away."""
+    """Lock the folder: shared for reading, exclusive for removing a worker's files."""
     descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, how)
@@ -192,12 +192,12 @@ def _help(name: str) -> str:
 
 
 def _families(totals: Totals) -> Iterator[Exposed]:
-    numbers, observed = _by_metric(totals.numbers), _by_metric(totals.observed)
+    numbers, histograms = _by_metric(totals.numbers), _by_metric(totals.histograms)
     for name, spec in SPECS.items():
         names = [label.name for label in spec.labels]
         if spec.kind == "histogram":
             histogram = HistogramMetricFamily(name, spec.help, labels=names, unit=spec.exposed_unit)
-            for labels, series in observed.get(name, ()):
+            for labels, series in histograms.get(name, ()):
                 histogram.add_metric(labels, _buckets(spec, series), series.total)
             yield histogram
             continue
@@ -215,18 +215,18 @@ def _by_metric(found: Mapping[Key, T]) -> dict[str, list[tuple[Labels, T]]]:
     return sorted_out
 
 
-def _buckets(spec: Metric, series: Observed) -> list[tuple[str, float] | tuple[str, float, Exemplar]]:
+def _buckets(spec: Metric, snapshot: HistogramSnapshot) -> list[tuple[str, float] | tuple[str, float, Exemplar]]:
     buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
     total = 0.0
     for bucket, bound in enumerate((*spec.buckets, math.inf)):
-        total += series.counts[bucket]
-        shown = series.exemplars.get(bucket)
+        total += snapshot.counts[bucket]
+        exemplar = snapshot.exemplars.get(bucket)
         written = floatToGoString(bound)
-        if shown is None:
+        if exemplar is None:
             buckets.append((written, total))
         else:
-            labels = {"trace_id": f"{shown.trace_id:032x}", "span_id": f"{shown.span_id:016x}"}
-            buckets.append((written, total, Exemplar(labels, shown.value, shown.at)))
+            labels = {"trace_id": f"{exemplar.trace_id:032x}", "span_id": f"{exemplar.span_id:016x}"}
+            buckets.append((written, total, Exemplar(labels, exemplar.value, exemplar.at)))
     return buckets
 
 

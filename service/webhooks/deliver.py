@@ -25,12 +25,12 @@ from service.features.delivery import (
     DeliveryState,
     Sent,
     WebhookSender,
-    delivery_of,
 )
 from service.features.events import WebhookAttempted
 from service.features.model import Extraction
 from service.features.ports import Clock, Observer
 from service.features.stores import AttemptSuperseded, JobQueue, Store, UnitOfWork
+from service.webhooks.payload import delivery_of
 
 RETRY_SECONDS = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 86_400.0)
 """Between a try and the next: the schedule that Standard Webhooks gives, three days in all."""

@@ -24,12 +24,12 @@ from prometheus_client import CollectorRegistry
 
 from service.features.events import ExtractionFinished, ExtractionStarted, ModelCalled, WebhookAttempted
 from service.telemetry.catalog import METRICS
-from service.telemetry.cells import Cells
 from service.telemetry.exposition import MetricsServer
-from service.telemetry.garbage import GarbageWatch
+from service.telemetry.gc_pauses import GcPauseMonitor
 from service.telemetry.http import HttpObserver
 from service.telemetry.logs import configure_logging
 from service.telemetry.metrics import Metrics
+from service.telemetry.mmap_metrics import MmapMetrics
 from service.telemetry.observer import TelemetryObserver
 from service.telemetry.workers import WorkersCollector
 from tests.support import KeptIds
@@ -49,13 +49,13 @@ IDENTITY = {"version": "1", "environment": "test"}
 @pytest.fixture(params=["one process", "several workers"])
 def metrics(request: pytest.FixtureRequest, tmp_path: Path) -> Metrics:
     """The metrics of one process, or of one worker among several."""
-    registry, cells = CollectorRegistry(), None
+    registry, store = CollectorRegistry(), None
     if request.param == "several workers":
         numbers = tmp_path / "numbers"
         numbers.mkdir()
         registry.register(WorkersCollector(numbers, **IDENTITY))
-        cells = Cells(numbers, "1")
-    metrics = Metrics(registry, models=["m"], cells=cells, **IDENTITY)
+        store = MmapMetrics(numbers, "1")
+    metrics = Metrics(registry, models=["m"], store=store, **IDENTITY)
     metrics.expect_routes([("GET", "/a")])
     return metrics
 
@@ -143,7 +143,7 @@ async def test_prometheus_gives_the_trace_back(metrics: Metrics, prometheus: Cal
 def record_all(metrics: Metrics, provider: TracerProvider) -> str:
     """Have every duration observed within a span, by what observes it in production; gives the span's trace id."""
     observer = TelemetryObserver(metrics, provider, structlog.stdlib.get_logger("service.x"))
-    garbage = GarbageWatch(metrics)
+    garbage = GcPauseMonitor(metrics)
     with provider.get_tracer("t").start_as_current_span("job") as span:
         garbage.start()
         observer.record(ExtractionStarted("e", "low", waited=0.2))

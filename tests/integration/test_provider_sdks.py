@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import stamina
 
-from service.agents.bounded import MAX_ANSWER_BYTES
+from service.agents.http_client import MAX_ANSWER_BYTES
 from service.agents.planner import AgentPlanner
 from service.agents.providers import build_model
 from service.features.errors import ModelUnavailable

@@ -18,12 +18,12 @@ from pydantic_ai import RunContext, Tool
 from pydantic_ai.exceptions import ModelAuthenticationError, ModelServerError
 
 from service.agents import retrying
-from service.agents.bounded import MAX_ANSWER_BYTES
 from service.agents.breaker import BreakerPolicy, CircuitOpen, open_breaker
 from service.agents.builtin.model import BuiltinPlanner
 from service.agents.fallback import FallbackPlanner
 from service.agents.gate import SPREAD_SECONDS
-from service.agents.planner import TOOL_CALLS, AgentPlanner
+from service.agents.http_client import MAX_ANSWER_BYTES
+from service.agents.planner import MAX_TOOL_CALLS, AgentPlanner
 from service.agents.retrying import ASKED_WAIT_MOST_SECONDS, FAIR_SECONDS, WAIT_JITTER_SECONDS, Patience
 from service.agents.run import PlanningRun
 from service.concurrency.deadline import deadline
@@ -552,7 +552,7 @@ async def test_tools_without_end(recorder: Recorder) -> None:
     async with openai_stub([Reply(tool="look", arguments={"column": "price"})]) as stub:
         with pytest.raises(ModelOutputInvalid):
             await propose(AgentPlanner(stub_model(stub.url), name=NAME, observer=recorder, tools=[Tool(look)]))
-    assert len(stub.requests) == TOOL_CALLS + 1
+    assert len(stub.requests) == MAX_TOOL_CALLS + 1
 
 
 async def test_unknown_tool(recorder: Recorder) -> None:

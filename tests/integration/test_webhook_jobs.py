@@ -18,7 +18,7 @@ from procrastinate.jobs import Job
 from sqlalchemy import make_url
 
 from service.extractions.cancel import cancel
-from service.features.delivery import Delivery, DeliveryAttempt, DeliveryLog, delivery_of
+from service.features.delivery import Delivery, DeliveryAttempt, DeliveryLog
 from service.features.errors import ComputeFailed
 from service.features.model import ExtractionRequest
 from service.features.stores import AttemptSuperseded
@@ -32,6 +32,7 @@ from service.telemetry import catalog
 from service.webhooks import deliver as webhooks_module
 from service.webhooks.callbacks import CallbackPolicy
 from service.webhooks.deliver import DeliverWebhook, announce
+from service.webhooks.payload import delivery_of
 from service.webhooks.sender import HttpSender
 from service.webhooks.signing import WebhookSecrets
 from tests.integration.jobs_support import PATIENCE, Clock, Room, patiently

@@ -13,8 +13,8 @@ from service.features.extract import AcceptExtraction
 from service.resources import jobs
 from service.security.authenticator import Authenticator
 from service.store.unit_of_work import SqlUnitOfWork
-from service.telemetry.exchange import Exchange
 from service.telemetry.http import HttpObserver
+from service.telemetry.http_transaction import HttpTransaction
 
 DELAY_SECONDS = 0.3
 LEAKED_BYTES = 2**20
@@ -111,7 +111,7 @@ def miscount() -> None:
     """Leave every tenth request out of api_requests_total."""
     count, numbers = HttpObserver._count, itertools.count(1)
 
-    def faulty(self: HttpObserver, exchange: Exchange) -> None:
+    def faulty(self: HttpObserver, exchange: HttpTransaction) -> None:
         if next(numbers) % UNCOUNTED_EACH:
             count(self, exchange)
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from service.agents.builtin.model import BuiltinPlanner
-from service.agents.misconfigured import ModelConfigurationError
+from service.agents.configuration_error import ModelConfigurationError
 from service.agents.output import (
     Impossible,
     answer_tools,

@@ -24,7 +24,7 @@ from service.telemetry.exemplars import (
     marked_exemplar,
     request_exemplar,
 )
-from service.telemetry.garbage import GarbageWatch
+from service.telemetry.gc_pauses import GcPauseMonitor
 from service.telemetry.metrics import Metrics
 
 LOW, HIGH = 1 << 127 | 7, 1 << 127 | 0xFFFF << 48
@@ -112,7 +112,7 @@ def test_a_head_sampler_of_a_tenth_keeps_what_is_kept() -> None:
 def test_a_pause_leads_to_a_trace_that_is_kept_by_its_id(trace_id: int, *, leads: bool) -> None:
     """A garbage collection marks nothing, since it may come while the span is locked."""
     registry = CollectorRegistry()
-    watch = GarbageWatch(Metrics(registry, version="1", environment="test"))
+    watch = GcPauseMonitor(Metrics(registry, version="1", environment="test"))
     tracing = Tracing(trace_id)
     with use_span(tracing.start(), end_on_exit=True):
         watch.start()

@@ -464,7 +464,7 @@ class TestRuntimeMonitor:
             return answer
 
         name = "backup_last_success_timestamp_seconds"
-        async with RuntimeMonitor(metrics, checks={}, seldom={name: measure}, seldom_seconds=0.01):
+        async with RuntimeMonitor(metrics, checks={}, slow_gauges={name: measure}, slow_gauge_seconds=0.01):
             for _ in range(4):
                 asked.clear()
                 await asked.wait()

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from service.agents.builtin.model import BuiltinPlanner
-from service.agents.misconfigured import ModelConfigurationError
+from service.agents.configuration_error import ModelConfigurationError
 from service.agents.providers import build_model
 
 KEYS = (

@@ -24,10 +24,10 @@ from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
 from service.agents import tools as module
-from service.agents.calls import UNKNOWN, ClosedCalls
 from service.agents.fence import CLOSING, OPENING
 from service.agents.run import PlanningRun
-from service.agents.tools import BAD_ARGUMENTS, LOOK_UPS, MAX_ANSWER_CHARACTERS, TRIES, planner_tools
+from service.agents.tool_calls import UNKNOWN, SanitizedToolCalls
+from service.agents.tools import MAX_ANSWER_CHARACTERS, MAX_BAD_ARGUMENTS, MAX_LOOKUPS, MAX_TRIALS, planner_tools
 from service.concurrency.deadline import deadline
 from service.features.errors import ComputeFailed, FeatureAgentError
 from service.features.events import Event
@@ -108,7 +108,9 @@ async def converse(
         turn = len(heard) - 1
         return ModelResponse(parts=list(turns[turn]) if turn < len(turns) else [TextPart("done")])
 
-    agent = Agent(ClosedCalls(FunctionModel(model)), deps_type=PlanningRun, tools=planner_tools(), retries={"tools": 1})
+    agent = Agent(
+        SanitizedToolCalls(FunctionModel(model)), deps_type=PlanningRun, tools=planner_tools(), retries={"tools": 1}
+    )
     await agent.run("plan", deps=run_of(columns, rehearsal))
     return [part for message in heard[-1] for part in message.parts if isinstance(part, ToolReturnPart)]
 
@@ -233,7 +235,7 @@ async def test_a_failed_trial_is_an_answer(error: Exception) -> None:
 
 async def test_a_trial_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A trial that goes over its time is an answer, too."""
-    monkeypatch.setattr(module, "TRY_SECONDS", 0.01)
+    monkeypatch.setattr(module, "TRIAL_TIMEOUT_SECONDS", 0.01)
     [answer] = await converse([call("try_plan", plan=PLAN)], rehearsal=Trial(None))
     assert "did not end" in data(answer)["problem"]
 
@@ -267,14 +269,14 @@ async def test_trials_are_offered_where_they_can_be_made() -> None:
 async def test_few_plans_are_tried_in_a_run(ids: str | None, together: bool) -> None:  # noqa: FBT001 - parameter
     """A run tries a few plans, one after another; however it asks for more, it is told to propose."""
     trial = Trial()
-    calls = [call("try_plan", ids, plan=PLAN) for _ in range(TRIES + 2)]
+    calls = [call("try_plan", ids, plan=PLAN) for _ in range(MAX_TRIALS + 2)]
     talk = converse(*([calls] if together else [[each] for each in calls]), rehearsal=trial)
     if together and ids:
         with pytest.raises(UnexpectedModelBehavior, match="unique"):
             await talk
     else:
         assert "propose a plan now" in data((await talk)[-1])["problem"]
-    assert len(trial.tried) == (0 if together and ids else TRIES)
+    assert len(trial.tried) == (0 if together and ids else MAX_TRIALS)
     assert trial.most <= 1
 
 
@@ -286,9 +288,9 @@ async def test_few_look_ups_are_answered_in_a_run() -> None:
         call("describe_operation", kind="x"),
     )
     answers = await converse(
-        *([ToolCallPart(kinds[turn % 3].tool_name, kinds[turn % 3].args)] for turn in range(LOOK_UPS + 1))
+        *([ToolCallPart(kinds[turn % 3].tool_name, kinds[turn % 3].args)] for turn in range(MAX_LOOKUPS + 1))
     )
-    assert ["propose a plan now" in str(answer.content) for answer in answers] == [False] * LOOK_UPS + [True]
+    assert ["propose a plan now" in str(answer.content) for answer in answers] == [False] * MAX_LOOKUPS + [True]
 
 
 @pytest.mark.parametrize(
@@ -318,7 +320,7 @@ async def test_bad_arguments_are_sent_back(tool: str, arguments: dict[str, Any])
 
 async def test_bad_arguments_without_end() -> None:
     """A model that never mends its arguments is given up."""
-    turns = [[ToolCallPart("find_columns", {"words": 7})]] * (BAD_ARGUMENTS + 1)
+    turns = [[ToolCallPart("find_columns", {"words": 7})]] * (MAX_BAD_ARGUMENTS + 1)
     with pytest.raises(UnexpectedModelBehavior):
         await converse(*turns)
 
@@ -369,6 +371,6 @@ class Surrogates(Model):
 async def test_lone_surrogates_are_replaced() -> None:
     """What the model said can be written as JSON again, as every next request to a model needs."""
     offered = ModelRequestParameters(function_tools=[tool.tool_def for tool in planner_tools()])
-    response = await ClosedCalls(Surrogates()).request([], None, offered)
+    response = await SanitizedToolCalls(Surrogates()).request([], None, offered)
     ModelMessagesTypeAdapter.dump_json([response])
     assert response.tool_calls[0].args_as_dict() == {"names": ["?"], "?": 1}

@@ -12,11 +12,12 @@ from msgspec.structs import replace
 
 from service.extractions.cancel import cancel
 from service.extractions.run import RunExtraction
-from service.features.delivery import Delivery, DeliveryAttempt, DeliveryLog, Sent, delivery_of
+from service.features.delivery import Delivery, DeliveryAttempt, DeliveryLog, Sent
 from service.features.errors import DependencyUnavailable, ModelUnavailable
 from service.features.events import WebhookAttempted
 from service.features.model import Extraction, ExtractionRequest, Failure
 from service.webhooks.deliver import MOST_ATTEMPTS, RETRY_SECONDS, DeliverWebhook
+from service.webhooks.payload import delivery_of
 from tests.api.doubles import MemoryArtifacts, Recorder
 from tests.api.memory import MemoryQueue, MemoryStore
 from tests.unit.held_time import NOON, HeldClock, in_held_time

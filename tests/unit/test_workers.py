@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
 
-from service.telemetry import cells as cells_module
-from service.telemetry.cells import Cells
+from service.telemetry import mmap_metrics as cells_module
 from service.telemetry.metrics import Metrics
-from service.telemetry.workers import Retired, WorkersCollector
+from service.telemetry.mmap_metrics import MmapMetrics
+from service.telemetry.workers import DeadWorkerTotals, WorkersCollector
 
 IDENTITY = {"version": "9", "environment": "test"}
 ROUTES = [("GET", "/a"), ("POST", "/b")]
@@ -42,7 +42,7 @@ def registry_of(folder: Path) -> CollectorRegistry:
 
 def worker(folder: Path, name: str, pid: int) -> Metrics:
     """The metrics of one worker, as if it were a process of its own."""
-    metrics = Metrics(registry_of(folder), models=["m"], cells=Cells(folder, name, pid=pid), **IDENTITY)
+    metrics = Metrics(registry_of(folder), models=["m"], store=MmapMetrics(folder, name, pid=pid), **IDENTITY)
     metrics.expect_routes(ROUTES)
     return metrics
 
@@ -66,7 +66,7 @@ def test_the_exposition_is_that_of_a_single_process(folder: Path, render: type) 
 
 def test_counters_and_histograms_are_added(folder: Path) -> None:
     """Every worker shows the sum of all, and what a worker counted stays when it is gone and another has its place."""
-    retired = Retired(folder)
+    retired = DeadWorkerTotals(folder)
     first, second = worker(folder, "1", 11), worker(folder, "2", 12)
     for metrics, times in ((first, 3), (second, 4)):
         for _ in range(times):
@@ -83,17 +83,17 @@ def test_counters_and_histograms_are_added(folder: Path) -> None:
         )
 
     assert shown(first.registry) == shown(second.registry) == (7, 7, 7, 0.035)
-    retired.take_over("1", 11)
+    retired.absorb("1", 11)
     assert shown(second.registry) == (7, 7, 7, 0.035)
     worker(folder, "1", 13).counter("api_requests_total").child("GET", "/a", "200").inc()
-    retired.take_over("1", 13)
-    retired.take_over("2", 12)
+    retired.absorb("1", 13)
+    retired.absorb("2", 12)
     assert shown(registry_of(folder)) == (8, 7, 7, 0.035)
 
 
 def test_gauges_follow_the_catalog(folder: Path) -> None:
     """A gauge is the sum, the largest or the smallest of living workers; what a dead one said is forgotten."""
-    retired = Retired(folder)
+    retired = DeadWorkerTotals(folder)
     for number in (1, 2, 3):
         metrics = worker(folder, str(number), 10 + number)
         metrics.gauge("api_requests_in_flight").child().set(number)
@@ -109,17 +109,17 @@ def test_gauges_follow_the_catalog(folder: Path) -> None:
         )
 
     assert shown() == (6, 2, 0)
-    retired.take_over("2", 12)
+    retired.absorb("2", 12)
     assert shown() == (4, 1, 1)
 
 
 def test_the_newest_exemplar_is_shown(folder: Path) -> None:
     """Exemplars come through, the newest of all workers, also of one that is gone."""
-    retired = Retired(folder)
+    retired = DeadWorkerTotals(folder)
     for number, digit in ((1, "1"), (2, "2")):
         histogram = worker(folder, str(number), 10 + number).histogram("model_request_duration_seconds")
         histogram.child("m").observe(0.3, {"trace_id": digit * 32, "span_id": digit * 16})
-    retired.take_over("2", 12)
+    retired.absorb("2", 12)
     text = openmetrics(registry_of(folder)).decode()
     assert re.findall(r'# \{span_id="(\d+)",trace_id="(\d+)"\} 0\.3 ', text) == [("2" * 16, "2" * 32)]
     worker(folder, "2", 13).histogram("event_loop_lag_seconds").child().observe(0.3, EXEMPLAR)
@@ -162,7 +162,7 @@ def test_buckets_are_the_clients(amounts: list[float]) -> None:
 
 def test_totals_never_fall_while_workers_come_and_go(folder: Path) -> None:
     """Read from another thread all the time, a total only rises, and ends at what was counted."""
-    retired, registry, over = Retired(folder), registry_of(folder), threading.Event()
+    retired, registry, over = DeadWorkerTotals(folder), registry_of(folder), threading.Event()
     seen: list[float] = []
 
     def watch() -> None:
@@ -177,7 +177,7 @@ def test_totals_never_fall_while_workers_come_and_go(folder: Path) -> None:
         for _ in range(dice.randrange(200)):
             counter.inc()
             counted += 1
-        retired.take_over("1", pid)
+        retired.absorb("1", pid)
     over.set()
     watching.join()
     assert seen == sorted(seen)
@@ -188,10 +188,10 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from prometheus_client import CollectorRegistry
-from service.telemetry.cells import Cells
+from service.telemetry.mmap_metrics import MmapMetrics
 from service.telemetry.metrics import Metrics
 folder = Path(sys.argv[1])
-metrics = Metrics(CollectorRegistry(), version="9", environment="test", cells=Cells(folder, "1"))
+metrics = Metrics(CollectorRegistry(), version="9", environment="test", store=MmapMetrics(folder, "1"))
 for _ in range(1000):
     metrics.counter("auth_failures_total").child("missing").inc()
 os.kill(os.getpid(), signal.SIGKILL)

@@ -1,1 +1,1 @@
-"""`builtin:planner`: a model without weights that plans by rules, from what any model sees of a dataset."""
+"""Plan by rules instead of a language model: the model `builtin:planner`."""

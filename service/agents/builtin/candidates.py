@@ -1,4 +1,4 @@
-"""Features that could be proposed: an operation, its name and words, and how much the sentence wants it."""
+"""Define a candidate feature: an operation, its name and description, and a score for how well it fits the sentence."""
 
 from __future__ import annotations
 
@@ -10,43 +10,43 @@ from service.agents.words import ascii_words, tokens
 from service.features.operations.types import AnyOperation, Predicate
 
 ASKED = 10.0
-"""The sentence asks for exactly this."""
+"""The sentence asks for exactly this feature."""
 NAMED = 7.0
-"""It names the column or event; this is a common statistic of it."""
+"""The sentence names the column or event, and this is a common statistic of it."""
 RELATED = 4.0
-"""It asks for something that this completes."""
+"""The sentence asks for something that this feature complements."""
 ASIDE = 3.0
-"""About what it names, but not what it asks of it: enough for a sentence that leaves room."""
+"""It is about a column that the sentence names, but not the statistic that it asks for. Used when there is room."""
 GENERAL = 1.0
-"""Below: useful in general, for a sentence that leaves the choice open."""
+"""Upper bound for features that are useful in general, for sentences that leave the choice open."""
 MAX_WORDS = 60
-"""Characters of one column's part in a feature's name."""
+"""Characters of a column's name within a feature's name."""
 MAX_DESCRIPTION = 500
 
 
 class Candidate(Struct, frozen=True):
-    """A feature that could be proposed."""
+    """Describe one feature that could be proposed."""
 
     operation: AnyOperation
     name: str
     description: str
     score: float
     family: str
-    """Features of one family say similar things; a broad plan takes from many families."""
+    """Features of one family are similar; a broad plan takes from many families."""
     subject: str = ""
     """The column or event it is about."""
     alike: str = ""
-    """Features with the same mark carry nearly the same numbers: one is enough unless more are asked for."""
+    """Features with the same value carry nearly the same numbers; one is enough unless more are asked for."""
 
 
 def slug(name: str, position: int = 0) -> str:
-    """A column's or value's name as part of a feature's name; its position where nothing of it is ASCII."""
+    """Turn a column's name or a value into part of a feature's name; use its position when it has no ASCII letters."""
     words = ascii_words(name)[:MAX_WORDS].strip("_")
     return words or f"column_{position + 1}"
 
 
 def plural(name: str) -> str:
-    """The last word of an event's name in the plural, for a sentence."""
+    """Put the last word of an event's name in the plural."""
     words = " ".join(tokens(name)) or name
     if words.endswith(("s", "ing")):
         return words
@@ -56,7 +56,7 @@ def plural(name: str) -> str:
 
 
 def conditions(where: Iterable[Predicate]) -> str:
-    """Predicates in plain words: `event_type is 'click'`."""
+    """Write predicates in plain words: `event_type is 'click'`."""
     return " and ".join(_condition(predicate) for predicate in where)
 
 
@@ -67,22 +67,22 @@ def _condition(predicate: Predicate) -> str:
 
 
 def days(number: float) -> str:
-    """A number of days in words, hours when it is less than one."""
+    """Write a number of days in words, in hours when it is less than one."""
     if number < 1:
         return f"{number * 24:g} hours"
     return "1 day" if number == 1 else f"{number:g} days"
 
 
 def days_slug(number: float) -> str:
-    """A number of days as part of a feature's name: `7d`, `6h`."""
+    """Write a number of days as part of a feature's name: `7d`, `6h`."""
     return f"{round(number * 24)}h" if number < 1 else f"{round(number)}d"
 
 
 def describe(text: str) -> str:
-    """A description within the contract's length."""
+    """Shorten a description to the length that a plan allows."""
     return text if len(text) <= MAX_DESCRIPTION else text[: MAX_DESCRIPTION - 1] + "…"
 
 
 def capital(text: str) -> str:
-    """The text with a capital letter first; never for a text that begins with a column's name."""
+    """Capitalise the first letter. Not for a text that begins with a column's name."""
     return text[:1].upper() + text[1:]

@@ -1,4 +1,4 @@
-"""Chooses among candidates: the asked-for first, then what completes them; no two that say the same."""
+"""Choose features among the candidates: the requested ones first, then complements, without near-duplicates."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from service.features.operations.types import AnyOperation
 from service.features.plan import MAX_SORTED_CELLS, SORTING
 
 FLOOR_WHEN_ASKED = RELATED
-"""A sentence that asks for particular features gets nothing below: only these and what completes them."""
+"""Minimum score when the sentence asks for particular features: it gets only those and their complements."""
 FLOOR = 0.15
 FAMILY_PENALTY = 0.06
-"""Each feature already chosen of a family takes so much from the others': a plan is better for variety."""
+"""Subtracted from a candidate's score for each chosen feature of its family, so that a plan has variety."""
 SUBJECT_PENALTY = 0.05
 MAX_NAME = 120
 MAX_CONSIDERED = 600
@@ -23,7 +23,7 @@ MAX_CONSIDERED = 600
 def choose(
     candidates: Iterable[Candidate], *, limit: int, row_count: int, broad: bool, reserved: Sequence[str]
 ) -> tuple[PlannedFeature, ...]:
-    """At most `limit` features, the most wanted first, with unique names that are not among `reserved`."""
+    """Return at most `limit` features, best first, with unique names that are not in `reserved`."""
     pool = _pool(candidates, broad=broad)
     chosen = _pick(pool, limit, MAX_SORTED_CELLS // max(row_count, 1))
     taken = {name.casefold() for name in reserved}
@@ -36,7 +36,7 @@ def choose(
 
 
 def _pool(candidates: Iterable[Candidate], *, broad: bool) -> list[Candidate]:
-    """The distinct operations worth choosing from, best first."""
+    """Return the best candidate of each operation, best first, without those below the minimum score."""
     best: dict[AnyOperation, Candidate] = {}
     for candidate in candidates:
         known = best.get(candidate.operation)
@@ -49,8 +49,8 @@ def _pool(candidates: Iterable[Candidate], *, broad: bool) -> list[Candidate]:
     return (worthy or ranked)[:MAX_CONSIDERED]
 
 
-def _pick(pool: list[Candidate], limit: int, most_sorting: int) -> list[Candidate]:
-    """Greedy: what was chosen lowers its like."""
+def _pick(pool: list[Candidate], limit: int, max_sorting: int) -> list[Candidate]:
+    """Choose greedily; each choice lowers the scores of similar candidates."""
     chosen: list[Candidate] = []
     families, subjects, sorting = Counter[str](), Counter[str](), 0
     alike: set[str] = set()
@@ -65,8 +65,8 @@ def _pick(pool: list[Candidate], limit: int, most_sorting: int) -> list[Candidat
         )
         pool.remove(best)
         repeats = best.alike in alike and best.score < ASKED - 1
-        too_dear = _sorts(best) and sorting >= most_sorting
-        if repeats or too_dear:
+        too_expensive = _sorts(best) and sorting >= max_sorting
+        if repeats or too_expensive:
             continue
         chosen.append(best)
         sorting += _sorts(best)
@@ -82,7 +82,7 @@ def _sorts(candidate: Candidate) -> bool:
 
 
 def _unique(name: str, taken: set[str]) -> str:
-    """A name of the contract's form that is not taken."""
+    """Make a name valid for a plan and unique."""
     lettered = name if name[:1].isalpha() else f"value_{name}"
     shortened = lettered[:MAX_NAME]
     number = 2

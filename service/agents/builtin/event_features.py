@@ -1,4 +1,4 @@
-"""Candidates about kinds of events within an entity: counts, rates between steps, recency, what was bought."""
+"""Propose entity features about kinds of events: counts, rates between funnel steps, recency, purchase amounts."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from service.agents.builtin.candidates import (
     describe,
     plural,
 )
+from service.agents.builtin.columns import ColumnMatch, has_meaning
 from service.agents.builtin.events import Event, funnel
-from service.agents.builtin.scene import Scene
-from service.agents.builtin.sheet import Seen, means
+from service.agents.builtin.planning_context import PlanningContext
 from service.features.operations.types import (
     Aggregate,
     AggregateFunction,
@@ -40,83 +40,87 @@ STEP_RATES = (
     ("purchase", "cart", "cart_conversion_rate", "conversion rate of carts"),
     ("purchase", "impression", "purchase_rate", "purchases for each impression"),
 )
-"""Numerator, denominator, name and words of the rates that a funnel is measured by."""
+"""Numerator, denominator, name and words of the usual rates of a funnel."""
 SPENT: tuple[tuple[AggregateFunction, str, float], ...] = (("sum", "total", 0.7), ("mean", "average", 0.6))
-"""Statistics of what a purchase amounts to, their words and ranks."""
+"""Statistics of purchase amounts, their words and scores."""
 RECENT_DAYS = 7.0
-"""The window of a recent share when the sentence gives none."""
+"""Window in days of a recent share when the sentence names no window."""
 
 
-def event_candidates(scene: Scene) -> Iterator[Candidate]:
-    """Everything about events, when the dataset tells any."""
-    for event in scene.events:
+def event_candidates(context: PlanningContext) -> Iterator[Candidate]:
+    """Propose every feature about events, if the dataset has any."""
+    for event in context.events:
         if event.counter is None and event.where:
-            yield from _counted(scene, event)
-            yield from _timed(scene, event)
-            yield from _valued(scene, event)
-    yield from _step_rates(scene)
-    yield from _shares(scene)
+            yield from _counted(context, event)
+            yield from _timed(context, event)
+            yield from _valued(context, event)
+    yield from _step_rates(context)
+    yield from _shares(context)
 
 
-def _counted(scene: Scene, event: Event) -> Iterator[Candidate]:
-    reading = scene.reading
+def _counted(context: PlanningContext, event: Event) -> Iterator[Candidate]:
+    reading = context.reading
     counted = reading.broad or reading.says("count", "frequency") or not reading.intents
     beside = NAMED if reading.broad or reading.says("rate") else ASIDE
-    score = (ASKED if counted else RELATED) if event.spoken else beside if _beside_spoken(scene, event) else 0.8
-    whole = min(score, RELATED) if reading.windows and scene.time and not reading.broad else score
+    score = (ASKED if counted else RELATED) if event.mentioned else beside if _completes_funnel(context, event) else 0.8
+    whole = min(score, RELATED) if reading.windows and context.time and not reading.broad else score
     yield Candidate(
         Count(event.where),
         f"{event.name}_count",
-        describe(f"{capital(plural(event.name))} of each {scene.who}: {event.words}."),
+        describe(f"{capital(plural(event.name))} of each {context.who}: {event.words}."),
         whole,
         "count",
         event.name,
         f"count:{event.name}",
     )
-    for window in reading.windows if scene.time else ():
+    for window in reading.windows if context.time else ():
         yield Candidate(
             Count(event.where, window.days),
             f"{event.name}_count_{days_slug(window.days)}",
             describe(
-                f"{capital(plural(event.name))} of each {scene.who} in the last {days(window.days)}: {event.words}."
+                f"{capital(plural(event.name))} of each {context.who} in the last {days(window.days)}: {event.words}."
             ),
-            score + 0.5 if event.spoken else score,
+            score + 0.5 if event.mentioned else score,
             "count",
             event.name,
         )
 
 
-def _beside_spoken(scene: Scene, event: Event) -> bool:
-    """A step of the funnel completes the picture when another step is asked about."""
-    steps = {step.name for step in funnel(scene.events).values()}
-    return event.name in steps and any(other.spoken and other.name in steps for other in scene.events)
+def _completes_funnel(context: PlanningContext, event: Event) -> bool:
+    """Check whether another step of the funnel is asked for, so that this step completes the picture."""
+    steps = {step.name for step in funnel(context.events).values()}
+    return event.name in steps and any(other.mentioned and other.name in steps for other in context.events)
 
 
-def _timed(scene: Scene, event: Event) -> Iterator[Candidate]:
-    if scene.time is None:
+def _timed(context: PlanningContext, event: Event) -> Iterator[Candidate]:
+    if context.time is None:
         return
-    time, reading = scene.time.name, scene.reading
+    time, reading = context.time.name, context.reading
     yield Candidate(
         Recency(time, event.where),
         f"days_since_last_{event.name}",
-        describe(f"Days from the last {event.name} of each {scene.who} ({event.words}) to the latest {time}."),
-        ASKED if event.spoken and reading.says("recency") else RELATED - 0.1 if event.spoken else 0.55,
+        describe(f"Days from the last {event.name} of each {context.who} ({event.words}) to the latest {time}."),
+        ASKED if event.mentioned and reading.says("recency") else RELATED - 0.1 if event.mentioned else 0.55,
         "recency",
         event.name,
     )
     yield Candidate(
         MeanGap(time, event.where),
         f"mean_days_between_{event.name}",
-        describe(f"Mean days between consecutive {plural(event.name)} of each {scene.who}: {event.words}, by {time}."),
-        ASKED if event.spoken and reading.says("gap") else 0.3,
+        describe(
+            f"Mean days between consecutive {plural(event.name)} of each {context.who}: {event.words}, by {time}."
+        ),
+        ASKED if event.mentioned and reading.says("gap") else 0.3,
         "gap",
         event.name,
     )
     yield Candidate(
         EventsPerDay(time, event.where),
         f"{event.name}_per_day",
-        describe(f"{capital(plural(event.name))} for each day since the first row of each {scene.who}: {event.words}."),
-        ASKED if event.spoken and reading.says("frequency") else 0.25,
+        describe(
+            f"{capital(plural(event.name))} for each day since the first row of each {context.who}: {event.words}."
+        ),
+        ASKED if event.mentioned and reading.says("frequency") else 0.25,
         "frequency",
         event.name,
         f"count:{event.name}",
@@ -125,56 +129,56 @@ def _timed(scene: Scene, event: Event) -> Iterator[Candidate]:
     yield Candidate(
         RecentShare(time, window, event.where),
         f"{event.name}_share_last_{days_slug(window)}",
-        describe(f"Share of each {scene.who}'s {plural(event.name)} in the last {days(window)}: {event.words}."),
-        RELATED - 0.8 if event.spoken else 0.3,
+        describe(f"Share of each {context.who}'s {plural(event.name)} in the last {days(window)}: {event.words}."),
+        RELATED - 0.8 if event.mentioned else 0.3,
         "trend",
         event.name,
     )
 
 
-def _valued(scene: Scene, event: Event) -> Iterator[Candidate]:
-    """Money and things of purchases; distinct things of other events."""
+def _valued(context: PlanningContext, event: Event) -> Iterator[Candidate]:
+    """Propose amounts and items of purchases, and distinct items of other events."""
     if "purchase" in event.meanings:
-        for seen in scene.numbers:
-            if means(seen, "money", "quantity"):
-                wanted = scene.reading.says("monetary") or scene.named(seen)
+        for match in context.numbers:
+            if has_meaning(match, "money", "quantity"):
+                wanted = context.reading.says("monetary") or context.named(match)
                 for function, words, base in SPENT:
-                    yield _measure(scene, event, seen, (function, words), _money_score(scene, event, wanted, base))
-    for seen in scene.sheet.keys:
-        if seen.name not in scene.others and means(seen, "item"):
+                    yield _measure(context, event, match, (function, words), _money_score(context, event, wanted, base))
+    for match in context.columns.keys:
+        if match.name not in context.key_names and has_meaning(match, "item"):
             yield Candidate(
-                CountDistinct(seen.name, event.where),
-                f"distinct_{seen.slug}_{event.name}",
-                describe(f"Distinct {seen.name} among each {scene.who}'s {plural(event.name)}: {event.words}."),
-                RELATED - 0.5 if event.spoken else 0.4,
+                CountDistinct(match.name, event.where),
+                f"distinct_{match.slug}_{event.name}",
+                describe(f"Distinct {match.name} among each {context.who}'s {plural(event.name)}: {event.words}."),
+                RELATED - 0.5 if event.mentioned else 0.4,
                 "distinct",
-                seen.name,
+                match.name,
                 f"count:{event.name}",
             )
 
 
-def _money_score(scene: Scene, event: Event, wanted: bool, base: float) -> float:  # noqa: FBT001 - private
+def _money_score(context: PlanningContext, event: Event, wanted: bool, base: float) -> float:  # noqa: FBT001 - private
     if wanted:
         return ASKED + base
-    return RELATED + base - 1 if event.spoken or scene.reading.purposes else base
+    return RELATED + base - 1 if event.mentioned or context.reading.purposes else base
 
 
 def _measure(
-    scene: Scene, event: Event, seen: Seen, statistic: tuple[AggregateFunction, str], score: float
+    context: PlanningContext, event: Event, match: ColumnMatch, statistic: tuple[AggregateFunction, str], score: float
 ) -> Candidate:
     function, words = statistic
     return Candidate(
-        Aggregate(seen.name, function, event.where),
-        f"{words}_{seen.slug}_{event.name}",
-        describe(f"{capital(words)} {seen.name} over each {scene.who}'s {plural(event.name)}: {event.words}."),
+        Aggregate(match.name, function, event.where),
+        f"{words}_{match.slug}_{event.name}",
+        describe(f"{capital(words)} {match.name} over each {context.who}'s {plural(event.name)}: {event.words}."),
         score,
         "money",
-        seen.name,
+        match.name,
     )
 
 
-def _step_rates(scene: Scene) -> Iterator[Candidate]:
-    steps = funnel(scene.events)
+def _step_rates(context: PlanningContext) -> Iterator[Candidate]:
+    steps = funnel(context.events)
     for upper, lower, name, words in STEP_RATES:
         numerator, denominator = steps.get(upper), steps.get(lower)
         if numerator is None:
@@ -182,14 +186,14 @@ def _step_rates(scene: Scene) -> Iterator[Candidate]:
         if denominator is None:
             denominator = _fallback(upper, steps)
         if denominator is not None and denominator != numerator:
-            rated = scene.reading.broad or scene.reading.says("rate", "ratio")
-            score = ASKED + 0.6 if numerator.spoken and rated else ASIDE if denominator.spoken else 0.75
+            rated = context.reading.broad or context.reading.says("rate", "ratio")
+            score = ASKED + 0.6 if numerator.mentioned and rated else ASIDE if denominator.mentioned else 0.75
             primary = name in {"click_through_rate", "conversion_rate"}
-            yield from _rate(scene, numerator, denominator, (name, words, score if primary else min(score, 3.4)))
+            yield from _rate(context, numerator, denominator, (name, words, score if primary else min(score, 3.4)))
 
 
 def _fallback(upper: str, steps: dict[str, Event]) -> Event | None:
-    """Without the step below, an event is set against all rows of the entity: each was an occasion for it."""
+    """Choose the denominator when the step below is missing: all rows of the entity, as each was an opportunity."""
     first = {"click": ("impression",), "purchase": ("click", "impression", "cart")}.get(upper, ())
     if not first or (upper == "purchase" and "impression" in steps and "click" not in steps):
         return None
@@ -197,22 +201,22 @@ def _fallback(upper: str, steps: dict[str, Event]) -> Event | None:
     return None if any(step in steps for step in first) or not steps[upper].where else everything
 
 
-def _rate(scene: Scene, upper: Event, lower: Event, said: tuple[str, str, float]) -> Iterator[Candidate]:
+def _rate(context: PlanningContext, upper: Event, lower: Event, said: tuple[str, str, float]) -> Iterator[Candidate]:
     name, words, score = said
     if upper.counter and lower.counter:
         yield Candidate(
             RatioOfSums(upper.counter, lower.counter),
             name,
-            describe(f"{capital(words)} of each {scene.who}: sum of {upper.counter} over sum of {lower.counter}."),
+            describe(f"{capital(words)} of each {context.who}: sum of {upper.counter} over sum of {lower.counter}."),
             score,
             "rate",
             upper.name,
         )
     elif not upper.counter and not lower.counter:
         parts = [f"{plural(event.name)} ({event.words})" for event in (upper, lower)]
-        text = f"{capital(words)} of each {scene.who}: {' over '.join(parts)}"
+        text = f"{capital(words)} of each {context.who}: {' over '.join(parts)}"
         yield Candidate(Rate(upper.where, lower.where), name, describe(f"{text}."), score, "rate", upper.name)
-        for window in scene.reading.windows if scene.time else ():
+        for window in context.reading.windows if context.time else ():
             yield Candidate(
                 Rate(upper.where, lower.where, window.days),
                 f"{name}_{days_slug(window.days)}",
@@ -223,18 +227,18 @@ def _rate(scene: Scene, upper: Event, lower: Event, said: tuple[str, str, float]
             )
 
 
-def _shares(scene: Scene) -> Iterator[Candidate]:
-    """The share of an entity's rows that are such an event: bounces, refunds, errors, any kind that is named."""
-    for event in scene.events:
+def _shares(context: PlanningContext) -> Iterator[Candidate]:
+    """Propose the share of an entity's rows that are such an event: bounces, refunds, errors, any named kind."""
+    for event in context.events:
         if not event.where:
             continue
         outside = not event.meanings & {"impression", "click", "purchase"}
-        asked = event.spoken and (scene.reading.says("rate", "mean", "ratio") or outside)
-        yield _share(scene, event.name, event.where, event.words, (NAMED if outside else ASIDE) if asked else 0.35)
+        asked = event.mentioned and (context.reading.says("rate", "mean", "ratio") or outside)
+        yield _share(context, event.name, event.where, event.words, (NAMED if outside else ASIDE) if asked else 0.35)
 
 
-def _share(scene: Scene, name: str, where: Where, words: str, score: float) -> Candidate:
+def _share(context: PlanningContext, name: str, where: Where, words: str, score: float) -> Candidate:
     return Candidate(
-        Rate(where), f"{name}_share", describe(f"Share of each {scene.who}'s rows that are {plural(name)}: {words}."),
+        Rate(where), f"{name}_share", describe(f"Share of each {context.who}'s rows that are {plural(name)}: {words}."),
         score, "rate", name,
     )  # fmt: skip

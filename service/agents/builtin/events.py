@@ -1,4 +1,4 @@
-"""Things that happen in a dataset: values of an event column, yes/no columns, counters, or the rows themselves."""
+"""Find the events of a dataset: values of an event column, yes/no columns, counters, or the rows themselves."""
 
 from __future__ import annotations
 
@@ -7,63 +7,65 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from service.agents.builtin.candidates import conditions, slug
+from service.agents.builtin.columns import ColumnIndex, ColumnMatch, has_meaning, meaningful_stems, true_value
 from service.agents.builtin.reading import Reading
-from service.agents.builtin.sheet import Seen, Sheet, means, telling, truth
 from service.agents.words import concepts, stemmed, stems
 from service.features.operations.types import Predicate, Scalar
 
-HAPPENINGS = frozenset((
+EVENT_KINDS = frozenset((
     "impression", "click", "cart", "purchase", "signup", "login", "refund", "search", "like", "error", "default",
     "churn",
 ))  # fmt: skip
 FUNNEL = ("impression", "click", "cart", "purchase")
-"""The order in which a visitor goes on."""
+"""Steps of the funnel, in the order in which a visitor goes through them."""
 _COLUMN_WORDS = stemmed(
     "event action activity interaction type status state outcome result kind behavior behaviour verb"
 )
 _COUNTER_WORDS = stemmed("number num count total n nb page product qty of unique add to")
 MAX_KINDS = 40
-"""Distinct values over which a column does not name kinds of events."""
+"""Above this number of distinct values a column does not name kinds of events."""
 MAX_EVENTS = 12
 
 
 class Event(Struct, frozen=True):
-    """One kind of event and how to tell it."""
+    """Describe one kind of event and the rows that are such events."""
 
     name: str
-    """As a feature's name has it: `click`, `add_to_cart`."""
+    """The event's part of a feature's name: `click`, `add_to_cart`."""
     meanings: frozenset[str]
     where: tuple[Predicate, ...] = ()
     """Empty when every row is such an event."""
     counter: str | None = None
     """The numeric column that already counts such events in each row."""
-    spoken: bool = False
+    mentioned: bool = False
     """Whether the sentence mentions it."""
 
     @property
     def words(self) -> str:
-        """How it is told, in plain words."""
+        """Describe in plain words how the event is recognised."""
         if self.counter:
             return f"the column {self.counter}"
         return f"rows where {conditions(self.where)}" if self.where else "every row"
 
 
-def find_events(sheet: Sheet, reading: Reading) -> tuple[Event, ...]:
-    """The kinds of events, mentioned ones first, then in the funnel's order."""
-    found = (*_from_column(sheet, reading), *_from_flags(sheet, reading), *_from_counters(sheet, reading))
+def find_events(columns: ColumnIndex, reading: Reading) -> tuple[Event, ...]:
+    """Return the kinds of events: those that the sentence mentions first, then in the funnel's order."""
+    found = (*_from_column(columns, reading), *_from_flags(columns, reading), *_from_counters(columns, reading))
     if not any("purchase" in event.meanings for event in found):
-        found = (*found, *_from_rows(sheet, reading))
+        found = (*found, *_from_rows(columns, reading))
     unique = {event.name: event for event in reversed(found)}
-    return tuple(sorted(unique.values(), key=lambda event: (not event.spoken, _step(event), event.name))[:MAX_EVENTS])
+    return tuple(
+        sorted(unique.values(), key=lambda event: (not event.mentioned, _step(event), event.name))[:MAX_EVENTS]
+    )
 
 
 def funnel(events: Sequence[Event]) -> dict[str, Event]:
-    """The event of each step of the funnel that the dataset has."""
+    """Map each funnel step that the dataset has to its event."""
     steps: dict[str, Event] = {}
     for step in FUNNEL:
         of_step = [event for event in events if step in event.meanings]
         if of_step:
-            steps[step] = min(of_step, key=lambda event: (event.name != step, not event.spoken, len(event.name)))
+            steps[step] = min(of_step, key=lambda event: (event.name != step, not event.mentioned, len(event.name)))
     return steps
 
 
@@ -71,83 +73,85 @@ def _step(event: Event) -> int:
     return min((FUNNEL.index(meaning) for meaning in event.meanings if meaning in FUNNEL), default=len(FUNNEL))
 
 
-def event_column(sheet: Sheet) -> Seen | None:
-    """The categorical column whose values name kinds of events."""
+def event_column(columns: ColumnIndex) -> ColumnMatch | None:
+    """Return the categorical column whose values name kinds of events."""
     ranked = sorted(
-        (seen for seen in sheet.categories if seen.column.distinct <= MAX_KINDS and seen.column.values),
-        key=_eventfulness,
+        (match for match in columns.categories if match.column.distinct <= MAX_KINDS and match.column.values),
+        key=_event_score,
         reverse=True,
     )
-    return ranked[0] if ranked and _eventfulness(ranked[0]) > 1 else None
+    return ranked[0] if ranked and _event_score(ranked[0]) > 1 else None
 
 
-def _eventfulness(seen: Seen) -> int:
-    if means(seen, "platform", "place", "channel", "item"):
+def _event_score(match: ColumnMatch) -> int:
+    if has_meaning(match, "platform", "place", "channel", "item"):
         return 0
-    values = sum(bool(happenings(stems(str(value.value)))) for value in seen.column.values)
-    named = bool(_COLUMN_WORDS.intersection(seen.stems))
-    return 2 * values + named if values else 2 * ("event" in seen.stems or "action" in seen.stems)
+    values = sum(bool(event_kinds(stems(str(value.value)))) for value in match.column.values)
+    named = bool(_COLUMN_WORDS.intersection(match.stems))
+    return 2 * values + named if values else 2 * ("event" in match.stems or "action" in match.stems)
 
 
-def happenings(words: Sequence[str]) -> frozenset[str]:
-    """The kinds of events that words speak of."""
-    return frozenset(group for word in words for group in concepts(word)) & HAPPENINGS
+def event_kinds(words: Sequence[str]) -> frozenset[str]:
+    """Return the kinds of events that the words mean."""
+    return frozenset(group for word in words for group in concepts(word)) & EVENT_KINDS
 
 
-def _from_column(sheet: Sheet, reading: Reading) -> tuple[Event, ...]:
-    seen = event_column(sheet)
-    if seen is None:
+def _from_column(columns: ColumnIndex, reading: Reading) -> tuple[Event, ...]:
+    match = event_column(columns)
+    if match is None:
         return ()
     return tuple(
         Event(
             slug(str(entry.value), index),
-            happenings(stems(str(entry.value))),
-            (equals(seen.name, entry.value),),
-            spoken=_spoken(stems(str(entry.value)), reading),
+            event_kinds(stems(str(entry.value))),
+            (equals(match.name, entry.value),),
+            mentioned=_mentions(stems(str(entry.value)), reading),
         )
-        for index, entry in enumerate(seen.column.values)
+        for index, entry in enumerate(match.column.values)
     )
 
 
-def _from_flags(sheet: Sheet, reading: Reading) -> tuple[Event, ...]:
-    columns = [*sheet.flags, *(seen for seen in sheet.categories if truth(seen) is not None)]
+def _from_flags(columns: ColumnIndex, reading: Reading) -> tuple[Event, ...]:
+    flags = [*columns.flags, *(match for match in columns.categories if true_value(match) is not None)]
     found: list[Event] = []
-    for seen in columns:
-        value, meanings = truth(seen), happenings(seen.stems)
+    for match in flags:
+        value, meanings = true_value(match), event_kinds(match.stems)
         if value is not None and meanings:
-            where = (equals(seen.name, value),)
-            found.append(Event(seen.slug, meanings, where, spoken=_spoken(tuple(telling(seen)), reading)))
+            where = (equals(match.name, value),)
+            found.append(
+                Event(match.slug, meanings, where, mentioned=_mentions(tuple(meaningful_stems(match)), reading))
+            )
     return tuple(found)
 
 
-def _from_counters(sheet: Sheet, reading: Reading) -> tuple[Event, ...]:
+def _from_counters(columns: ColumnIndex, reading: Reading) -> tuple[Event, ...]:
     return tuple(
-        Event(seen.slug, happenings(seen.stems), counter=seen.name, spoken=_spoken(seen.stems, reading))
-        for seen in sheet.numbers
-        if happenings(seen.stems)
-        and all(word in _COUNTER_WORDS or happenings((word,)) for word in seen.stems)
-        and seen.column.type == "integer"
+        Event(match.slug, event_kinds(match.stems), counter=match.name, mentioned=_mentions(match.stems, reading))
+        for match in columns.numbers
+        if event_kinds(match.stems)
+        and all(word in _COUNTER_WORDS or event_kinds((word,)) for word in match.stems)
+        and match.column.type == "integer"
     )
 
 
-def _from_rows(sheet: Sheet, reading: Reading) -> tuple[Event, ...]:
-    """A table with order keys, or with prices and quantities, is a list of purchases."""
-    ordered = any("purchase" in happenings(seen.stems) for seen in (*sheet.keys, *sheet.times))
-    sold = any(means(seen, "money") for seen in sheet.numbers) and any(
-        means(seen, "quantity") for seen in sheet.numbers
+def _from_rows(columns: ColumnIndex, reading: Reading) -> tuple[Event, ...]:
+    """Treat every row as a purchase if the table has order keys, or prices and quantities."""
+    ordered = any("purchase" in event_kinds(match.stems) for match in (*columns.keys, *columns.times))
+    sold = any(has_meaning(match, "money") for match in columns.numbers) and any(
+        has_meaning(match, "quantity") for match in columns.numbers
     )
-    if not (ordered or sold) or event_column(sheet) is not None:
+    if not (ordered or sold) or event_column(columns) is not None:
         return ()
-    return (Event("purchase", frozenset({"purchase"}), spoken=_spoken(("purchas",), reading)),)
+    return (Event("purchase", frozenset({"purchase"}), mentioned=_mentions(("purchas",), reading)),)
 
 
-def _spoken(words: Sequence[str], reading: Reading) -> bool:
-    """The sentence has the words themselves, or one that means the same kind of event."""
-    told = [word for word in words if word not in {"to", "add"}]
-    literal = bool(told) and all(word in reading.words for word in told)
-    return literal or not happenings(words).isdisjoint(happenings(reading.words))
+def _mentions(words: Sequence[str], reading: Reading) -> bool:
+    """Check whether the sentence has the words themselves, or one that means the same kind of event."""
+    required = [word for word in words if word not in {"to", "add"}]
+    literal = bool(required) and all(word in reading.words for word in required)
+    return literal or not event_kinds(words).isdisjoint(event_kinds(reading.words))
 
 
 def equals(column: str, value: Scalar) -> Predicate:
-    """The predicate that a column holds a value."""
+    """Build the predicate that a column equals a value."""
     return Predicate(column, "eq", (value,))

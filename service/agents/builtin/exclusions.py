@@ -1,4 +1,4 @@
-"""What a sentence does not want: "without the price", "do not use age or country", "leave out MRR"."""
+"""Find what a sentence excludes: "without the price", "do not use age or country", "leave out MRR"."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ITEM = re.compile(r",|\b(?:and|or|nor)\b|/", re.IGNORECASE)
 
 
 def split_off(text: str) -> tuple[str, tuple[tuple[str, ...], ...]]:
-    """The sentence without what it does not want, and that as phrases of stems."""
+    """Return the sentence without its exclusions, and the exclusions as phrases of stems."""
     phrases = [
         tuple(word for word in stems(item) if word not in KNOWN_WORDS or len(stems(item)) == 1)
         for match in _UNWANTED.finditer(text)
@@ -33,7 +33,7 @@ def split_off(text: str) -> tuple[str, tuple[tuple[str, ...], ...]]:
 
 
 def unwanted(names: Iterable[str], phrases: Sequence[Sequence[str]]) -> frozenset[str]:
-    """The columns that the phrases mean: those they name most plainly; a part of a name is enough."""
+    """Return the columns that the phrases name most clearly; part of a name is enough."""
     parts = {name: stems(name) for name in names}
     found: set[str] = set()
     for phrase in phrases:

@@ -1,4 +1,4 @@
-"""Columns that give the target away: known only once the outcome is."""
+"""Find columns that leak the target because they are filled only after the outcome is known."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from service.agents.prompts import Column
 from service.agents.words import stemmed, stems
 
 SAME_SHARE = 0.002
-"""A column filled in as large a share of rows as hold one value of the target is filled because of it."""
-_AFTERMATH: Mapping[str, str] = {
+"""A column whose share of filled rows is this close to a target value's share is taken to be filled because of it."""
+_OUTCOME_WORDS: Mapping[str, str] = {
     "fraud fraudulent": "chargeback dispute investigation confirmed blocked reimbursed",
     "default defaulted delinquent delinquency bad": "collection recovery recovered writeoff charged foreclosure "
     "arrears",
@@ -21,11 +21,11 @@ _AFTERMATH: Mapping[str, str] = {
     "death died deceased mortality": "death autopsy deceased",
     "converted conversion purchased": "conversion converted",
 }
-"""Outcomes, and what is recorded only after they have come."""
+"""Outcomes, and words for what is recorded only after them."""
 
 
-def giveaways(columns: Sequence[Column], target: Column) -> frozenset[str]:
-    """Names of the columns, other than the target, that no feature should read."""
+def leaking_columns(columns: Sequence[Column], target: Column) -> frozenset[str]:
+    """Return the names of columns, other than the target, that no feature should read."""
     marks = _marks(target)
     shares = [entry.share for entry in target.values]
     return frozenset(
@@ -43,7 +43,7 @@ def _marks(target: Column) -> frozenset[str]:
     said = words | (values if len(target.values) > 2 else frozenset[str]())  # noqa: PLR2004 - yes and no say nothing
     return frozenset(
         mark
-        for outcome, after in _AFTERMATH.items()
+        for outcome, after in _OUTCOME_WORDS.items()
         if not stemmed(outcome).isdisjoint(said)
         for mark in stemmed(after)
     )

@@ -1,4 +1,4 @@
-"""The vocabulary of requests: which words ask for which statistic, and for which purpose."""
+"""Define the vocabulary of requests: which words ask for which statistic and which purpose."""
 
 from __future__ import annotations
 
@@ -82,9 +82,9 @@ PURPOSE_WORDS: Mapping[Purpose, str] = {
     "forecast": "forecast forecasting time_series demand",
 }
 TEXTUAL = stemmed("sentiment tone emotion mood topic language spelling readability toxicity keyword")
-"""What only a text column can serve."""
+"""Words for what only a text column can provide."""
 SINCE = stem("since")
-"""`since the last …` asks for a span of time rather than for a value."""
+"""`since the last …` asks for a time span rather than a value."""
 ROW_WORDS = stemmed("row record observation sample line entry reading measurement instance datapoint")
 UNIT_DAYS: Mapping[str, float] = {
     "hour": 1 / 24, "day": 1, "week": 7, "fortnight": 14, "month": 30, "quarter": 90, "year": 365,
@@ -111,4 +111,4 @@ KNOWN_WORDS: frozenset[str] = (
     | frozenset(stem(part) for entry in " ".join(INTENT_WORDS.values()).split() for part in entry.split("_"))
     | frozenset(stem(part) for entry in " ".join(PURPOSE_WORDS.values()).split() for part in entry.split("_"))
 )
-"""Words that ask for something without naming data."""
+"""Words of requests that do not name data."""

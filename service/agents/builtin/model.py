@@ -1,4 +1,4 @@
-"""`builtin:planner` as a pydantic-ai model: it sees the messages that any model sees, and answers by the same tools."""
+"""Implement `builtin:planner` as a pydantic-ai model with the same messages and tools as any other model."""
 
 from __future__ import annotations
 
@@ -33,29 +33,29 @@ _FAULTY = re.compile(r"\bfeatures\[(\d+)\]")
 
 
 class BuiltinPlanner(Model):
-    """Plans by rules: no weights, no key, no network, the same answer every time.
+    """Plan by rules: no weights, no key, no network, the same answer every time.
 
-    Token counts are estimates: the characters of the prompt and of the answer over four. They cost nothing.
+    Token counts are estimated as characters of the prompt and answer divided by four. They cost nothing.
     """
 
     @property
     def model_name(self) -> str:
-        """The name that spans and metrics show."""
+        """Return the name for spans and metrics."""
         return NAME
 
     @property
     def model_id(self) -> str:
-        """The name in settings, which holds the system already."""
+        """Return the name in settings, which includes the system."""
         return NAME
 
     @property
     def system(self) -> str:
-        """The provider's name in telemetry."""
+        """Return the provider's name for telemetry."""
         return SYSTEM
 
     @property
     def provider(self) -> None:
-        """There is no service behind this model."""
+        """Return None: there is no provider."""
         return
 
     async def request(
@@ -64,10 +64,10 @@ class BuiltinPlanner(Model):
         model_settings: ModelSettings | None,
         model_request_parameters: ModelRequestParameters,
     ) -> ModelResponse:
-        """Answer the last message: the first time with a plan, after a rejection without the features at fault."""
+        """Answer with a plan; after a rejection, answer with the rejected plan without its faulty features."""
         self.prepare_request(model_settings, model_request_parameters)
         prompt = _prompt(messages)
-        answer = _mended(messages) or await asyncio.to_thread(make_plan, parse(prompt))
+        answer = _without_faulty(messages) or await asyncio.to_thread(make_plan, parse(prompt))
         tool = IMPOSSIBLE_TOOL if isinstance(answer, Impossible) else PLAN_TOOL
         arguments = msgspec.json.encode(answer).decode()
         usage = RequestUsage(
@@ -78,7 +78,7 @@ class BuiltinPlanner(Model):
 
 
 def _prompt(messages: Sequence[ModelMessage]) -> str:
-    """The first user message: the one with the data block."""
+    """Return the first user message, which has the data block."""
     return next(
         str(part.content)
         for message in messages
@@ -88,8 +88,8 @@ def _prompt(messages: Sequence[ModelMessage]) -> str:
     )
 
 
-def _mended(messages: Sequence[ModelMessage]) -> FeaturePlan | Impossible | None:
-    """The rejected plan without its faulty features; None when nothing has been rejected yet."""
+def _without_faulty(messages: Sequence[ModelMessage]) -> FeaturePlan | Impossible | None:
+    """Return the rejected plan without its faulty features; None if nothing was rejected yet."""
     last = messages[-1]
     rejections = [
         part
@@ -108,6 +108,6 @@ def _mended(messages: Sequence[ModelMessage]) -> FeaturePlan | Impossible | None
 
 
 def _length(message: ModelMessage) -> int:
-    """Characters of a message's own content."""
+    """Count the characters of a message's content."""
     instructions = message.instructions or "" if isinstance(message, ModelRequest) else ""
     return len(instructions) + sum(len(str(getattr(part, "content", ""))) for part in message.parts)

@@ -1,4 +1,4 @@
-"""The numbers of a sentence: spans of time, quantiles, bins, steps back, limits."""
+"""Read the numbers of a sentence: time spans, quantiles, bins, lags, comparisons."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _LETTERS = {"h": "hour", "d": "day", "w": "week"}
 _QUANTILE = re.compile(r"\b(\d{1,2})(?:st|nd|rd|th)?[\s-]+percentile|\bp(\d{2})\b")
 _BINS = re.compile(rf"\b({_COUNT})[\s-]+(?:equal\w*[\s-]+)?(?:\w+[\s-]+)?(?:bin|bucket|band|quantile)s?\b")
 _NAMED_BINS = {"tercile": 3, "tertile": 3, "quartile": 4, "quintile": 5, "decile": 10, "ventile": 20}
-MOST_BINS = 100
+MAX_BINS = 100
 _STEPS = re.compile(rf"\b({_COUNT})\s+(?!(?:{_UNITS})s?\b)[a-z]+\s+(?:ago|back|earlier|before)\b")
 _LAGS = re.compile(r"\blags?\s+((?:(?:of|by|and)?[\s,]*\d{1,3}\b[\s,]*)+)")
-MOST_STEPS = 1000
+MAX_STEPS = 1000
 _LIMITS: tuple[tuple[Comparison, str], ...] = (
     ("ge", r"at least|no less than|not less than|a minimum of|>=|≥"),
     ("le", r"at most|no more than|not more than|up to|a maximum of|<=|≤"),
@@ -50,23 +50,23 @@ _LABEL = re.compile(
 )
 _AGED = re.compile(r"\b(?:older|younger)\b")
 _CLAUSE = re.compile(r"[.;:!?()]")
-MOST_LIMITS = 12
-"""No sentence of a person states more, and each is compared with every column."""
+MAX_LIMITS = 12
+"""No human sentence has more, and each is compared with every column."""
 NEAR_CHARACTERS = 80
 NEAR = 6
-"""Words before a limit among which its column is looked for."""
+"""Words before a comparison that are searched for its column."""
 
 
 class Window(Struct, frozen=True):
-    """A span of time before "now"."""
+    """A time span before "now"."""
 
     days: float
     words: str
-    """As the sentence has it: "last 7 days"."""
+    """The words of the sentence: "last 7 days"."""
 
 
 class Limit(Struct, frozen=True):
-    """A comparison with a number, and the stems around it that may name what is compared."""
+    """A comparison with a number, and the stems around it that may name the compared column."""
 
     comparison: Comparison
     number: float
@@ -75,7 +75,7 @@ class Limit(Struct, frozen=True):
 
 
 def windows(text: str) -> tuple[Window, ...]:
-    """Spans of time in days, in the order of a lower-case text."""
+    """Return time spans in days, in the order of a lower-case text."""
     found: dict[float, Window] = {}
     for match in _WINDOW.finditer(_LISTED.sub(r"\1 \2 and ", text)):
         count = match["a"] or match["c"] or match["e"] or "1"
@@ -88,50 +88,50 @@ def windows(text: str) -> tuple[Window, ...]:
 
 
 def without_windows(text: str) -> str:
-    """The text with a plain word in place of each span of time."""
+    """Replace each time span by a neutral word."""
     return _WINDOW.sub(" recently ", _LISTED.sub(r"\1 \2 and ", text))
 
 
 def quantiles(text: str) -> tuple[float, ...]:
-    """Percentiles as shares: `95th percentile`, `p95`."""
+    """Return percentiles as shares: `95th percentile`, `p95`."""
     found = (int(match[1] or match[2]) / 100 for match in _QUANTILE.finditer(text))
     return tuple(dict.fromkeys(q for q in found if 0 < q < 1))
 
 
 def bins(text: str) -> int | None:
-    """How many bins are asked for; None when the sentence does not say."""
+    """Return the requested number of bins; None if the sentence has none."""
     found = [_number(match[1]) for match in _BINS.finditer(text)]
     found += [number for name, number in _NAMED_BINS.items() if name in text]
-    return next((number for number in found if 1 < number <= MOST_BINS), None)
+    return next((number for number in found if 1 < number <= MAX_BINS), None)
 
 
 def steps(text: str) -> tuple[int, ...]:
-    """Rows to look back: `two readings ago`, `lag 1, 2 and 3`."""
+    """Return how many rows to look back: `two readings ago`, `lag 1, 2 and 3`."""
     found = [_number(match[1]) for match in _STEPS.finditer(text)]
     found += [int(number) for match in _LAGS.finditer(text) for number in re.findall(r"\d+", match[1])]
-    return tuple(dict.fromkeys(number for number in found if 0 < number <= MOST_STEPS))
+    return tuple(dict.fromkeys(number for number in found if 0 < number <= MAX_STEPS))
 
 
 def limits(text: str) -> tuple[Limit, ...]:
-    """Comparisons with numbers, spans of time aside."""
+    """Return comparisons with numbers, except time spans."""
     return tuple(
         _limit(match, text[max(0, match.start() - NEAR_CHARACTERS) : match.start()])
-        for match in islice(_LIMIT.finditer(text), MOST_LIMITS)
+        for match in islice(_LIMIT.finditer(text), MAX_LIMITS)
     )
 
 
 def without_limits(text: str) -> str:
-    """The text without the words of comparison: `at least 3` asks for no minimum."""
+    """Remove the words of comparisons: `at least 3` does not ask for a minimum."""
     return _LIMIT.sub(" ", text)
 
 
 def labels(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Whole numbers that are no span of time, limit, quantile, number of bins or steps, with the words beside them."""
+    """Return the other whole numbers and the words beside them: no time spans, limits, quantiles, bins or lags."""
     for pattern in (_WINDOW, _QUANTILE, _BINS, _STEPS, _LAGS):
         text = pattern.sub(" ", text)
     return tuple(
         (match["digits"], stems(f"{match['before'] or ''} {match['after'] or ''}"))
-        for match in islice(_LABEL.finditer(without_limits(text)), MOST_LIMITS)
+        for match in islice(_LABEL.finditer(without_limits(text)), MAX_LIMITS)
     )
 
 
@@ -144,7 +144,7 @@ def _limit(match: re.Match[str], before: str) -> Limit:
 
 
 def _first_words(words: Iterable[str]) -> tuple[str, ...]:
-    """Up to the first function word."""
+    """Return the words up to the first function word."""
     found: list[str] = []
     for word in words:
         if word in FUNCTION_WORDS:

@@ -1,4 +1,4 @@
-"""What a sentence asks for, read by rules: statistics, events' words, groups, windows, purposes, quoted terms."""
+"""Read a sentence by rules: statistics, event words, groups, windows, purposes, quoted terms."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from service.agents.words import FUNCTION_WORDS, GENERIC_WORDS, contains, stem, 
 _CLAUSE = re.compile(r"[,;:!?()\n]|\.(?=\s|$)")
 _PART = re.compile(r"[,;:!?()\n]|\.(?=\s|$)|\b(?:and|plus|as well as)\b")
 _DISCIPLINE = re.compile(r"machine[\s-]+learning", re.IGNORECASE)
-"""It speaks of no machine."""
+""""Machine learning" is not about a machine."""
 _QUOTED = re.compile(r"[\"“”]([^\"“”]{1,100})[\"“”]|(?<!\w)'([^']{1,100})'(?!\w)")
 _TERM = re.compile(r"\b(?:contain|mention|includ)\w*\s+(?:of\s+)?(?:the\s+)?(?:word|term|phrase)s?\s+(\w{2,100})")
 _PREDICTED = re.compile(
@@ -36,9 +36,9 @@ _PER = re.compile(
     r"|for individual|at the level of)\s*\b"
 )
 _MOST = re.compile(r"\bthe most\b(?=\s*(?:$|[,.;:?!)]|(?:and|or|per|by|of|in|on|to|from)\b))")
-"""`uses the most` asks for what is most frequent; `the most recent` does not."""
+"""`uses the most` asks for the most frequent value; `the most recent` does not."""
 _LEVEL = re.compile(r"\b([\w.]+)[\s-]+(?:level|wise)\b")
-"""`session-level` is `per session`."""
+"""`session-level` means `per session`."""
 _BY = re.compile(r"\b(?:by|within|across|grouped by|broken down by)\s+(?:each\s+|every\s+|the\s+)?")
 _NAME = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)+")
 _ARTICLES = frozenset({"the", "a", "an", "their", "its", "his", "her", "all", "each", "every", "unique", "individual"})
@@ -50,26 +50,26 @@ Name = TypeVar("Name", bound=str)
 
 
 class Clause(Struct, frozen=True):
-    """A part of a sentence: a statistic belongs to the columns named beside it."""
+    """A part of a sentence; a statistic belongs to the columns named in the same part."""
 
     words: tuple[str, ...]
     intents: frozenset[Intent]
 
 
 class Reading(Struct, frozen=True):
-    """A sentence as understood, without what it does not want; all words are stems but for `spelling`."""
+    """Hold a sentence as understood, without its exclusions. All words are stems, except in `spelling`."""
 
     text: str
-    """As written."""
+    """The text as written."""
     words: tuple[str, ...]
     spelling: dict[str, str]
-    """Stems as the sentence spells them."""
+    """Stem → word as the sentence has it."""
     intents: frozenset[Intent]
     clauses: tuple[Clause, ...]
     purposes: frozenset[Purpose]
     windows: tuple[Window, ...]
     per: tuple[tuple[str, ...], ...]
-    """Noun phrases after "per", "for each": what a row of the answer should stand for."""
+    """Noun phrases after "per", "for each": what an output row stands for."""
     by: tuple[tuple[str, ...], ...]
     """Noun phrases after "by", "within": what to group by."""
     asks: tuple[tuple[str, ...], ...]
@@ -77,32 +77,32 @@ class Reading(Struct, frozen=True):
     predicted: tuple[str, ...]
     """The noun phrase after "predict"."""
     terms: tuple[str, ...]
-    """Quoted words to look for in text, as written."""
+    """Quoted words to search for in text, as written."""
     rows: bool
-    """Whether it speaks of each row, record, observation."""
+    """Whether the sentence mentions rows, records or observations."""
     broad: bool
-    """Whether it wants features in general rather than, or besides, particular statistics."""
+    """Whether it asks for features in general instead of, or besides, particular statistics."""
     excluded: tuple[tuple[str, ...], ...] = ()
-    """Noun phrases that no feature should be about."""
+    """Noun phrases that no feature may be about."""
     limits: tuple[Limit, ...] = ()
     numbers: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Other whole numbers, each with the words beside it."""
     quantiles: tuple[float, ...] = ()
     bins: int | None = None
     steps: tuple[int, ...] = ()
-    """Rows to look back."""
+    """How many rows to look back."""
 
     def says(self, *intents: Intent) -> bool:
-        """Whether any of the intents was read."""
+        """Check whether the sentence has any of the intents."""
         return not self.intents.isdisjoint(intents)
 
     def spelled(self, phrase: str) -> str:
-        """Stems joined by spaces, as the sentence spells them."""
+        """Write stems, joined by spaces, as the sentence spells them."""
         return " ".join(self.spelling.get(word, word) for word in phrase.split())
 
 
 def read(text: str) -> Reading:
-    """Read a sentence. Never fails: a sentence without a known word is a broad one."""
+    """Read a sentence. Never fails: a sentence without a known word counts as broad."""
     text, excluded = split_off(_DISCIPLINE.sub("ml", text))
     lowered = " ".join(text.casefold().split())
     windows = numbers.windows(lowered)
@@ -111,16 +111,16 @@ def read(text: str) -> Reading:
     per = _phrases(_LEVEL.sub(r"per \1 ", rest), _PER)
     asking = _MOST.sub("most often", numbers.without_limits(rest))
     steps = numbers.steps(rest)
-    intents = _spoken(INTENT_WORDS, stems(asking)) | (frozenset[Intent]({"lag"}) if steps else frozenset[Intent]())
+    intents = _find_names(INTENT_WORDS, stems(asking)) | (frozenset[Intent]({"lag"}) if steps else frozenset[Intent]())
     return Reading(
         text=text,
         words=words,
         spelling=dict(zip(words, tokens(text), strict=True)),
         intents=intents - {"recency"}
-        if windows and "recency" not in _spoken(INTENT_WORDS, stems(lowered))
+        if windows and "recency" not in _find_names(INTENT_WORDS, stems(lowered))
         else intents,
         clauses=_clauses(asking),
-        purposes=_spoken(PURPOSE_WORDS, words),
+        purposes=_find_names(PURPOSE_WORDS, words),
         windows=windows,
         per=tuple(phrase for phrase in per if not _is_row(phrase)),
         by=_phrases(rest, _BY),
@@ -143,18 +143,18 @@ def _is_row(phrase: Sequence[str]) -> bool:
 
 
 def _clauses(text: str) -> tuple[Clause, ...]:
-    """The sentence's parts; one without a statistic of its own goes on with the one before it."""
+    """Split a sentence into clauses; one without a statistic continues the one before it."""
     clauses: list[Clause] = []
     for part in _PART.split(text):
         words = stems(part)
         if words:
-            own = _spoken(INTENT_WORDS, words)
+            own = _find_names(INTENT_WORDS, words)
             clauses.append(Clause(words, own or (clauses[-1].intents if clauses else frozenset())))
     return tuple(clauses)
 
 
-def _spoken(lexicon: Mapping[Name, str], words: Sequence[str]) -> frozenset[Name]:
-    """The names under which the lexicon has a word or phrase of the sentence."""
+def _find_names(lexicon: Mapping[Name, str], words: Sequence[str]) -> frozenset[Name]:
+    """Return the lexicon's names that have a word or phrase in the sentence."""
     bare = tuple(word for word in words if word != "the")
     return frozenset(
         name
@@ -165,7 +165,7 @@ def _spoken(lexicon: Mapping[Name, str], words: Sequence[str]) -> frozenset[Name
 
 
 def _is_broad(words: Sequence[str]) -> bool:
-    """A sentence is broad when it names features, a purpose or a model, or has no word of its own."""
+    """Check whether a sentence names features, a purpose or a model, or has no word of its own."""
     wide = stemmed("feature variable predictor attribute signal profile")
     own = [word for word in words if word not in FUNCTION_WORDS and word not in GENERIC_WORDS]
     return not own or not wide.isdisjoint(words)
@@ -182,13 +182,13 @@ def _phrases(text: str, marker: re.Pattern[str]) -> tuple[tuple[str, ...], ...]:
 
 
 def _column_name(text: str) -> tuple[str, ...]:
-    """The stems of a first word that is written as columns are: `is_fraud` is a name, although "is" is none."""
+    """Return the stems of a first word that is spelled like a column, such as `is_fraud`; otherwise nothing."""
     found = _NAME.match(text)
     return stems(found[0]) if found else ()
 
 
 def noun_phrase(words: Iterable[str]) -> tuple[str, ...]:
-    """The first words up to a function word, stemmed; articles before them are skipped."""
+    """Return the stems of the first words up to a function word, without leading articles."""
     phrase: list[str] = []
     for word in words:
         if not phrase and word in _ARTICLES:
@@ -200,7 +200,7 @@ def noun_phrase(words: Iterable[str]) -> tuple[str, ...]:
 
 
 def _asks(text: str) -> tuple[tuple[str, ...], ...]:
-    """The noun phrases after a statistic's word ("average …", "number of …") or a textual one ("sentiment of …")."""
+    """Return the noun phrases after a statistic ("average …", "number of …") or a text word ("sentiment of …")."""
     found: list[tuple[str, ...]] = []
     for clause in _CLAUSE.split(text):
         words = tokens(clause)

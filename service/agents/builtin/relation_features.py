@@ -1,4 +1,4 @@
-"""Candidates of the row grain that relate columns: pairs of numbers, and numbers within groups."""
+"""Propose row features that relate columns: pairs of numbers, and numbers within groups."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from itertools import permutations
 
 from service.agents.builtin.candidates import ASIDE, ASKED, RELATED, Candidate, capital, describe
+from service.agents.builtin.columns import ColumnMatch, meaningful_stems
 from service.agents.builtin.lexicon import Intent
-from service.agents.builtin.scene import Scene
-from service.agents.builtin.sheet import Seen, telling
+from service.agents.builtin.planning_context import PlanningContext
 from service.features.operations.types import (
     AggregateFunction,
     AnyOperation,
@@ -20,11 +20,11 @@ from service.features.operations.types import (
     ZScore,
 )
 
-MOST_PAIRED = 8
-"""Numeric columns that are combined in pairs, the mentioned ones first."""
-MOST_GROUPED = 3
+MAX_PAIRED_COLUMNS = 8
+"""Numeric columns that are combined in pairs; the mentioned ones come first."""
+MAX_GROUPINGS = 3
 FEW_CATEGORIES = 20
-"""A category of more values makes no group statistics unless the sentence names it."""
+"""A category with more values gets no group statistics unless the sentence names it."""
 _STATISTICS: tuple[tuple[AggregateFunction, Intent, str], ...] = (
     ("mean", "mean", "average"), ("standard_deviation", "spread", "standard deviation of"),
     ("maximum", "maximum", "highest"), ("minimum", "minimum", "lowest"), ("sum", "sum", "total"),
@@ -32,16 +32,16 @@ _STATISTICS: tuple[tuple[AggregateFunction, Intent, str], ...] = (
 )  # fmt: skip
 
 
-def relation_candidates(scene: Scene) -> Iterator[Candidate]:
-    """Everything about two columns at once."""
-    yield from _spelled_out(scene)
-    yield from _pairs(scene)
-    yield from _grouped(scene)
+def relation_candidates(context: PlanningContext) -> Iterator[Candidate]:
+    """Propose every feature about two columns."""
+    yield from _spelled_out(context)
+    yield from _pairs(context)
+    yield from _grouped(context)
 
 
-def _spelled_out(scene: Scene) -> Iterator[Candidate]:
-    """Arithmetic that the sentence has in words or signs."""
-    for relation in scene.relations:
+def _spelled_out(context: PlanningContext) -> Iterator[Candidate]:
+    """Propose the arithmetic that the sentence states in words or signs."""
+    for relation in context.relations:
         left, right = relation.left, relation.right
         operation, name, words = {
             "ratio": (Ratio(left.name, right.name), f"{left.slug}_to_{right.slug}_ratio",
@@ -54,14 +54,14 @@ def _spelled_out(scene: Scene) -> Iterator[Candidate]:
         yield Candidate(operation, name, describe(f"{words}."), ASKED + 2, relation.sign, left.name)
 
 
-def _pairs(scene: Scene) -> Iterator[Candidate]:
-    paired = sorted(scene.numbers, key=lambda seen: -seen.spoken)[:MOST_PAIRED]
-    apart = len({_words(scene, seen) for seen in paired if scene.named(seen)}) > 1
+def _pairs(context: PlanningContext) -> Iterator[Candidate]:
+    paired = sorted(context.numbers, key=lambda match: -match.strength)[:MAX_PAIRED_COLUMNS]
+    distinct = len({_words(context, match) for match in paired if context.named(match)}) > 1
     for left, right in permutations(paired, 2):
-        both = scene.named(left) and scene.named(right) and _words(scene, left) != _words(scene, right)
-        kin = 0.15 * len(telling(left) & telling(right))
-        ordered = _stands(left, scene) < _stands(right, scene)
-        made: tuple[tuple[AnyOperation, str, str, Intent, float], ...] = (
+        both = context.named(left) and context.named(right) and _words(context, left) != _words(context, right)
+        kin = 0.15 * len(meaningful_stems(left) & meaningful_stems(right))
+        ordered = _stands(left, context) < _stands(right, context)
+        variants: tuple[tuple[AnyOperation, str, str, Intent, float], ...] = (
             (Ratio(left.name, right.name), f"{left.slug}_to_{right.slug}_ratio",
              f"Ratio of {left.name} to {right.name}, null where the latter is 0", "ratio", 0.5),
             (Difference(left.name, right.name), f"{left.slug}_minus_{right.slug}",
@@ -69,80 +69,84 @@ def _pairs(scene: Scene) -> Iterator[Candidate]:
             (Product(left.name, right.name), f"{left.slug}_times_{right.slug}",
              f"Product of {left.name} and {right.name}", "product", 0.35),
         )  # fmt: skip
-        for operation, name, words, intent, base in made:
+        for operation, name, words, intent, base in variants:
             if not ordered or not _sensible(operation, left, right):
                 continue
-            wanted = scene.reading.says(intent) or (intent == "ratio" and scene.reading.says("rate"))
-            related = (wanted and not apart) or (both and not scene.reading.intents)
+            wanted = context.reading.says(intent) or (intent == "ratio" and context.reading.says("rate"))
+            related = (wanted and not distinct) or (both and not context.reading.intents)
             score = ASKED + base if wanted and both else RELATED + base if related else base + kin
             yield Candidate(
                 operation, name, describe(f"{words}."), score, intent, left.name, f"pair:{left.name}:{right.name}"
             )
 
 
-def _words(scene: Scene, seen: Seen) -> frozenset[str]:
-    """The sentence's words that name the column."""
-    return telling(seen) & frozenset(scene.reading.words)
+def _words(context: PlanningContext, match: ColumnMatch) -> frozenset[str]:
+    """Return the sentence's words that name the column."""
+    return meaningful_stems(match) & frozenset(context.reading.words)
 
 
-def _stands(seen: Seen, scene: Scene) -> tuple[int, int]:
-    """Where a column stands in the sentence (the first one named is the numerator), then in the dataset."""
-    words = scene.reading.words
-    places = [words.index(part) for part in telling(seen) if part in words]
-    return (min(places) if places else len(words), [other.name for other in scene.sheet.all].index(seen.name))
+def _stands(match: ColumnMatch, context: PlanningContext) -> tuple[int, int]:
+    """Return the column's position in the sentence (the first named is the numerator), then in the dataset."""
+    words = context.reading.words
+    places = [words.index(part) for part in meaningful_stems(match) if part in words]
+    return (min(places) if places else len(words), [other.name for other in context.columns.all].index(match.name))
 
 
-def _sensible(operation: AnyOperation, left: Seen, right: Seen) -> bool:
-    """Differences only of what is measured alike; ratios only over what is not mostly zero."""
+def _sensible(operation: AnyOperation, left: ColumnMatch, right: ColumnMatch) -> bool:
+    """Allow differences only of columns with like units, and ratios only over columns that are not mostly zero."""
     if isinstance(operation, Difference):
         return (
-            bool(telling(left) & telling(right))
+            bool(meaningful_stems(left) & meaningful_stems(right))
             or bool(left.meanings & right.meanings)
-            or bool(left.spoken > 1 and right.spoken > 1)
+            or bool(left.strength > 1 and right.strength > 1)
         )
     if isinstance(operation, Ratio):
         return right.column.median != 0
     return True
 
 
-def _grouped(scene: Scene) -> Iterator[Candidate]:
-    groups = [seen for seen in scene.categories if seen.column.distinct <= FEW_CATEGORIES or scene.named(seen)]
-    asked = {seen.name for seen in scene.groups}
-    fixed = [seen for seen in scene.groups if seen.name not in {group.name for group in groups}]
-    for group in (*fixed, *sorted(groups, key=lambda seen: -seen.spoken))[:MOST_GROUPED]:
-        for seen in scene.numbers:
-            yield from _within(scene, seen, group, asked=group.name in asked)
+def _grouped(context: PlanningContext) -> Iterator[Candidate]:
+    groups = [match for match in context.categories if match.column.distinct <= FEW_CATEGORIES or context.named(match)]
+    asked = {match.name for match in context.groups}
+    fixed = [match for match in context.groups if match.name not in {group.name for group in groups}]
+    for group in (*fixed, *sorted(groups, key=lambda match: -match.strength))[:MAX_GROUPINGS]:
+        for match in context.numbers:
+            yield from _within(context, match, group, asked=group.name in asked)
 
 
-def _within(scene: Scene, seen: Seen, group: Seen, *, asked: bool) -> Iterator[Candidate]:
-    named = scene.named(seen) or not any(scene.named(other) for other in scene.numbers)
-    related = scene.reading.says("relative") and scene.named(seen) and scene.named(group)
+def _within(context: PlanningContext, match: ColumnMatch, group: ColumnMatch, *, asked: bool) -> Iterator[Candidate]:
+    named = context.named(match) or not any(context.named(other) for other in context.numbers)
+    related = context.reading.says("relative") and context.named(match) and context.named(group)
     boost = (
-        ASKED if (asked and named) or related else ASIDE if asked or (scene.named(group) and scene.named(seen)) else 0.0
+        ASKED
+        if (asked and named) or related
+        else ASIDE
+        if asked or (context.named(group) and context.named(match))
+        else 0.0
     )
-    statistics = [entry for entry in _STATISTICS if entry[1] == "mean" or scene.reading.says(entry[1])]
+    statistics = [entry for entry in _STATISTICS if entry[1] == "mean" or context.reading.says(entry[1])]
     for function, intent, words in statistics:
-        said = scene.reading.says(intent)
-        if said and scene.named(seen) and not scene.asked_of(seen, intent):
+        said = context.reading.says(intent)
+        if said and context.named(match) and not context.asked_of(match, intent):
             continue
-        others = not said and scene.reading.says("spread", "maximum", "minimum", "sum", "median")
+        others = not said and context.reading.says("spread", "maximum", "minimum", "sum", "median")
         yield Candidate(
-            GroupStatistic(seen.name, group.name, function),
-            f"{words.split()[0]}_{seen.slug}_by_{group.slug}",
-            describe(f"{capital(words)} {seen.name} over the rows of the same {group.name}."),
+            GroupStatistic(match.name, group.name, function),
+            f"{words.split()[0]}_{match.slug}_by_{group.slug}",
+            describe(f"{capital(words)} {match.name} over the rows of the same {group.name}."),
             0.3 if others else boost + (0.8 if said else 0.35),
             "group",
             group.name,
-            "" if boost >= ASKED else f"group:{seen.name}",
+            "" if boost >= ASKED else f"group:{match.name}",
         )
-    made: tuple[tuple[AnyOperation, str, str, Intent, float], ...] = (
-        (ZScore(seen.name, group.name), f"{seen.slug}_z_score_in_{group.slug}",
-         f"Z-score: {seen.name} in standard deviations from the mean of the same {group.name}", "scale", 0.45),
-        (PercentRank(seen.name, group.name), f"{seen.slug}_rank_in_{group.slug}",
-         f"Relative rank 0 … 1 of {seen.name} within the same {group.name}", "rank", 0.15),
+    variants: tuple[tuple[AnyOperation, str, str, Intent, float], ...] = (
+        (ZScore(match.name, group.name), f"{match.slug}_z_score_in_{group.slug}",
+         f"Z-score: {match.name} in standard deviations from the mean of the same {group.name}", "scale", 0.45),
+        (PercentRank(match.name, group.name), f"{match.slug}_rank_in_{group.slug}",
+         f"Relative rank 0 … 1 of {match.name} within the same {group.name}", "rank", 0.15),
     )  # fmt: skip
-    for operation, name, words, intent, base in made:
-        said = scene.reading.says(intent)
-        meant = said and (asked or scene.named(group)) and (scene.asked_of(seen, intent) or not scene.measures)
+    for operation, name, words, intent, base in variants:
+        said = context.reading.says(intent)
+        meant = said and (asked or context.named(group)) and (context.asked_of(match, intent) or not context.measures)
         score = ASKED + 1 + base if meant else min(boost, ASIDE) * 0.9 + base
-        yield Candidate(operation, name, describe(f"{words}."), score, "group", group.name, f"group:{seen.name}")
+        yield Candidate(operation, name, describe(f"{words}."), score, "group", group.name, f"group:{match.name}")

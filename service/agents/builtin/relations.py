@@ -1,4 +1,4 @@
-"""Arithmetic in words: "spend / clicks", "fare per kilometre", "quantity times unit price", "revenue minus cost"."""
+"""Find arithmetic in words: "spend / clicks", "fare per kilometre", "quantity times price", "revenue minus cost"."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from service.agents.builtin.columns import ColumnIndex, ColumnMatch
 from service.agents.builtin.reading import Reading
-from service.agents.builtin.sheet import Seen, Sheet
 from service.agents.words import mention, stems
 
 Sign = Literal["ratio", "product", "difference"]
@@ -25,67 +25,72 @@ _SIGNS: tuple[tuple[Sign, re.Pattern[str]], ...] = (
 )  # fmt: skip
 _RATIO_OF = re.compile(r"\b(?:ratio|proportion|share|fraction|quotient)\b")
 _CLAUSE = re.compile(r"[,;:!?()=\n]|\.(?=\s|$)|\b(?:i\.e\.?|that is|and|plus)\b")
-MOST_CLAUSES = 40
-MOST_SIGNS = 6
-"""In one clause, of one kind: no sentence of a person has more, and each is compared with every column."""
-FARTHEST = 100
-"""Characters that they are looked for in."""
-WIDEST = 5
-"""Words on each side of the sign that may name a column."""
+MAX_CLAUSES = 40
+MAX_SIGNS = 6
+"""In one clause, of one sign: no human sentence has more, and each is compared with every column."""
+MAX_CHARACTERS = 100
+"""Characters on each side of a sign that are searched for a column."""
+MAX_WORDS = 5
+"""Words on each side of a sign that may name a column."""
 
 
 class Relation(Struct, frozen=True):
-    """Two columns and what is to be computed of them."""
+    """Two columns and the arithmetic between them."""
 
     sign: Sign
-    left: Seen
-    right: Seen
+    left: ColumnMatch
+    right: ColumnMatch
 
 
-def find_relations(sheet: Sheet, reading: Reading) -> tuple[Relation, ...]:
-    """Every pair of numeric columns with arithmetic between them, each once."""
+def find_relations(columns: ColumnIndex, reading: Reading) -> tuple[Relation, ...]:
+    """Return every pair of numeric columns with arithmetic between them, each once."""
     found: dict[tuple[Sign, str, str], Relation] = {}
     clauses = _CLAUSE.split(reading.text.casefold())
-    for relation in chain.from_iterable(_in_clause(clause, sheet) for clause in clauses[:MOST_CLAUSES]):
+    for relation in chain.from_iterable(_in_clause(clause, columns) for clause in clauses[:MAX_CLAUSES]):
         found.setdefault((relation.sign, relation.left.name, relation.right.name), relation)
     return tuple(found.values())
 
 
-def _in_clause(clause: str, sheet: Sheet) -> Iterator[Relation]:
+def _in_clause(clause: str, columns: ColumnIndex) -> Iterator[Relation]:
     context = frozenset(stems(clause))
     for sign, pattern in _SIGNS:
-        for match in islice(pattern.finditer(clause), MOST_SIGNS):
+        for match in islice(pattern.finditer(clause), MAX_SIGNS):
             if match[0].strip() == "to" and not _RATIO_OF.search(clause):
                 continue
             left = _column(
-                stems(clause[max(0, match.start() - FARTHEST) : match.start()])[-WIDEST:], sheet, context, last=True
+                stems(clause[max(0, match.start() - MAX_CHARACTERS) : match.start()])[-MAX_WORDS:],
+                columns,
+                context,
+                last=True,
             )
-            right = _column(stems(clause[match.end() : match.end() + FARTHEST])[:WIDEST], sheet, context, last=False)
+            right = _column(
+                stems(clause[match.end() : match.end() + MAX_CHARACTERS])[:MAX_WORDS], columns, context, last=False
+            )
             if left is not None and right is not None and left.name != right.name:
                 yield Relation(sign, left, right)
 
 
-def _column(words: tuple[str, ...], sheet: Sheet, context: frozenset[str], *, last: bool) -> Seen | None:
-    """The numeric column that the words nearest to the sign name most plainly; None when a key is meant as plainly.
+def _column(words: tuple[str, ...], columns: ColumnIndex, context: frozenset[str], *, last: bool) -> ColumnMatch | None:
+    """Return the numeric column that the words nearest to the sign name most clearly; None if a key fits as well.
 
-    Of columns that they name alike, it is the one of whose name the whole clause has the most.
+    On a tie, prefer the column whose name shares the most words with the whole clause.
     """
-    strengths = {seen.name: mention(seen.stems, words) for seen in sheet.numbers}
+    strengths = {match.name: mention(match.stems, words) for match in columns.numbers}
     best = max(strengths.values(), default=0)
-    named = [seen for seen in sheet.numbers if strengths[seen.name] == best]
-    rivals = max((mention(seen.stems, words) for seen in (*sheet.keys, *sheet.categories)), default=0)
+    named = [match for match in columns.numbers if strengths[match.name] == best]
+    rivals = max((mention(match.stems, words) for match in (*columns.keys, *columns.categories)), default=0)
     if best == 0 or rivals > best or (best == 1 and (len(named) > 1 or rivals)):
         return None
-    place = {seen.name: _place(seen, words, last=last) for seen in named}
+    place = {match.name: _place(match, words, last=last) for match in named}
 
-    def plainness(seen: Seen) -> tuple[int, int, int]:
-        return (len(set(words) & set(seen.stems)), place[seen.name], len(context & set(seen.stems)))
+    def plainness(match: ColumnMatch) -> tuple[int, int, int]:
+        return (len(set(words) & set(match.stems)), place[match.name], len(context & set(match.stems)))
 
     return max(named, key=plainness)
 
 
-def _place(seen: Seen, words: tuple[str, ...], *, last: bool) -> int:
-    places = [index for index, word in enumerate(words) if word in seen.stems]
+def _place(match: ColumnMatch, words: tuple[str, ...], *, last: bool) -> int:
+    places = [index for index, word in enumerate(words) if word in match.stems]
     if not places:
         return -len(words) - 1
     return max(places) if last else -min(places)

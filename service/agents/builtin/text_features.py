@@ -1,4 +1,4 @@
-"""Candidates of the row grain about text: its size, its characters, the words looked for."""
+"""Propose row features of text: its size, its characters, the words it contains."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Literal
 
 from service.agents.builtin.candidates import ASKED, RELATED, Candidate, describe, slug
+from service.agents.builtin.columns import ColumnMatch
 from service.agents.builtin.lexicon import TEXTUAL
-from service.agents.builtin.scene import Scene
-from service.agents.builtin.sheet import Seen
+from service.agents.builtin.planning_context import PlanningContext
 from service.features.operations.types import CharacterShare, TextContains, TextLength, WordCount
 
 _CHARACTERS: tuple[tuple[Literal["punctuation", "uppercase", "digit"], str, float, tuple[str, ...]], ...] = (
@@ -16,69 +16,69 @@ _CHARACTERS: tuple[tuple[Literal["punctuation", "uppercase", "digit"], str, floa
     ("uppercase", "upper case", 0.45, ("uppercas", "capital", "shout")),
     ("digit", "digits", 0.3, ("digit", "number")),
 )
-"""Class of characters, its words, its rank when nobody asks, and the stems that ask for it."""
+"""Character class, its words, its score without a request, and the stems that request it."""
 OPINIONS = (("good", "great", "love"), ("bad", "poor", "not"))
-"""Words that a sentence about sentiment makes worth looking for: there is no model of language here."""
+"""Words to search for when the sentence asks for sentiment; there is no language model here."""
 
 
-def text_candidates(scene: Scene) -> Iterator[Candidate]:
-    """Everything about the text columns."""
-    for seen in scene.sheet.texts:
-        yield from _size(scene, seen)
-        yield from _characters(scene, seen)
-        yield from _terms(scene, seen)
+def text_candidates(context: PlanningContext) -> Iterator[Candidate]:
+    """Propose every feature of the text columns."""
+    for match in context.columns.texts:
+        yield from _size(context, match)
+        yield from _characters(context, match)
+        yield from _terms(context, match)
 
 
-def _about(scene: Scene, seen: Seen) -> float:
-    """How much the sentence is about this text: all texts count when it names none."""
-    if scene.named(seen) or not any(scene.named(other) for other in scene.sheet.texts):
+def _about(context: PlanningContext, match: ColumnMatch) -> float:
+    """Score how much the sentence is about this text; all texts count if it names none."""
+    if context.named(match) or not any(context.named(other) for other in context.columns.texts):
         return ASKED
     return 0.0
 
 
-def _size(scene: Scene, seen: Seen) -> Iterator[Candidate]:
-    about, reading = _about(scene, seen), scene.reading
+def _size(context: PlanningContext, match: ColumnMatch) -> Iterator[Candidate]:
+    about, reading = _about(context, match), context.reading
     for operation, name, words, asked, base in (
         (
-            WordCount(seen.name),
-            f"{seen.slug}_word_count",
-            f"Words in {seen.name}",
+            WordCount(match.name),
+            f"{match.slug}_word_count",
+            f"Words in {match.name}",
             reading.says("words", "count"),
             0.65,
         ),
-        (TextLength(seen.name), f"{seen.slug}_length", f"Characters in {seen.name}", reading.says("length"), 0.6),
+        (TextLength(match.name), f"{match.slug}_length", f"Characters in {match.name}", reading.says("length"), 0.6),
     ):
-        score = about + base if asked and about else scene.score(base, seen=seen)
-        yield Candidate(operation, name, describe(f"{words}."), score, "text", seen.name, f"size:{seen.name}")
+        score = about + base if asked and about else context.score(base, match=match)
+        yield Candidate(operation, name, describe(f"{words}."), score, "text", match.name, f"size:{match.name}")
 
 
-def _characters(scene: Scene, seen: Seen) -> Iterator[Candidate]:
-    about = _about(scene, seen)
+def _characters(context: PlanningContext, match: ColumnMatch) -> Iterator[Candidate]:
+    about = _about(context, match)
     for characters, words, base, stems in _CHARACTERS:
-        asked = not scene.reading.intents.isdisjoint({"characters"}) and any(
-            word in stems for word in scene.reading.words
+        asked = not context.reading.intents.isdisjoint({"characters"}) and any(
+            word in stems for word in context.reading.words
         )
         yield Candidate(
-            CharacterShare(seen.name, characters),
-            f"{seen.slug}_{characters}_share",
-            describe(f"Share of the characters of {seen.name} that are {words}."),
-            about + base if asked and about else scene.score(base, seen=seen),
+            CharacterShare(match.name, characters),
+            f"{match.slug}_{characters}_share",
+            describe(f"Share of the characters of {match.name} that are {words}."),
+            about + base if asked and about else context.score(base, match=match),
             "text",
-            seen.name,
+            match.name,
         )
 
 
-def _terms(scene: Scene, seen: Seen) -> Iterator[Candidate]:
-    about = _about(scene, seen)
-    asked = [(term, about + 0.5 if about else 0.2) for term in scene.reading.terms]
-    if not TEXTUAL.isdisjoint(scene.reading.words) and about:
+def _terms(context: PlanningContext, match: ColumnMatch) -> Iterator[Candidate]:
+    about = _about(context, match)
+    asked = [(term, about + 0.5 if about else 0.2) for term in context.reading.terms]
+    if not TEXTUAL.isdisjoint(context.reading.words) and about:
         asked += [(term, RELATED) for terms in OPINIONS for term in terms]
     for position, (term, score) in enumerate(asked):
         yield Candidate(
-            TextContains(seen.name, term),
-            f"{seen.slug}_has_{slug(term, position)}",
-            describe(f"1 where {seen.name} contains {term!r}, else 0."),
+            TextContains(match.name, term),
+            f"{match.slug}_has_{slug(term, position)}",
+            describe(f"1 where {match.name} contains {term!r}, else 0."),
             score,
             "text",
-            seen.name,
+            match.name,
         )

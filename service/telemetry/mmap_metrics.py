@@ -1,13 +1,13 @@
-"""Numbers that outlive their process: each worker's series in files that it maps, and that any process can read.
+"""Keep metrics in memory-mapped files, one set for each worker process, that any process can read.
 
-A number is changed by one store into mapped memory, so what was counted is in the kernel's hands at once and a killed
-worker loses nothing. Every file begins with the length that is in use, in bytes; then come records:
+Changing a number is one store into mapped memory, so the kernel holds it at once and a killed worker loses nothing. A
+file begins with its used length in bytes; records follow:
 
     size of the record, size of the key (uint32 each) · key (JSON: metric, label values), padded to 8 · cells
 
-A cell has 8 bytes. A counter or gauge has one. A histogram has its sum and a count for each bucket, and, when its
-metric has exemplars, for each bucket a value, a time, the halves of a trace id and a span id. A record never moves and
-is complete before the length tells of it, so a reader needs no lock against the writer.
+A cell has 8 bytes. A counter or gauge has one. A histogram has its sum, a count for each bucket and, if its metric has
+exemplars, for each bucket a value, a time, the two halves of a trace id and a span id. A record never moves and is
+complete before the used length includes it, so a reader needs no lock against the writer.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ CELL_BYTES = 8
 EXEMPLAR_CELLS = 5
 """Value, time, upper and lower half of the trace id, span id."""
 SIZES = struct.Struct("=II")
-"""The sizes at the beginning of a record."""
+"""Sizes at the beginning of a record."""
 _SEGMENT_BYTES = 1 << 20
 _HALF = (1 << 64) - 1
 
 
 def bucket_count(spec: Metric) -> int:
-    """Buckets of a histogram, with the one up to infinity."""
+    """Return the number of buckets of a histogram, including +Inf."""
     return len(spec.buckets) + 1
 
 
 def cell_count(spec: Metric) -> int:
-    """Cells of one series."""
+    """Return the number of cells of one series."""
     if spec.kind != "histogram":
         return 1
     return 1 + bucket_count(spec) * (1 + EXEMPLAR_CELLS if spec.exemplars else 1)
 
 
-class Shown(Struct, frozen=True):
-    """An exemplar as it is kept."""
+class Exemplar(Struct, frozen=True):
+    """Hold an exemplar as it is stored."""
 
     value: float
     at: float
@@ -57,17 +57,17 @@ class Shown(Struct, frozen=True):
     span_id: int
 
 
-class Observed(Struct):
-    """One histogram's series as it was read."""
+class HistogramSnapshot(Struct):
+    """Hold a histogram series as it was read."""
 
     total: float
     counts: list[float]
-    exemplars: dict[int, Shown]
-    """By the number of the bucket."""
+    exemplars: dict[int, Exemplar]
+    """By bucket index."""
 
 
-class Cells:
-    """One process's numbers, in files of `folder` named after the worker and its process."""
+class MmapMetrics:
+    """Store one process's metrics in files of `folder` that are named after the worker and its process id."""
 
     def __init__(self, folder: Path, worker: str, *, pid: int | None = None) -> None:
         self._stem = f"{worker}.{os.getpid() if pid is None else pid}"
@@ -79,21 +79,21 @@ class Cells:
         self._lock = threading.Lock()
 
     def open(self) -> None:
-        """Make the first file at once, so that readers know of the process."""
+        """Create the first file at once, so that readers find the process."""
         with self._lock:
             if not self._segments:
                 self._add_segment()
 
     def counter(self, spec: Metric, labels: tuple[str, ...]) -> Counter:
-        """A new series of a counter."""
+        """Create a series of a counter."""
         return Counter(*self._allocate(spec, labels), self._lock)
 
     def gauge(self, spec: Metric, labels: tuple[str, ...]) -> Gauge:
-        """A new series of a gauge."""
+        """Create a series of a gauge."""
         return Gauge(*self._allocate(spec, labels), self._lock)
 
     def histogram(self, spec: Metric, labels: tuple[str, ...]) -> Histogram:
-        """A new series of a histogram."""
+        """Create a series of a histogram."""
         return Histogram(*self._allocate(spec, labels), self._lock, spec)
 
     def _allocate(self, spec: Metric, labels: tuple[str, ...]) -> tuple[memoryview[float], memoryview[int], int]:
@@ -124,7 +124,7 @@ class Cells:
 
 
 class _Series:
-    """One series; a lock makes adding safe among threads, as the client's own is."""
+    """Hold one series; a lock makes adding thread-safe, as in the Prometheus client."""
 
     def __init__(self, numbers: memoryview[float], integers: memoryview[int], at: int, lock: threading.Lock) -> None:
         self._numbers = numbers
@@ -134,10 +134,10 @@ class _Series:
 
 
 class Counter(_Series):
-    """A counter's series."""
+    """A counter series."""
 
     def inc(self, amount: float = 1, exemplar: dict[str, str] | None = None) -> None:  # noqa: ARG002 -- the client's signature
-        """Add. Raises ValueError for less than 0."""
+        """Add the amount. Raises ValueError if it is negative."""
         if amount < 0:
             raise ValueError("Counters can only be incremented by non-negative amounts.")
         with self._lock:
@@ -145,24 +145,24 @@ class Counter(_Series):
 
 
 class Gauge(_Series):
-    """A gauge's series."""
+    """A gauge series."""
 
     def set(self, value: float) -> None:
-        """Replace the value."""
+        """Set the value."""
         self._numbers[self._at] = float(value)
 
     def inc(self, amount: float = 1) -> None:
-        """Add."""
+        """Add the amount."""
         with self._lock:
             self._numbers[self._at] += amount
 
     def dec(self, amount: float = 1) -> None:
-        """Subtract."""
+        """Subtract the amount."""
         self.inc(-amount)
 
 
 class Histogram(_Series):
-    """A histogram's series; its buckets are not cumulative."""
+    """A histogram series with buckets that are not cumulative."""
 
     def __init__(
         self, numbers: memoryview[float], integers: memoryview[int], at: int, lock: threading.Lock, spec: Metric
@@ -178,48 +178,48 @@ class Histogram(_Series):
             self._numbers[self._at] += amount
             self._numbers[self._at + 1 + bucket] += 1
             if exemplar is not None and self._exemplars is not None:
-                self._show(self._exemplars + bucket * EXEMPLAR_CELLS, amount, exemplar)
+                self._store_exemplar(self._exemplars + bucket * EXEMPLAR_CELLS, amount, exemplar)
 
-    def merge(self, series: Observed) -> None:
-        """Add what another process observed, its exemplars where they are newer."""
+    def merge(self, snapshot: HistogramSnapshot) -> None:
+        """Add another process's observations, and its exemplars where they are newer."""
         with self._lock:
-            self._numbers[self._at] += series.total
-            for bucket, count in enumerate(series.counts):
+            self._numbers[self._at] += snapshot.total
+            for bucket, count in enumerate(snapshot.counts):
                 self._numbers[self._at + 1 + bucket] += count
-            for bucket, shown in series.exemplars.items():
+            for bucket, exemplar in snapshot.exemplars.items():
                 at = (self._exemplars or 0) + bucket * EXEMPLAR_CELLS
-                if shown.at > self._numbers[at + 1]:
-                    self._keep(at, shown)
+                if exemplar.at > self._numbers[at + 1]:
+                    self._write_exemplar(at, exemplar)
 
-    def _show(self, at: int, amount: float, exemplar: dict[str, str]) -> None:
+    def _store_exemplar(self, at: int, amount: float, exemplar: dict[str, str]) -> None:
         trace_id, span_id = int(exemplar["trace_id"], 16), int(exemplar["span_id"], 16)
-        self._keep(at, Shown(amount, time.time(), trace_id, span_id))
+        self._write_exemplar(at, Exemplar(amount, time.time(), trace_id, span_id))
 
-    def _keep(self, at: int, shown: Shown) -> None:
-        self._numbers[at + 1] = 0.0  # a reader leaves an exemplar without a time alone
-        self._numbers[at] = shown.value
-        self._integers[at + 2] = shown.trace_id >> 64
-        self._integers[at + 3] = shown.trace_id & _HALF
-        self._integers[at + 4] = shown.span_id
-        self._numbers[at + 1] = shown.at
+    def _write_exemplar(self, at: int, exemplar: Exemplar) -> None:
+        self._numbers[at + 1] = 0.0  # readers skip an exemplar without a time
+        self._numbers[at] = exemplar.value
+        self._integers[at + 2] = exemplar.trace_id >> 64
+        self._integers[at + 3] = exemplar.trace_id & _HALF
+        self._integers[at + 4] = exemplar.span_id
+        self._numbers[at + 1] = exemplar.at
 
 
-def read_observed(numbers: memoryview[float], integers: memoryview[int], at: int, spec: Metric) -> Observed:
-    """The histogram whose cells begin at `at`; an exemplar that is just being written is left out."""
+def read_histogram(numbers: memoryview[float], integers: memoryview[int], at: int, spec: Metric) -> HistogramSnapshot:
+    """Read the histogram whose cells begin at `at`; an exemplar that is being written is left out."""
     buckets = bucket_count(spec)
-    observed = Observed(numbers[at], list(numbers[at + 1 : at + 1 + buckets]), {})
+    snapshot = HistogramSnapshot(numbers[at], list(numbers[at + 1 : at + 1 + buckets]), {})
     if spec.exemplars:
         first = at + 1 + buckets
         for bucket in range(buckets):
-            shown = _read_shown(numbers, integers, first + bucket * EXEMPLAR_CELLS)
-            if shown is not None:
-                observed.exemplars[bucket] = shown
-    return observed
+            exemplar = _read_exemplar(numbers, integers, first + bucket * EXEMPLAR_CELLS)
+            if exemplar is not None:
+                snapshot.exemplars[bucket] = exemplar
+    return snapshot
 
 
-def _read_shown(numbers: memoryview[float], integers: memoryview[int], at: int) -> Shown | None:
+def _read_exemplar(numbers: memoryview[float], integers: memoryview[int], at: int) -> Exemplar | None:
     written = numbers[at + 1]
     if not written:
         return None
-    shown = Shown(numbers[at], written, integers[at + 2] << 64 | integers[at + 3], integers[at + 4])
-    return shown if numbers[at + 1] == written else None
+    exemplar = Exemplar(numbers[at], written, integers[at + 2] << 64 | integers[at + 3], integers[at + 4])
+    return exemplar if numbers[at + 1] == written else None

@@ -1,4 +1,4 @@
-"""One HTTP exchange as the observer sees it: what was asked, what the client got, and the answer of last resort."""
+"""Serve one HTTP request for the observer: record its outcome, and answer when the application fails to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from opentelemetry.trace import Span, StatusCode
 from service.features.context import RequestContext
 from service.telemetry.catalog import CLIENT_CLOSED_REQUEST, METHODS
 from service.telemetry.exemplars import request_exemplar
-from service.telemetry.served import request_attributes
+from service.telemetry.http_attributes import request_attributes
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -25,8 +25,8 @@ _SERVER_ERROR: Final = 500
 _LOGGER: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 
-class Exchange:
-    """One request and what becomes of it."""
+class HttpTransaction:
+    """Hold one request and its outcome."""
 
     __slots__ = (
         "_receive",
@@ -50,44 +50,44 @@ class Exchange:
         scope: Message,
         span: Span,
         correlation: RequestContext,
-        count: Callable[[Exchange], None] | None = None,
+        count: Callable[[HttpTransaction], None] | None = None,
     ) -> None:
-        """`count` is called before the last byte is sent, where what was counted outlives the process."""
+        """`count` is called before the last byte is sent, so that metrics that survive a kill include the request."""
         self.scope = scope
         self.span = span
         self.correlation = correlation
         self.method: str = scope["method"]
-        self.path: str = scope["path"]  # the framework rewrites the scope's own
+        self.path: str = scope["path"]  # the framework changes the scope's path
         self.status = 0
         self.ended = 0.0
         """`time.perf_counter()` when the last byte was handed to the server; 0 before."""
         self.count = count
-        """None once it was called."""
+        """None after it was called."""
         self.exemplar: dict[str, str] | None = None
-        """Leads to its trace, where that is kept."""
+        """Links to the request's trace, if that is kept."""
         self.failed = False
-        """The answer broke off."""
+        """Whether the answer was cut off."""
         self.error_type = ""
-        """What broke the service, where that is known."""
+        """The type of the error that broke the service, if known."""
         self.client_left = False
 
     @property
     def template(self) -> str | None:
-        """The route that the framework chose."""
+        """Return the route that the framework matched."""
         return self.scope.get("path_template")
 
     def final_status(self) -> int:
-        """What the client got: the answer's status, 499 when it left before one, 500 when the service broke."""
+        """Return the answer's status; 499 if the client left before it, 500 if the service failed."""
         if self.failed:
             return _SERVER_ERROR
         return self.status or (CLIENT_CLOSED_REQUEST if self.client_left else _SERVER_ERROR)
 
     async def run(self, app: Application, receive: Receive, send: Send) -> None:
-        """Serve the request; an application that fails or forgets to answer is answered for."""
+        """Serve the request, and answer it if the application fails or gives no answer."""
         self._receive = receive
         self._send = send
         try:
-            await app(self.scope, self._receive_seen, self._send_named)
+            await app(self.scope, self._receive_noting_disconnect, self._send_with_headers)
             if not self.ended and not self.client_left:
                 await self._unfinished()
         except Exception as error:  # noqa: BLE001 -- the outermost layer: whatever comes here is answered, not passed on
@@ -96,13 +96,13 @@ class Exchange:
             if self.span.is_recording():
                 self._end_span()
 
-    async def _receive_seen(self) -> Message:
+    async def _receive_noting_disconnect(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.disconnect":
             self.client_left = True
         return message
 
-    async def _send_named(self, message: Message) -> None:
+    async def _send_with_headers(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             if self.client_left:
                 self.status = CLIENT_CLOSED_REQUEST
@@ -113,7 +113,9 @@ class Exchange:
             return
         last = message["type"] == "http.response.body" and not message.get("more_body")
         if last and self.count is not None:
-            self.count(self)  # an answer that somebody has is counted, whatever becomes of this process
+            self.count(
+                self
+            )  # before sending: an answer that a client has must be counted, even if this process is killed
             self.count = None
         await self._send(message)
         if last:
@@ -133,28 +135,28 @@ class Exchange:
             self.failed = True  # the server cuts the connection
         else:
             self.error_type = "no_answer"
-            await self._answer_for_it()
+            await self._send_problem()
 
     async def _failed(self, error: Exception) -> None:
         if self.client_left and self.status in (0, CLIENT_CLOSED_REQUEST):
-            return  # nobody is there to be answered, and an error is how frameworks notice
+            return  # no client is left to be answered, and frameworks notice it by an error
         _LOGGER.error("request failed", exc_info=error)
         if not self.ended:
             self.error_type = type(error).__qualname__
         if not self.status:
-            await self._answer_for_it()
+            await self._send_problem()
         elif not self.ended:
-            # Too late for another answer: the server cuts the connection when this returns.
+            # Too late for another answer: the server closes the connection when this returns.
             self.failed = True
 
-    async def _answer_for_it(self) -> None:
+    async def _send_problem(self) -> None:
         body = _problem(self.correlation, self.path)
         headers = [(b"content-type", b"application/problem+json"), (b"content-length", str(len(body)).encode())]
-        await self._send_named({"type": "http.response.start", "status": _SERVER_ERROR, "headers": headers})
-        await self._send_named({"type": "http.response.body", "body": b"" if self.method == "HEAD" else body})
+        await self._send_with_headers({"type": "http.response.start", "status": _SERVER_ERROR, "headers": headers})
+        await self._send_with_headers({"type": "http.response.body", "body": b"" if self.method == "HEAD" else body})
 
     def _end_span(self) -> None:
-        """Name and describe it, now that all is known; it ends with the answer's last byte."""
+        """Name and describe the span, now that the outcome is known; it ends with the answer's last byte."""
         span, status, template = self.span, self.final_status(), self.template
         method = self.method if self.method in METHODS else "HTTP"
         span.update_name(f"{method} {template}" if template else method)
@@ -176,7 +178,7 @@ class Exchange:
 
 
 def _problem(correlation: RequestContext, path: str) -> bytes:
-    """The RFC 9457 document of a failure that no handler turned into one; its words are those of the API's own."""
+    """Encode the problem document (RFC 9457) of an unhandled failure, in the words of the API's own."""
     return msgspec.json.encode(
         {
             "type": "/api/problems/internal_error",

@@ -1,8 +1,8 @@
-"""Answers of a model, closed before anything else sees them: names and ids of its calls end up in spans and messages.
+"""Sanitize a model's tool calls before spans or messages can hold their names and ids.
 
-A model may call a tool that does not exist by a name of any length and content. Such a name becomes `unknown_tool`,
-and an id that is no plain token a new one; what they said is nowhere kept. Text loses its lone surrogates, which could
-not be sent back to any model.
+A model may call a tool that does not exist, by a name of any length and content. Such a name becomes `unknown_tool`,
+and an id that is no plain token is replaced by a new one; the originals are not kept. Lone surrogates are removed from
+text, because no model accepts them back.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from service.agents.fence import encodable
 UNKNOWN = "unknown_tool"
 
 _ID = re.compile(r"[A-Za-z0-9_.:|-]{1,128}")
-"""What providers make: `call_…`, `toolu_…`, two of them joined by a bar."""
+"""Ids as providers make them: `call_…`, `toolu_…`, two joined by a bar."""
 
 
-class ClosedCalls(WrapperModel):
-    """Passes requests on, and answers with calls of known tools or of `unknown_tool`."""
+class SanitizedToolCalls(WrapperModel):
+    """Wrap a model so that its answers call only known tools or `unknown_tool`."""
 
     async def request(
         self,
@@ -36,14 +36,14 @@ class ClosedCalls(WrapperModel):
         model_settings: ModelSettings | None,
         model_request_parameters: ModelRequestParameters,
     ) -> ModelResponse:
-        """The wrapped model's answer, its parts closed."""
+        """Return the wrapped model's answer with sanitized parts."""
         response = await self.wrapped.request(messages, model_settings, model_request_parameters)
         offered = (*model_request_parameters.function_tools, *model_request_parameters.output_tools)
         known = {tool.name for tool in offered}
-        return replace(response, parts=[_closed(part, known) for part in response.parts])
+        return replace(response, parts=[_sanitized(part, known) for part in response.parts])
 
 
-def _closed(part: ModelResponsePart, known: Collection[str]) -> ModelResponsePart:
+def _sanitized(part: ModelResponsePart, known: Collection[str]) -> ModelResponsePart:
     if isinstance(part, TextPart | ThinkingPart):
         return replace(part, content=encodable(part.content))
     if not isinstance(part, ToolCallPart):
@@ -51,11 +51,11 @@ def _closed(part: ModelResponsePart, known: Collection[str]) -> ModelResponsePar
     name = part.tool_name if part.tool_name in known else UNKNOWN
     plain = _ID.fullmatch(part.tool_call_id) is not None
     call_id = part.tool_call_id if plain else f"call_{uuid4().hex}"
-    return replace(part, tool_name=name, tool_call_id=call_id, args=_written(part.args))
+    return replace(part, tool_name=name, tool_call_id=call_id, args=_as_json(part.args))
 
 
-def _written(arguments: str | Mapping[str, Any] | None) -> str | None:
-    """The arguments as JSON text, whichever way the provider's SDK gives them."""
+def _as_json(arguments: str | Mapping[str, Any] | None) -> str | None:
+    """Encode the arguments as JSON text; SDKs give text or a mapping."""
     if arguments is None:
         return None
     return encodable(arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""Where clients find things: paths that answers and webhooks name alike."""
+"""Build the API paths that answers and webhooks both name."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ BASE = "/api/v1"
 
 
 def dataset_path(dataset_id: str) -> str:
-    """Where a dataset is found."""
+    """Return the path of a dataset."""
     return f"{BASE}/datasets/{dataset_id}"
 
 
 def extraction_path(extraction_id: str) -> str:
-    """Where an extraction is found."""
+    """Return the path of an extraction."""
     return f"{BASE}/extraction/{extraction_id}"
 
 
 def deliveries_path(extraction_id: str) -> str:
-    """Where it is found what became of telling its end."""
+    """Return the path that lists an extraction's webhook deliveries."""
     return f"{extraction_path(extraction_id)}/deliveries"

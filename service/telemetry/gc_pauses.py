@@ -1,4 +1,4 @@
-"""How long the garbage collector stops everything, told by the collector itself."""
+"""Measure how long garbage collections stop the process."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from opentelemetry import trace
 from service.telemetry.exemplars import exemplar_by_id
 from service.telemetry.metrics import Metrics
 
-_MOST_UNTOLD = 10_000
+_MAX_PENDING = 10_000
 
 
-class GarbageWatch:
-    """Notes each pause, and tells the metrics when it is asked to.
+class GcPauseMonitor:
+    """Record each collection's pause, and update the metrics later.
 
-    A collection begins anywhere, also while this thread holds a metric's lock; so the note is one `append`, and the
-    histogram moves later. The span that is open then is the one that was held up.
+    A collection can begin while this thread holds a metric's lock, so recording is one `append`; `flush` updates the
+    histogram. The exemplar is the span that was open and therefore delayed.
     """
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._generations = [metrics.histogram("gc_pause_seconds").child(str(number)) for number in range(3)]
-        self._untold: deque[tuple[int, float, dict[str, str] | None]] = deque(maxlen=_MOST_UNTOLD)
+        self._pending: deque[tuple[int, float, dict[str, str] | None]] = deque(maxlen=_MAX_PENDING)
         self._started = 0.0
 
     def start(self) -> None:
-        """Listen to the collector from now on."""
+        """Start recording."""
         gc.callbacks.append(self._note)
 
     def stop(self) -> None:
-        """Listen no more, and tell the rest."""
+        """Stop recording, and flush."""
         gc.callbacks.remove(self._note)
-        self.tell()
+        self.flush()
 
-    def tell(self) -> None:
-        """Move the metrics by what was noted since the last call."""
-        while self._untold:
-            generation, seconds, exemplar = self._untold.popleft()
+    def flush(self) -> None:
+        """Update the metrics by the pauses recorded since the last call."""
+        while self._pending:
+            generation, seconds, exemplar = self._pending.popleft()
             self._generations[generation].observe(seconds, exemplar)
         self._metrics.garbage_collected()
 
@@ -48,4 +48,4 @@ class GarbageWatch:
             self._started = perf_counter()
         else:
             seconds = perf_counter() - self._started
-            self._untold.append((info["generation"], seconds, exemplar_by_id(trace.get_current_span())))
+            self._pending.append((info["generation"], seconds, exemplar_by_id(trace.get_current_span())))

@@ -1,4 +1,4 @@
-"""What the span of a served request says of the request, by OpenTelemetry's semantic conventions for HTTP servers."""
+"""Describe a served request by OpenTelemetry's semantic conventions for HTTP servers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from service.telemetry.redaction import brief
 
 
 def request_attributes(scope: Mapping[str, Any], method: str, path: str) -> dict[str, str | int]:
-    """No query string, no header but the user agent's, no long or secret text.
+    """Return the attributes of the request's span: no query string, no header but the user agent, no secrets.
 
-    `method` and `path` are those of the request; frameworks rewrite the scope's.
+    `method` and `path` are those of the request, because frameworks change the scope's.
     """
     attributes: dict[str, str | int] = {
         "http.request.method": method if method in METHODS else OTHER_METHOD,
@@ -26,7 +26,7 @@ def request_attributes(scope: Mapping[str, Any], method: str, path: str) -> dict
         address = scope.get(side)
         if address:
             attributes[f"{side}.address"] = address[0]
-            if address[1]:  # a Unix socket has none
+            if address[1]:  # a Unix socket has no port
                 attributes[f"{side}.port"] = address[1]
     for name, value in scope["headers"]:
         if name == b"user-agent" and value:

@@ -1,4 +1,4 @@
-"""What the planning agent's tools answer: the data that is fenced, before it becomes text."""
+"""Define the answers of the planning agent's tools, before they are fenced and become text."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from service.features.model import FeatureType, Grain, LogicalType, Threshold
 from service.features.ports import RehearsedFeature
 
 
-class Detail(Column, frozen=True, omit_defaults=True):
-    """A column with all that is known of it."""
+class ColumnDetail(Column, frozen=True, omit_defaults=True):
+    """Describe a column with every known statistic."""
 
     physical_type: str = ""
     quantiles: dict[str, float] | None = None
@@ -20,39 +20,39 @@ class Detail(Column, frozen=True, omit_defaults=True):
     """Share of NaN and infinite values."""
 
 
-class Unknown(Struct, frozen=True):
-    """A name that no column has, and those that come close to it."""
+class UnknownColumn(Struct, frozen=True):
+    """A name that no column has, and similar names."""
 
     name: str
     close: tuple[str, ...]
 
 
-class Described(Struct, frozen=True, omit_defaults=True):
+class ColumnsAnswer(Struct, frozen=True, omit_defaults=True):
     """Answer of `describe_columns`."""
 
-    columns: tuple[Detail, ...]
-    unknown: tuple[Unknown, ...] = ()
+    columns: tuple[ColumnDetail, ...]
+    unknown: tuple[UnknownColumn, ...] = ()
     left_out: int = 0
-    """Columns whose description would have made the answer too long: ask for them alone."""
+    """Columns left out because the answer would be too long; the model can ask for them separately."""
 
 
-class Found(Struct, frozen=True):
-    """One column that `find_columns` found."""
+class FoundColumn(Struct, frozen=True):
+    """A column that `find_columns` found."""
 
     name: str
     type: LogicalType
     personal: bool
 
 
-class FoundColumns(Struct, frozen=True):
+class FoundColumnsAnswer(Struct, frozen=True):
     """Answer of `find_columns`."""
 
-    columns: tuple[Found, ...]
+    columns: tuple[FoundColumn, ...]
     further: int
     """Matches that are not listed."""
 
 
-class DescribedOperation(Struct, frozen=True):
+class OperationAnswer(Struct, frozen=True):
     """Answer of `describe_operation`."""
 
     kind: str
@@ -63,27 +63,27 @@ class DescribedOperation(Struct, frozen=True):
     parameters: dict[str, Any]
     """JSON schemas of the other fields."""
     gives: FeatureType | None
-    """None: the column's own type."""
+    """None means the column's own type."""
 
 
 class TriedFeature(RehearsedFeature, frozen=True):
-    """A feature's statistics on the sample, and the thresholds whose bars it does not clear there."""
+    """A feature's statistics on the sample, and the thresholds whose bars it fails there."""
 
     rejected_at: tuple[Threshold, ...] = ()
 
 
-class Tried(Struct, frozen=True, omit_defaults=True):
+class TrialAnswer(Struct, frozen=True, omit_defaults=True):
     """Answer of `try_plan`."""
 
     features: tuple[TriedFeature, ...]
     untold: tuple[str, ...] = ()
-    """Features that read personal columns: nothing is told of their values."""
+    """Features that read personal columns; their statistics are not shown."""
     left_out: int = 0
-    """Features whose statistics would have made the answer too long."""
+    """Features left out because the answer would be too long."""
 
 
-class Refused(Struct, frozen=True):
-    """Why a tool did not do what it was asked."""
+class ToolRefusal(Struct, frozen=True):
+    """Why a tool refused a call."""
 
     problem: str
     faults: tuple[str, ...] = ()

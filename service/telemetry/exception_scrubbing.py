@@ -1,7 +1,7 @@
-"""Spans as they leave the process: an error is told by its type alone.
+"""Remove exception messages and stacks from spans before they are exported.
 
-Instrumentations record exceptions with their messages and stacks, and those of everything that caused them. Such a
-message may quote a provider's answer, a prompt or a cell. The log line of an error has its stack, redacted.
+Instrumentations record exceptions with their messages and stacks, and those of their causes. Such a message may quote a
+provider's answer, a prompt or a cell. An exception's type stays; the log line of an error has its stack, redacted.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ EXCEPTION = "exception"
 EXCEPTION_TYPE = "exception.type"
 
 
-def closed(span: ReadableSpan) -> ReadableSpan:
-    """The span with nothing of its exceptions but their types; the span itself when there is nothing to take out."""
+def scrub_exceptions(span: ReadableSpan) -> ReadableSpan:
+    """Return the span with only the types of its exceptions, or the span itself if nothing has to be removed."""
     events = span.events
     if span.status.description is None and not (events and any(event.name == EXCEPTION for event in events)):
         return span
@@ -24,7 +24,7 @@ def closed(span: ReadableSpan) -> ReadableSpan:
         parent=span.parent,
         resource=span.resource,
         attributes=span.attributes,
-        events=[_closed_event(event) if event.name == EXCEPTION else event for event in events],
+        events=[_scrub_event(event) if event.name == EXCEPTION else event for event in events],
         links=span.links,
         kind=span.kind,
         status=Status(span.status.status_code),
@@ -34,6 +34,6 @@ def closed(span: ReadableSpan) -> ReadableSpan:
     )
 
 
-def _closed_event(event: Event) -> Event:
+def _scrub_event(event: Event) -> Event:
     kind = (event.attributes or {}).get(EXCEPTION_TYPE)
     return Event(event.name, {} if kind is None else {EXCEPTION_TYPE: kind}, event.timestamp)

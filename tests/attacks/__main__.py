@@ -37,7 +37,7 @@ async def attack(one: Attack, seconds: float, folder: Path) -> Outcome:
             await witness.recover(3 * RECOVERY_SECONDS)
         finally:
             await witness.close()
-        return Outcome(one, witness.seen, answers)
+    return Outcome(one, witness.seen, answers, stand.stopped_after)
 
 
 def main() -> int:

@@ -36,6 +36,8 @@ class Outcome(Struct, frozen=True):
     attack: Attack
     seen: Seen
     answers: Answers
+    stopped_after: float | None
+    """Seconds from SIGTERM to the process's end; None when it had to be killed."""
 
     def faults(self) -> Iterator[str]:
         """Every bound that did not hold, with its figure."""
@@ -50,6 +52,8 @@ class Outcome(Struct, frozen=True):
         ):
             if figure > bound:
                 yield f"{what} {figure:.2f} > {bound:g}"
+        if self.stopped_after is None:
+            yield "SIGTERM did not end it"
         if seen.faults:
             yield f"others were answered {seen.faults[:3]}"
         broken = {status for status in self.answers if status.startswith("5") and status not in DOCUMENTED}

@@ -17,11 +17,12 @@ from urllib.parse import urlsplit
 
 ADDRESS = re.compile(r'"address": ?"(http://[^"]+)"')
 START_SECONDS = 90.0
-STOP_SECONDS = 60.0
+STOP_SECONDS = 45.0
+"""Longer than open requests may take to end (30 s) and a worker's jobs (25 s)."""
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Stand:
     """A running service."""
 
@@ -31,6 +32,8 @@ class Stand:
     """The API key of who attacks."""
     tenant: str
     """The API key of somebody else."""
+    stopped_after: float | None = None
+    """Seconds from SIGTERM to its end; None when it had to be killed."""
 
     @property
     def host(self) -> str:
@@ -69,16 +72,27 @@ def open_stand(folder: Path, settings: Mapping[str, str] | None = None) -> Itera
         process = subprocess.Popen(
             [sys.executable, "-m", "service", "serve"], cwd=folder, env=environment, stdout=output, stderr=output
         )
+    stand: Stand | None = None
     try:
         url = _address(process, log)
-        yield Stand(url, process.pid, _key("attacker", environment), _key("tenant", environment))
+        stand = Stand(url, process.pid, _key("attacker", environment), _key("tenant", environment))
+        yield stand
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
+        stopped = _stop(process)
+        if stand is not None:
+            stand.stopped_after = stopped
+
+
+def _stop(process: subprocess.Popen[bytes]) -> float | None:
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return None
+    return time.monotonic() - began
 
 
 def _address(process: subprocess.Popen[bytes], log: Path) -> str:

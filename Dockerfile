@@ -26,6 +26,7 @@ RUN --mount=type=secret,id=netrc,target=/root/.netrc \
 
 COPY pyproject.toml README.md LICENSE ./
 COPY service/ service/
+COPY tools/ tools/
 RUN /opt/tools/bin/hatchling build -t wheel -d dist \
     && /opt/tools/bin/uv pip install --quiet --offline --python /opt/feature-agent/bin/python --no-deps dist/*.whl
 

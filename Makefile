@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PYDANTIC_AI_NO_BANNER := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test proofs eval up down kind-up kind-down observability gameday gameday-short look exemplars faults outage soak rolling bench-api loadtest loadtest-short hpa-proof hpa-proof-short release-check check format lock clean
+.PHONY: help demo serve dev test proofs eval up down kind-up kind-down observability operations gameday gameday-short look exemplars faults outage soak rolling bench-api loadtest loadtest-short hpa-proof hpa-proof-short release-check release check format lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -15,6 +15,9 @@ demo: $(VENV)/.runtime  ## run the main job end to end: a sentence and a dataset
 
 serve: $(VENV)/.runtime  ## keep the service running, with its documentation at /api/docs
 	@$(BIN)/feature-agent serve
+
+dev: $(VENV)/.dev  ## serve, and start again whenever a file of service/ changes; the embedded database goes on
+	@$(BIN)/python -m tools.dev
 
 test: $(VENV)/.dev  ## run the tests, with coverage
 	$(PYTEST) -m "not proof and not unmeasured" --cov --cov-report=term --cov-fail-under=90
@@ -43,6 +46,9 @@ hpa-proof-short: $(VENV)/.dev  ## the same with one to three pods, in three minu
 release-check: $(VENV)/.dev  ## one verdict on a release: checks, tests, load and autoscaler; the page for the ticket is build/release/release.html
 	$(BIN)/python -m loadtest release --out build/release
 
+release: $(VENV)/.dev  ## cut the changelog, set the version, commit and tag, on this machine alone: make release VERSION=1.2.3
+	@$(BIN)/python -m tools.release "$(VERSION)"
+
 eval: $(VENV)/.dev  ## measure a planner on the cases of evals/ and write its table: make eval MODEL=openai:gpt-5
 	$(BIN)/python -m evals --model "$(MODEL)"
 
@@ -55,10 +61,10 @@ outage: $(VENV)/.dev  ## the preferred model out for a minute under 200 clients,
 	OUTAGE_SECONDS=60 $(BIN)/python -m pytest -q -s tests/e2e/test_outage.py
 
 soak: $(VENV)/.dev  ## run 1000 extractions over 2 APIs and 3 workers while one is killed every 5 s: make soak JOBS=1000
-	$(BIN)/python -m tests.e2e.soak --jobs $(JOBS) --out docs/measurements/soak.json
+	$(BIN)/python -m tools.soak --jobs $(JOBS) --out docs/measurements/soak.json
 
 rolling: $(VENV)/.dev  ## replace every process under load, three times over, and count the requests that fail
-	$(BIN)/python -m tests.e2e.rolling --rounds $(ROUNDS) --out docs/measurements/rolling.json
+	$(BIN)/python -m tools.rolling --rounds $(ROUNDS) --out docs/measurements/rolling.json
 
 JOBS ?= 1000
 ROUNDS ?= 3
@@ -80,14 +86,17 @@ bench-api: $(VENV)/.bench  ## measure what a request costs against the seed desi
 
 BENCH_ROUNDS ?= 8
 
+operations: $(VENV)/.dev  ## write docs/operations.md from the classes of operations
+	$(BIN)/python -m service.features.operations > docs/operations.md
+
 observability: $(VENV)/.dev  ## render what is generated in observability/ from slo.yaml and the telemetry catalog
 	$(BIN)/python -m observability.source
 
 gameday: $(VENV)/.dev  ## inflict every fault on real processes and see each alert come and go; 40 min, writes docs/measurements/gameday.md
-	$(BIN)/python -m tests.monitoring.gameday --write $(FAULTS)
+	$(BIN)/python -m tools.gameday --write $(FAULTS)
 
 gameday-short: $(VENV)/.dev  ## the same with three faults, in some minutes
-	$(BIN)/python -m tests.monitoring.gameday --short --at-once 2
+	$(BIN)/python -m tools.gameday --short --at-once 2
 
 FAULTS ?=
 

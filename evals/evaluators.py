@@ -13,8 +13,7 @@ from evals.matching import DAYS, conditions, fits, near, stated
 from evals.suite import EvalCase, load_profile
 from service.features.errors import RequestImpossible
 from service.features.model import FeaturePlan, ModelUsage
-from service.features.operations.registry import predicates, source_columns
-from service.features.operations.types import AnyOperation
+from service.features.operations import AnyOperation, predicates, source_columns
 from service.features.plan import validate
 
 

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from evals.suite import Pattern
-from service.features.operations.registry import spec_of
-from service.features.operations.types import AnyOperation, Predicate, Scalar
+from service.features.operations import AnyOperation, Predicate, Scalar, spec_of
 
 Condition = tuple[str, str, frozenset[Scalar]]
 """Column, comparison and values; `eq` and `in` are one, `ne` and `not_in` too."""

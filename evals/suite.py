@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from service.features.model import ExtractionOptions, Grain, Profile
-from service.features.operations.types import Scalar
+from service.features.operations import Scalar
 
 HERE = Path(__file__).parent
 CASES = HERE / "cases"

@@ -9,19 +9,19 @@ import click
 
 from service import __version__
 from service.commands.failures import CommandFailed, InputRefused
-from service.commands.garbage import resting
+from service.commands.garbage import gc_paused
 
 COMMANDS = {
     "serve": ("service.commands.serve:serve", "Run the API."),
     "worker": ("service.commands.worker:worker", "Run extractions that the API accepted."),
     "migrate": ("service.commands.migrate:migrate", "Bring the database to this release's schema."),
-    "demo": ("service.commands.demo:demo", "Run the main job end to end on sample data and show its telemetry."),
+    "demo": ("tools.demo.command:demo", "Run the main job end to end on sample data and show its telemetry."),
     "doctor": ("service.commands.doctor:doctor", "Check every dependency and setting, and say how to fix what fails."),
     "datasets": ("service.commands.datasets:datasets", "Add, list and show datasets."),
     "jobs": ("service.commands.jobs:jobs", "List, show, retry and cancel extractions of all principals."),
     "webhooks": ("service.commands.webhooks:webhooks", "List, show and retry webhooks of all principals."),
-    "backup": ("service.commands.backup:backup", "Back up the database and all its files."),
-    "restore": ("service.commands.restore:restore", "Bring a backup back."),
+    "backup": ("tools.backup.commands:backup", "Back up the database and all its files."),
+    "restore": ("tools.backup.commands:restore", "Bring a backup back."),
     "keys": ("service.commands.keys:keys", "Create, list and revoke API keys."),
     "token": ("service.commands.token:token", "Exchange an API key for an access token."),
 }
@@ -40,7 +40,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        with resting():
+        with gc_paused():
             command = getattr(import_module(module), attribute)
         assert isinstance(command, click.Command)  # noqa: S101 - a wrong table above is a programming error
         return command

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import cast
 
 from litestar import Litestar
 from litestar.types import ASGIApp
@@ -13,6 +13,7 @@ from service import __version__
 from service.api.application import create_api
 from service.api.observability_links import ObservabilityLinks
 from service.api.services import ApiConfig, ApiServices, HealthCheck
+from service.resources.overrides import NO_OVERRIDES, Overrides
 from service.resources.runtime import Runtime, open_runtime
 from service.settings import Settings, load_settings
 from service.telemetry.exposition import metrics_app
@@ -20,24 +21,43 @@ from service.telemetry.http import HttpObserver
 from service.telemetry.http_transaction import Application
 
 
-def create_app(settings: Settings | None = None, **overrides: Any) -> Litestar:
-    """The application with its own resources, for any ASGI server; `overrides` are those of `open_runtime`."""
-    return build_app(open_runtime(settings or load_settings(), **overrides))
+def create_app(settings: Settings | None = None, *, overrides: Overrides = NO_OVERRIDES) -> Litestar:
+    """Compose the service for any ASGI server; its parts are in `app.state.runtime`, and its lifespan runs them.
+
+    Raises what `open_runtime` raises, and SettingsError when it has to read the settings itself.
+    """
+    return build_app(open_runtime(settings or load_settings(), overrides=overrides))
 
 
 def build_app(runtime: Runtime, *, running: bool = False) -> Litestar:
-    """The application on resources that are open already; they start and stop with its lifespan.
+    """Build the application on open parts, which its lifespan runs, unless the caller does (`running`)."""
+    app = create_api(api_services(runtime, running=running), api_config(runtime.settings))
+    app.state.runtime = runtime
+    telemetry = runtime.telemetry
+    telemetry.metrics.expect_routes(
+        (method, route.path_format) for route in app.routes for method in getattr(route, "methods", None) or ("GET",)
+    )
+    observed = HttpObserver(
+        cast("Application", app.asgi_handler),
+        metrics=telemetry.metrics,
+        tracer_provider=telemetry.tracing.provider,
+        access=telemetry.logs.access,
+        trust_traceparent=runtime.settings.trust_traceparent,
+    )
+    app.asgi_handler = cast("ASGIApp", observed)
+    return app
 
-    With `running` the caller does that: it is within `runtime.running()` for as long as it serves.
-    """
+
+def api_services(runtime: Runtime, *, running: bool = False) -> ApiServices:
+    """Collect what the routes call; the lifespan among it runs the parts, unless the caller does (`running`)."""
     settings, telemetry = runtime.settings, runtime.telemetry
 
     @asynccontextmanager
-    async def life(_: Litestar) -> AsyncGenerator[None]:
+    async def lifespan(_: Litestar) -> AsyncGenerator[None]:
         async with runtime.running():
             yield
 
-    services = ApiServices(
+    return ApiServices(
         store=runtime.storage.store,
         artifacts=runtime.storage.artifacts,
         reader=runtime.extracting.reader,
@@ -56,9 +76,13 @@ def build_app(runtime: Runtime, *, running: bool = False) -> Litestar:
         observability_links=ObservabilityLinks(settings.trace_url, settings.logs_url, settings.dashboard_url),
         health_checks=[HealthCheck(name, ping, name == "database") for name, ping in runtime.pings().items()],
         metrics=cast("ASGIApp", metrics_app(telemetry.metrics.registry)) if settings.prometheus_enabled else None,
-        lifespan=[] if running else [life],
+        lifespan=[] if running else [lifespan],
     )
-    config = ApiConfig(
+
+
+def api_config(settings: Settings) -> ApiConfig:
+    """Derive the values that shape the API from the settings."""
+    return ApiConfig(
         version=__version__,
         allowed_hosts=settings.allowed_hosts,
         cors_origins=settings.cors_origins,
@@ -67,16 +91,3 @@ def build_app(runtime: Runtime, *, running: bool = False) -> Litestar:
         sync_wait_seconds=settings.sync_wait_seconds,
         waiting_clients=settings.model_concurrency + settings.model_queue,
     )
-    app = create_api(services, config)
-    telemetry.metrics.expect_routes(
-        (method, route.path_format) for route in app.routes for method in getattr(route, "methods", None) or ("GET",)
-    )
-    observed = HttpObserver(
-        cast("Application", app.asgi_handler),
-        metrics=telemetry.metrics,
-        tracer_provider=telemetry.tracing.provider,
-        access=telemetry.logs.access,
-        trust_traceparent=settings.trust_traceparent,
-    )
-    app.asgi_handler = cast("ASGIApp", observed)
-    return app

@@ -8,23 +8,21 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import parse_qsl, urlsplit
 
 from platformdirs import user_data_path
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-MINIMUM_JWT_SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
-"""RFC 7518 §3.2: an HMAC key is at least as long as the hash."""
+from service.engines.selection import DEFAULT_ENGINE_URL, engine_options
+from service.features.identity import MIN_JWT_SECRET_BYTES
 
-MINIMUM_WEBHOOK_SECRET_BYTES = 32
+MIN_WEBHOOK_SECRET_BYTES = 32
 
 BUILTIN_MODEL = "builtin:planner"
 """The planner that needs no key and no network."""
 MIB = 2**20
 PRODUCTION_DRAIN_SECONDS = 10.0
 """A Kubernetes probe every 5 s that has to fail twice."""
-_ENGINE_OPTIONS = {"memory_mib": 1024, "threads": 2, "scratch_mib": 20_480, "timeout_seconds": 600, "concurrency": 4}
 
 Names = Annotated[tuple[str, ...], NoDecode]
 Port = Annotated[int, Field(ge=0, le=65_535)]
@@ -123,8 +121,8 @@ class Settings(BaseSettings):
 
     artifacts_url: str | None = None
     """None keeps artifacts in `data_dir/artifacts`."""
-    engine_url: str = "duckdb://"
-    """`duckdb://?memory_mib=1024&threads=2&scratch_mib=20480&timeout_seconds=600&concurrency=4`, each part optional."""
+    engine_url: str = DEFAULT_ENGINE_URL
+    """The engine, and its options, which it reads itself (`engines/selection.py`)."""
     extraction_timeout_seconds: Annotated[float, Field(gt=0)] = 900.0
     """For one run of an extraction, from its claim by a worker to its features; its completion date bounds it too."""
     retention_days: Annotated[int, Field(ge=0)] = 30
@@ -167,11 +165,11 @@ class Settings(BaseSettings):
             faults.append(
                 "WORKERS above 1 needs REDIS_URL, or RATE_LIMIT_PER_MINUTE=0: each would count requests for itself"
             )
-        least = MINIMUM_JWT_SECRET_BYTES[self.jwt_algorithm]
+        least = MIN_JWT_SECRET_BYTES[self.jwt_algorithm]
         if self.jwt_secret and len(self.jwt_secret.get_secret_value().encode()) < least:
             faults.append(f"JWT_SECRET has fewer than the {least} bytes that {self.jwt_algorithm} needs")
-        if any(len(secret.encode()) < MINIMUM_WEBHOOK_SECRET_BYTES for secret in self.webhook_secrets()):
-            faults.append(f"WEBHOOK_SECRET has a secret of fewer than {MINIMUM_WEBHOOK_SECRET_BYTES} bytes")
+        if any(len(secret.encode()) < MIN_WEBHOOK_SECRET_BYTES for secret in self.webhook_secrets()):
+            faults.append(f"WEBHOOK_SECRET has a secret of fewer than {MIN_WEBHOOK_SECRET_BYTES} bytes")
         templates = {"TRACE_URL": self.trace_url, "LOGS_URL": self.logs_url, "DASHBOARD_URL": self.dashboard_url}
         faults += [
             f"{name} must begin with http:// or https://"
@@ -179,7 +177,7 @@ class Settings(BaseSettings):
             if template is not None and not template.startswith(("http://", "https://"))
         ]
         try:
-            self.engine_options()
+            engine_options(self.engine_url)
         except ValueError as error:
             faults.append(str(error))
         return faults
@@ -210,24 +208,6 @@ class Settings(BaseSettings):
         """The deployment's secrets for webhooks, newest first; none when none is set."""
         given = self.webhook_secret.get_secret_value() if self.webhook_secret else ""
         return tuple(secret.strip() for secret in given.split(",") if secret.strip())
-
-    def engine_options(self) -> dict[str, int]:
-        """Limits of the engine.
-
-        `memory_mib`, `threads`, `scratch_mib` and `timeout_seconds` are those of one computation; `concurrency` is how
-        many run at once. Raises ValueError, naming ENGINE_URL, for another scheme or option.
-        """
-        url = urlsplit(self.engine_url)
-        if url.scheme != "duckdb":
-            raise ValueError(f"ENGINE_URL has the scheme {url.scheme!r}; this release runs duckdb://")
-        options = dict(_ENGINE_OPTIONS)
-        for name, value in parse_qsl(url.query):
-            if name not in options or not value.isdecimal() or int(value) < 1:
-                raise ValueError(
-                    f"ENGINE_URL has no option {name}={value}; it takes {', '.join(options)}, each above 0"
-                )
-            options[name] = int(value)
-        return options
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -1,13 +1,15 @@
-"""The composition root of the worker: the resources of the API, without the API."""
+"""The composition root of the worker: the parts of the API's process, without the API."""
 
 from __future__ import annotations
 
-from typing import Any
-
+from service.resources.overrides import NO_OVERRIDES, Overrides
 from service.resources.runtime import Runtime, open_runtime
 from service.settings import Settings, load_settings
 
 
-def create_worker(settings: Settings | None = None, **overrides: Any) -> Runtime:
-    """A worker's open resources, which run extractions while `running()` lasts; `overrides` are `open_runtime`'s."""
-    return open_runtime(settings or load_settings(), role="worker", **overrides)
+def create_worker(settings: Settings | None = None, *, overrides: Overrides = NO_OVERRIDES) -> Runtime:
+    """Compose a worker, which runs extractions while its `running()` block lasts.
+
+    Raises what `open_runtime` raises, and SettingsError when it has to read the settings itself.
+    """
+    return open_runtime(settings or load_settings(), role="worker", overrides=overrides)

@@ -1,19 +1,33 @@
-"""Fixtures for every folder: a real PostgreSQL for the session, a fresh database on demand, a live service."""
+"""Fixtures for every folder: a PostgreSQL server for the session, databases on it, and settings for a service."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg.sql import SQL, Identifier
+from sqlalchemy import make_url
 
 from service.settings import Settings
 from service.store.embedded import start_embedded
+from service.store.schema import upgrade
+from tests.redis_process import RedisProcess, running_redis
 
 WHOLE_SERVICES = tuple(Path(__file__).parent / name for name in ("e2e", "loadtest", "monitoring", "red_team"))
 """What runs here is many processes, or all parts at once: tracing its lines tells little and takes as long again."""
+
+
+EMPTY_ALL_TABLES = """
+DO $$ BEGIN EXECUTE (
+    SELECT 'TRUNCATE ' || string_agg(quote_ident(tablename), ', ') || ' RESTART IDENTITY'
+    FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'
+); END $$
+"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -25,30 +39,59 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a PostgreSQL server of this test session's own."""
+    """Address of a PostgreSQL server of this test session, which writes nothing through to the disk."""
     server = start_embedded(tmp_path_factory.mktemp("pg"))
+    with _connect(server.url) as connection:
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+            connection.execute(SQL("ALTER SYSTEM SET {} = off").format(Identifier(setting)))
+        connection.execute("SELECT pg_reload_conf()")
     yield server.url
     server.stop()
 
 
 @pytest.fixture(scope="session")
 def new_database(postgres_url: str) -> Callable[[], str]:
-    """Makes an empty database and gives its address."""
+    """Creates an empty database and returns its address."""
 
-    def make() -> str:
+    def create() -> str:
         name = f"test_{uuid4().hex}"
-        with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')
-        address, _, query = postgres_url.partition("?")
-        return f"{address.rsplit('/', 1)[0]}/{name}" + (f"?{query}" if query else "")
+        with _connect(postgres_url) as connection:
+            connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
+        return make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
 
-    return make
+    return create
+
+
+@pytest.fixture(scope="session")
+def migrated_databases(new_database: Callable[[], str]) -> Callable[[], AbstractContextManager[str]]:
+    """Lends databases with this release's schema and no rows; they are emptied afterwards and lent again."""
+    free: list[str] = []
+
+    @contextmanager
+    def lend() -> Iterator[str]:
+        if not free:
+            free.append(new_database())
+            upgrade(make_url(free[0]), {})
+        url = free.pop()
+        yield url
+        with _connect(url) as connection:
+            connection.execute(EMPTY_ALL_TABLES)
+        free.append(url)
+
+    return lend
 
 
 @pytest.fixture
 def database_url(new_database: Callable[[], str]) -> str:
     """Address of an empty database."""
     return new_database()
+
+
+@pytest.fixture
+def redis_process(tmp_path: Path) -> Iterator[RedisProcess]:
+    """A redis-server of the test's own."""
+    with running_redis(tmp_path) as process:
+        yield process
 
 
 @pytest.fixture(scope="session")
@@ -68,3 +111,7 @@ def make_settings(new_database: Callable[[], str], tmp_path_factory: pytest.Temp
         return Settings(_env_file=None, **{**defaults, **values})
 
     return make
+
+
+def _connect(url: str) -> psycopg.Connection[Any]:
+    return psycopg.connect(url.replace("+psycopg", ""), autocommit=True)

@@ -1,4 +1,4 @@
-"""Several planners in a row: the next one plans when the one before cannot."""
+"""Ask several planners in order: the next one plans when the one before cannot."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Self
 
 from msgspec.structs import replace
 
-from service.agents.gate import Gates, soonest
 from service.agents.planner import AgentPlanner
 from service.concurrency.deadline import deadline, remaining, seconds_left
 from service.features.errors import (
@@ -20,16 +19,17 @@ from service.features.errors import (
 )
 from service.features.events import ModelFellBack
 from service.features.ports import Observer, PlanRequest, Proposal
+from service.planning.capacity import soonest
 
 SHARE = 0.6
 """Of the time left, for each planner but the last: a model that hangs leaves the next one time to plan."""
 
-EXCUSED = (ModelUnavailable, ModelTimeout, ModelOutputInvalid)
-"""Errors of a model, which another model may not make; that a request is impossible is an answer."""
+MODEL_FAULTS = (ModelUnavailable, ModelTimeout, ModelOutputInvalid)
+"""Errors that another model may not make; that a request is impossible is an answer, and final."""
 
 
 class FallbackPlanner:
-    """`ports.Planner` on several: asks them in order, the first alone while it plans.
+    """`ports.Planner` on several: asks the first, and the next one only when it fails.
 
     Enter it as an async context to keep the connections of all open.
     """
@@ -39,15 +39,9 @@ class FallbackPlanner:
         if not planners:
             raise ValueError("a fallback planner needs a planner")
         self._planners = tuple(planners)
-        self._gates = Gates([planner.gate for planner in planners])
         self._observer = observer
         self._timeout = timeout
         self._resources = AsyncExitStack()
-
-    @property
-    def name(self) -> str:
-        """The first model's name."""
-        return self._planners[0].name
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as opened:
@@ -59,23 +53,11 @@ class FallbackPlanner:
     async def __aexit__(self, *_error: object) -> None:
         await self._resources.aclose()
 
-    async def ping(self) -> None:
-        """Raises ModelUnavailable while the first model is left alone; the others' circuits are looked at as well.
-
-        No model is asked, so it costs nothing.
-        """
-        await self._gates.ping()
-
-    async def require_capacity(self, request: PlanRequest) -> None:
-        """Raises ModelUnavailable while every model is left alone."""
-        await self._gates.require_capacity(request)
-
     async def propose(self, request: PlanRequest) -> Proposal:
         """Plan with the first planner that can.
 
-        Raises RequestImpossible from whichever found it so; when all fail, the last one's error (ModelUnavailable,
-        ModelTimeout, ModelOutputInvalid) with the soonest time at which one of them wants to be asked again; and
-        DeadlineExceeded when there is no time to begin with.
+        Raises RequestImpossible from any of them; when all fail, the last one's error (ModelUnavailable, ModelTimeout,
+        ModelOutputInvalid) with the least Retry-After of them; DeadlineExceeded when there is no time to begin with.
         """
         failures: list[FeatureAgentError] = []
         with deadline(seconds_left(self._timeout)):
@@ -83,10 +65,10 @@ class FallbackPlanner:
                 if failures and remaining() <= 0:
                     break
                 if failures:
-                    self._fell_back(self._planners[index - 1], planner, failures[-1])
+                    self._record_fallback(self._planners[index - 1], planner, failures[-1])
                 try:
                     proposal = await self._ask(planner, request, last=planner is self._planners[-1])
-                except EXCUSED as failure:
+                except MODEL_FAULTS as failure:
                     failures.append(failure)
                 else:
                     return replace(proposal, usage=replace(proposal.usage, fallback=index > 0))
@@ -100,5 +82,5 @@ class FallbackPlanner:
         except DeadlineExceeded as error:
             raise ModelTimeout(f"The model {planner.name} was not asked in time.") from error
 
-    def _fell_back(self, from_: AgentPlanner, to: AgentPlanner, failure: FeatureAgentError) -> None:
+    def _record_fallback(self, from_: AgentPlanner, to: AgentPlanner, failure: FeatureAgentError) -> None:
         self._observer.record(ModelFellBack(from_.name, to.name, failure.code))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from service.agents.fence import CLOSING, OPENING
 from service.features.model import Dimension, Grain, Threshold
-from service.features.operations.registry import NUMBER, REGISTRY, TEXT, Accepted
+from service.features.operations import NUMBER, REGISTRY, TEXT, Accepted
 from service.features.quality import Bar
 
 DATA_POLICY = f"""\

@@ -1,4 +1,4 @@
-"""A model wrapper that reports every request to the observer and adds what it took to the request's spending."""
+"""Report each request to a model to the observer, and add its tokens and cost to the request's spending."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings, merge_model_settings
 
 from service.agents.builtin.model import SYSTEM as BUILTIN
-from service.agents.failures import Outcome, trouble_of
+from service.agents.failures import Outcome, kind_of
 from service.concurrency.deadline import is_over, remaining
 from service.features.events import ModelCalled
 from service.features.ports import Observer, Spending
 
 MAX_TOKENS = 10_000_000
-"""Tokens believed of one answer; no model takes so many, and accounts must survive a provider that states nonsense."""
+"""Most tokens counted for one answer: no model takes so many, and accounts must survive a provider's nonsense."""
 
 
 class MeasuredModel(WrapperModel):
-    """Wraps the model of one planning run: each request counts by itself, and ends with the run's deadline."""
+    """Wrap the model of one planning run: each request counts by itself, and ends with the run's deadline."""
 
     def __init__(self, wrapped: Model, name: str, observer: Observer, spending: Spending) -> None:
         super().__init__(wrapped)
@@ -41,7 +41,7 @@ class MeasuredModel(WrapperModel):
         settings = merge_model_settings(model_settings, ModelSettings(timeout=limit)) if limit else model_settings
         started = perf_counter()
         try:
-            # The SDKs' timeouts are for each read: an answer that drips in could take for ever.
+            # The SDKs' timeouts are for each read: an answer that trickles in could take for ever.
             async with asyncio.timeout(limit if limit and limit < remaining() else None):
                 response = await self.wrapped.request(messages, settings, model_request_parameters)
         except asyncio.CancelledError:
@@ -50,13 +50,13 @@ class MeasuredModel(WrapperModel):
                 self._failed("timeout", perf_counter() - started)
             raise
         except Exception as error:
-            self._failed(trouble_of(error).outcome, perf_counter() - started)
+            self._failed(kind_of(error).outcome, perf_counter() - started)
             raise
         self._succeeded(response, perf_counter() - started)
         return response
 
     def _succeeded(self, response: ModelResponse, seconds: float) -> None:
-        input_tokens, output_tokens = _believed(response.usage.input_tokens), _believed(response.usage.output_tokens)
+        input_tokens, output_tokens = _plausible(response.usage.input_tokens), _plausible(response.usage.output_tokens)
         cost = 0.0 if self.system == BUILTIN else _price(response)
         spending = self._spending
         spending.input_tokens += input_tokens
@@ -72,18 +72,18 @@ class MeasuredModel(WrapperModel):
 
 
 def _limit(settings: ModelSettings | None) -> float | None:
-    """Seconds that one request may take: the model's own timeout, or what is left of the run if that is less."""
+    """Return the seconds for one request: the model's own timeout, or what is left of the run if that is less."""
     own = (settings or {}).get("timeout")
     limit = min(float(own) if isinstance(own, int | float) else math.inf, remaining())
     return limit if 0 < limit < math.inf else None
 
 
-def _believed(tokens: int) -> int:
+def _plausible(tokens: int) -> int:
     return min(max(tokens, 0), MAX_TOKENS)
 
 
 def _price(response: ModelResponse) -> float | None:
-    """US dollars by genai-prices; None for a model, provider or usage that it has no price for."""
+    """Return US dollars by genai-prices; None for a model, provider or usage without a price there."""
     if not response.model_name or not response.usage.has_values():
         return None
     try:

@@ -16,9 +16,7 @@ from pydantic_ai.models import Model
 from pydantic_ai.models.instrumented import InstrumentationSettings
 from pydantic_ai.usage import UsageLimits
 
-from service.agents.breaker import Breaker, open_breaker
 from service.agents.failures import failed, invalid, out_of_time
-from service.agents.gate import Gate
 from service.agents.measured import MeasuredModel
 from service.agents.output import Answer, Impossible, answer_tools
 from service.agents.prompts import INSTRUCTIONS, build_request, render
@@ -30,6 +28,7 @@ from service.concurrency.deadline import deadline, seconds_left
 from service.features.errors import DeadlineExceeded, RequestImpossible
 from service.features.model import ExtractionOptions, ModelUsage, Profile
 from service.features.ports import Observer, PlanRequest, Proposal, Rehearsal, Spending
+from service.planning.breaker import Breaker
 
 MAX_TOTAL_TOKENS = 400_000
 """Tokens of one planning run over all its attempts: four of the longest prompts and answers, with some reserve."""
@@ -66,9 +65,7 @@ class AgentPlanner:
         self._model = model
         self._name = name
         self._observer = observer
-        self._breaker = breaker or open_breaker(name, observer=observer, pool=None)
-        self.gate = Gate(name, self._breaker)
-        """The model's circuit."""
+        self._breaker = breaker or Breaker(name, observer=observer)
         self._tracer = get_tracer("service.agents", tracer_provider=tracer_provider)
         self._timeout = timeout
         self._rehearsal = rehearsal
@@ -102,14 +99,6 @@ class AgentPlanner:
     async def __aexit__(self, *_error: object) -> None:
         await self._resources.aclose()
 
-    async def ping(self) -> None:
-        """Raise ModelUnavailable while the circuit is open; asks Redis at most, never the model."""
-        await self.gate.ping()
-
-    async def require_capacity(self, request: PlanRequest) -> None:  # noqa: ARG002 - the protocol's signature
-        """Raise ModelUnavailable while this process knows that the circuit is open."""
-        self.gate.require_open()
-
     async def propose(self, request: PlanRequest) -> Proposal:
         """Plan the described features.
 
@@ -117,7 +106,7 @@ class AgentPlanner:
         left to begin with.
         """
         seconds = seconds_left(self._timeout)
-        self.gate.require_open()  # before the agent starts, which costs as much as the rest of a refusal
+        self._breaker.require_not_open()  # before the agent starts, which costs as much as the rest of a refusal
         with deadline(seconds):
             answer = await self._answer(request, seconds)
         if isinstance(answer, Impossible):

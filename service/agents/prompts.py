@@ -20,8 +20,8 @@ from service.agents.fence import CLOSING, OPENING, encodable, fence, within
 from service.agents.instructions import write_instructions
 from service.agents.words import mention, stems
 from service.features.model import ColumnProfile, ExtractionOptions, FeaturePlan, LogicalType, Profile
+from service.features.operations import Scalar
 from service.features.operations.literals import feature_type
-from service.features.operations.types import Scalar
 from service.features.quality import BARS, WEIGHTS
 
 MAX_COLUMNS = 120
@@ -29,7 +29,7 @@ MAX_COLUMNS = 120
 MAX_DATA_CHARACTERS = 40_000
 """Columns are left out, least relevant first, when the block would be longer: some 10 000 tokens."""
 MAX_NAME = 256
-"""Longer column names cannot be used in a plan (`operations.types.Column`)."""
+"""Longer column names cannot be used in a plan (`operations.parameters.Column`)."""
 MAX_VALUES = 12
 MAX_VALUE = 60
 """Longer values are left out, not cut: a cut value would make a predicate that is never true."""

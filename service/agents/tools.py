@@ -37,7 +37,7 @@ from service.agents.words import mention, stems
 from service.concurrency.deadline import seconds_left
 from service.features.errors import DeadlineExceeded, FeatureAgentError
 from service.features.model import ColumnProfile, FeaturePlan, Threshold
-from service.features.operations.registry import REGISTRY
+from service.features.operations import REGISTRY
 from service.features.plan import validate
 from service.features.ports import RehearsedFeature
 from service.features.quality import BARS, Bar

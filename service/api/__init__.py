@@ -1,1 +1,1 @@
-"""The HTTP edge: with `service.app` the only importer of litestar."""
+"""Serve the HTTP API; with `service.app` the only importer of litestar."""

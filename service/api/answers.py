@@ -1,4 +1,4 @@
-"""The final answer to a request for features, as bytes; kept under its idempotency key, so that equals get the same."""
+"""Encode final answers of extractions, and keep them by idempotency key so that equal requests get equal bytes."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ CONTENT_TYPE = "content-type"
 
 
 def claim_of(request: ApiRequest, key: str | None, body: ExtractionBody) -> IdempotencyClaim | None:
-    """What the key is used for: spacing and order of the JSON do not matter, nor does how long the client waits.
+    """Return the idempotency claim of a request; None without a key.
 
-    Raises InvalidRequest when the key comes twice.
+    Its digest ignores spacing and order of the JSON, and how long the client waits. Raises InvalidRequest if the key is
+    sent twice.
     """
     if key is None:
         return None
@@ -42,7 +43,7 @@ def claim_of(request: ApiRequest, key: str | None, body: ExtractionBody) -> Idem
 
 
 def final_answer(extraction: Extraction, path: str, observability_links: Links) -> StoredAnswer:
-    """The answer of a request to `path` for an extraction that has ended: itself, or the problem that it ended with."""
+    """Encode the final answer of a request to `path`: the extraction, or the problem that it ended with."""
     if extraction.status == "completed":
         body = ExtractionAnswer.of(extraction_view(extraction, observability_links))
         headers = {CONTENT_TYPE: "application/json", "location": extraction_path(extraction.id)}
@@ -60,19 +61,19 @@ def _problem(extraction: Extraction, path: str) -> Problem:
     return problem_of_failure(extraction.failure, path)
 
 
-async def is_known(services: ApiServices, owner: str, claim: IdempotencyClaim) -> bool:
-    """Whether the key stands for this very request already."""
+async def is_repeat(services: ApiServices, owner: str, claim: IdempotencyClaim) -> bool:
+    """Check whether the key was already used for exactly this request."""
     async with services.store.begin() as work:
         record = await work.idempotency.find(owner, claim.key, services.clock.now())
     return record is not None and record.digest == claim.digest
 
 
-async def keep(
+async def store_answer(
     services: ApiServices, extraction: Extraction, claim: IdempotencyClaim, answer: StoredAnswer
 ) -> StoredAnswer:
-    """Keep the answer under the key, and give the one that is kept: of many equal requests one's answer is all's.
+    """Store the answer under the key, and return the stored one: equal requests share the first answer.
 
-    It is given back as it is when the key is kept no longer.
+    If the key is no longer stored, the answer is returned unchanged.
     """
     owner, now = extraction.owner, services.clock.now()
     async with services.store.begin() as work:
@@ -85,7 +86,7 @@ async def keep(
 
 
 def respond(answer: StoredAnswer, *, replayed: bool, more: dict[str, str]) -> Response[Any]:
-    """The response of these very bytes."""
+    """Build the response from the stored bytes."""
     headers = {name: value for name, value in answer.headers.items() if name != CONTENT_TYPE}
     return Response(
         answer.body,
@@ -96,5 +97,5 @@ def respond(answer: StoredAnswer, *, replayed: bool, more: dict[str, str]) -> Re
 
 
 def replayed_header(*, replayed: bool) -> dict[str, str]:
-    """Says that the request is one that came before."""
+    """Build the header that marks a repeated request."""
     return {REPLAYED: "true"} if replayed else {}

@@ -1,4 +1,4 @@
-"""Assembles the HTTP edge from the services and values it is handed."""
+"""Assemble the HTTP API from services and configuration."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from service.api.authentication import Authentication
 from service.api.dataset_routes import delete_dataset, get_dataset, list_datasets, upload_dataset
 from service.api.decoding import MAX_JSON_BYTES, ApiRequest, refuse_unknown_parameters
 from service.api.documentation import get_asset, get_problem_type, list_problem_types, openapi_config
-from service.api.door import Door
 from service.api.event_routes import stream_events
 from service.api.extract_routes import ExtractDependencies, extract_features
 from service.api.extraction_routes import (
@@ -37,6 +36,7 @@ from service.api.rendering import StructResponse
 from service.api.services import ApiConfig, ApiServices
 from service.api.table_routes import download_features
 from service.api.webhook_routes import get_webhook_secrets, list_webhook_deliveries
+from service.planning.load_shedder import LoadShedder
 from service.webhooks.links import BASE
 
 PUBLIC_ROUTES = (get_health, get_liveness, get_readiness, list_problem_types, get_problem_type)
@@ -59,11 +59,11 @@ PROTECTED_ROUTES = (
 
 
 def create_api(services: ApiServices, config: ApiConfig) -> Litestar:
-    """The application: health, metrics and documentation in public, everything below /api/v1 for principals.
+    """Create the application: health, metrics and documentation are public, everything below /api/v1 needs a principal.
 
-    Wrap it in the HTTP observer: that sets the correlation context which answers and problem documents quote.
+    Wrap it in the HTTP observer, which sets the correlation context that answers and problem documents quote.
     """
-    extract_dependencies = ExtractDependencies(services, config, Door(config.waiting_clients, services.observer))
+    extract_dependencies = ExtractDependencies(services, config, LoadShedder(config.waiting_clients, services.observer))
     return Litestar(
         route_handlers=[_protected(services, config), *_public(services, config)],
         dependencies={
@@ -88,10 +88,10 @@ def create_api(services: ApiServices, config: ApiConfig) -> Litestar:
 
 
 def _protected(services: ApiServices, config: ApiConfig) -> Router:
-    """The versioned API: authentication first, then the rate limit of whom it found, then what the route needs.
+    """Create the router of the versioned API: authentication, then rate limit, then permission.
 
-    All in one function: the framework makes a deep copy of a router when it takes it in, and would copy the services
-    within a middleware object; functions it leaves as they are.
+    It is one function, because the framework deep-copies a router and would copy the services in a middleware object;
+    functions are not copied.
     """
     authentication = Authentication(services.authenticator, config.api_key_header)
     limit = RateLimit(services.limiter, services.observer)

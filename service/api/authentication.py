@@ -1,19 +1,19 @@
-"""Who calls: the credential of a request, and what turns it into a principal."""
+"""Authenticate requests: find the credential, and the principal behind it."""
 
 from __future__ import annotations
 
 from litestar.types import Scope
 
 from service.api.headers import header
-from service.api.services import Authenticator
 from service.features.context import CURRENT
 from service.features.errors import NotAuthenticated
+from service.security.authenticator import Authenticator
 
 
 def credential_of(scope: Scope, api_key_header: str) -> str | None:
-    """The bearer token or API key that the request carries; None without one.
+    """Return the bearer token or API key of the request; None without one.
 
-    `Authorization` wins over the API key header. Raises NotAuthenticated for a scheme other than Bearer.
+    `Authorization` takes precedence over the API key header. Raises NotAuthenticated for a scheme other than Bearer.
     """
     authorization = header(scope, b"authorization")
     if authorization is None:
@@ -25,14 +25,14 @@ def credential_of(scope: Scope, api_key_header: str) -> str | None:
 
 
 class Authentication:
-    """Sets `request.user` to the principal, and its id on the correlation context."""
+    """Set `request.user` to the principal, and its id on the correlation context."""
 
     def __init__(self, authenticator: Authenticator, api_key_header: str) -> None:
         self._authenticator = authenticator
         self._api_key_header = api_key_header
 
     async def identify(self, scope: Scope) -> None:
-        """Find out who calls. Raises NotAuthenticated, and DependencyUnavailable when keys cannot be looked up."""
+        """Authenticate the request. Raises NotAuthenticated, and DependencyUnavailable if keys cannot be read."""
         principal = await self._authenticator.authenticate(credential_of(scope, self._api_key_header))
         scope["user"], scope["auth"] = principal, None
         if context := CURRENT.get():

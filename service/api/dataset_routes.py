@@ -20,7 +20,7 @@ from service.api.views import dataset_path, dataset_summary, dataset_view
 
 @dataclass
 class UploadOperation(Operation):
-    """Documents the request bodies that `open_upload` reads from the stream itself."""
+    """Document the request bodies that `open_upload` reads from the stream itself."""
 
     def __post_init__(self) -> None:
         binary = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)

@@ -1,4 +1,4 @@
-"""Strict reading of requests: JSON bodies with every fault named, and no unknown query parameters."""
+"""Read requests strictly: JSON bodies with every fault named, and no unknown query parameters."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from service.features.model import FieldError
 T = TypeVar("T", bound=Struct)
 
 MAX_JSON_BYTES = 1024 * 1024
-"""Limit of every body but uploads."""
+"""Maximum size of every body except uploads."""
 
 
 class ApiRequest(Request[Principal, None, Any]):
-    """A request whose JSON body is read strictly into the struct that the route's `data` parameter names."""
+    """Read the JSON body strictly into the struct of the route's `data` parameter."""
 
     @property
     def services(self) -> ApiServices:
-        """For a route that is asked often: the framework's injection takes a tenth of such an answer."""
+        """Return the services without the framework's injection, which takes a tenth of a fast route's time."""
         services: ApiServices = self.app.state.services
         return services
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
-        """The body as it arrives.
+        """Yield the body as it arrives.
 
-        Raises MediaTypeUnsupported for a compressed body, MalformedRequest when the client goes away within it.
+        Raises MediaTypeUnsupported for a compressed body, MalformedRequest when the client disconnects within it.
         """
         encoding = self.headers.get("content-encoding", "identity").lower()
         if encoding != "identity":
@@ -50,7 +50,7 @@ class ApiRequest(Request[Principal, None, Any]):
             raise MalformedRequest("The body ended before its time.") from error
 
     async def body(self) -> bytes:
-        """The whole JSON body. Raises MediaTypeUnsupported when it is not called JSON, MalformedRequest when empty."""
+        """Return the body. Raises MediaTypeUnsupported if it is not declared as JSON, MalformedRequest if empty."""
         media_type, _ = self.content_type
         if media_type != "application/json" and not media_type.endswith("+json"):
             raise MediaTypeUnsupported("Send this request's body as application/json.")
@@ -59,7 +59,7 @@ class ApiRequest(Request[Principal, None, Any]):
         return body
 
     async def json(self) -> Any:
-        """The body as the route's struct. Raises MalformedRequest, and InvalidRequest with every fault."""
+        """Decode the body to the route's struct. Raises MalformedRequest, and InvalidRequest with every fault."""
         handler = self.route_handler
         assert isinstance(handler, HTTPRouteHandler)  # noqa: S101 (only HTTP routes have bodies)
         annotation: type[Struct] = handler.parsed_fn_signature.parameters["data"].annotation
@@ -73,14 +73,14 @@ class ApiRequest(Request[Principal, None, Any]):
 
 
 def convert_strictly(value: object, target: type[T]) -> T:
-    """Make the struct from plain JSON values; no coercion. Raises InvalidRequest with every fault found."""
+    """Convert plain JSON values to the struct without coercion. Raises InvalidRequest with every fault."""
     if found := tuple(faults(value, target)):
         raise InvalidRequest("The request's body is invalid.", errors=found)
     return msgspec.convert(value, target)
 
 
 def faults(value: object, target: type[Struct], path: str = "") -> Iterator[FieldError]:
-    """Every fault of a JSON value as the struct: wrong type or range, missing and unknown fields, at any depth."""
+    """Yield every fault of a JSON value: wrong types and ranges, missing and unknown fields, at any depth."""
     if not isinstance(value, dict):
         yield FieldError(path.rstrip(".") or "body", "must be an object")
         return
@@ -97,7 +97,7 @@ def faults(value: object, target: type[Struct], path: str = "") -> Iterator[Fiel
 
 @cache
 def _fields(target: type[Struct]) -> dict[str, FieldInfo]:
-    """By their names on the wire; finding them out takes longer than all else that is done to a body."""
+    """Return the fields by their names on the wire; cached, because this takes longer than the rest of decoding."""
     return {info.encode_name: info for info in fields(target)}
 
 
@@ -123,7 +123,7 @@ def _reason(error: msgspec.ValidationError, annotation: object) -> str:
 
 
 async def refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
-    """Litestar's `before_request`: a query parameter that the route does not have, or that comes twice, is a fault.
+    """Refuse unknown or repeated query parameters, as Litestar's `before_request`.
 
     Raises InvalidRequest: a misspelt filter must not silently select everything.
     """

@@ -1,4 +1,4 @@
-"""The schema, its two pages, and the files they need: all served from here, none from elsewhere."""
+"""Serve the OpenAPI schema, its two pages and their files, all without third parties."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ lineage and quality.
   draft-ietf-httpapi-ratelimit-headers-06; a 429 also says `Retry-After`.
 * **Waiting**: a request for features waits some seconds for them. What takes longer is answered 202 and found at
   `Location`; ask for its status, or follow its events. Nothing that was accepted is lost.
-* **Webhooks**: with a `callback_url` the end is told there, signed as standardwebhooks.com describes.
+* **Webhooks**: with a `callback_url` its end is sent there, signed as standardwebhooks.com describes.
 * **Sending again**: with an `Idempotency-Key`, a request that is repeated gets the answer of the first.
 * **Errors**: problem details (RFC 9457); a GET on a problem's `type` explains it.
 * **Every answer** carries `X-Request-ID`, `X-Trace-ID` and `X-Process-Time`.
@@ -46,7 +46,7 @@ CONTENT_SECURITY_POLICY = (
     "style-src 'self' 'unsafe-inline'; worker-src 'self' blob:; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
-"""Both pages make styles as they render; Redoc's search index is a worker that it makes itself."""
+"""Both pages create styles at run time; Redoc's search index is a worker that it creates itself."""
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -67,7 +67,7 @@ PAGE = """<!doctype html>
 
 
 class DocumentationPage(OpenAPIRenderPlugin):
-    """A page that renders the schema with scripts and styles of ours."""
+    """Render the schema as a page with our own scripts and styles."""
 
     def __init__(self, path: str, title: str, *, scripts: Sequence[str], styles: Sequence[str] = ()) -> None:
         super().__init__(path=path)
@@ -76,7 +76,7 @@ class DocumentationPage(OpenAPIRenderPlugin):
         self._styles = styles
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:  # noqa: ARG002 (the page fetches the schema)
-        """The page; paths are absolute below the root path that a proxy mounts the service at."""
+        """Render the page; its paths are absolute below the root path at which a proxy mounts the service."""
         root = escape(str(request.scope["root_path"]))
         page = PAGE.format(
             title=escape(self._title),
@@ -88,15 +88,15 @@ class DocumentationPage(OpenAPIRenderPlugin):
 
 
 class DocumentationRouter(Router):
-    """Without the framework's catch-all route, which would answer an HTML page to every unknown path below /api."""
+    """Omit the framework's catch-all route, which would answer every unknown path below /api with an HTML page."""
 
     def register(self, value: ControllerRouterHandler) -> list[BaseRoute]:
-        """Register what is not the catch-all."""
+        """Register every route but the catch-all."""
         return [] if "/{path:str}" in getattr(value, "paths", ()) else super().register(value)
 
 
 def protect(response: Response[Any]) -> Response[Any]:
-    """Litestar's `after_request` for the pages: they may load nothing from elsewhere and run nothing inline."""
+    """Set security headers on the pages, as Litestar's `after_request`: nothing from elsewhere, nothing inline."""
     response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
     response.headers["Referrer-Policy"] = "no-referrer"
     return response
@@ -126,7 +126,7 @@ def get_problem_type(code: FromPath[str]) -> dict[str, object]:
 
 
 def openapi_config(version: str, api_key_header: str) -> OpenAPIConfig:
-    """The schema's frame, served with its pages below /api."""
+    """Configure the schema, which is served with its pages below /api."""
     return OpenAPIConfig(
         title=TITLE,
         version=version,
@@ -137,7 +137,7 @@ def openapi_config(version: str, api_key_header: str) -> OpenAPIConfig:
             Tag(name="auth", description="Access tokens."),
             Tag(name="datasets", description="Tables to extract features from."),
             Tag(name="extractions", description="Features, asked for in a sentence."),
-            Tag(name="webhooks", description="The end of an extraction, told to a `callback_url`."),
+            Tag(name="webhooks", description="The end of an extraction, sent to a `callback_url`."),
             Tag(name="health", description="For probes and people."),
         ],
         components=Components(

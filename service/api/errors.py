@@ -1,4 +1,4 @@
-"""Errors that only HTTP knows, and the translation of every other exception into an error that a client may see."""
+"""Define errors that exist only over HTTP, and translate every other exception for the client."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from service.features.model import FieldError
 
 
 class MalformedRequest(FeatureAgentError):
-    """The bytes are not what their content type says, or break HTTP."""
+    """The bytes do not match their content type, or violate HTTP."""
 
     code = "request_malformed"
     category = "malformed"
 
 
 class HostNotAllowed(FeatureAgentError):
-    """The Host header names a host that this service does not answer for."""
+    """The Host header names a host that this service does not serve."""
 
     code = "host_not_allowed"
     category = "malformed"
@@ -45,7 +45,7 @@ class RouteNotFound(FeatureAgentError):
 
 
 class MethodNotAllowed(FeatureAgentError):
-    """The path exists and does not take this method."""
+    """The path exists but does not accept this method."""
 
     code = "method_not_allowed"
     category = "malformed"
@@ -57,28 +57,28 @@ class MethodNotAllowed(FeatureAgentError):
 
 
 class NotAcceptable(FeatureAgentError):
-    """The resource has no form that the Accept header admits."""
+    """The resource has no representation that the Accept header allows."""
 
     code = "not_acceptable"
     category = "media_type"
 
 
 class MediaTypeUnsupported(FeatureAgentError):
-    """The body's content type or encoding is not one that the route reads."""
+    """The route does not read the body's content type or encoding."""
 
     code = "media_type_unsupported"
     category = "media_type"
 
 
 class ExtractionCancelled(FeatureAgentError):
-    """The extraction that the request waited for was cancelled by another one."""
+    """The extraction that the request waited for was cancelled by another request."""
 
     code = "extraction_cancelled"
     category = "conflict"
 
 
 class InternalError(FeatureAgentError):
-    """Something broke that the client has no part in; the log line of the same request id knows more."""
+    """Something failed that is not the client's fault; the log has more under the same request id."""
 
 
 INTERNAL_SERVER_ERROR = 500
@@ -87,16 +87,16 @@ MISSING: dict[str, type[FeatureAgentError]] = {
     "dataset_id": DatasetNotFound,
     "extraction_id": ExtractionNotFound,
 }
-"""What is not there when a path parameter cannot be an id at all."""
+"""Error for a path parameter that cannot be an id at all: it names nothing that exists."""
 
 HEADERS = {"idempotency_key": "Idempotency-Key"}
-"""Header fields that can be wrong, by the names that the framework has for them."""
+"""Header fields that can be invalid, by the framework's names for them."""
 
 
 def translate(error: Exception, path_parameters: Container[str] = ()) -> FeatureAgentError:
-    """The error to show for any exception; an unexpected one becomes an InternalError that tells nothing.
+    """Return the error to show for an exception; an unexpected one becomes an InternalError without details.
 
-    `path_parameters` are those of the request's route: what cannot be an id is the id of nothing.
+    `path_parameters` are those of the request's route: a value that cannot be an id is reported as not found.
     """
     if isinstance(error, FeatureAgentError):
         return error
@@ -121,7 +121,7 @@ def _of_http(error: HTTPException, path_parameters: Container[str]) -> FeatureAg
 
 
 def _invalid(error: ValidationException, path_parameters: Container[str]) -> FeatureAgentError:
-    """Litestar's parameter validation: `extra` lists {key, message, source}; the source of `dataset_id` is wrong."""
+    """Translate Litestar's validation error: `extra` lists {key, message, source}; `dataset_id`'s is wrong."""
     faults = [cast("Mapping[str, Any]", fault) for fault in cast("list[object]", error.extra or []) if _is_fault(fault)]
     for fault in faults:
         if fault["key"] in path_parameters and (missing := MISSING.get(str(fault["key"]))):

@@ -20,7 +20,7 @@ from service.api.extraction_schemas import StatusView
 from service.api.guards import reads_extractions
 from service.api.parameters import ExtractionIdPath, LastEventId
 from service.api.problems import PROTECTED, documented
-from service.api.progress import LOOK_SECONDS
+from service.api.progress import POLL_SECONDS
 from service.api.services import ApiServices, Services
 from service.api.views import has_ended, status_view
 from service.features.errors import DependencyUnavailable, ExtractionNotFound
@@ -28,17 +28,17 @@ from service.features.model import Extraction
 
 EVENT_STREAM = "text/event-stream"
 RECONNECT_MILLISECONDS = 2000
-"""How soon a client whose connection broke should come again."""
+"""Milliseconds after which a disconnected client should reconnect."""
 HEARTBEAT_SECONDS = 15.0
-"""Silence after which a comment keeps proxies from closing the connection."""
-UNTOLD_SECONDS = 5.0
-"""A change that no notice told of is seen after so long."""
+"""Seconds of silence after which a comment keeps proxies from closing the connection."""
+MAX_STALENESS_SECONDS = 5.0
+"""Seconds after which a change without a notice is seen."""
 _VERSION = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
 @dataclass
 class EventsOperation(Operation):
-    """Documents the stream; the framework would call it binary."""
+    """Document the stream; the framework would call it binary."""
 
     def __post_init__(self) -> None:
         content = {EVENT_STREAM: OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))}
@@ -77,44 +77,44 @@ async def stream_events(
 async def _events(
     services: ApiServices, extraction: Extraction, usual: float | None, seen: int
 ) -> AsyncGenerator[bytes]:
-    """The stream's bytes, from the first change after the version `seen`; the end is told in any case."""
+    """Yield the stream's bytes, from the first change after the version `seen`; the end is always sent."""
     loop = asyncio.get_running_loop()
     yield b"retry: %d\n\n" % RECONNECT_MILLISECONDS
-    told = loop.time()
+    sent_at = loop.time()
     async for state in _states(services, extraction):
         if state is not None and (has_ended(state) or state.version > seen):
             yield _event(
                 "end" if has_ended(state) else "status", state, status_view(state, services.clock.now(), usual)
             )
-            seen, told = state.version, loop.time()
-        elif loop.time() - told >= HEARTBEAT_SECONDS:
+            seen, sent_at = state.version, loop.time()
+        elif loop.time() - sent_at >= HEARTBEAT_SECONDS:
             yield b": still here\n\n"
-            told = loop.time()
+            sent_at = loop.time()
 
 
 async def _states(services: ApiServices, extraction: Extraction) -> AsyncGenerator[Extraction | None]:
-    """What the row says, now and after each notice, and None now and then; until it has ended or is gone.
+    """Yield the row now and after each notice, and None at intervals, until it has ended or was deleted.
 
-    It also ends when the process is asked to stop. A database that is away is waited for.
+    It also ends when the process is stopping. An unreachable database is waited for.
     """
     loop = asyncio.get_running_loop()
     with services.notices.watch(extraction.id) as watch:
-        looked = changed = None
+        read_at = changed = None
         while True:
             state = None
-            if looked is None or changed or loop.time() - looked >= UNTOLD_SECONDS:
-                looked = loop.time()
+            if read_at is None or changed or loop.time() - read_at >= MAX_STALENESS_SECONDS:
+                read_at = loop.time()
                 try:
-                    state = await _look(services, extraction)
+                    state = await _read(services, extraction)
                 except ExtractionNotFound:
                     return
             yield state
             if services.lifecycle.draining or (state is not None and has_ended(state)):
                 return
-            changed = await watch.changed(LOOK_SECONDS)
+            changed = await watch.changed(POLL_SECONDS)
 
 
-async def _look(services: ApiServices, extraction: Extraction) -> Extraction | None:
+async def _read(services: ApiServices, extraction: Extraction) -> Extraction | None:
     with suppress(DependencyUnavailable):
         async with services.store.begin(watching=True) as work:
             return await work.extractions.get(extraction.owner, extraction.id)
@@ -122,5 +122,5 @@ async def _look(services: ApiServices, extraction: Extraction) -> Extraction | N
 
 
 def _event(name: Literal["status", "end"], state: Extraction, status: StatusView) -> bytes:
-    """JSON has no line break that is not escaped, so one `data` line holds it."""
+    """Encode an event. JSON escapes line breaks, so one `data` line holds it."""
     return b"event: %s\nid: %d\ndata: %s\n\n" % (name.encode(), state.version, msgspec.json.encode(status))

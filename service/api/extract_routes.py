@@ -1,4 +1,4 @@
-"""`POST /extract-features`: take a request in, and answer with its end when that comes soon enough."""
+"""`POST /extract-features`: accept a request, and answer with its result if that is ready soon enough."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import JSONBody, SkipValidation
 
-from service.api.answers import claim_of, final_answer, is_known, keep, replayed_header, respond
+from service.api.answers import claim_of, final_answer, is_repeat, replayed_header, respond, store_answer
 from service.api.decoding import ApiRequest
-from service.api.door import Door
 from service.api.extraction_schemas import ExtractionAnswer, StatusAnswer
 from service.api.guards import writes_extractions
 from service.api.parameters import (
@@ -28,7 +27,7 @@ from service.api.parameters import (
 )
 from service.api.preferences import read_preferences
 from service.api.problems import PROTECTED, documented
-from service.api.progress import answered_or_sent_away, status_of
+from service.api.progress import status_of, wait_or_detach
 from service.api.schemas import MINIMUM_DESCRIPTION, ExtractionBody
 from service.api.services import ApiConfig, ApiServices
 from service.api.views import extraction_path, has_ended
@@ -36,20 +35,21 @@ from service.features.context import CURRENT
 from service.features.errors import InvalidRequest
 from service.features.extract import IdempotencyClaim
 from service.features.model import Extraction, FieldError
+from service.planning.load_shedder import LoadShedder
 from service.webhooks.callbacks import CallbackRefused
 
-SHORTEST_RETRY_SECONDS = 1
-LONGEST_RETRY_SECONDS = 30
+MIN_RETRY_SECONDS = 1
+MAX_RETRY_SECONDS = 30
 """Bounds of the Retry-After of a 202."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExtractDependencies:
-    """All that the route works with, as one dependency: the framework finds several in a task each."""
+    """Everything that the route needs, as one dependency: the framework resolves each in a task of its own."""
 
     services: ApiServices
     config: ApiConfig
-    door: Door
+    load_shedder: LoadShedder
 
 
 @post(
@@ -91,54 +91,54 @@ async def extract_features(
     on when the connection is lost, and when the service restarts. With an `Idempotency-Key`, sending the request again
     is safe: it makes no second extraction and gets the same answer, that of a failed extraction too.
     """
-    services, config, door = extract_dependencies.services, extract_dependencies.config, extract_dependencies.door
+    services, config = extract_dependencies.services, extract_dependencies.config
     preferences = read_preferences(request.headers.getall("prefer", []), config.sync_wait_seconds)
     claim = claim_of(request, idempotency_key, data)
-    await _require_sensible(services, request.user.id, data, claim)
-    wanted, patient = data.to_request(fresh=wants_fresh(cache_control)), not preferences.seconds
+    await _require_valid(services, request.user.id, data, claim)
+    wanted, detached = data.to_request(fresh=wants_fresh(cache_control)), not preferences.seconds
     if claim is None and (repeated := await services.repeat(request.user.id, wanted)) is not None:
         _note_id(repeated)
         answer = final_answer(repeated, request.scope["path"], services.links(repeated))
         return respond(answer, replayed=False, more=preferences.applied(unfinished=False))
-    errand = None if claim is None else (request.user.id, claim.key)
-    with nullcontext() if patient else door.inside(errand):
-        accepted = await services.accept(request.user.id, wanted, patient=patient, claim=claim)
+    key = None if claim is None else (request.user.id, claim.key)
+    with nullcontext() if detached else extract_dependencies.load_shedder.admit(key):
+        accepted = await services.accept(request.user.id, wanted, detached=detached, claim=claim)
         _note_id(accepted.extraction)
         if accepted.answer is not None:
             return respond(accepted.answer, replayed=True, more=preferences.applied(unfinished=False))
-        extraction = await answered_or_sent_away(services, request, accepted.extraction, preferences.seconds)
+        extraction = await wait_or_detach(services, request, accepted.extraction, preferences.seconds)
     services.repeat.keep(accepted, extraction)
     applied = preferences.applied(unfinished=not has_ended(extraction))
     if not has_ended(extraction):
         return await _unfinished(services, extraction, applied | replayed_header(replayed=accepted.replayed))
     answer = own = final_answer(extraction, request.scope["path"], services.links(extraction))
     if claim is not None:
-        answer = await keep(services, extraction, claim, own)
+        answer = await store_answer(services, extraction, claim, own)
     return respond(answer, replayed=accepted.replayed or answer != own, more=applied)
 
 
 async def _unfinished(services: ApiServices, extraction: Extraction, headers: dict[str, str]) -> Response[Any]:
     status = await status_of(services, extraction)
-    left = SHORTEST_RETRY_SECONDS
+    left = MIN_RETRY_SECONDS
     if status.estimated_completion is not None:
         left = math.ceil((status.estimated_completion - services.clock.now()).total_seconds())
-    retry_after = min(max(left, SHORTEST_RETRY_SECONDS), LONGEST_RETRY_SECONDS)
+    retry_after = min(max(left, MIN_RETRY_SECONDS), MAX_RETRY_SECONDS)
     own = {"Location": extraction_path(extraction.id), "Retry-After": str(retry_after)}
     return Response(StatusAnswer.of(status), status_code=202, headers=own | headers)
 
 
 def _note_id(extraction: Extraction) -> None:
-    """For logs, and for the problem document of whatever fails from here on."""
+    """Set the extraction's id for logs, and for the problem document of a later failure."""
     if context := CURRENT.get():
         context.extraction_id = extraction.id
 
 
-async def _require_sensible(
+async def _require_valid(
     services: ApiServices, owner: str, body: ExtractionBody, claim: IdempotencyClaim | None
 ) -> None:
-    """Raises InvalidRequest for what no schema can say, unless the request was taken in before: a day may be over."""
+    """Raise InvalidRequest for what a schema cannot check, except for a repeat of an accepted request."""
     faults = _faults(body, services)
-    if faults and not (claim is not None and await is_known(services, owner, claim)):
+    if faults and not (claim is not None and await is_repeat(services, owner, claim)):
         raise InvalidRequest("The request's body is invalid.", errors=faults)
 
 

@@ -1,4 +1,4 @@
-"""`/extraction/{id}` and `/extractions`: read what became of a request for features, or put an end to it."""
+"""`/extraction/{id}` and `/extractions`: read the state of extractions, and cancel or delete them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from service.features.events import ExtractionFinished
 from service.features.model import Extraction, Status
 
 CANCEL_SECONDS = 2.0
-"""How long a cancellation waits for the run to end; it looks whether it is wanted twice a second."""
+"""Seconds that a cancellation waits for the run, which checks for it twice a second."""
 
 
 @get(
@@ -85,7 +85,7 @@ async def delete_extraction(
 
 
 async def _cancel(services: ApiServices, owner: str, extraction_id: str) -> Extraction:
-    """The extraction as it is soon after it was asked to end. Raises ExtractionNotFound, ExtractionEnded."""
+    """Request the cancellation and return the extraction soon after. Raises ExtractionNotFound, ExtractionEnded."""
     now = services.clock.now()
     async with services.store.begin() as work:
         extraction = await cancel(work, services.queue, owner, extraction_id, now)
@@ -97,7 +97,7 @@ async def _cancel(services: ApiServices, owner: str, extraction_id: str) -> Extr
 
 
 async def _remove(services: ApiServices, owner: str, extraction_id: str) -> None:
-    """Row and file go together: when the file cannot be deleted, the row stays, so that it can be tried again."""
+    """Delete row and file together: if the file cannot be deleted, the row stays, so that the client can retry."""
     async with services.store.begin() as work:
         extraction = await work.extractions.remove(owner, extraction_id)
         if extraction.result is not None:

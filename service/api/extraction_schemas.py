@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 from service.api.problems import Fault
 from service.api.schemas import OptionsBody, PageView, Success, ValueCountView
 from service.features.model import Dimension, FeatureType, Grain, RejectionReason, Stage, Status, Threshold
-from service.features.operations.types import AnyOperation
+from service.features.operations import AnyOperation
 
 Progress = Annotated[int, Meta(ge=0, le=100, description="Percent.")]
 Score = Annotated[float, Meta(description="0 … 1.")]

@@ -1,4 +1,4 @@
-"""What becomes known inside of a failed request: log lines, span events, metrics. The client's part is `problems`."""
+"""Record failed requests in logs, span events and metrics; the client's part is in `problems`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def observe_failures(observer: Observer) -> Callable[[Exception, Scope], Awaitable[None]]:
-    """Litestar's `after_exception`: counts refused credentials, and tells of failures that are the service's own."""
+    """Return Litestar's `after_exception` hook: count refused credentials, and log failures of the service itself."""
 
     async def observe(error: Exception, _: Scope) -> None:
         if isinstance(error, NotAuthenticated):
@@ -26,13 +26,13 @@ def observe_failures(observer: Observer) -> Callable[[Exception, Scope], Awaitab
         elif isinstance(error, NotAuthorized):
             observer.record(AuthenticationFailed("scope"))
         else:
-            _tell(error)
+            _log_failure(error)
 
     return observe
 
 
-def _tell(error: Exception) -> None:
-    """Errors of the service's own are logged with their stack; a dependency's trouble needs no stack."""
+def _log_failure(error: Exception) -> None:
+    """Log errors of the service itself with their stack; a dependency's failure needs none."""
     known = translate(error)
     kind = PROBLEMS.get(known.code, PROBLEMS["internal_error"])
     if kind.severity == "critical":

@@ -1,6 +1,6 @@
-"""What a principal may do: the scope that a route needs stands in its `opt`, and is looked for before it is called.
+"""Authorize requests: a route names the scope that it needs in its `opt`, which is checked before the call.
 
-The framework's own guards are given a copy of the route each time, which takes as long as answering.
+The framework's own guards get a copy of the route each time, which takes as long as answering.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ writes_extractions = _needs("extractions:write")
 
 
 def authorize(scope: Scope) -> None:
-    """Raises NotAuthorized unless the principal holds the scope that the route needs, if it needs one."""
+    """Raise NotAuthorized unless the principal has the scope that the route needs, if any."""
     needed: Permission | None = scope["route_handler"].opt.get(_NEEDS)
     principal: Principal = scope["user"]
     if needed is not None and not principal.allows(needed):

@@ -1,4 +1,4 @@
-"""Header fields that every answer carries, set in one place just before it is sent."""
+"""Set the header fields that every answer carries, in one place just before it is sent."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 from litestar.types import BeforeMessageSendHookHandler, Message, Scope
 
-from service.api.limits import STANDING
-from service.api.services import Lifecycle, Standing
+from service.api.limits import RATE_LIMIT_DECISION
+from service.api.services import Lifecycle
+from service.security.limits import RateLimitDecision
 
 READ = (
     "Authorization",
@@ -18,7 +19,7 @@ READ = (
     "Prefer",
     "X-Request-ID",
 )
-"""What a page of an allowed origin may send, beside the API key's own field."""
+"""Header fields that pages of an allowed origin may send, besides the API key's own."""
 
 EXPOSED = (
     "Content-Disposition",
@@ -34,13 +35,13 @@ EXPOSED = (
     "X-Request-ID",
     "X-Trace-ID",
 )
-"""What a page of an allowed origin may read, beside the few fields that it always may."""
+"""Header fields that pages of an allowed origin may read, besides those that are always readable."""
 
 
 def header(scope: Scope, name: bytes) -> str | None:
-    """The first header field of that name, which is in lower case; None without one.
+    """Return the first header field of that name, in lower case; None without one.
 
-    The framework's mapping of all fields is made anew by each layer that asks for one.
+    The framework's mapping of all fields is rebuilt by each layer that uses it.
     """
     for key, value in scope["headers"]:
         if key == name:
@@ -54,10 +55,10 @@ _NO_STORE = (b"cache-control", b"no-store")
 
 
 def finishing(lifecycle: Lifecycle) -> BeforeMessageSendHookHandler:
-    """Litestar's `before_send` for a process in that stage of its life.
+    """Return Litestar's `before_send` hook.
 
-    Once it is to stop, each answer is the last on its connection: the client opens the next one to another process,
-    instead of finding this one closed under a request that it has just sent.
+    When the process is stopping, each answer closes its connection, so that the client opens the next one to another
+    process instead of finding this one closed just after sending a request.
     """
 
     async def finish(message: Message, scope: Scope) -> None:
@@ -69,15 +70,15 @@ def finishing(lifecycle: Lifecycle) -> BeforeMessageSendHookHandler:
 
 
 def _finished(given: Iterable[tuple[bytes, bytes]], scope: Scope) -> list[tuple[bytes, bytes]]:
-    """With security fields, `no-store` unless the route says otherwise, and the rate limit."""
+    """Add security fields, `no-store` unless the route sets its own, and the rate limit."""
     headers = [*given, _NOSNIFF]
     if not any([name == b"cache-control" for name, _ in headers]):  # noqa: C419 -- a list is faster than a generator here
         headers.append(_NO_STORE)
-    standing: Standing | None = scope["state"].get(STANDING)
-    if standing is not None and standing.limit > 0:
+    decision: RateLimitDecision | None = scope["state"].get(RATE_LIMIT_DECISION)
+    if decision is not None and decision.limit > 0:
         headers += (
-            (b"ratelimit-limit", b"%d" % standing.limit),
-            (b"ratelimit-remaining", b"%d" % max(0, standing.remaining)),
-            (b"ratelimit-reset", b"%d" % max(0, standing.reset_seconds)),
+            (b"ratelimit-limit", b"%d" % decision.limit),
+            (b"ratelimit-remaining", b"%d" % max(0, decision.remaining)),
+            (b"ratelimit-reset", b"%d" % max(0, decision.reset_seconds)),
         )
     return headers

@@ -1,4 +1,4 @@
-"""Health at the root: for people and dashboards, for the process's keeper, for the load balancer."""
+"""Serve health at the root: for people and dashboards, for the process manager, for the load balancer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from service.api.schemas import DependencyStates, HealthView, LivenessView, Read
 from service.api.services import DEPENDENCIES, ApiServices, Config, HealthCheck, Services
 
 PING_SECONDS = 2.0
-"""A dependency that needs longer to answer a ping is of no use to a request either."""
+"""A dependency that takes longer to answer a ping is of no use to a request either."""
 
 State = Literal["healthy", "unhealthy", "disabled"]
 
@@ -23,8 +23,10 @@ State = Literal["healthy", "unhealthy", "disabled"]
     operation_id="get_health",
     tags=["health"],
     summary="Health of the service and its dependencies",
-    response_description="Healthy, or degraded: Redis or the model is away.",
-    responses={503: ResponseSpec(HealthView, description="Unhealthy: the database is away.", generate_examples=False)},
+    response_description="Healthy, or degraded: Redis or the model is unreachable.",
+    responses={
+        503: ResponseSpec(HealthView, description="Unhealthy: the database is unreachable.", generate_examples=False)
+    },
 )
 async def get_health(services: Services, config: Config) -> Response[HealthView]:
     """Asks every dependency."""
@@ -43,7 +45,7 @@ async def get_health(services: Services, config: Config) -> Response[HealthView]
     sync_to_thread=False,
 )
 def get_liveness() -> LivenessView:
-    """Touches nothing: a dependency that is away must not get the process killed."""
+    """Touches nothing: an unreachable dependency must not get the process killed."""
     return LivenessView("alive")
 
 
@@ -79,7 +81,7 @@ async def _readiness(services: ApiServices) -> Literal["ready", "starting", "dra
 
 
 async def _states(checks: Sequence[HealthCheck]) -> dict[str, State]:
-    """The state of every known dependency; the pings run at the same time."""
+    """Return the state of every known dependency; the pings run concurrently."""
     answers = await asyncio.gather(*(_answers(check) for check in checks))
     states: dict[str, State] = dict.fromkeys(DEPENDENCIES, "disabled")
     for check, answered in zip(checks, answers, strict=True):
@@ -88,10 +90,10 @@ async def _states(checks: Sequence[HealthCheck]) -> dict[str, State]:
 
 
 def _verdict(checks: Sequence[HealthCheck], states: dict[str, State]) -> Literal["healthy", "degraded", "unhealthy"]:
-    away = [check for check in checks if states[check.name] == "unhealthy"]
-    if any(check.critical for check in away):
+    down = [check for check in checks if states[check.name] == "unhealthy"]
+    if any(check.critical for check in down):
         return "unhealthy"
-    return "degraded" if away else "healthy"
+    return "degraded" if down else "healthy"
 
 
 async def _answers(check: HealthCheck) -> bool:

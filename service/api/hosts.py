@@ -1,4 +1,4 @@
-"""Which host names the service answers for; the port of the Host header does not matter."""
+"""Check the Host header against the allowed names; its port is ignored."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from service.api.headers import header
 
 
 class AllowedHosts:
-    """Refuses a request whose Host header names another host; probes and scrapes come by address and are exempt."""
+    """Refuse a request with another Host; probes and scrapes use addresses and are exempt."""
 
     def __init__(self, allowed: tuple[str, ...]) -> None:
         self._any = "*" in allowed
@@ -18,7 +18,7 @@ class AllowedHosts:
         self._suffixes = tuple(name[1:].lower() for name in allowed if name.startswith("*."))
 
     def __call__(self, app: ASGIApp) -> ASGIApp:
-        """The application behind it, which raises HostNotAllowed."""
+        """Wrap an application, so that it raises HostNotAllowed."""
 
         async def checked(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] == ScopeType.HTTP and not _exempt(scope["path"]):
@@ -32,7 +32,7 @@ class AllowedHosts:
             raise HostNotAllowed("This service does not answer for the host that the request names.")
 
     def allows(self, host: str) -> bool:
-        """Whether the value of a Host header (name, IPv4 or bracketed IPv6 address, with or without port) is served."""
+        """Check the value of a Host header (name, IPv4 or bracketed IPv6 address, with or without port)."""
         name = host[: host.find("]") + 1] if host.startswith("[") else host.partition(":")[0]
         name = name.lower().rstrip(".")
         return name in self._names or name.endswith(self._suffixes)

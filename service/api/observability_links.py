@@ -1,4 +1,4 @@
-"""Where else an extraction can be looked at: its trace, its log lines and a dashboard, by templates of addresses."""
+"""Link an extraction to its trace, log lines and dashboard, by URL templates from the settings."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from msgspec import Struct
 from service.features.model import Extraction
 
 MARGIN = timedelta(minutes=1)
-"""Shown before and after the extraction's own time."""
+"""Time shown before and after the extraction's own."""
 
 
 class Links(NamedTuple):
-    """Addresses of a trace, its log lines and a dashboard."""
+    """URLs of a trace, its log lines and a dashboard."""
 
     trace: str | None
     logs: str | None
@@ -22,9 +22,9 @@ class Links(NamedTuple):
 
 
 class ObservabilityLinks(Struct, frozen=True):
-    """Templates with `{trace_id}`, `{extraction_id}`, `{from}` and `{to}` (milliseconds since 1970); None is no link.
+    """Hold URL templates with `{trace_id}`, `{extraction_id}`, `{from}` and `{to}` (Unix milliseconds); None: no link.
 
-    Other braces stay as they are: addresses of Grafana hold JSON.
+    Other braces stay unchanged, because Grafana's URLs contain JSON.
     """
 
     trace: str | None = None
@@ -32,7 +32,7 @@ class ObservabilityLinks(Struct, frozen=True):
     dashboard: str | None = None
 
     def links(self, extraction: Extraction, now: datetime) -> Links:
-        """The addresses for an extraction; one that has not ended is shown until `now`."""
+        """Return the links of an extraction; for one that has not ended, up to `now`."""
         values = {
             "{trace_id}": extraction.trace_id,
             "{extraction_id}": extraction.id,

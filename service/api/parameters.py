@@ -1,4 +1,4 @@
-"""Path and query parameters and header fields that several routes share."""
+"""Define path and query parameters and header fields that several routes share."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Annotated
 from litestar.datastructures import ResponseHeader
 from litestar.params import HeaderParameter, PathParameter, QueryParameter
 
-from service.api.schemas import ID_PATTERN
+from service.features.datasets import ID_PATTERN, MAX_ID_LENGTH
 
 DatasetIdPath = Annotated[
-    str, PathParameter(min_length=1, max_length=100, pattern=ID_PATTERN, description="The dataset's id.")
+    str, PathParameter(min_length=1, max_length=MAX_ID_LENGTH, pattern=ID_PATTERN, description="The dataset's id.")
 ]
 ExtractionIdPath = Annotated[
-    str, PathParameter(min_length=1, max_length=100, pattern=ID_PATTERN, description="The extraction's id.")
+    str, PathParameter(min_length=1, max_length=MAX_ID_LENGTH, pattern=ID_PATTERN, description="The extraction's id.")
 ]
 Limit = Annotated[int, QueryParameter(ge=1, le=100, description="Most items of a page.")]
 Cursor = Annotated[
@@ -27,7 +27,7 @@ Cursor = Annotated[
 ]
 DatasetIdQuery = Annotated[
     str | None,
-    QueryParameter(min_length=1, max_length=100, pattern=ID_PATTERN, description="A dataset's id."),
+    QueryParameter(min_length=1, max_length=MAX_ID_LENGTH, pattern=ID_PATTERN, description="A dataset's id."),
 ]
 
 CacheControl = Annotated[
@@ -67,7 +67,7 @@ LastEventId = Annotated[
 
 
 def wants_fresh(cache_control: str | None) -> bool:
-    """Whether the header has a directive that forbids a stored answer (RFC 9111 §5.2.1); unknown ones are ignored."""
+    """Check for a directive that forbids a stored answer (RFC 9111 §5.2.1); unknown ones are ignored."""
     directives = {part.partition("=")[0].strip().lower() for part in (cache_control or "").split(",")}
     return not directives.isdisjoint({"no-cache", "no-store"})
 

@@ -1,4 +1,4 @@
-"""The `Prefer` header (RFC 7240): how long the client wants to wait for the end of its extraction."""
+"""Parse the `Prefer` header (RFC 7240): how long the client waits for its extraction."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ _SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
 class Preferences(Struct, frozen=True):
-    """What a client prefers, as far as it is understood; RFC 7240 has the rest ignored."""
+    """Hold the preferences that are supported; RFC 7240 ignores the others."""
 
     seconds: float
     """How long to wait for the end."""
     wait: str = ""
-    """The preference as it is applied, if there was one; so too the next."""
+    """The preference as applied, empty without one; likewise the next."""
     respond_async: str = ""
 
     def applied(self, *, unfinished: bool) -> dict[str, str]:
-        """The Preference-Applied header: not waiting is applied only when there was something to wait for."""
+        """Return the Preference-Applied header; `respond-async` is applied only if the extraction has not ended."""
         applied = [word for word in (self.respond_async if unfinished else "", self.wait) if word]
         return {"Preference-Applied": ", ".join(applied)} if applied else {}
 
 
 def read_preferences(lines: Iterable[str], longest: float) -> Preferences:
-    """The preferences in all header lines of a request; a wait is at most `longest` seconds.
+    """Read the preferences in all header lines of a request; a wait is at most `longest` seconds.
 
-    `respond-async` alone does not wait; with `wait=N` it is what follows that wait anyhow.
+    `respond-async` alone does not wait; with `wait=N` the answer 202 follows that wait anyway.
     """
     given: dict[str, str] = {}
     for name, value in _preferences(lines):

@@ -1,4 +1,4 @@
-"""Problem documents (RFC 9457): the one table of what each error looks like over HTTP, and its rendering."""
+"""Define how each error looks over HTTP, as a problem document (RFC 9457), and render it."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from service.features.model import Failure, FieldError
 
 PROBLEM_JSON = "application/problem+json"
 PROBLEM_PATH = "/api/problems"
-"""A problem's `type` is this path and its code; a GET there explains it."""
+"""A problem's `type` is this path and its code; a GET of it explains the problem."""
 
 Severity = Literal["low", "medium", "high", "critical"]
-"""low: the request was wrong; medium: it was refused; high: a dependency failed; critical: the service did."""
+"""low: the request was wrong; medium: it was refused; high: a dependency failed; critical: the service failed."""
 
 
 class ProblemType(Struct, frozen=True):
-    """What all problems of one code have in common."""
+    """Hold what all problems of one code have in common."""
 
     status: int
     category: Category
     severity: Severity
     title: str
     retry_after: int | None = None
-    """Seconds to wait when the error itself names none; None when waiting does not help."""
+    """Seconds to wait if the error itself has none; None if waiting does not help."""
 
 
 PROBLEMS: dict[str, ProblemType] = {
@@ -116,12 +116,12 @@ class Problem(Struct, frozen=True):
 
 
 def problem_of(error: FeatureAgentError, path: str) -> Problem:
-    """The document for an error of a request to `path`."""
+    """Build the document for an error of a request to `path`."""
     return _problem(error.code, error.message, error.errors, error.retry_after, path)
 
 
 def problem_of_failure(failure: Failure, path: str) -> Problem:
-    """The document for what an extraction failed with, as the answer to a request to `path`."""
+    """Build the document for a failed extraction, as the answer to a request to `path`."""
     return _problem(failure.code, failure.message, failure.errors, failure.retry_after, path)
 
 
@@ -148,7 +148,7 @@ def _problem(code: str, detail: str, errors: Iterable[FieldError], retry_after: 
 
 
 def answer_problem(request: Request[object, object, State], exception: Exception) -> Response[Problem]:
-    """Litestar's exception handler for everything."""
+    """Answer any exception, as Litestar's exception handler."""
     error = translate(exception, request.path_params)
     problem = problem_of(error, request.scope["path"])
     headers: dict[str, str] = {}
@@ -163,7 +163,7 @@ def answer_problem(request: Request[object, object, State], exception: Exception
 
 
 def documented(*codes: str) -> dict[int, ResponseSpec]:
-    """OpenAPI responses for the error codes that a route can answer."""
+    """Return OpenAPI responses for the error codes that a route can answer."""
     statuses: dict[int, list[str]] = {}
     for code in codes:
         statuses.setdefault(PROBLEMS[code].status, []).append(code)
@@ -179,6 +179,6 @@ def documented(*codes: str) -> dict[int, ResponseSpec]:
 
 
 ANYWHERE = ("request_malformed", "internal_error", "dependency_unavailable")
-"""Codes that any route below /api/v1 can answer, beside those of `PROTECTED`."""
+"""Codes that any route below /api/v1 can answer; `PROTECTED` has more."""
 
 PROTECTED = (*ANYWHERE, "not_authenticated", "scope_missing", "rate_limited")

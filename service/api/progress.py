@@ -1,4 +1,4 @@
-"""How far an extraction has come, and the wait for its end."""
+"""Report an extraction's progress, and wait for its end."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from service.api.views import has_ended, status_view
 from service.features.errors import DependencyUnavailable
 from service.features.model import Extraction, ExtractionState
 
-LOOK_SECONDS = 1.0
-"""A change that no notice told of is seen after so long."""
+POLL_SECONDS = 1.0
+"""Seconds after which a change without a notice is seen."""
 
 
 async def status_of(services: ApiServices, extraction: Extraction | ExtractionState) -> StatusView:
-    """How far it has come, with an estimate from what others of its lane took."""
+    """Return its status, with an estimate from recent extractions of the same lane."""
     usual = None if has_ended(extraction) else await services.store.usual_seconds(extraction.lane)
     return status_view(extraction, services.clock.now(), usual)
 
@@ -26,9 +26,9 @@ async def status_of(services: ApiServices, extraction: Extraction | ExtractionSt
 async def until_ended(
     services: ApiServices, extraction: Extraction, seconds: float, leave: Callable[[Extraction], bool] = has_ended
 ) -> Extraction:
-    """The extraction as it was last seen: ended, or when `seconds` were over, or when there was a reason to `leave`.
+    """Wait until the extraction has ended, `seconds` are over, or `leave` returns True; returns it as last seen.
 
-    A database that is away does not end the wait. Raises ExtractionNotFound when it is deleted meanwhile.
+    An unreachable database does not end the wait. Raises ExtractionNotFound if it is deleted meanwhile.
     """
     loop = asyncio.get_running_loop()
     last = loop.time() + seconds
@@ -40,37 +40,37 @@ async def until_ended(
             left = last - loop.time()
             if left <= 0 or has_ended(extraction) or leave(extraction):
                 return extraction
-            await watch.changed(min(left, LOOK_SECONDS))
+            await watch.changed(min(left, POLL_SECONDS))
 
 
-async def answered_or_sent_away(
+async def wait_or_detach(
     services: ApiServices, request: ApiRequest, extraction: Extraction, seconds: float
 ) -> Extraction:
-    """Wait for the end at most so long; unless it has ended then, it is noted that nobody waits any more.
+    """Wait for the end for at most `seconds`; otherwise note that the caller no longer waits.
 
-    Nobody waits either when the client has gone, when the process is asked to stop, and when the extraction failed and
-    is to be tried again later.
+    The wait also ends when the client disconnects, when the process is stopping, and when the extraction failed and
+    will be retried later.
     """
     with _disconnection(request) as gone:
 
-        def leave(seen: Extraction) -> bool:
-            return services.lifecycle.draining or gone() or _waits_to_be_retried(seen)
+        def leave(current: Extraction) -> bool:
+            return services.lifecycle.draining or gone() or _will_be_retried(current)
 
         extraction = await until_ended(services, extraction, seconds, leave)
-    if has_ended(extraction) or extraction.patient:
+    if has_ended(extraction) or extraction.detached:
         return extraction
     async with services.store.begin() as work:
-        await work.extractions.wait_no_more(extraction.owner, extraction.id)
+        await work.extractions.mark_detached(extraction.owner, extraction.id)
         return await work.extractions.get(extraction.owner, extraction.id)  # it may have ended at the last moment
 
 
-def _waits_to_be_retried(extraction: Extraction) -> bool:
+def _will_be_retried(extraction: Extraction) -> bool:
     return extraction.status == "queued" and extraction.failure is not None
 
 
 @contextmanager
 def _disconnection(request: ApiRequest) -> Generator[Callable[[], bool]]:
-    """Tells whether the client has gone; the request's body has been read."""
+    """Yield a function that checks whether the client has disconnected; the request's body must have been read."""
     listening = asyncio.create_task(_disconnected(request))
     try:
         yield listening.done

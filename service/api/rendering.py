@@ -1,4 +1,4 @@
-"""Answers made of structs, from the struct to the wire with nothing in between.
+"""Send structs as JSON with as little work as possible.
 
 The framework's own response builds its headers one by one through a mapping, which takes longer than encoding.
 """
@@ -17,7 +17,7 @@ _JSON = (b"content-type", b"application/json")
 
 
 class Rendered(ASGIResponse):
-    """A JSON answer that is all there."""
+    """A complete JSON answer."""
 
     def __init__(self, status: int, body: bytes, headers: dict[str, str]) -> None:  # pyright: ignore[reportMissingSuperCall] -- it would build what this does without
         self.status_code = status
@@ -36,10 +36,10 @@ class Rendered(ASGIResponse):
 
 
 class StructResponse(Response[Any]):
-    """The framework's response, which takes the short way where there is one."""
+    """Extend the framework's response with a fast path."""
 
     def to_asgi_response(self, app: Any, request: Any, **options: Any) -> ASGIResponse:
-        """For a struct without cookies, background work or encoders of its own: the struct as it is."""
+        """Use the fast path for a struct without cookies, background work or encoders of its own."""
         plain = isinstance(self.content, msgspec.Struct) and self.media_type in {None, "application/json"}
         if not plain or self.background or self.cookies or options.get("cookies") or options.get("is_head_response"):
             return super().to_asgi_response(app, request, **options)  # pyright: ignore[reportUnknownMemberType] -- a generic of its own

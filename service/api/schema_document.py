@@ -1,7 +1,7 @@
-"""The OpenAPI document: the framework's paths, with component schemas that say exactly what is accepted and answered.
+"""Build the OpenAPI document: the framework's paths, with msgspec's component schemas.
 
 The framework's own component schemas lose `additionalProperties`, give structs' defaults as text, and write unions as
-`oneOf` where several branches match; msgspec, which does the reading and writing, describes its structs itself.
+`oneOf` where several branches match. msgspec, which reads and writes the structs, describes them exactly.
 """
 
 from __future__ import annotations
@@ -45,25 +45,25 @@ ROOTS: tuple[type[Struct], ...] = (
     TokenAnswer,
     WebhookEvent,
 )
-"""Every struct that a route reads or answers; what they hold follows."""
+"""Every struct that a route reads or answers; the structs within follow."""
 
 
 class SchemaDocument(JsonRenderPlugin):
-    """Serves the document, made once."""
+    """Serve the document, which is built once."""
 
     def __init__(self) -> None:
         super().__init__(path="/openapi.json")
         self._rendered: bytes | None = None
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:  # noqa: ARG002 (the same for all)
-        """The document as JSON."""
+        """Return the document as JSON."""
         if self._rendered is None:
             self._rendered = encode_json(complete(openapi_schema))
         return self._rendered
 
 
 def complete(document: dict[str, Any]) -> dict[str, Any]:
-    """The framework's document with msgspec's component schemas, and without nulls in query parameters."""
+    """Replace the framework's component schemas by msgspec's, and remove null from query parameters."""
     completed = copy.deepcopy(document)
     _, components = msgspec.json.schema_components(ROOTS, ref_template="#/components/schemas/{name}")
     completed["components"]["schemas"] = components
@@ -76,15 +76,15 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _webhook(event: str) -> dict[str, Any]:
-    """What a receiver is sent, and what it is to answer."""
+    """Describe the request that a webhook receiver gets, and the answer that is expected."""
     described = {
-        "webhook-id": "The same in each try to tell the same end.",
+        "webhook-id": "The same in each attempt to send the same end.",
         "webhook-timestamp": "When this try was made, in seconds since 1970.",
         "webhook-signature": "`v1,` and base64 of HMAC-SHA256 of `id.timestamp.body`; with old secrets too.",
     }
     parameters = [
-        {"name": name, "in": "header", "required": True, "description": told, "schema": {"type": "string"}}
-        for name, told in described.items()
+        {"name": name, "in": "header", "required": True, "description": description, "schema": {"type": "string"}}
+        for name, description in described.items()
     ]
     return {
         "operationId": event.replace(".", "_"),
@@ -105,7 +105,7 @@ def _webhook(event: str) -> dict[str, Any]:
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """A parameter is there or is not; no text in a URL means null."""
+    """Remove null from a parameter's schema: a URL cannot express it."""
     kept = {key: value for key, value in schema.items() if key != "oneOf"}
     for branch in schema.get("oneOf", ()):
         if branch != {"type": "null"}:

@@ -11,17 +11,17 @@ from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
 from service.features.context import CURRENT
+from service.features.datasets import ID_PATTERN, MAX_ID_LENGTH
 from service.features.model import ExtractionOptions, ExtractionRequest, LogicalType, MediaType, Threshold
-from service.features.operations.types import Scalar
+from service.features.operations import Scalar
 
 T = TypeVar("T")
 
-ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 DatasetId = Annotated[
     str,
     Meta(
         min_length=1,
-        max_length=100,
+        max_length=MAX_ID_LENGTH,
         pattern=ID_PATTERN,
         description="The dataset's id: letters, digits, `.`, `_` and `-`, beginning with a letter or digit.",
         examples=["orders-2026"],
@@ -30,7 +30,7 @@ DatasetId = Annotated[
 ColumnName = Annotated[str, Meta(min_length=1, max_length=256)]
 
 MINIMUM_DESCRIPTION = 5
-"""Characters, surrounding space not counted."""
+"""Minimum number of characters, without surrounding space."""
 
 
 class OptionsBody(Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,7 +77,7 @@ class ExtractionBody(Struct, frozen=True, forbid_unknown_fields=True):
                 min_length=1,
                 max_length=2048,
                 description=(
-                    "Where the end of the extraction is told, as a webhook signed as standardwebhooks.com describes; "
+                    "Where the end of the extraction is sent, as a webhook signed as standardwebhooks.com describes; "
                     "`GET /webhooks/secrets` gives what to verify it with."
                 ),
                 examples=["https://example.org/hooks/features"],
@@ -87,12 +87,12 @@ class ExtractionBody(Struct, frozen=True, forbid_unknown_fields=True):
     ) = None
 
     def canonical(self) -> bytes:
-        """The same bytes for equal requests, whichever release takes them in: a new member is left out while unset."""
+        """Return the same bytes for equal requests, in any release: a new member is left out while unset."""
         given = {name: value for name, value in asdict(self).items() if name != "callback_url" or value is not None}
         return msgspec.json.encode(given)
 
     def to_request(self, *, fresh: bool) -> ExtractionRequest:
-        """The request in the domain's words; `fresh` asks for a plan that no cache gave."""
+        """Convert to the domain's request; `fresh` requests a plan that no cache gave."""
         options = self.options
         return ExtractionRequest(
             dataset_id=self.dataset_id,
@@ -115,7 +115,7 @@ class Success(Struct, Generic[T], frozen=True):
 
     @classmethod
     def of(cls, data: T) -> Self:
-        """Wrap an answer's data; the id and the elapsed time are those of the request being served."""
+        """Wrap an answer's data; the id and the elapsed time are those of the current request."""
         context = CURRENT.get()
         elapsed = max(0.0, time.perf_counter() - context.started) if context else 0.0
         return cls("success", data, context.request_id if context else "", round(elapsed, 6))

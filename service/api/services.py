@@ -17,63 +17,15 @@ from service.api.observability_links import Links, ObservabilityLinks
 from service.extractions.repeat import RepeatExtraction
 from service.features.datasets import UploadDataset
 from service.features.extract import AcceptExtraction
-from service.features.identity import Principal
 from service.features.model import Extraction
 from service.features.ports import Artifacts, Clock, Observer, Reader
 from service.features.stores import JobQueue, Notices, Store
+from service.security.authenticator import Authenticator
+from service.security.limits import RateLimiter
 from service.webhooks.callbacks import CallbackPolicy
 
 Dependency = Literal["database", "redis", "ai_model"]
 DEPENDENCIES: tuple[Dependency, ...] = ("database", "redis", "ai_model")
-
-
-class Authenticator(Protocol):
-    """Tells who calls."""
-
-    async def authenticate(self, credential: str | None) -> Principal:
-        """The principal behind an access token or an API key. Raises NotAuthenticated, DependencyUnavailable."""
-        ...
-
-    async def exchange(self, credential: str | None) -> tuple[str, Principal]:
-        """A fresh access token for an API key. Raises NotAuthenticated, DependencyUnavailable."""
-        ...
-
-
-class Standing(Protocol):
-    """Where a principal stands in its present minute."""
-
-    @property
-    def allowed(self) -> bool:
-        """Whether the request may pass."""
-        ...
-
-    @property
-    def limit(self) -> int:
-        """Requests a minute; 0 when there is no limit."""
-        ...
-
-    @property
-    def remaining(self) -> int:
-        """Requests left in this window."""
-        ...
-
-    @property
-    def reset_seconds(self) -> int:
-        """Seconds until the window ends."""
-        ...
-
-    @property
-    def degraded(self) -> bool:
-        """Whether the limiter let the request pass because its store is away."""
-        ...
-
-
-class RateLimiter(Protocol):
-    """Counts the requests of each principal."""
-
-    async def hit(self, principal_id: str) -> Standing:
-        """Count one request."""
-        ...
 
 
 class Lifecycle(Protocol):

@@ -27,14 +27,14 @@ FORMATS: dict[Format, MediaType] = {
     "csv": "text/csv",
     "ndjson": "application/x-ndjson",
 }
-"""The first is served when the client does not mind."""
+"""The first is the default."""
 
 CHUNK_BYTES = 256 * 1024
 
 
 @dataclass
 class TableOperation(Operation):
-    """Documents the table's three forms; the framework knows of one media type a route."""
+    """Document the table's three formats; the framework has one media type for a route."""
 
     def __post_init__(self) -> None:
         binary = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
@@ -70,7 +70,7 @@ async def download_features(
 
 
 def _negotiated(request: ApiRequest) -> Format:
-    """The form that the Accept header likes best. Raises NotAcceptable."""
+    """Return the format that the Accept header prefers. Raises NotAcceptable."""
     best = request.accept.best_match(list(FORMATS.values()))
     for form, media_type in FORMATS.items():
         if media_type == best:
@@ -79,7 +79,7 @@ def _negotiated(request: ApiRequest) -> Format:
 
 
 def _artifact(extraction: Extraction) -> str:
-    """Key of the published table. Raises ExtractionNotReady."""
+    """Return the key of the published table. Raises ExtractionNotReady."""
     if extraction.result is not None:
         return extraction.result.artifact_key
     waiting = extraction.status in {"queued", "processing"}
@@ -90,7 +90,7 @@ def _artifact(extraction: Extraction) -> str:
 
 
 async def _table(services: ApiServices, key: str, media_type: MediaType) -> AsyncGenerator[bytes]:
-    """The table's bytes; a rendered file is removed in the end."""
+    """Yield the table's bytes; a rendered file is removed at the end."""
     if media_type == "application/vnd.apache.parquet":
         async for chunk in services.artifacts.stream(key):
             yield bytes(chunk)
@@ -105,7 +105,7 @@ async def _table(services: ApiServices, key: str, media_type: MediaType) -> Asyn
 
 
 async def _begun(chunks: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
-    """The same chunks, the first of them already read: what fails by then is still a problem, not a broken answer."""
+    """Read the first chunk in advance, so that an early failure still becomes a problem document."""
     first = await anext(chunks, b"")
 
     async def resumed() -> AsyncGenerator[bytes]:

@@ -1,4 +1,4 @@
-"""Uploads as streams: which format the body has, and its bytes as they arrive, never held together."""
+"""Read uploads as streams: find the format, and pass the bytes on as they arrive."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ MULTIPART_OVERHEAD = 64 * 1024
 """Bytes of boundaries, part headers and other form fields that a form may add to its file."""
 
 Event = MultipartSegment | bytes | None
-"""The start of a part, some of its bytes, its end."""
+"""The start of a part, some of its bytes, or its end."""
 
 
 class Upload(Struct, frozen=True):
-    """A file on its way in."""
+    """A file that is being uploaded."""
 
     media_type: MediaType
     chunks: AsyncIterator[bytes]
 
 
 async def open_upload(request: ApiRequest, limit: int) -> Upload:
-    """The file that a request carries, as its body or as the first file of a form; at most `limit` bytes.
+    """Open the file of a request, which is its body or the first file of a form; at most `limit` bytes.
 
-    Raises MediaTypeUnsupported, MalformedRequest, and PayloadTooLarge as soon as the announced length is over the
-    limit. The chunks raise MalformedRequest when the body ends too early; that they stay below the limit is for their
-    reader to watch, except for what a form carries beside the file.
+    Raises MediaTypeUnsupported, MalformedRequest, and PayloadTooLarge if the announced length is over the limit. The
+    chunks raise MalformedRequest if the body ends too early. Their reader must enforce the limit for the file itself;
+    the rest of a form is limited here.
     """
     media_type, parameters = request.content_type
     if media_type == "multipart/form-data":
@@ -58,7 +58,7 @@ async def open_upload(request: ApiRequest, limit: int) -> Upload:
 
 
 def too_large(limit: int) -> PayloadTooLarge:
-    """The error for an upload over `limit` bytes."""
+    """Build the error for an upload over `limit` bytes."""
     return PayloadTooLarge(f"An upload may have at most {limit} bytes.")
 
 
@@ -79,7 +79,7 @@ async def _open_form(events: AsyncGenerator[Event]) -> Upload:
 
 
 def _part_media_type(part: MultipartSegment) -> MediaType:
-    """The part's own type, or what its file name says: browsers do not know Parquet, and call CSV a spreadsheet."""
+    """Return the part's media type, or its file name's: browsers do not know Parquet, and call CSV a spreadsheet."""
     extension = PurePath(part.filename or "").suffix.lower()
     if media_type := _known(part.content_type) or EXTENSIONS.get(extension):
         return media_type
@@ -89,7 +89,7 @@ def _part_media_type(part: MultipartSegment) -> MediaType:
 
 
 async def _file(events: AsyncGenerator[Event]) -> AsyncGenerator[bytes]:
-    """The bytes of the part that began last; then reads on to the form's end, so that a cut-off form is an error."""
+    """Yield the current part's bytes, then read to the form's end, so that a truncated form is an error."""
     ended = False
     async for event in events:
         ended = ended or event is None

@@ -1,4 +1,4 @@
-"""From the domain's structs to the wire's."""
+"""Convert the domain's structs to those of the wire."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from service.webhooks.links import BASE, dataset_path, deliveries_path, extracti
 
 
 def dataset_view(dataset: Dataset) -> DatasetView:
-    """A dataset with its profile."""
+    """Convert a dataset with its profile."""
     profile = dataset.profile
     return DatasetView(
         dataset_id=dataset.id,
@@ -41,7 +41,7 @@ def dataset_view(dataset: Dataset) -> DatasetView:
 
 
 def dataset_summary(dataset: Dataset) -> DatasetSummary:
-    """A dataset in a list."""
+    """Convert a dataset for a list."""
     return DatasetSummary(
         dataset_id=dataset.id,
         media_type=dataset.media_type,
@@ -54,7 +54,7 @@ def dataset_summary(dataset: Dataset) -> DatasetSummary:
 
 
 def extraction_view(extraction: Extraction, observability_links: Links) -> ExtractionView:
-    """The whole of an extraction."""
+    """Convert an extraction with everything known of it."""
     request, result = extraction.request, extraction.result
     return ExtractionView(
         extraction_id=extraction.id,
@@ -90,7 +90,7 @@ def extraction_view(extraction: Extraction, observability_links: Links) -> Extra
 
 
 def extraction_summary(extraction: Extraction, observability_links: Links) -> ExtractionSummary:
-    """An extraction in a list."""
+    """Convert an extraction for a list."""
     return ExtractionSummary(
         extraction_id=extraction.id,
         dataset_id=extraction.request.dataset_id,
@@ -106,7 +106,7 @@ def extraction_summary(extraction: Extraction, observability_links: Links) -> Ex
 
 
 def status_view(extraction: Extraction | ExtractionState, now: datetime, usual: float | None) -> StatusView:
-    """How far an extraction has come at the instant `now`; `usual` is the seconds that others like it took."""
+    """Convert an extraction's status at the instant `now`; `usual` is the seconds that similar ones took."""
     return StatusView(
         extraction_id=extraction.id,
         status=extraction.status,
@@ -118,16 +118,16 @@ def status_view(extraction: Extraction | ExtractionState, now: datetime, usual: 
 
 
 def has_ended(extraction: Extraction | ExtractionState) -> bool:
-    """Whether it is in a status that no extraction leaves by itself."""
+    """Check whether its status is final."""
     return extraction.status not in {"queued", "processing"}
 
 
 def _estimated_completion(
     extraction: Extraction | ExtractionState, now: datetime, usual: float | None
 ) -> datetime | None:
-    """As long after its start as others took; for one that takes longer, and without others, linear in the progress.
+    """Estimate the end from the time that others took; after that, or without others, linearly from the progress.
 
-    A waiting one is taken to start now.
+    A queued one is taken to start now.
     """
     if extraction.finished_at is not None:
         return extraction.finished_at

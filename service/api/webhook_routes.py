@@ -1,4 +1,4 @@
-"""Webhooks, as their receivers' owners see them: what to verify them with, and what became of each."""
+"""Serve the secrets that verify webhooks, and the deliveries of an extraction's webhooks."""
 
 from __future__ import annotations
 

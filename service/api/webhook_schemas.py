@@ -1,4 +1,4 @@
-"""Wire structs of webhooks."""
+"""Define the wire structs of webhooks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class AttemptView(Struct, frozen=True):
     """One try."""
 
     number: int
-    at: Annotated[datetime | None, Meta(description="Null when the process did not live to tell.")]
+    at: Annotated[datetime | None, Meta(description="Null when the process died before recording it.")]
     outcome: AttemptOutcome
     status_code: Annotated[int | None, Meta(description="What the receiver answered; null when it did not.")]
     seconds: float | None
@@ -63,7 +63,7 @@ class DeliveriesAnswer(Success[DeliveriesView], frozen=True):
 
 
 def delivery_view(delivery: Delivery) -> DeliveryView:
-    """A webhook as its owner sees it."""
+    """Convert a delivery for its owner."""
     return DeliveryView(
         webhook_id=delivery.id,
         type=delivery.event_type,

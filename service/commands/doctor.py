@@ -20,7 +20,8 @@ from service.agents.configuration_error import ModelConfigurationError
 from service.commands.environment import settings_or_refuse
 from service.commands.failures import PORT_REMEDY
 from service.commands.running import print_json
-from service.commands.starting import FOLDER_REMEDY, words
+from service.commands.starting import FOLDER_REMEDY, describe
+from service.engines.selection import engine_options
 from service.features.errors import FeatureAgentError
 from service.resources.computing import open_engine, open_scratch
 from service.resources.planning import open_models
@@ -79,7 +80,7 @@ async def _opened(settings: Settings, checks: list[Check]) -> AsyncGenerator[Sto
         storage = open_storage(settings)
     except (EmbeddedUnavailable, ValueError, OSError) as error:
         remedy = "Correct DATABASE_URL, REDIS_URL, ARTIFACTS_URL or DATA_DIR."
-        checks.append(Check("stores", "failed", words(error), remedy))
+        checks.append(Check("stores", "failed", describe(error), remedy))
         yield None
         return
     try:
@@ -112,7 +113,7 @@ def _model(settings: Settings) -> Check:
 async def _database(storage: Storage) -> Check:
     try:
         await storage.database.reach()
-        revision, standing = await storage.database.revision(), await storage.database.standing()
+        revision, standing = await storage.database.revision(), await storage.database.schema_state()
     except DependencyUnusable as error:
         return Check("database", "failed", error.what, error.remedy)
     except FeatureAgentError as error:
@@ -144,9 +145,8 @@ async def _engine(storage: Storage) -> Check:
             await open_engine(storage, scratch).ping()
     except (FeatureAgentError, OSError) as error:
         return Check("engine", "failed", str(error), "Correct ENGINE_URL or DATA_DIR, or free memory and disk.")
-    return Check(
-        "engine", "ok", ", ".join(f"{name}={value}" for name, value in storage.settings.engine_options().items())
-    )
+    options = engine_options(storage.settings.engine_url)
+    return Check("engine", "ok", ", ".join(f"{name}={value}" for name, value in options.items()))
 
 
 async def _redis(storage: Storage) -> Check:

@@ -7,7 +7,7 @@ from service.settings import Settings, SettingsError, load_settings
 
 
 def settings_or_refuse(**overrides: object) -> Settings:
-    """The settings; bad ones end the command with exit status 2."""
+    """Load the settings. Raises InputRefused when they cannot be used."""
     try:
         return load_settings(**overrides)
     except SettingsError as error:

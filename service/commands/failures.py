@@ -1,4 +1,4 @@
-"""How a command ends badly."""
+"""The errors that end a command."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ PORT_REMEDY = "Stop what listens there, or set {} to another port (0 takes a fre
 
 
 class InputRefused(Exception):
-    """Bad input or settings: one line, exit status 2."""
+    """Input or settings cannot be used; ends the command with this one line and exit status 2."""
 
 
 class CommandFailed(Exception):
-    """The work failed: one line, exit status 1."""
+    """The work failed; ends the command with this one line and exit status 1."""

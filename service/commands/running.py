@@ -1,4 +1,4 @@
-"""What the commands share: opening the stores for one piece of work, printing for machines."""
+"""Helpers of the commands: run work on the open stores, print JSON and times."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import msgspec
 
 from service.commands.environment import settings_or_refuse
 from service.commands.failures import CommandFailed, InputRefused
-from service.commands.starting import opening, words
+from service.commands.starting import describe, opening
 from service.features.errors import FeatureAgentError, InvalidRequest
 from service.resources.storage import Storage, open_storage
 from service.settings import Settings
@@ -22,14 +22,14 @@ T = TypeVar("T")
 
 
 def with_storage(work: Callable[[Storage], Awaitable[T]]) -> T:
-    """Open the stores, bring the schema up to date, do the work, close; errors end the command with one line."""
+    """Open the stores, migrate the database, run `work`, and close. Raises InputRefused and CommandFailed."""
     settings = settings_or_refuse()
     try:
         return asyncio.run(_with_storage(settings, work))
     except (InvalidRequest, ValueError) as error:
-        raise InputRefused(words(error)) from None
+        raise InputRefused(describe(error)) from None
     except (FeatureAgentError, DependencyUnusable) as error:
-        raise CommandFailed(words(error)) from None
+        raise CommandFailed(describe(error)) from None
 
 
 async def _with_storage(settings: Settings, work: Callable[[Storage], Awaitable[T]]) -> T:
@@ -43,10 +43,10 @@ async def _with_storage(settings: Settings, work: Callable[[Storage], Awaitable[
 
 
 def print_json(value: object) -> None:
-    """One JSON document on stdout; instants as RFC 3339."""
+    """Print one JSON document to stdout, with times as RFC 3339."""
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
 def moment(value: datetime | None) -> str:
-    """An instant for people: minutes, UTC; a dash for none."""
+    """Format a time for people, in UTC to the minute; a dash for None."""
     return value.strftime("%Y-%m-%d %H:%M") if value else "-"

@@ -1,4 +1,4 @@
-"""`feature-agent serve`: run the API until it is told to stop."""
+"""`feature-agent serve`: run the API until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -18,47 +18,47 @@ import structlog
 
 from service.commands.environment import settings_or_refuse
 from service.commands.failures import PORT_REMEDY, CommandFailed
-from service.commands.garbage import rest, settle
+from service.commands.garbage import freeze_after_startup, pause_gc
 from service.commands.supervisor import Assignment, Supervisor
 from service.engines.scratch import Scratch
 from service.resources.telemetry import open_logs, shared_registry
 from service.settings import Settings
 from service.telemetry.exposition import MetricsPortUnavailable, MetricsServer
 
-END_SECONDS = 40.0
-"""For a worker to end what it is doing and close everything, beside its jobs' own time."""
-MEMORY = Path("/dev/shm")  # noqa: S108 -- see `memory_of_our_own`
+SHUTDOWN_SECONDS = 40.0
+"""For a worker to answer its open requests and close everything, on top of draining and its jobs' grace."""
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 -- see `metrics_folder`
 BACKLOG = 2048
-"""Connections that may wait to be accepted; uvicorn's own default."""
+"""Connections that may wait to be accepted; uvicorn's default."""
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Log JSON, whatever LOG_FORMAT says, and print nothing else.")
-@click.option("--assignment", hidden=True, help="What a supervisor tells its worker.")
+@click.option("--assignment", hidden=True, help="JSON with which the supervisor starts a worker.")
 def serve(*, as_json: bool, assignment: str | None) -> int:
-    """Run the API. In development the first start makes an API key, shows it once, and keeps it in DATA_DIR."""
+    """Run the API. In development the first start creates an API key, shows it once, and keeps it in DATA_DIR."""
     settings = settings_or_refuse(**({"log_format": "json"} if as_json else {}))
-    signal.signal(signal.SIGTERM, _leave)
-    rest()
+    signal.signal(signal.SIGTERM, _exit)
+    pause_gc()
     if assignment is not None:
         return int(_serving().serve_among(settings, msgspec.json.decode(assignment, type=Assignment)))
     listener = _bind("PORT", settings.host, settings.port)
     if settings.workers > 1:
-        settle()
+        freeze_after_startup()
         return _supervise(settings, listener, ("--json",) if as_json else ())
     return int(_serving().serve_alone(settings, listener))
 
 
 def _serving() -> Any:
-    """The module with the framework and everything behind it, which a supervisor never needs."""
+    """Import the module with the web framework and all behind it, which a supervisor never needs."""
     return import_module("service.commands.serving")
 
 
 def _supervise(settings: Settings, listener: socket.socket, arguments: tuple[str, ...]) -> int:
-    """Keep WORKERS processes, and answer the metrics port for all of them."""
+    """Run WORKERS processes, and serve the metrics of all of them on the metrics port."""
     listener.listen(BACKLOG)
     with contextlib.ExitStack() as cleanup:
-        folder = cleanup.enter_context(contextlib.closing(Scratch(memory_of_our_own(settings)))).folder / "numbers"
+        folder = cleanup.enter_context(contextlib.closing(Scratch(metrics_folder(settings)))).folder / "metrics"
         folder.mkdir()
         cleanup.callback(open_logs(settings).close)
         if settings.prometheus_enabled:
@@ -66,16 +66,16 @@ def _supervise(settings: Settings, listener: socket.socket, arguments: tuple[str
             cleanup.callback(metrics.close)
             address = f"http://{settings.host}:{metrics.port}/metrics"
             structlog.get_logger("service.serve").info("keeping workers", metrics=address)
-        grace = settings.seconds_to_drain() + settings.worker_grace_seconds + END_SECONDS
+        grace = settings.seconds_to_drain() + settings.worker_grace_seconds + SHUTDOWN_SECONDS
         return Supervisor(settings.workers, listener, folder, arguments, grace_seconds=grace).run()
 
 
-def memory_of_our_own(settings: Settings) -> Path:
-    """Where the workers' numbers are kept: in memory, where this user can have a folder there, else under DATA_DIR.
+def metrics_folder(settings: Settings) -> Path:
+    """Choose the folder for the workers' metrics: in shared memory when this user can have one there, else in DATA_DIR.
 
-    Everybody may write where it is made, so a folder of that name that is not ours alone is left to whoever made it.
+    Every user may write to shared memory, so a folder of that name is used only when no other user can write to it.
     """
-    folder = MEMORY / f"feature-agent-{os.getuid()}"
+    folder = SHARED_MEMORY / f"feature-agent-{os.getuid()}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
@@ -92,8 +92,8 @@ def _serve_metrics(settings: Settings, folder: Path) -> MetricsServer:
         raise CommandFailed(str(error)) from None
 
 
-def _leave(_signal: int, _frame: FrameType | None) -> NoReturn:
-    """Asked to stop before the server listens to signals: leave in order, so that the embedded database stops too."""
+def _exit(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """Exit in order on a signal before the server handles signals, so that the embedded database stops as well."""
     raise SystemExit(0)
 
 

@@ -1,4 +1,4 @@
-"""One process that serves the API: alone, or as one of several workers."""
+"""Serve the API with uvicorn, in the only process or in one of several workers."""
 
 from __future__ import annotations
 
@@ -19,104 +19,105 @@ import uvicorn
 from service import __version__
 from service.app import build_app
 from service.commands.failures import CommandFailed
-from service.commands.garbage import settle
+from service.commands.garbage import freeze_after_startup
 from service.commands.starting import opening, starting
-from service.commands.supervisor import Assignment, Leash, own
+from service.commands.supervisor import Assignment, SupervisorPipe, set_close_on_exec
 from service.resources.runtime import Runtime, open_runtime
-from service.resources.telemetry import Place
+from service.resources.telemetry import WorkerIdentity
 from service.settings import Settings
 
-GRACE_SECONDS = 30
-"""Time that open requests have to end, once no new ones are taken."""
-IDLE_SECONDS = 75
-"""For which a connection is kept between two requests: longer than balancers and clients keep theirs (60 s or less),
-since a server that closes first may do so under a request that is on its way."""
+SHUTDOWN_TIMEOUT_SECONDS = 30
+"""For open requests to end once no new ones are accepted."""
+KEEP_ALIVE_SECONDS = 75
+"""For an idle connection: longer than load balancers and clients keep theirs (60 s or less), since a server that closes
+first may do so while a request is on its way."""
 TICK_SECONDS = 0.1
 SWITCH_SECONDS = 0.0005
-"""How long a thread may hold the interpreter while others want it (Python's own: 5 ms). Plans are compiled in threads;
-each time the event loop wakes up it waits for all of them in turn, and so does every request."""
+"""How long a thread may hold the interpreter's lock while others wait for it (Python's default: 5 ms). Plans are
+compiled in threads, and each time the event loop wakes up, with all requests, it waits for every one of them."""
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, that says where it listens and lets readiness fall as soon as it is asked to stop."""
+    """uvicorn's server that announces its address, and drains before it shuts down."""
 
-    def __init__(self, config: uvicorn.Config, runtime: Runtime, leash: Leash | None, *, announce: bool) -> None:
+    def __init__(
+        self, config: uvicorn.Config, runtime: Runtime, pipe: SupervisorPipe | None, *, announce: bool
+    ) -> None:
         super().__init__(config)
         self._runtime = runtime
-        self._leash = leash
+        self._pipe = pipe
         self._announce = announce
-        self._patient = True
+        self._drains = True
 
     async def _serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the resources, then serve: within the lifespan protocol a reason would be a text of 4 kB."""
+        """Start the parts, then serve; an error raised in the lifespan protocol would arrive as 4 kB of text."""
         async with self._runtime.running():
             await super()._serve(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then announce the address, and tell the supervisor where there is one."""
+        """Start, then announce the address and report to the supervisor, if any, that requests are served."""
         await super().startup(sockets)
-        settle()
+        freeze_after_startup()
         if not self.started or not sockets:
             return
         if self._announce:
             _announce(self._runtime, _address(self._runtime.settings, sockets[0]))
-        if self._leash is not None:
-            self._leash.ready()
+        if self._pipe is not None:
+            self._pipe.report_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Go on until every balancer has seen that readiness fell, then take nothing more, and end what is open."""
+        """Serve until every load balancer has seen that readiness fell, then accept no more and end open requests."""
         loop = asyncio.get_running_loop()
-        last = loop.time() + (self._runtime.settings.seconds_to_drain() if self._patient else 0.0)
+        deadline = loop.time() + (self._runtime.settings.seconds_to_drain() if self._drains else 0.0)
         for tick in count():
-            if self.force_exit or loop.time() >= last:
+            if self.force_exit or loop.time() >= deadline:
                 break
             await self.on_tick(tick)
             await asyncio.sleep(TICK_SECONDS)
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Asked to stop: new traffic belongs elsewhere from now on. Somebody at a terminal is not kept waiting.
-
-        uvicorn would raise the signal again once it has stopped, and a clean stop would look like a kill.
-        """
-        self._patient = sig != signal.SIGINT
+        """Let readiness fall and begin the shutdown; Ctrl-C at a terminal skips the draining."""
+        self._drains = sig != signal.SIGINT
         self._runtime.drain()
         super().handle_exit(sig, frame)
-        self._captured_signals.clear()
+        self._captured_signals.clear()  # uvicorn would raise them again at its end, and the stop look like a kill
 
 
 def serve_alone(settings: Settings, listener: socket.socket) -> int:
-    """Serve until told to stop, and give the exit status. Raises InputRefused and CommandFailed."""
+    """Serve until a signal; returns the exit status. Raises InputRefused and CommandFailed."""
     return _run(_open(settings), listener)
 
 
 def serve_among(settings: Settings, assignment: Assignment) -> int:
     """Serve as one of several workers. Raises InputRefused and CommandFailed."""
-    leash = Leash(assignment.leash)
-    leash.when_cut(lambda: os.kill(os.getpid(), signal.SIGTERM))
-    own(assignment.listener)
+    pipe = SupervisorPipe(assignment.pipe)
+    pipe.on_close(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    set_close_on_exec(assignment.listener)
     listener = socket.socket(fileno=assignment.listener)
-    runtime = _open(settings, Place(assignment.worker, Path(assignment.folder)))
-    return _run(runtime, listener, leash, announce=assignment.announce)
+    runtime = _open(settings, WorkerIdentity(assignment.worker, Path(assignment.folder)))
+    return _run(runtime, listener, pipe, announce=assignment.announce)
 
 
-def _open(settings: Settings, place: Place | None = None) -> Runtime:
+def _open(settings: Settings, worker: WorkerIdentity | None = None) -> Runtime:
     sys.setswitchinterval(SWITCH_SECONDS)
     with opening():
-        return open_runtime(settings, place=place)
+        return open_runtime(settings, worker=worker)
 
 
-def _run(runtime: Runtime, listener: socket.socket, leash: Leash | None = None, *, announce: bool = True) -> int:
+def _run(
+    runtime: Runtime, listener: socket.socket, pipe: SupervisorPipe | None = None, *, announce: bool = True
+) -> int:
     config = uvicorn.Config(
         build_app(runtime, running=True),
         log_config=None,
         access_log=False,
         server_header=False,
         lifespan="on",
-        timeout_graceful_shutdown=GRACE_SECONDS,
-        timeout_keep_alive=IDLE_SECONDS,
+        timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_SECONDS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
-    server = Server(config, runtime, leash, announce=announce)
+    server = Server(config, runtime, pipe, announce=announce)
     with (
         starting(lambda: server.started),
         contextlib.suppress(KeyboardInterrupt),
@@ -134,7 +135,7 @@ def _address(settings: Settings, listener: socket.socket) -> str:
 
 
 def _announce(runtime: Runtime, address: str) -> None:
-    """One log line for machines; a few words for a person at a terminal, who alone is shown a new key."""
+    """Log where the API listens; print more when a person is at the terminal: only there a new key is shown."""
     key_file = str(runtime.storage.development_key_path) if runtime.development_key else None
     structlog.get_logger("service.serve").info("listening", address=address, key_file=key_file)
     if not sys.stderr.isatty():

@@ -1,4 +1,4 @@
-"""How a start that fails is said: one line with what, where, why and what to do, and exit status 1 or 2."""
+"""Report a failed start in one line that says what failed, where, why and how to fix it; exit status 1 or 2."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from service.store.embedded import EmbeddedUnavailable
 from service.store.failures import DependencyUnusable
 
 EXPECTED = (DependencyUnusable, EmbeddedUnavailable, FeatureAgentError, OSError)
-"""What a start fails with through no fault of the code."""
+"""What a start raises when the environment is at fault, not the code."""
 FOLDER_REMEDY = "Set DATA_DIR (or ARTIFACTS_URL) to a folder that this user can write."
 DOCTOR = "(`feature-agent doctor` says what is wrong)"
 
@@ -22,28 +22,28 @@ _LOGGER: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 @contextmanager
 def opening() -> Generator[None]:
-    """For what the settings name: status 2 when a setting cannot be used, 1 when what it names cannot.
+    """Translate errors of opening what the settings name.
 
-    Raises InputRefused and CommandFailed.
+    Raises InputRefused when a setting cannot be used, and CommandFailed when what it names cannot be reached.
     """
     try:
         yield
     except ValueError as error:
         raise InputRefused(str(error)) from None
     except EXPECTED as error:
-        raise CommandFailed(words(error)) from None
+        raise CommandFailed(describe(error)) from None
 
 
 @contextmanager
 def starting(started: Callable[[], bool]) -> Generator[None]:
-    """For the time from there to the end: once `started`, an unexpected error is nothing of the start's.
+    """Translate errors from the start to the end of the process; unexpected ones only until `started` is true.
 
     Raises CommandFailed.
     """
     try:
         yield
     except EXPECTED as error:
-        raise CommandFailed(words(error)) from None
+        raise CommandFailed(describe(error)) from None
     except Exception:
         if started():
             raise
@@ -51,8 +51,8 @@ def starting(started: Callable[[], bool]) -> Generator[None]:
         raise CommandFailed("the start failed, and no setting explains it: the log line before this one does") from None
 
 
-def words(error: Exception) -> str:
-    """What the operator reads."""
+def describe(error: Exception) -> str:
+    """Describe an error to the operator in one line."""
     match error:
         case FeatureAgentError():
             faults = "; ".join(f"{fault.field}: {fault.message}" for fault in error.errors)

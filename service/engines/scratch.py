@@ -1,7 +1,7 @@
-"""Scratch space of one process, and the end of what processes that were killed have left.
+"""Give a process a scratch folder of its own, and remove those that killed processes have left.
 
-A process holds a lock on its folder for as long as it lives, so whoever comes next sees which folders belong to nobody
-any more, without asking how old they are or which numbers processes have.
+A process holds a lock on its folder for as long as it lives, so the next process sees which folders are abandoned,
+without comparing ages or process ids.
 """
 
 from __future__ import annotations

@@ -11,15 +11,16 @@ from service.extractions.own_faults import is_own_fault
 
 
 @contextmanager
-def engine_span(tracer: Tracer, operation: str, **facts: int | str) -> Generator[Span]:
-    """Surround one operation; an error is recorded by its type alone, since its message may quote a cell.
+def engine_span(tracer: Tracer, operation: str, *, system: str, **facts: int | str) -> Generator[Span]:
+    """Surround one operation of the engine `system`.
 
-    The span has failed only when the service is to blame, not by a file that cannot be read.
+    An error is recorded by its type alone, since its message may quote a cell. The span has failed only when the
+    service is to blame, not by a file that cannot be read.
     """
     attributes = {f"feature_agent.{name}": value for name, value in facts.items()}
     with tracer.start_as_current_span(
         f"engine.{operation}",
-        attributes={"db.system.name": "duckdb", "db.operation.name": operation, **attributes},
+        attributes={"db.system.name": system, "db.operation.name": operation, **attributes},
         record_exception=False,
         set_status_on_exception=False,
     ) as span:

@@ -1,1 +1,1 @@
-"""What happens to an extraction after it was accepted: run, retry, cancel, answer again, delete."""
+"""Manage accepted extractions: run, retry, cancel, repeat, delete."""

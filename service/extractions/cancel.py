@@ -1,4 +1,4 @@
-"""Ending what nobody wants any more."""
+"""Cancel extractions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from service.webhooks.deliver import announce
 
 
 async def cancel(work: UnitOfWork, queue: JobQueue, owner: str, extraction_id: str, now: datetime) -> Extraction:
-    """End an extraction that waits, and have its end told; ask for the end of one that runs, which its run tells.
+    """End a queued extraction and announce its end; ask a running one to end, which its run does.
 
     Part of the unit of work's transaction. Raises ExtractionNotFound, ExtractionEnded.
     """

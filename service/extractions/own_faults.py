@@ -1,4 +1,4 @@
-"""Whose fault an error is: the service answers for some, and the client can correct the others."""
+"""Decide whether an error is the service's own fault or one that the client can correct."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from service.concurrency.deadline import is_over
 from service.features.errors import FeatureAgentError
 
 OWN_FAULTS = frozenset({"internal", "dependency", "timeout", "model"})
-"""Categories of errors for which the service answers."""
+"""Error categories that are the service's own fault."""
 
 
 def is_own_fault(error: BaseException) -> bool:
-    """Whether it is an error of the service's own: no refusal of a request, and nothing that was only called off."""
+    """Check whether an error is the service's own fault: neither a refusal of the request nor a cancellation."""
     if isinstance(error, FeatureAgentError):
         return error.category in OWN_FAULTS
     return is_over() if isinstance(error, asyncio.CancelledError) else True

@@ -1,7 +1,7 @@
-"""Equal requests on unchanged data have equal results: the second is answered without planning or computing anew.
+"""Answer a repeated request on unchanged data with the earlier result, without planning or computing again.
 
-It is an extraction like any other, with its own id, row and feature table, so that reading, deleting and keeping one
-never touches the other; only that it has ended as it begins.
+The repeat is an extraction with its own id, row and feature table, so that deleting one never affects the other; it is
+completed from the start.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable
 
+from cachetools import TTLCache
 from msgspec import Struct
 from msgspec.structs import replace
 
-from service.concurrency.recent import Recent
 from service.features.context import CURRENT
 from service.features.errors import FeatureAgentError
 from service.features.events import CacheLooked, ExtractionRepeated
@@ -23,7 +23,7 @@ from service.features.stores import Store
 
 
 class _Kept(Struct, frozen=True):
-    """A result, and the very data that it was computed from."""
+    """Hold a result and the data it was computed from."""
 
     result: ExtractionResult
     dataset_key: str
@@ -31,14 +31,13 @@ class _Kept(Struct, frozen=True):
 
 
 class RepeatExtraction:
-    """Remembers in this process what requests came to, and repeats it; for one event loop.
+    """Remember results in this process and repeat them; for one event loop.
 
-    Two requests are equal when they have the same owner, dataset, sentence to the letter, options and threshold. The
-    dataset is known by its file, which each upload has to itself: one that was deleted or uploaded anew has no results.
-    Plans, operations, engine and thresholds change with the release only, and so with the process.
+    Two requests are equal if they have the same owner, dataset, exact sentence, options and threshold. The dataset is
+    identified by its file: one that was deleted or uploaded again has no results. Plans, operations, engine and
+    thresholds only change with a release, and so with the process.
 
-    Not repeated, but run: what shall be fresh, and what shall be told to a `callback_url` when it ends. Not remembered:
-    what a fallback model planned.
+    Requests for a fresh result or with a `callback_url` are always run. A fallback model's plan is not remembered.
     """
 
     def __init__(
@@ -53,24 +52,24 @@ class RepeatExtraction:
         seconds: float,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Remember at most `entries` results, each for `seconds` after it came about; 0 seconds remember none."""
+        """Remember at most `entries` results, each for `seconds` after its end; 0 seconds disables it."""
         self._store = store
         self._artifacts = artifacts
         self._observer = observer
         self._clock = clock
         self._new_id = new_id
         self._seconds = seconds
-        self._results: Recent[_Kept] = Recent(entries, timer)
+        self._results: TTLCache[Hashable, _Kept, float] = TTLCache(entries, seconds, timer)
 
     async def __call__(self, owner: str, request: ExtractionRequest) -> Extraction | None:
-        """A completed extraction; None when there is no such result, or it cannot be repeated for whatever reason."""
+        """Return a completed extraction; None without a result, or if it cannot be repeated for any reason."""
         if not self._seconds:
             return None
         key = _key(owner, request)
         kept = None if request.fresh or request.callback_url else self._results.get(key)
         extraction = None if kept is None else await self._repeat(owner, request, kept)
         if kept is not None and extraction is None:
-            self._results.drop(key)
+            self._results.pop(key, None)
         outcome = "hit" if extraction is not None else "bypassed" if request.fresh else "miss"
         self._observer.record(CacheLooked("result", "memory", outcome))
         if extraction is not None:
@@ -78,21 +77,21 @@ class RepeatExtraction:
         return extraction
 
     def keep(self, accepted: Accepted, ended: Extraction) -> None:
-        """Remember what became of an accepted request, if it is worth it."""
+        """Remember an accepted request's result, unless a fallback model planned it."""
         result = ended.result
         if result is not None and not result.model.fallback and accepted.dataset_key:
             usage = replace(result.model, input_tokens=0, output_tokens=0, cost_usd=0.0, cached=True)
             kept = _Kept(replace(result, model=usage), accepted.dataset_key, ended.lane)
-            self._results.put(_key(ended.owner, ended.request), kept, self._seconds)
+            self._results[_key(ended.owner, ended.request)] = kept
 
     async def _repeat(self, owner: str, request: ExtractionRequest, kept: _Kept) -> Extraction | None:
-        """File first, then row: what goes wrong between leaves a file that the sweep removes."""
+        """Copy the file, then add the row: a failure in between leaves a file that the sweep removes."""
         extraction = self._extraction(owner, request, kept)
         try:
             await self._artifacts.copy(kept.result.artifact_key, artifact_key(extraction))
             stored = await self._store.add_repeated(extraction, kept.dataset_key)
         except (FeatureAgentError, OSError):
-            return None  # the long way tells what is wrong, or does without what is away
+            return None  # the normal run reports the error, or succeeds without the unreachable store
         if stored:
             return extraction
         await self._artifacts.delete(artifact_key(extraction))
@@ -117,5 +116,5 @@ class RepeatExtraction:
 
 
 def _key(owner: str, request: ExtractionRequest) -> Hashable:
-    """What makes the result; not by when it is wanted, nor whom it is told."""
+    """Build the key from everything that determines the result, which excludes completion date and callback."""
     return owner, request.dataset_id, request.feature_description, request.quality_threshold, request.options

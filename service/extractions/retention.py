@@ -1,7 +1,7 @@
-"""Keeping what is needed and no more: old extractions go, and so do files that nothing refers to.
+"""Delete old extractions, and files that nothing refers to.
 
-A row goes before the file that it refers to, so that nothing ever refers to what is not there. What a process that dies
-in between leaves behind is a file without a row, which the sweep finds.
+A row is deleted before its file, so that no row ever refers to a missing file. A process that dies in between leaves a
+file without a row, which the sweep removes.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from service.features.stores import Upkeep
 BATCH = 500
 """Extractions deleted in one transaction."""
 SWEPT = ("features", "datasets", "uploads")
-"""Prefixes under which every artifact belongs to a row, or to an upload or a run that is under way."""
+"""Prefixes under which every artifact belongs to a row, or to an upload or run in progress."""
 YOUNG = timedelta(hours=1)
-"""A file may be that much older than the row that will refer to it."""
+"""A file may be this much older than the row that will refer to it."""
 
 
 class Removed(Struct, frozen=True):
-    """What housekeeping has removed."""
+    """Count what housekeeping has removed."""
 
     extractions: int = 0
     idempotency_keys: int = 0
     artifacts: int = 0
-    """Files that nothing referred to, and pieces that writes left when they broke off."""
+    """Files that nothing referred to, and parts of interrupted writes."""
 
 
 class Retention:
-    """Deletes ended extractions with their feature tables after `days`, and idempotency keys after theirs."""
+    """Delete ended extractions and their feature tables after `days`, and expired idempotency keys."""
 
     def __init__(self, *, upkeep: Upkeep, artifacts: Artifacts, days: int) -> None:
         """With 0 days all extractions are kept."""
@@ -41,26 +41,26 @@ class Retention:
         self._days = days
 
     async def __call__(self, now: datetime) -> Removed:
-        """Delete what is over its time. Raises DependencyUnavailable; what is left then goes the next time."""
-        keys = await self._upkeep.forget_idempotency_keys(now)
+        """Delete what has expired. Raises DependencyUnavailable; the rest is deleted next time."""
+        keys = await self._upkeep.purge_idempotency_keys(now)
         return Removed(extractions=await self._extractions(now) if self._days else 0, idempotency_keys=keys)
 
     async def _extractions(self, now: datetime) -> int:
         before = now - timedelta(days=self._days)
         count = 0
         while True:
-            forgotten = await self._upkeep.forget_extractions(before, limit=BATCH)
-            for key in forgotten.artifact_keys:
+            purged = await self._upkeep.purge_extractions(before, limit=BATCH)
+            for key in purged.artifact_keys:
                 await self._artifacts.delete(key)
-            count += forgotten.count
-            if forgotten.count < BATCH:
+            count += purged.count
+            if purged.count < BATCH:
                 return count
 
 
 class Sweep:
-    """Removes artifacts that no row refers to, and what writes left that broke off.
+    """Delete artifacts that no row refers to, and parts of interrupted writes.
 
-    It takes the artifact store for its database's own: two databases never share an ARTIFACTS_URL.
+    It assumes that the artifact store belongs to this database alone: two databases never share an ARTIFACTS_URL.
     """
 
     def __init__(self, *, upkeep: Upkeep, artifacts: Artifacts) -> None:
@@ -68,7 +68,7 @@ class Sweep:
         self._artifacts = artifacts
 
     async def __call__(self, now: datetime) -> Removed:
-        """Remove what is older than an hour and belongs to nothing. Raises DependencyUnavailable."""
+        """Delete unreferenced files older than an hour. Raises DependencyUnavailable."""
         before = now - YOUNG
         count = await self._artifacts.tidy(before)
         for prefix in SWEPT:
@@ -85,10 +85,10 @@ class Sweep:
 
 
 class Housekeeping:
-    """Both, in one process at a time; to be called about every hour by each worker.
+    """Run retention and sweep, in one process at a time; every worker calls it about once an hour.
 
-    Nothing is old unless both clocks say so, this process's and the database's: one machine whose clock runs ahead
-    would otherwise delete for all what is new.
+    Something is old only if both the process's and the database's clock say so: one machine with a fast clock would
+    otherwise delete everything new.
     """
 
     def __init__(self, *, upkeep: Upkeep, artifacts: Artifacts, clock: Clock, days: int) -> None:
@@ -99,7 +99,7 @@ class Housekeeping:
         self._sweep = Sweep(upkeep=upkeep, artifacts=artifacts)
 
     async def __call__(self) -> Removed | None:
-        """Clean up; None when another process does just now. Raises DependencyUnavailable."""
+        """Clean up; None if another process is cleaning up. Raises DependencyUnavailable."""
         async with self._upkeep.alone() as alone:
             if not alone:
                 return None

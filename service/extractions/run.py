@@ -1,8 +1,8 @@
-"""A worker's part: one attempt at an extraction, from its claim to its end, so that nothing is lost or done twice.
+"""Run one attempt at an extraction, from its claim to its end, so that nothing is lost or done twice.
 
-The row in the store is the truth. An attempt claims it, and every later write names the attempt: of two workers that
-believe they run the same extraction, one alone can write, and the other stops when it sees so. Whatever ends without
-an answer, by a dying process or a lost database, is claimed again by another worker.
+The row in the store decides. An attempt claims it, and every later write names the attempt: if two workers run the same
+extraction, only one can write, and the other stops when it notices. An attempt that ends without a result, because its
+process died or the database was lost, is claimed again by another worker.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -29,20 +29,20 @@ from service.webhooks.deliver import announce
 
 PROGRESS: dict[Stage, tuple[int, int]] = {"profile": (2, 5), "plan": (5, 40), "compute": (40, 85), "assess": (85, 99)}
 """Percent shown at the beginning and the end of each stage."""
-MOST_CRASHES = 3
-"""Workers that may die over one extraction: after that it is what kills them, and it is failed."""
-MOST_RETRIES = 5
+MAX_CRASHES = 3
+"""Number of workers that may die while running an extraction before it is failed as their likely cause."""
+MAX_RETRIES = 5
 FIRST_RETRY_SECONDS = 2.0
-LONGEST_RETRY_SECONDS = 300.0
+MAX_RETRY_SECONDS = 300.0
 WATCH_SECONDS = 0.5
-"""How often a run stores its progress and looks whether it is still wanted: a cancelled one ends soon after."""
+"""Interval at which a run stores its progress and checks for a cancellation."""
 GRACE_SECONDS = 1.0
-"""Beyond the deadline, for the step that runs to say by itself what it was that did not end."""
+"""Time after the deadline for the current step to report by itself that it did not end."""
 
 UNEXPECTED = Failure("internal_error", "internal", "The extraction failed for an unexpected reason.", retryable=False)
 
 Ending = Literal["completed", "failed", "cancelled", "retried", "handed_back", "superseded", "gone"]
-"""What became of an attempt."""
+"""Outcome of an attempt."""
 
 
 class _Progress(Struct):
@@ -61,11 +61,11 @@ class _Progress(Struct):
 
 
 class RunExtraction:
-    """Runs accepted extractions, one attempt a call."""
+    """Run accepted extractions, one attempt for each call."""
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        pipeline: Pipeline[Any],
         *,
         store: Store,
         queue: JobQueue,
@@ -74,7 +74,7 @@ class RunExtraction:
         clock: Clock,
         seconds: float = 900.0,
     ) -> None:
-        """`seconds` bounds one attempt, if its completion date does not come first."""
+        """`seconds` bounds one attempt, unless its completion date comes first."""
         self._pipeline = pipeline
         self._store = store
         self._queue = queue
@@ -84,10 +84,10 @@ class RunExtraction:
         self._seconds = seconds
 
     async def __call__(self, extraction_id: str) -> Ending:
-        """Take the extraction and run it until it ends, is handed back, or turns out to be another's.
+        """Claim the extraction and run it until it ends, is handed back, or another attempt takes over.
 
-        A cancelled call hands the extraction back to the queue. Raises DependencyUnavailable when the store is away;
-        then the extraction is claimed again later.
+        A cancelled call hands the extraction back to the queue. Raises DependencyUnavailable when the store is
+        unreachable; then the extraction is claimed again later.
         """
         async with self._store.begin() as work:
             claimed = await work.extractions.claim(extraction_id, self._clock.now())
@@ -105,12 +105,12 @@ class RunExtraction:
     async def _attempt(self, claimed: Extraction) -> Ending:
         self._observer.record(_started(claimed, self._clock.now()))
         try:
-            result = await self._watched(claimed)
+            result = await self._run_watched(claimed)
         except AttemptSuperseded:
             raise
         except FeatureAgentError as error:
             return await run_shielded(self._failed(claimed, error))
-        except _Unwanted:
+        except _CancelRequested:
             return await run_shielded(self._end(claimed, "cancelled"))
         except asyncio.CancelledError:
             return await run_shielded(self._hand_back(claimed))
@@ -119,11 +119,11 @@ class RunExtraction:
             raise
         return await run_shielded(self._end(claimed, "completed", result=result))
 
-    async def _watched(self, claimed: Extraction) -> ExtractionResult:
-        """The pipeline's result, within the deadline, while the extraction is this attempt's and wanted."""
+    async def _run_watched(self, claimed: Extraction) -> ExtractionResult:
+        """Run the pipeline within the deadline, while this attempt owns the extraction and it is not cancelled."""
         if claimed.cancel_requested:
-            raise _Unwanted
-        seconds = self._time_for(claimed)
+            raise _CancelRequested
+        seconds = self._seconds_for(claimed)
         progress = _Progress()
         with deadline(seconds):
             running = asyncio.create_task(self._pipeline(claimed, progress.enter), name=f"extraction {claimed.id}")
@@ -142,7 +142,7 @@ class RunExtraction:
         return running.result()
 
     async def _watch(self, claimed: Extraction, running: asyncio.Task[ExtractionResult], progress: _Progress) -> None:
-        """Until the task has ended. Raises AttemptSuperseded, or _Unwanted when the caller cancelled."""
+        """Watch the task until it ends. Raises AttemptSuperseded, or _CancelRequested when the caller cancelled."""
         stored = claimed
         while True:
             await asyncio.wait({running}, timeout=WATCH_SECONDS)
@@ -150,12 +150,12 @@ class RunExtraction:
                 return
             present = replace(claimed, stage=progress.stage, progress=progress.percent)
             try:
-                await self._look(present, changed=present != stored)
+                await self._save_and_check(present, changed=present != stored)
             except DependencyUnavailable:
-                continue  # the database is away: the work goes on, its end will tell
+                continue  # the database is unreachable: the work continues, and may outlast the outage
             stored = present
 
-    async def _look(self, present: Extraction, *, changed: bool) -> None:
+    async def _save_and_check(self, present: Extraction, *, changed: bool) -> None:
         async with self._store.begin(watching=True) as work:
             if changed:
                 await work.extractions.save(present)
@@ -163,11 +163,11 @@ class RunExtraction:
         if row is None or row.attempt != present.attempt or row.status != "processing":
             raise AttemptSuperseded
         if row.cancel_requested:
-            raise _Unwanted
+            raise _CancelRequested
 
-    def _time_for(self, claimed: Extraction) -> float:
-        """Seconds that this attempt may take. Raises WorkerLost, or DeadlineExceeded past the completion date."""
-        if claimed.crashes >= MOST_CRASHES:
+    def _seconds_for(self, claimed: Extraction) -> float:
+        """Return the seconds for this attempt. Raises WorkerLost, or DeadlineExceeded past the completion date."""
+        if claimed.crashes >= MAX_CRASHES:
             raise WorkerLost(f"The extraction ended {claimed.crashes} workers that ran it, so it is not tried again.")
         if claimed.due_at is None:
             return self._seconds
@@ -177,10 +177,12 @@ class RunExtraction:
         return min(self._seconds, left)
 
     async def _failed(self, claimed: Extraction, error: FeatureAgentError) -> Ending:
-        """Try again later what may pass, for a caller that waits for it; else end."""
+        """Retry later if the error may pass and the caller does not wait for the answer; otherwise fail."""
 
         async def try_again(work: UnitOfWork) -> bool:
-            await work.extractions.save(claimed)  # holds the row, so that no caller is sent away before this is decided
+            await work.extractions.save(
+                claimed
+            )  # locks the row, so that no caller stops waiting before this is decided
             row = await work.extractions.find(claimed.id)
             delay = _pause(claimed.retries, error.retry_after)
             if row is None or not self._may_try_again(row, delay):
@@ -196,12 +198,12 @@ class RunExtraction:
         return await self._end(claimed, "failed", failure=error.failure())
 
     def _may_try_again(self, row: Extraction, delay: float) -> bool:
-        if not row.patient or row.cancel_requested or row.retries >= MOST_RETRIES:
+        if not row.detached or row.cancel_requested or row.retries >= MAX_RETRIES:
             return False
         return row.due_at is None or self._clock.now() + timedelta(seconds=delay) < row.due_at
 
     async def _hand_back(self, claimed: Extraction) -> Ending:
-        """Give the extraction to another worker: this one is stopping."""
+        """Give the extraction to another worker, because this one is stopping."""
 
         async def give_back(work: UnitOfWork) -> None:
             queued = _queued_again(claimed, retries=claimed.retries, failure=None)
@@ -240,19 +242,19 @@ class RunExtraction:
         return status
 
     async def _discard(self, claimed: Extraction) -> None:
-        """Remove what this attempt may have published: nothing refers to it. The sweep gets what is missed here."""
+        """Delete what this attempt may have published: no row refers to it. The sweep deletes what is missed here."""
         try:
             await self._artifacts.delete(artifact_key(claimed))
         except (FeatureAgentError, OSError):
             return
 
 
-class _Unwanted(Exception):
+class _CancelRequested(Exception):
     """The caller cancelled the extraction."""
 
 
 async def _is_stored(work: UnitOfWork, ended: Extraction) -> bool:
-    """Whether that end is in the row: a commit whose answer was lost has happened, and is refused the second time."""
+    """Check whether that end is in the row: after a commit whose answer was lost, a second write is refused."""
     row = await work.extractions.find(ended.id)
     return row is not None and (row.attempt, row.status, row.finished_at) == (
         ended.attempt,
@@ -262,7 +264,7 @@ async def _is_stored(work: UnitOfWork, ended: Extraction) -> bool:
 
 
 def _context(claimed: Extraction) -> RequestContext:
-    """The ids of the request that asked for it, for what logs and traces from here on."""
+    """Return the context of the request that created it, for logs and traces."""
     return RequestContext(
         claimed.request_id, trace_id=claimed.trace_id, user_id=claimed.owner, extraction_id=claimed.id
     )
@@ -273,8 +275,8 @@ def _queued_again(claimed: Extraction, *, retries: int, failure: Failure | None)
 
 
 def _pause(retries: int, asked: float | None) -> float:
-    """Seconds before the next try: doubling, with a random part, and no sooner than the failure asks."""
-    own = min(FIRST_RETRY_SECONDS * 2**retries, LONGEST_RETRY_SECONDS)
+    """Return the seconds before the next try: doubling, with a random part, and at least what the failure asks for."""
+    own = min(FIRST_RETRY_SECONDS * 2**retries, MAX_RETRY_SECONDS)
     return max(own, asked or 0.0) + own * random.uniform(0.0, 0.25)  # noqa: S311 -- spreads tries out, hides nothing
 
 

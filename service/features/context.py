@@ -1,7 +1,7 @@
-"""The correlation ids of the request or job being served, shared by everything that runs on its behalf.
+"""Hold the correlation ids of the current request or job, for everything that runs on its behalf.
 
-The outermost layer sets `CURRENT` to a fresh context; inner layers fill in what they learn (the principal, the
-extraction). The object is mutable on purpose: tasks started inside share it, so the outer layer sees it filled.
+The outermost layer sets `CURRENT` to a fresh context; inner layers add what they know (the principal, the extraction).
+The object is mutable on purpose: tasks started inside share it, so the outer layer sees the additions.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from msgspec import Struct
 
 
 class RequestContext(Struct):
-    """Ids that logs, traces, problem documents and answers carry."""
+    """Ids for logs, traces, problem documents and answers."""
 
     request_id: str
     trace_id: str = ""
@@ -20,7 +20,7 @@ class RequestContext(Struct):
     user_id: str = ""
     extraction_id: str = ""
     enqueued: bool = False
-    """A job was made on its behalf."""
+    """Whether a job was enqueued on its behalf."""
     started: float = 0.0
     """`time.perf_counter()` at the request's start, in seconds."""
 

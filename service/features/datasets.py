@@ -1,4 +1,4 @@
-"""Taking datasets in and letting them go."""
+"""Upload and delete datasets."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from service.features.model import Dataset, FieldError, MediaType
 from service.features.ports import Artifacts, Clock, Reader
 from service.features.stores import Store
 
-DATASET_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-"""What a client may call a dataset: at most 100 characters that are safe in a path, a file name and a log line."""
+ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+"""Ids of datasets and extractions: characters that are safe in a path, a file name and a log line."""
+MAX_ID_LENGTH = 100
+_ID = re.compile(ID_PATTERN)
 
 
 class UploadDataset:
-    """Stores an upload, reads it into typed Parquet, and registers it with its profile."""
+    """Store an upload, read it into typed Parquet, and register it with its profile."""
 
     def __init__(
         self,
@@ -37,12 +39,12 @@ class UploadDataset:
     async def __call__(
         self, owner: str, dataset_id: str, media_type: MediaType, chunks: AsyncIterator[bytes]
     ) -> Dataset:
-        """Take a stream in; its bytes are never held in memory together.
+        """Upload a dataset from a stream, which is never held in memory as a whole.
 
-        Raises InvalidRequest for an id that may not be, DatasetExists (before reading the stream, and when another
-        upload won the race), PayloadTooLarge and DatasetUnreadable; after any of them nothing is left behind.
+        Raises InvalidRequest for an invalid id, DatasetExists (before reading the stream, and if another upload
+        finished first), PayloadTooLarge and DatasetUnreadable; after any of them nothing is left behind.
         """
-        if not DATASET_ID.fullmatch(dataset_id):
+        if len(dataset_id) > MAX_ID_LENGTH or not _ID.fullmatch(dataset_id):
             fault = FieldError("dataset_id", "takes 1 to 100 of A-Z a-z 0-9 . _ - and starts with a letter or digit")
             raise InvalidRequest("The dataset_id cannot be used.", errors=[fault])
         await self._require_free(owner, dataset_id)

@@ -9,34 +9,34 @@ from msgspec import Struct
 
 EventType = Literal["extraction.completed", "extraction.failed", "extraction.cancelled"]
 DeliveryState = Literal["pending", "delivered", "failed"]
-"""`failed` means given up: it is not tried again by itself."""
+"""`failed` is final: it is not retried automatically."""
 AttemptOutcome = Literal["delivered", "rejected", "gone", "timeout", "unreachable", "refused", "interrupted"]
-"""delivered: a 2xx came back; rejected: another status; gone: 410, the receiver wants no more; refused: its address is
-one that is not called; interrupted: the worker ended first, and what the receiver answered is not known."""
+"""delivered: a 2xx answer; rejected: another status; gone: 410, the receiver wants no more; refused: its address may
+not be called; interrupted: the worker stopped first, so the receiver's answer is not known."""
 
 
 class DeliveryAttempt(Struct, frozen=True):
-    """One try."""
+    """One attempt to deliver."""
 
     number: int
     outcome: AttemptOutcome
     at: datetime | None = None
-    """When it was made; None when the worker did not live to tell."""
+    """When it was made; None if its worker died before recording it."""
     seconds: float | None = None
     status_code: int | None = None
 
 
 class DeliveryLog(Struct, frozen=True):
-    """All tries, oldest first."""
+    """All attempts, oldest first."""
 
     attempts: tuple[DeliveryAttempt, ...] = ()
 
 
 class Delivery(Struct, frozen=True):
-    """One message to one address; the same id and the same bytes however often it is tried."""
+    """One message to one address, with the same id and the same bytes at each attempt."""
 
     id: str
-    """The `webhook-id`, by which a receiver knows what it has had already."""
+    """The `webhook-id`, by which a receiver recognises duplicates."""
     extraction_id: str
     owner: str
     url: str
@@ -46,57 +46,57 @@ class Delivery(Struct, frozen=True):
     created_at: datetime
     state: DeliveryState = "pending"
     attempt: int = 0
-    """Tries begun. Every write of a try names its own; an older one changes nothing."""
+    """Attempts begun. Every write names its attempt; one of an older attempt changes nothing."""
     log: DeliveryLog = DeliveryLog()
     next_attempt_at: datetime | None = None
-    """When it is due; None once it has ended."""
+    """When it is due; None after the end."""
     finished_at: datetime | None = None
 
 
 class Sent(Struct, frozen=True):
-    """What became of sending once."""
+    """The outcome of sending once."""
 
     outcome: AttemptOutcome
     status_code: int | None = None
     retry_after: float | None = None
-    """Seconds that the receiver asked for."""
+    """Seconds that the receiver asked to wait."""
 
 
 class WebhookSender(Protocol):
-    """Sends one message."""
+    """Send one message."""
 
     async def send(self, delivery: Delivery, now: datetime) -> Sent:
-        """Sign and send it, in a bounded time; every failure is an outcome."""
+        """Sign and send it, within a time limit; every failure is an outcome."""
         ...
 
 
 class Deliveries(Protocol):
-    """Webhooks: of one owner at a time for clients, of all for workers and operators."""
+    """Store webhook deliveries: of one owner for clients, of all owners for workers and operators."""
 
     async def add(self, delivery: Delivery) -> bool:
-        """Store a new delivery; False when it is stored already, and then nothing changes."""
+        """Store a new delivery; False, without a change, if it is already stored."""
         ...
 
     async def claim(self, delivery_id: str) -> Delivery | None:
-        """Begin the next try; None when there is no such delivery or it has ended."""
+        """Begin the next attempt; None if the delivery does not exist or has ended."""
         ...
 
     async def save(self, delivery: Delivery) -> None:
-        """Store what a try came to. Raises AttemptSuperseded when the row is no longer that try's."""
+        """Store an attempt's outcome. Raises AttemptSuperseded if another attempt has begun."""
         ...
 
     async def find(self, delivery_id: str) -> Delivery | None:
-        """Any owner's delivery."""
+        """Return the delivery of any owner."""
         ...
 
     async def of_extraction(self, extraction_id: str) -> tuple[Delivery, ...]:
-        """All of an extraction's, oldest first."""
+        """Return all of an extraction's, oldest first."""
         ...
 
     async def newest(self, limit: int, state: DeliveryState | None = None) -> tuple[Delivery, ...]:
-        """The newest of all owners, for operators."""
+        """Return the newest of all owners, for operators."""
         ...
 
     async def revive(self, delivery_id: str, now: datetime) -> Delivery | None:
-        """Have a failed delivery tried again from the beginning; None when it has not failed. The caller enqueues."""
+        """Restart a failed delivery from its first attempt; None if it has not failed. The caller enqueues it."""
         ...

@@ -1,7 +1,7 @@
-"""The error tree of the domain; it knows no HTTP (`api/problems.py` maps categories and codes to statuses).
+"""Define the errors of the domain, without HTTP (`api/problems.py` maps categories and codes to statuses).
 
 FeatureAgentError
-├── InvalidRequest            the client can mend it
+├── InvalidRequest            the client can correct it
 │   ├── DatasetUnreadable     the bytes are not the table they claim to be
 │   ├── CompletionDateUnreachable
 │   ├── IdempotencyKeyReused
@@ -11,7 +11,7 @@ FeatureAgentError
 ├── DatasetNotFound, ExtractionNotFound
 ├── DatasetExists, ExtractionNotReady, ExtractionEnded
 ├── ModelUnavailable          no model answers
-│   └── PlanningBusy          more requests wait for a model than may
+│   └── PlanningBusy          too many requests already wait for a model
 ├── ModelTimeout, ModelOutputInvalid
 ├── WorkerLost
 ├── ComputeFailed, ComputeOutOfMemory, DeadlineExceeded
@@ -33,7 +33,7 @@ Category = Literal[
 
 
 class FeatureAgentError(Exception):
-    """Root of all errors that a client may be told of; the message is written for the client and holds no secret."""
+    """Root of all errors that a client may see; the message is written for the client and holds no secret."""
 
     code: ClassVar[str] = "internal_error"
     category: ClassVar[Category] = "internal"
@@ -44,15 +44,15 @@ class FeatureAgentError(Exception):
         self.message = message
         self.errors = tuple(errors)
         self.retry_after = retry_after
-        """Seconds after which the same request may succeed; None when waiting does not help."""
+        """Seconds after which the same request may succeed; None if waiting does not help."""
 
     def failure(self) -> Failure:
-        """The error as an extraction's stored failure."""
+        """Convert the error to an extraction's stored failure."""
         return Failure(self.code, self.category, self.message, self.retryable, self.errors, self.retry_after)
 
 
 class InvalidRequest(FeatureAgentError):
-    """A well-formed request whose content cannot be used; `errors` names each field."""
+    """The request is well-formed but its content cannot be used; `errors` names each field."""
 
     code = "request_invalid"
     category = "validation"
@@ -65,7 +65,7 @@ class DatasetUnreadable(InvalidRequest):
 
 
 class CompletionDateUnreachable(InvalidRequest):
-    """By what such extractions have taken so far, the result cannot be there by its completion date."""
+    """By the time that such extractions take, the result cannot be ready by its completion date."""
 
     code = "completion_date_unreachable"
 
@@ -147,13 +147,13 @@ class ModelUnavailable(FeatureAgentError):
 
 
 class PlanningBusy(ModelUnavailable):
-    """As many requests as may wait for a model already do; `retry_after` says when it is worth trying again."""
+    """Too many requests already wait for a model; `retry_after` says when to try again."""
 
     code = "planning_busy"
 
 
 class ModelTimeout(FeatureAgentError):
-    """The planning run went over its time."""
+    """The planning run exceeded its time limit."""
 
     code = "model_timeout"
     category = "timeout"
@@ -183,7 +183,7 @@ class ComputeOutOfMemory(FeatureAgentError):
 
 
 class DeadlineExceeded(FeatureAgentError):
-    """The work did not end within its time."""
+    """The work did not end within its time limit."""
 
     code = "deadline_exceeded"
     category = "timeout"
@@ -210,14 +210,14 @@ class NotAuthenticated(FeatureAgentError):
 
 
 class NotAuthorized(FeatureAgentError):
-    """The credentials are good and lack the scope that the route needs."""
+    """The credentials are valid but lack the scope that the route needs."""
 
     code = "scope_missing"
     category = "authorization"
 
 
 class RateLimited(FeatureAgentError):
-    """The principal used up its requests of this minute; `retry_after` says when more are free."""
+    """The principal used up its requests of this minute; `retry_after` says when it may send more."""
 
     code = "rate_limited"
     category = "rate_limit"
@@ -225,7 +225,7 @@ class RateLimited(FeatureAgentError):
 
 
 class BudgetExceeded(FeatureAgentError):
-    """The principal spent its day's tokens or dollars on models; `retry_after` counts to midnight UTC."""
+    """The principal spent its daily tokens or dollars on models; `retry_after` counts to midnight UTC."""
 
     code = "budget_exceeded"
     category = "budget"

@@ -1,4 +1,4 @@
-"""What the domain tells its observer: frozen facts. `telemetry/observer.py` decides which metrics and lines move."""
+"""Define the events that the domain reports; `telemetry/observer.py` turns them into metrics and logs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ExtractionFinished(Struct, frozen=True):
 
 
 class ExtractionRepeated(Struct, frozen=True):
-    """An extraction was completed as it began, with the result of an equal one."""
+    """An extraction was completed at once with the result of an equal one."""
 
     extraction_id: str
     threshold: Threshold
@@ -73,29 +73,29 @@ class ModelFellBack(Struct, frozen=True):
 
 
 class BreakerChanged(Struct, frozen=True):
-    """A model's circuit breaker changed, as this process saw it."""
+    """A model's circuit breaker changed its state, as seen by this process."""
 
     model: str
     state: Literal["closed", "half_open", "open"]
 
 
 class PlanningAdmitted(Struct, frozen=True):
-    """A request asked for one of the places for planning; "expired" means that its time was up while it waited."""
+    """A request asked for a planning place; "expired" means that its time ran out while it waited."""
 
     decision: Literal["admitted", "queued", "refused", "expired"]
 
 
 class PlanningLoad(Struct, frozen=True):
-    """How many requests plan, and how many wait for a place, in this process now."""
+    """How many requests are planning, and how many wait for a place, in this process now."""
 
     running: int
     waiting: int
 
 
 class CacheLooked(Struct, frozen=True):
-    """A cache was asked.
+    """A cache was queried.
 
-    "bypassed" means that the client wanted a fresh answer, "joined" that an equal request's answer was shared.
+    "bypassed" means that the client wanted a fresh answer, "joined" that it shared an equal request's answer.
     """
 
     cache: Literal["plan", "result"]
@@ -104,7 +104,7 @@ class CacheLooked(Struct, frozen=True):
 
 
 class BudgetChecked(Struct, frozen=True):
-    """A principal's budget was looked at before planning; "unchecked" means that it could not be."""
+    """A principal's budget was checked before planning; "unchecked" means that it could not be read."""
 
     decision: Literal["allowed", "refused", "unchecked"]
 
@@ -134,7 +134,7 @@ class FeatureAssessed(Struct, frozen=True):
 
 
 class JobAttempted(Struct, frozen=True):
-    """A job's attempt at an extraction is over: as `run.Ending` says, or "crashed" with its worker or the database."""
+    """A job's attempt at an extraction ended: as `run.Ending` says, or "crashed" with its worker or the database."""
 
     extraction_id: str
     outcome: Literal[
@@ -143,37 +143,37 @@ class JobAttempted(Struct, frozen=True):
 
 
 class QueueMeasured(Struct, frozen=True):
-    """How the whole job queue stands, as every process sees it."""
+    """The state of the whole job queue, as every process sees it."""
 
     queued: int
     """Jobs that could run now."""
     scheduled: int
-    """Jobs that wait for their time."""
+    """Jobs scheduled for later."""
     running: int
     oldest_seconds: float
     """How long the oldest job that could run has waited; 0 without one."""
     workers: int
-    """Workers that live, two for each working process: one a lane."""
+    """Living workers, two for each worker process: one for each lane."""
     crashes: int
-    """Attempts at extractions that ended with their worker, since the database was made."""
+    """Attempts at extractions that ended with their worker, since the database was created."""
 
 
 class WebhookAttempted(Struct, frozen=True):
-    """A webhook was tried, and what is written of it."""
+    """A webhook was attempted and the attempt recorded."""
 
     delivery_id: str
     extraction_id: str
     url: str
     outcome: Literal["delivered", "retried", "failed"]
-    """What became of the delivery: `retried` is tried again later, `failed` is given up."""
+    """The delivery's state after the attempt: `retried` is tried again later, `failed` is given up."""
     reason: AttemptOutcome
-    """What became of the try."""
+    """The attempt's outcome."""
     seconds: float
     status_code: int | None = None
 
 
 class RateLimitDecided(Struct, frozen=True):
-    """The rate limiter answered; "degraded" means that it let the request pass because its store is away."""
+    """The rate limiter answered; "degraded" means that it let the request pass because its store is unreachable."""
 
     decision: Literal["allowed", "limited", "degraded"]
 

@@ -1,13 +1,15 @@
-"""The use case of the product: a sentence and a dataset in, validated features out.
+"""Implement the product's use case: a sentence and a dataset in, validated features out.
 
-`AcceptExtraction` takes a request in and `Pipeline` makes its features; `run.py` has a worker do the one for the other.
+`AcceptExtraction` stores a request and its job; `Pipeline` computes its features, run by a worker
+(`extractions/run.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from datetime import UTC, date, datetime, time, timedelta
+from typing import Generic, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -28,39 +30,54 @@ from service.features.model import (
     Extraction,
     ExtractionRequest,
     ExtractionResult,
+    FeatureEvidence,
     FieldError,
     Lane,
     Profile,
     Stage,
 )
-from service.features.ports import Capacity, Clock, Engine, FeatureTable, Observer, Planner, PlanRequest, Proposal
+from service.features.ports import (
+    Capacity,
+    Clock,
+    Compute,
+    FeatureTable,
+    Measure,
+    Observer,
+    Planner,
+    PlanRequest,
+    Proposal,
+)
 from service.features.quality import assess, require_features
 from service.features.stores import IdempotencyRecord, JobQueue, Store, StoredAnswer, UnitOfWork
 
 LARGE_CELLS = 50_000_000
-"""From so many cells (rows times columns) on, a dataset's extractions run in the large lane: some ten seconds each."""
+"""From this many cells (rows times columns) extractions run in the large lane, some ten seconds each."""
+COMPUTED_SHARE = 0.6
+"""Share of the stage `compute` that is done when the features are computed and not yet measured."""
+
+Table = TypeVar("Table", bound=FeatureTable)
 
 
 class IdempotencyClaim(Struct, frozen=True):
-    """The caller's Idempotency-Key, and the digest of what it is used for."""
+    """Hold the caller's Idempotency-Key and the digest of its request."""
 
     key: str
     digest: bytes
 
 
 class Accepted(Struct, frozen=True):
-    """An extraction that will run, or one that its idempotency key stands for already."""
+    """An extraction that will run, or the existing one of its idempotency key."""
 
     extraction: Extraction
     replayed: bool = False
     answer: StoredAnswer | None = None
-    """What was answered under the key, if it has been."""
+    """The stored answer under the key, if there is one."""
     dataset_key: str = ""
-    """The artifact of the dataset that it was accepted for; empty for one that is replayed."""
+    """The artifact of its dataset; empty for an existing extraction."""
 
 
 class AcceptExtraction:
-    """Takes requests in: once it has returned, the extraction is stored together with the job that runs it."""
+    """Accept requests: when it returns, the extraction is stored together with the job that runs it."""
 
     def __init__(
         self, *, store: Store, queue: JobQueue, capacity: Capacity, clock: Clock, new_id: Callable[[], str]
@@ -72,15 +89,15 @@ class AcceptExtraction:
         self._new_id = new_id
 
     async def __call__(
-        self, owner: str, request: ExtractionRequest, *, patient: bool = False, claim: IdempotencyClaim | None = None
+        self, owner: str, request: ExtractionRequest, *, detached: bool = False, claim: IdempotencyClaim | None = None
     ) -> Accepted:
         """Store the request as a queued extraction and have it run, in one transaction.
 
         Raises DatasetNotFound; InvalidRequest when `options` name columns that the dataset does not have;
-        CompletionDateUnreachable; IdempotencyKeyReused; and, unless the caller is patient, ModelUnavailable when no
+        CompletionDateUnreachable; IdempotencyKeyReused; and, unless `detached`, ModelUnavailable when no
         model could plan it now, so that nothing is stored for what cannot be done.
         """
-        extraction = self._new(owner, request, patient=patient)
+        extraction = self._new(owner, request, detached=detached)
         async with self._store.begin() as work:
             if claim is not None:
                 record = await self._claim(work, claim, extraction)
@@ -90,13 +107,13 @@ class AcceptExtraction:
             _require_columns(request, dataset.profile)
             extraction = replace(extraction, lane=lane_of(dataset.profile))
             await self._require_time(work, extraction)
-            if not patient:
+            if not detached:
                 await self._capacity.require_capacity(_to_plan(request, dataset))
             await work.extractions.add(extraction)
             await self._queue.enqueue(work, extraction)
         return Accepted(extraction, dataset_key=dataset.artifact_key)
 
-    def _new(self, owner: str, request: ExtractionRequest, *, patient: bool) -> Extraction:
+    def _new(self, owner: str, request: ExtractionRequest, *, detached: bool) -> Extraction:
         context = CURRENT.get()
         return Extraction(
             id=self._new_id(),
@@ -107,7 +124,7 @@ class AcceptExtraction:
             request_id=context.request_id if context else "",
             trace_id=context.trace_id if context else "",
             due_at=_end_of(request),
-            patient=patient,
+            detached=detached,
         )
 
     async def _claim(
@@ -125,19 +142,23 @@ class AcceptExtraction:
             raise CompletionDateUnreachable("The extraction cannot be done by its completion date.", errors=[fault])
 
 
-class Pipeline:
-    """Profile, plan, compute, assess, publish."""
+class Pipeline(Generic[Table]):
+    """Profile, plan, compute, assess and publish features."""
 
-    def __init__(self, *, store: Store, planner: Planner, engine: Engine, observer: Observer) -> None:
+    def __init__(
+        self, *, store: Store, planner: Planner, compute: Compute[Table], measure: Measure[Table], observer: Observer
+    ) -> None:
         self._store = store
         self._planner = planner
-        self._engine = engine
+        self._compute = compute
+        self._measure = measure
         self._observer = observer
 
     async def __call__(self, extraction: Extraction, enter: Callable[[Stage, float], None]) -> ExtractionResult:
-        """Make the features and publish them under a key of this attempt's own.
+        """Make the features and publish them under a key of this attempt.
 
-        `enter` is told each stage as it begins, and how much of it is done, 0 to 1. Raises any FeatureAgentError.
+        `enter` is called when a stage begins and as it progresses, with the share done, 0 to 1. Raises any
+        FeatureAgentError.
         """
         request, key = extraction.request, artifact_key(extraction)
         with self._stage(extraction, "profile", enter):
@@ -147,15 +168,17 @@ class Pipeline:
             with self._stage(extraction, "plan", enter):
                 proposal = await self._planner.propose(_to_plan(request, dataset))
             with self._stage(extraction, "compute", enter):
-                computing = self._engine.compute(
-                    dataset,
-                    proposal.plan,
-                    target=request.options.target,
-                    progress=lambda share: enter("compute", share),
+                computing = self._compute.compute(
+                    dataset, proposal.plan, progress=lambda share: enter("compute", COMPUTED_SHARE * share)
                 )
                 table = await stack.enter_async_context(computing)
+                evidence = await self._measure.measure(
+                    table,
+                    target=request.options.target,
+                    progress=lambda share: enter("compute", COMPUTED_SHARE + (1 - COMPUTED_SHARE) * share),
+                )
             with self._stage(extraction, "assess", enter):
-                assessment = self._assess(extraction, proposal, table)
+                assessment = self._assess(extraction, proposal, evidence)
                 await table.publish([feature.name for feature in assessment.accepted], key)
             return _result(proposal, table, assessment, key)
 
@@ -165,8 +188,8 @@ class Pipeline:
         enter(stage, 0.0)
         return self._observer.stage(extraction.id, stage)
 
-    def _assess(self, extraction: Extraction, proposal: Proposal, table: FeatureTable) -> Assessment:
-        assessment = assess(proposal.plan, table.evidence, extraction.request.quality_threshold)
+    def _assess(self, extraction: Extraction, proposal: Proposal, evidence: Sequence[FeatureEvidence]) -> Assessment:
+        assessment = assess(proposal.plan, evidence, extraction.request.quality_threshold)
         for feature in assessment.accepted:
             self._observer.record(FeatureAssessed(feature.quality_score))
         for rejected in assessment.rejected:
@@ -176,7 +199,7 @@ class Pipeline:
 
     @asynccontextmanager
     async def _reading(self, extraction: Extraction, dataset: Dataset) -> AsyncGenerator[None]:
-        """Raises DatasetNotFound in place of what a dataset's deletion under way looks like to those who read it."""
+        """Raise DatasetNotFound instead of the errors that readers get while a dataset is deleted."""
         try:
             yield
         except (FileNotFoundError, ComputeFailed):
@@ -190,17 +213,17 @@ class Pipeline:
 
 
 def artifact_key(extraction: Extraction) -> str:
-    """Where an attempt publishes its features: no other attempt writes there, so none can spoil another's."""
+    """Return the key for an attempt's features; no other attempt writes there."""
     return f"features/{extraction.id}/{extraction.attempt}.parquet"
 
 
 def lane_of(profile: Profile) -> Lane:
-    """The lane for extractions on data of that size."""
+    """Return the lane for extractions on data of that size."""
     return "large" if profile.row_count * len(profile.columns) >= LARGE_CELLS else "small"
 
 
 def _end_of(request: ExtractionRequest) -> datetime | None:
-    """The end of the completion date (UTC); the last day of all has no day after it, and bounds nothing."""
+    """Return the end of the completion date (UTC); None for the last representable day, which has no next day."""
     if request.completion_date is None or request.completion_date == date.max:
         return None
     return datetime.combine(request.completion_date + timedelta(days=1), time(), tzinfo=UTC)

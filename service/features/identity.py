@@ -1,4 +1,4 @@
-"""Who may do what: scopes, principals and API keys, as data shared by the store, the security rooms and the API."""
+"""Define scopes, principals and API keys, which the store, the security package and the API share."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ Scope = Literal["extractions:read", "extractions:write", "datasets:read", "datas
 SCOPES: tuple[Scope, ...] = ("extractions:read", "extractions:write", "datasets:read", "datasets:write", "admin")
 DEFAULT_SCOPES: tuple[Scope, ...] = SCOPES[:4]
 
+MIN_JWT_SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
+"""Algorithms of access tokens, each with its shortest secret: the size of the hash (RFC 7518 §3.2)."""
+
 
 class Principal(Struct, frozen=True):
-    """Whoever calls. `id` owns datasets and extractions: all keys of one name act for one principal."""
+    """An authenticated caller. `id` owns datasets and extractions; all keys of one name act for one principal."""
 
     id: str
     scopes: frozenset[Scope]
 
     def allows(self, scope: Scope) -> bool:
-        """Whether the principal holds the scope; `admin` holds all."""
+        """Check whether the principal has the scope; `admin` has all."""
         return scope in self.scopes or "admin" in self.scopes
 
 
 class ApiKey(Struct, frozen=True):
-    """An API key as stored: never the secret, only its SHA-256 (256 random bits need no salt or stretching)."""
+    """An API key as stored: only the SHA-256 of the secret (256 random bits need no salt or stretching)."""
 
     id: str
     """Public part of the key: 12 hexadecimal characters."""

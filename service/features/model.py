@@ -7,20 +7,17 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-from service.features.operations.types import AnyOperation, Scalar
+from service.features.operations import AnyOperation, FeatureType, Grain, LogicalType, Scalar
 
-LogicalType = Literal["numeric", "integer", "boolean", "categorical", "datetime", "text", "identifier"]
 Threshold = Literal["low", "medium", "high"]
 Status = Literal["queued", "processing", "completed", "failed", "cancelled"]
 Stage = Literal["profile", "plan", "compute", "assess"]
 Lane = Literal["small", "large"]
 """Size class of an extraction's job: small ones never wait behind a large one."""
-Grain = Literal["row", "entity"]
 Dimension = Literal["completeness", "validity", "variability", "redundancy", "stability", "leakage"]
 RejectionReason = Literal[
     "incomplete", "invalid_values", "constant", "redundant", "unstable", "leakage", "below_threshold"
 ]
-FeatureType = Literal["number", "integer", "boolean", "string"]
 MediaType = Literal["text/csv", "application/vnd.apache.parquet", "application/x-ndjson"]
 
 FeatureName = Annotated[str, Meta(min_length=1, max_length=120, pattern=r"^[a-z][a-z0-9_]*$")]
@@ -134,7 +131,7 @@ class ExtractionRequest(Struct, frozen=True):
     fresh: bool = False
     """Plan anew instead of answering from the plan cache (`Cache-Control: no-cache`)."""
     callback_url: str | None = None
-    """Where the end of the extraction is told."""
+    """Receives a notification when the extraction ends."""
 
 
 class FeatureStatistics(Struct, frozen=True):
@@ -285,8 +282,8 @@ class Extraction(Struct, frozen=True):
     lane: Lane = "small"
     due_at: datetime | None = None
     """End of the completion date: later the result is of no use."""
-    patient: bool = False
-    """Nobody waits on the line for the answer, so failures that may pass are tried again."""
+    detached: bool = False
+    """Whether no client waits for the response any more, so that transient failures are retried."""
     cancel_requested: bool = False
     attempt: int = 0
     """Times that a worker has taken it. Every write of a run names its own attempt; an older one changes nothing."""

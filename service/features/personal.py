@@ -140,16 +140,16 @@ _NUMBER_WORDS = _CONTACT | _NUMBERED
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _SEPARATOR = re.compile(r"[^\w]+|_+|\d+")
 
-MOST_VALUES = 0.5
+MIN_SHAPED_SHARE = 0.5
 """Share of values of a personal shape from which on the column is of that kind, slips and blanks allowed for."""
 SOME_TEXTS = 0.01
 """A free text that gives contact data away in one of a hundred rows gives people away."""
 NAMED_VALUES = 0.25
 """Share of values that begin with a frequent given name: about half of all people bear one, next to no things do."""
-LEAST_PHONE = 1_000_000
+MIN_PHONE_NUMBER = 1_000_000
 """The shortest telephone and identity numbers have seven digits; counts and prices of that size do not repeat so
 rarely."""
-LEAST_DISTINCT = 0.5
+MIN_DISTINCT_RATIO = 0.5
 """Share of distinct values from which on a number can stand for one person each."""
 
 
@@ -162,7 +162,7 @@ def words_of(name: str) -> tuple[str, ...]:
 
 def is_personal_text(name: str, shares: Mapping[str, float]) -> bool:
     """Whether a text column is personal; `shares` gives the share of its values of each shape."""
-    whole = any(shares.get(shape, 0.0) >= MOST_VALUES for shape in WHOLE_VALUE)
+    whole = any(shares.get(shape, 0.0) >= MIN_SHAPED_SHARE for shape in WHOLE_VALUE)
     part = any(shares.get(shape, 0.0) >= SOME_TEXTS for shape in PART_OF_VALUE)
     named = shares.get(GIVEN_NAME_SHAPE, 0.0) >= NAMED_VALUES
     return whole or part or named or _named_so(name, _TEXT_WORDS) or _is_person_name(name)
@@ -170,7 +170,7 @@ def is_personal_text(name: str, shares: Mapping[str, float]) -> bool:
 
 def is_personal_number(name: str, *, minimum: int, distinct_ratio: float) -> bool:
     """Whether an integer column is a telephone or identity number: by name, size and how rarely its values repeat."""
-    return minimum >= LEAST_PHONE and distinct_ratio >= LEAST_DISTINCT and _named_so(name, _NUMBER_WORDS)
+    return minimum >= MIN_PHONE_NUMBER and distinct_ratio >= MIN_DISTINCT_RATIO and _named_so(name, _NUMBER_WORDS)
 
 
 def is_personal_date(name: str) -> bool:

@@ -14,20 +14,19 @@ from typing import Literal
 from msgspec import Struct
 
 from service.features.model import ColumnProfile, ExtractionOptions, FeaturePlan, PlannedFeature, Profile
-from service.features.operations import types as op
-from service.features.operations.literals import LiteralUnfit, convert, feature_type
-from service.features.operations.registry import (
+from service.features.operations import (
     ENTITY,
     NUMBER,
     TIME,
-    VALUE_KINDS,
     Accepted,
+    AnyOperation,
+    Predicate,
     named_columns,
     predicates,
     source_columns,
     spec_of,
 )
-from service.features.operations.types import AnyOperation, Predicate
+from service.features.operations.literals import LiteralUnfit, convert, feature_type
 
 Reason = Literal[
     "schema", "unknown_tool", "unknown_column", "type_mismatch", "leakage", "cost", "name", "grain", "other"
@@ -41,15 +40,9 @@ MAX_SORTED_CELLS = 500_000_000
 """Rows x features that need the rows sorted or grouped anew (windows, ranks, distinct counts, medians): what two
 threads get through in a few minutes. A plan above it is refused rather than run into the deadline."""
 
-SORTING: frozenset[type] = frozenset({
-    op.QuantileBin, op.PercentRank, op.PreviousValue, op.ChangeFromPrevious, op.DaysSincePrevious, op.RollingStatistic,
-    op.RollingCount, op.CumulativeCount, op.CountDistinct, op.Quantile, op.ActiveDays, op.MostFrequent, op.TopShare,
-    op.Entropy, op.LastValue, op.FirstValue,
-})  # fmt: skip
-
 
 class Fault(Struct, frozen=True):
-    """One thing against a plan, written for whoever proposed it."""
+    """Describe one thing that is wrong with a plan, for the planner that proposed it."""
 
     reason: Reason
     field: str
@@ -106,7 +99,7 @@ def _repetitions(plan: FeaturePlan) -> Iterator[Fault]:
 def _cost(plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> Iterator[Fault]:
     if len(plan.features) > options.max_features:
         yield Fault("cost", "features", f"{len(plan.features)} features; the client asked for {options.max_features}")
-    sorting = sum(_sorts(feature.operation) for feature in plan.features)
+    sorting = sum(feature.operation.sorts() for feature in plan.features)
     if sorting * profile.row_count > MAX_SORTED_CELLS:
         most = MAX_SORTED_CELLS // profile.row_count
         yield Fault(
@@ -114,10 +107,6 @@ def _cost(plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> It
             "features",
             f"{sorting} features sort {profile.row_count} rows; at most {most} can (windows, ranks, distinct counts)",
         )
-
-
-def _sorts(operation: AnyOperation) -> bool:
-    return type(operation) in SORTING or getattr(operation, "function", None) == "median"
 
 
 def _feature(
@@ -130,7 +119,9 @@ def _feature(
         yield from _column(f"{path}.{field}", name, spec.columns[field], profile, options)
     for place, predicate in predicates(operation).items():
         yield from _predicate(f"{path}.{place}", predicate, profile, options)
-    yield from _bearings(path, operation, plan)
+    for field, message in operation.faults():
+        yield Fault("other", f"{path}.{field}", message)
+    yield from _keys_agree(path, operation, plan)
     yield from _publication(path, operation, profile)
 
 
@@ -178,7 +169,7 @@ def _arity_fault(predicate: Predicate) -> str | None:
     return None if count == 1 else "exactly one value"
 
 
-def _bearings(path: str, operation: AnyOperation, plan: FeaturePlan) -> Iterator[Fault]:
+def _keys_agree(path: str, operation: AnyOperation, plan: FeaturePlan) -> Iterator[Fault]:
     """What the operation says of entity and time must be what the plan says."""
     for field, planned in (("entity", plan.entity), ("time", plan.time)):
         named = getattr(operation, field, None)
@@ -187,20 +178,19 @@ def _bearings(path: str, operation: AnyOperation, plan: FeaturePlan) -> Iterator
             yield Fault(
                 "grain" if field == "entity" else "other", f"{path}.{field}", f"differs from the plan: {should}"
             )
-    if getattr(operation, "last_days", None) is not None and plan.time is None:
+    if operation.reads_plan_time() and plan.time is None:
         yield Fault("other", f"{path}.last_days", "needs the plan's time column: set the plan's time")
-    if isinstance(operation, op.HourShare) and operation.from_hour == operation.to_hour:
-        yield Fault("other", f"{path}.to_hour", "an empty span of hours: from_hour and to_hour are equal")
 
 
 def _publication(path: str, operation: AnyOperation, profile: Profile) -> Iterator[Fault]:
     """A personal column's own values never leave the engine."""
-    kind = spec_of(operation).kind
-    if kind in VALUE_KINDS:
+    spec = spec_of(operation)
+    if spec.publishes_values:
         for name in source_columns(operation)[:1]:
             column = profile.column(name)
             if column is not None and column.personal:
-                yield Fault("other", f"{path}.column", f"{kind} would publish values of the personal {_shown(name)}")
+                message = f"{spec.kind} would publish values of the personal {_shown(name)}"
+                yield Fault("other", f"{path}.column", message)
 
 
 def _unknown(name: str, profile: Profile) -> str:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import date, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from msgspec import Struct, field
 
@@ -75,18 +75,18 @@ class Proposal(Struct, frozen=True):
 
 
 class Capacity(Protocol):
-    """Knows whether a request could be planned now, as a process that takes requests in must before it does."""
+    """Knows whether a request could be planned now."""
 
     async def require_capacity(self, request: PlanRequest) -> None:
         """Raise what `Planner.propose` would raise for want of a model or a place, as far as this process knows.
 
-        It asks no model, so a request that cannot be planned now is turned away before anything is done for it. Raises
+        Asks no model, so that a request which cannot be planned now is refused before anything is done for it. Raises
         ModelUnavailable (PlanningBusy).
         """
         ...
 
 
-class Planner(Capacity, Protocol):
+class Planner(Protocol):
     """Proposes a plan for a sentence; has already put it through `plan.validate`."""
 
     async def propose(self, request: PlanRequest) -> Proposal:
@@ -175,11 +175,6 @@ class FeatureTable(Protocol):
         ...
 
     @property
-    def evidence(self) -> tuple[FeatureEvidence, ...]:
-        """One measurement for each feature, in the plan's order."""
-        ...
-
-    @property
     def sql(self) -> str:
         """The statement that computed the table."""
         ...
@@ -187,6 +182,11 @@ class FeatureTable(Protocol):
     async def publish(self, names: Sequence[str], key: str) -> None:
         """Write the key columns and the named features as Parquet to the artifact `key`, atomically."""
         ...
+
+
+ComputedTable_co = TypeVar("ComputedTable_co", bound=FeatureTable, covariant=True)
+MeasuredTable_contra = TypeVar("MeasuredTable_contra", bound=FeatureTable, contravariant=True)
+"""Tables of an engine: what computes them and what measures them must agree on where they lie."""
 
 
 class Reader(Protocol):
@@ -212,18 +212,32 @@ class Reader(Protocol):
         ...
 
 
-class Engine(Reader, Protocol):
-    """Runs validated plans, too."""
+class Compute(Protocol[ComputedTable_co]):
+    """Runs validated plans. Never blocks the event loop; stops when its task is cancelled."""
 
     def compute(
-        self, dataset: Dataset, plan: FeaturePlan, *, target: str | None, progress: Callable[[float], None]
-    ) -> AbstractAsyncContextManager[FeatureTable]:
-        """Run the plan and measure each feature; the scratch space is gone on exit.
+        self, dataset: Dataset, plan: FeaturePlan, *, progress: Callable[[float], None]
+    ) -> AbstractAsyncContextManager[ComputedTable_co]:
+        """Run the plan; the scratch space is gone on exit.
 
-        `progress` is told the share of the work that is done, 0 to 1, never less than before, now and then.
+        `progress` receives the share of the work that is done, 0 to 1, never less than before, now and then.
 
         Raises ComputeFailed, ComputeOutOfMemory, DeadlineExceeded; DatasetNotFound when the dataset was deleted
         meanwhile.
+        """
+        ...
+
+
+class Measure(Protocol[MeasuredTable_contra]):
+    """Measures computed features, where they lie. Never blocks the event loop; stops when its task is cancelled."""
+
+    async def measure(
+        self, table: MeasuredTable_contra, *, target: str | None, progress: Callable[[float], None]
+    ) -> tuple[FeatureEvidence, ...]:
+        """Measure each feature, in the plan's order, and how well it gives the target away.
+
+        `progress` is as in `Compute.compute`. Raises ComputeFailed, ComputeOutOfMemory, DeadlineExceeded;
+        DatasetNotFound when the dataset was deleted meanwhile.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""From a column's raw statistics to what the planner is told of it: logical type, personal or not, what may be shown.
+"""Build a profile from raw statistics: each column's logical type, whether it is personal, and what may be shown.
 
 The rules look at names, types and counts only. Where two could hold, the first one written here does.
 """
@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct, field
 
 from service.features.model import ColumnProfile, LogicalType, Profile, ValueCount
-from service.features.operations.types import Scalar
+from service.features.operations import Scalar
 from service.features.personal import (
     gives_away,
     is_personal_date,
@@ -30,9 +30,9 @@ ALMOST_ALL = 0.95
 """Share of the values that must have the shape of a UUID or digest: some room for a stray value."""
 NEARLY_UNIQUE = 0.97
 """An approximate distinct count is off by about 2 %; from here on it may stand for "all different"."""
-LEAST_ROWS_UNIQUE = 20
+MIN_ROWS_UNIQUE = 20
 """In fewer rows all values of any column may differ by chance."""
-LEAST_ROWS_SEQUENCE = 10
+MIN_ROWS_SEQUENCE = 10
 """Rows from which on 0, 1, 2 … or 1, 2, 3 … without a gap is a row number."""
 
 VERY_FEW_CATEGORIES = 10
@@ -41,7 +41,7 @@ FEW_CATEGORIES = 50
 """At most so many are when each comes twice on average: states, regions of a country, months fit in."""
 CATEGORY_SHARE = 0.05
 """With more categories, each must come 20 times on average, enough for a statistic of its own."""
-MOST_CATEGORIES = 10_000
+MAX_CATEGORIES = 10_000
 """Beyond, not even a frequency table of them is small."""
 CATEGORY_WORDS = 6.0
 CATEGORY_LENGTH = 60.0
@@ -169,7 +169,7 @@ def _integer_type(column: RawColumn, row_count: int) -> LogicalType:
         return "boolean"
     if _head(column.name) in IDENTIFIER_HEADS or _is_sequence(column, row_count):
         return "identifier"
-    if _head(column.name) in IDENTIFIER_HINTS and column.unique and column.non_null >= LEAST_ROWS_UNIQUE:
+    if _head(column.name) in IDENTIFIER_HINTS and column.unique and column.non_null >= MIN_ROWS_UNIQUE:
         return "identifier"
     return "integer"
 
@@ -183,7 +183,7 @@ def _text_type(column: RawColumn) -> LogicalType:
     if _is_code(column, words, length):
         return "identifier"
     few = column.distinct <= _most_few(column.non_null) and column.distinct < column.non_null
-    share = column.distinct_ratio <= CATEGORY_SHARE and column.distinct <= MOST_CATEGORIES
+    share = column.distinct_ratio <= CATEGORY_SHARE and column.distinct <= MAX_CATEGORIES
     return "categorical" if (few or share) and words <= CATEGORY_WORDS and length <= CATEGORY_LENGTH else "text"
 
 
@@ -197,14 +197,14 @@ def _is_code(column: RawColumn, words: float, length: float) -> bool:
     single = words <= ONE_WORD and length <= CATEGORY_LENGTH
     digits = column.shapes.get("with_digit", 0.0) >= ALMOST_ALL
     telling = digits or column.longest == column.mean_length or _head(column.name) in IDENTIFIER_HINTS
-    return single and telling and column.unique and column.non_null >= LEAST_ROWS_UNIQUE
+    return single and telling and column.unique and column.non_null >= MIN_ROWS_UNIQUE
 
 
 def _is_sequence(column: RawColumn, row_count: int) -> bool:
     """0 … n-1 or 1 … n, each once: a row number that came with the file."""
     if not isinstance(column.minimum, int) or not isinstance(column.maximum, int):
         return False
-    whole = column.non_null == row_count >= LEAST_ROWS_SEQUENCE and column.unique
+    whole = column.non_null == row_count >= MIN_ROWS_SEQUENCE and column.unique
     return whole and column.minimum in {0, 1} and column.maximum - column.minimum == row_count - 1
 
 

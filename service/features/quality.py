@@ -24,8 +24,7 @@ from service.features.model import (
     RejectionReason,
     Threshold,
 )
-from service.features.operations.registry import source_columns
-from service.features.operations.types import CumulativeCount, CyclicTime, DatePartOf
+from service.features.operations import source_columns, spec_of
 
 
 class Bar(Struct, frozen=True):
@@ -85,9 +84,6 @@ NOTABLE_ASSOCIATION = 0.5
 CLEARLY_BETTER = 0.05
 """By so much must a later feature's score be higher to take the place of an earlier one it repeats."""
 
-CALENDAR = (DatePartOf, CyclicTime, CumulativeCount)
-"""Operations that differ between earlier and later rows by their very meaning; their drift says nothing."""
-
 
 class Candidate(Struct, frozen=True):
     """A feature beside its evidence."""
@@ -98,7 +94,7 @@ class Candidate(Struct, frozen=True):
     @property
     def drift(self) -> float | None:
         """Drift, where it means something."""
-        return None if isinstance(self.feature.operation, CALENDAR) else self.evidence.drift
+        return None if spec_of(self.feature.operation).follows_calendar else self.evidence.drift
 
 
 Check = Callable[[Candidate, Bar], str | None]

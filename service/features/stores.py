@@ -44,7 +44,7 @@ class Datasets(Protocol):
 
 
 class AttemptSuperseded(Exception):
-    """The extraction has ended, or another attempt has taken it over: whoever writes for this one stops."""
+    """The extraction has ended, or another attempt has claimed it: this one must stop."""
 
 
 class Extractions(Protocol):
@@ -62,7 +62,7 @@ class Extractions(Protocol):
         ...
 
     async def save(self, extraction: Extraction) -> None:
-        """Store the present state of a run, and wake whoever waits for the extraction.
+        """Store the present state of a run, and notify its watchers.
 
         Raises AttemptSuperseded when the row has ended, is gone, or another attempt than `extraction.attempt` has it.
         """
@@ -76,8 +76,8 @@ class Extractions(Protocol):
         """Raises ExtractionNotFound."""
         ...
 
-    async def wait_no_more(self, owner: str, extraction_id: str) -> None:
-        """Note that its caller has been sent away with a 202: from now on it is `patient`."""
+    async def mark_detached(self, owner: str, extraction_id: str) -> None:
+        """Record that its client has been answered with 202 and no longer waits: it is `detached` from now on."""
         ...
 
     async def cancel(self, owner: str, extraction_id: str, now: datetime) -> Extraction:
@@ -171,7 +171,7 @@ class Watch(Protocol):
     async def changed(self, seconds: float) -> bool:
         """Wait at most so long for a change since the last call; False when none was noticed.
 
-        It may say so without a change, and after `seconds` there may have been one: whoever asks looks at the row.
+        True does not prove a change, nor False its absence: the caller reads the row after either.
         """
         ...
 
@@ -184,12 +184,12 @@ class Notices(Protocol):
         ...
 
 
-class Forgotten(Struct, frozen=True):
-    """Extractions that were deleted."""
+class Purged(Struct, frozen=True):
+    """Report the extractions that were deleted."""
 
     count: int
     artifact_keys: tuple[str, ...]
-    """What they referred to and nothing refers to any more."""
+    """Their feature tables, which nothing refers to any more."""
 
 
 class Upkeep(Protocol):
@@ -206,12 +206,12 @@ class Upkeep(Protocol):
         """The instant by the database's clock, which all processes share."""
         ...
 
-    async def forget_extractions(self, before: datetime, *, limit: int) -> Forgotten:
+    async def purge_extractions(self, before: datetime, *, limit: int) -> Purged:
         """Delete at most `limit` extractions that ended before that instant, oldest first."""
         ...
 
-    async def forget_idempotency_keys(self, now: datetime) -> int:
-        """Delete the idempotency keys that are kept no longer; gives how many."""
+    async def purge_idempotency_keys(self, now: datetime) -> int:
+        """Delete the expired idempotency keys; returns how many."""
         ...
 
     async def in_use(self, keys: Sequence[str]) -> frozenset[str]:

@@ -1,1 +1,1 @@
-"""Jobs: how an accepted extraction comes to be run, here or in another process, on Procrastinate's tables."""
+"""Run accepted extractions and send webhooks as durable jobs in Procrastinate's tables, in this or another process."""

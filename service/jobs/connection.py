@@ -1,4 +1,4 @@
-"""The worker's own connections: few, beside the pool that requests use, so that a heartbeat never waits for those."""
+"""Connect the worker to the database beside the pool that requests use, so that a heartbeat never waits for them."""
 
 from __future__ import annotations
 
@@ -7,23 +7,18 @@ import logging
 from procrastinate import PsycopgConnector
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from service.store.database import CONNECTION_DEFAULTS
+
 POOL_SIZE = 4
-POOL_SECONDS = 5.0
-"""For a connection of the pool, and for the pool to make one; after an outage the next statement tries again."""
+POOL_TIMEOUT_SECONDS = 5.0
+"""To wait for a connection of the pool, and for the pool to open one; after an outage the next statement retries."""
 _SESSION = "-c timezone=UTC -c statement_timeout=30000"
-_DEFAULTS = {
-    "application_name": "feature-agent-worker",
-    "connect_timeout": 5,
-    "keepalives_idle": 30,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 30_000,
-}
+_DEFAULTS = {**CONNECTION_DEFAULTS, "application_name": "feature-agent-worker"}
 
 
 def connector_to(database_url: str) -> PsycopgConnector:
-    """Procrastinate's connections to a `postgresql://` address; nothing connects before it is opened."""
-    # Each failed attempt would be a line of its own; the manager tells of an outage once.
+    """Make Procrastinate's connector for a `postgresql://` address; nothing connects before it is opened."""
+    # The pool would log each failed attempt; the manager logs an outage once.
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     address = database_url.replace("postgresql+psycopg://", "postgresql://", 1)
     given = conninfo_to_dict(address)
@@ -33,6 +28,6 @@ def connector_to(database_url: str) -> PsycopgConnector:
         conninfo=make_conninfo(address, **defaults, options=options),
         min_size=1,
         max_size=POOL_SIZE,
-        timeout=POOL_SECONDS,
-        reconnect_timeout=POOL_SECONDS,
+        timeout=POOL_TIMEOUT_SECONDS,
+        reconnect_timeout=POOL_TIMEOUT_SECONDS,
     )

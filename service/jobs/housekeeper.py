@@ -1,4 +1,4 @@
-"""Runs the housekeeping every hour, beside a worker."""
+"""Run the housekeeping every hour, beside a worker."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Self
 from service.extractions.retention import Housekeeping
 from service.features.errors import FeatureAgentError
 
-EVERY_SECONDS = 3600.0
-FIRST_SECONDS = (30.0, 300.0)
-"""After the start, apart from other processes that start at the same time."""
+INTERVAL_SECONDS = 3600.0
+FIRST_DELAY_SECONDS = (30.0, 300.0)
+"""Random range after the start, so that processes that start together do not run it together."""
 
 _LOG = logging.getLogger(__name__)
 
 
 class Housekeeper:
-    """Removes what is kept no longer; several processes take turns by the database's lock. Enter it to run it."""
+    """Run the housekeeping while the `async with` block lasts; a lock in the database lets one process run it."""
 
     def __init__(self, housekeeping: Housekeeping) -> None:
         self._housekeeping = housekeeping
@@ -36,13 +36,13 @@ class Housekeeper:
                 await self._task
 
     async def _run(self) -> None:
-        await asyncio.sleep(random.uniform(*FIRST_SECONDS))  # noqa: S311 -- spreads processes out, hides nothing
+        await asyncio.sleep(random.uniform(*FIRST_DELAY_SECONDS))  # noqa: S311 -- not for cryptography
         while True:
             await self.keep_house()
-            await asyncio.sleep(EVERY_SECONDS)
+            await asyncio.sleep(INTERVAL_SECONDS)
 
     async def keep_house(self) -> None:
-        """Remove once. Whatever goes wrong is logged: the next hour is another try."""
+        """Run the housekeeping once. Errors are logged: the next hour is another try."""
         try:
             removed = await self._housekeeping()
         except FeatureAgentError as error:

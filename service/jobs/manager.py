@@ -1,4 +1,4 @@
-"""Procrastinate's dealings with the database, fenced against workers back from the dead and calm while it is away."""
+"""Read and write Procrastinate's jobs, fenced against workers that were declared dead, and tolerant of outages."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager, NotificationCallback
 
-from service.extractions.run import MOST_CRASHES
+from service.extractions.run import MAX_CRASHES
 from service.jobs.statements import BEAT, DELETE_OWN, END_OWN, FETCH, PUT_OWN_BACK
 
-PATIENCE_SECONDS = 5.0
+STATEMENT_TIMEOUT_SECONDS = 5.0
 """A statement takes milliseconds; one that takes longer waits for a database that does not answer."""
-AGAIN_SECONDS = 2
-"""Before a job that the database's absence broke off is tried again."""
+RETRY_SECONDS = 2
+"""Before a job that an outage of the database interrupted is tried again."""
 LISTEN_PAUSE_SECONDS = 1.0
-"""Between two tries to listen; meanwhile the workers poll."""
+"""Between two attempts to listen; meanwhile the workers poll."""
 
 _LOGGER: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 
 class FencedManager(JobManager):
-    """Knows which workers and jobs are this process's own.
+    """Track which workers and jobs belong to this process.
 
-    Procrastinate's worker stops, or goes on without a heartbeat, when a statement of its own fails; so here none of
-    those that it repeats anyway does. What an outage leaves undone, the rescue does.
+    Procrastinate's worker stops, or goes on without a heartbeat, when a statement of its own fails. Statements that it
+    repeats anyway therefore never raise here; what an outage leaves undone, `rescue.Rescuer` does.
     """
 
     def __init__(self, connector: BaseConnector) -> None:
@@ -39,27 +39,27 @@ class FencedManager(JobManager):
         self.workers: set[int] = set()
         """Registered workers of this process."""
         self.held: set[int] = set()
-        """Jobs that they have in hand."""
-        self._away = False
+        """Jobs that they run."""
+        self._unavailable = False
         self._beating = asyncio.Lock()
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
-        """The next job of those queues; None when there is none, or the database is away."""
+        """Take the next job of those queues; None when there is none, or the database is unavailable."""
         job: Job | None = None
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS):
                 rows = await self.connector.execute_query_all_async(
                     FETCH,
                     queues=list(queues or ()),
                     worker_id=worker_id,
                     workers=[*self.workers, worker_id],
-                    crashes=MOST_CRASHES - 1,
+                    crashes=MAX_CRASHES - 1,
                 )
                 job = Job.from_row(rows[0]) if rows else None
         except (ConnectorException, TimeoutError) as fault:
-            self.note_away(fault)
+            self.report_outage(fault)
         else:
-            self.note_back()
+            self.report_recovery()
         if job is not None and job.id is not None:
             self.held.add(job.id)
         return job
@@ -67,44 +67,44 @@ class FencedManager(JobManager):
     async def listen_for_jobs(
         self, *, on_notification: NotificationCallback, queues: Iterable[str] | None = None
     ) -> None:
-        """Pass on what is told of new jobs, for ever."""
+        """Pass on notifications of new jobs, for ever."""
         while True:
             with suppress(ConnectorException):
                 await super().listen_for_jobs(on_notification=on_notification, queues=queues)
             await asyncio.sleep(LISTEN_PAUSE_SECONDS)
 
     async def register_worker(self) -> int:
-        """Make a worker known. Raises ConnectorException."""
+        """Register a worker. Raises ConnectorException."""
         worker_id = await super().register_worker()
         self.workers.add(worker_id)
         return worker_id
 
     async def unregister_worker(self, worker_id: int) -> None:
-        """Take a worker off; what is still its job is anybody's from then on."""
+        """Remove a worker; other workers may take its remaining jobs from then on."""
         self.workers.discard(worker_id)
         try:
-            async with self._beating:  # or the worker would be known again
+            async with self._beating:  # a heartbeat would register the worker again
                 await super().unregister_worker(worker_id)
         except ConnectorException as fault:
-            self.note_away(fault)
+            self.report_outage(fault)
 
     async def update_heartbeat(self, worker_id: int) -> None:
-        """Nothing: `beat` does it, and for longer than Procrastinate, which ends its own before its jobs have ended."""
+        """Do nothing: `beat` does it, also after Procrastinate has stopped its heartbeat, until the jobs have ended."""
 
     async def beat(self) -> bool:
-        """Tell that this process lives; False when the database is away."""
+        """Write the heartbeat of this process's workers; False when the database is unavailable."""
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS), self._beating:
+            async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS), self._beating:
                 await self.connector.execute_query_async(BEAT, workers=list(self.workers))
         except (ConnectorException, TimeoutError) as fault:
-            self.note_away(fault)
+            self.report_outage(fault)
             return False
-        self.note_back()
+        self.report_recovery()
         return True
 
     async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:  # noqa: FBT001 -- Procrastinate's signature
-        """End a job that is still its worker's."""
-        await self._let_go(job, DELETE_OWN if delete_job else END_OWN, {} if delete_job else {"status": status.value})
+        """End a job, if it still belongs to its worker."""
+        await self._release(job, DELETE_OWN if delete_job else END_OWN, {} if delete_job else {"status": status.value})
 
     async def retry_job(
         self,
@@ -114,34 +114,34 @@ class FencedManager(JobManager):
         queue: str | None = None,  # noqa: ARG002 -- likewise
         lock: str | None = None,  # noqa: ARG002 -- likewise
     ) -> None:
-        """Put a job back that is still its worker's: for now, or for a little later if it has a time to come back.
+        """Put a job back, if it still belongs to its worker: due now, or with `retry_at` after `RETRY_SECONDS`.
 
-        When that is, the database's clock says: this machine's may be wrong, and by that the job is due nowhere else.
+        The database's clock decides when the job is due: this machine's clock may be wrong.
         """
-        await self._let_go(job, PUT_OWN_BACK, {"delay": 0 if retry_at is None else AGAIN_SECONDS})
+        await self._release(job, PUT_OWN_BACK, {"delay": 0 if retry_at is None else RETRY_SECONDS})
 
     async def list_jobs_to_abort_async(self, queue: str | None = None) -> Iterable[int]:  # noqa: ARG002 -- Procrastinate's signature
-        """None: an extraction's own row says whether it is still wanted."""
+        """Return none: an extraction's row says whether it was cancelled."""
         return ()
 
-    def note_away(self, fault: Exception) -> None:
-        """Say once that the database is away."""
-        if not self._away:
-            self._away = True
+    def report_outage(self, fault: Exception) -> None:
+        """Log an outage of the database, once."""
+        if not self._unavailable:
+            self._unavailable = True
             reason = type(fault.__cause__ or fault).__name__
-            _LOGGER.warning("the database is away: no job is taken until it is back", reason=reason)
+            _LOGGER.warning("the database is unavailable: no job is taken until it is back", reason=reason)
 
-    def note_back(self) -> None:
-        """Say once that it is back."""
-        if self._away:
-            self._away = False
+    def report_recovery(self) -> None:
+        """Log the end of an outage, once."""
+        if self._unavailable:
+            self._unavailable = False
             _LOGGER.info("the database is back: jobs are taken again")
 
-    async def _let_go(self, job: Job, statement: LiteralString, values: dict[str, Any]) -> None:
+    async def _release(self, job: Job, statement: LiteralString, values: dict[str, Any]) -> None:
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS):
                 await self.connector.execute_query_async(statement, job_id=job.id, worker_id=job.worker_id, **values)
         except (ConnectorException, TimeoutError) as fault:
-            self.note_away(fault)
+            self.report_outage(fault)
         finally:
             self.held.discard(job.id or 0)

@@ -1,4 +1,4 @@
-"""Measures the queue, in every process that serves or works."""
+"""Measure the queue, in every process that serves the API or runs jobs."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from service.jobs.statements import MEASURE
 from service.store.failures import database_errors
 from service.store.unit_of_work import SqlStore
 
-MEASURE_SECONDS = 5.0
+INTERVAL_SECONDS = 5.0
 
 _LOGGER: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 
 class QueueMonitor:
-    """Measures every few seconds for as long as its `async with` block lasts; holds no connection in between."""
+    """Measure every few seconds for as long as the `async with` block lasts; holds no connection in between."""
 
-    def __init__(self, store: SqlStore, observer: Observer, *, seconds: float = MEASURE_SECONDS) -> None:
+    def __init__(self, store: SqlStore, observer: Observer, *, seconds: float = INTERVAL_SECONDS) -> None:
         self._store = store
         self._observer = observer
         self._seconds = seconds
@@ -40,8 +40,8 @@ class QueueMonitor:
             await asyncio.wait({self._measuring})
 
     async def measure(self) -> QueueMeasured:
-        """Look at the queue and tell the observer. Raises DependencyUnavailable."""
-        with suppress_instrumentation(), database_errors():  # a trace each time would say nothing
+        """Measure the queue and record it with the observer. Raises DependencyUnavailable."""
+        with suppress_instrumentation(), database_errors():  # a trace of each measurement would be noise
             async with self._store.begin() as work:
                 found = await work.connection.exec_driver_sql(MEASURE, {"dead_seconds": DEAD_SECONDS})
         queued, scheduled, running, oldest, workers, crashes = found.one()
@@ -54,7 +54,7 @@ class QueueMonitor:
             try:
                 await self.measure()
             except DependencyUnavailable:
-                pass  # the last numbers stay; `dependency_up` tells why
+                pass  # the last numbers stay; `dependency_up` shows why
             except Exception:
                 _LOGGER.exception("the queue was not measured")
             await asyncio.sleep(self._seconds)

@@ -1,4 +1,4 @@
-"""The queue's entrance: a job is stored in the transaction of the row that it is for."""
+"""Enqueue jobs, in the transaction that stores the row they are for."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from service.store.unit_of_work import SqlUnitOfWork
 
 
 class ProcrastinateQueue:
-    """Implements `stores.JobQueue` with a queue for each lane and one for webhooks.
+    """Implement `stores.JobQueue` with a queue for each lane and one for webhooks.
 
-    A principal's extractions take turns with those of others, however many it asks for at once. A job carries an id
-    and the trace context, nothing else.
+    Principals take turns, however many extractions one of them enqueues at once. A job carries an id and the trace
+    context, nothing else.
     """
 
     def __init__(self, tracer_provider: TracerProvider) -> None:
@@ -27,8 +27,8 @@ class ProcrastinateQueue:
         self._delivery_spans = delivery_spans(tracer_provider)
 
     async def enqueue(self, work: UnitOfWork, extraction: Extraction, *, delay: float = 0.0) -> None:
-        """Have the extraction run, `delay` seconds from now at the earliest; a job of it that waits already will do."""
-        connection = _ours(work).connection
+        """Enqueue the extraction, due in `delay` seconds, unless a job of it waits already."""
+        connection = _sql(work).connection
         with self._spans.enqueuing(extraction.id, extraction.lane) as carried, database_errors():
             await connection.exec_driver_sql(
                 ENQUEUE,
@@ -43,8 +43,8 @@ class ProcrastinateQueue:
             )
 
     async def enqueue_delivery(self, work: UnitOfWork, delivery: Delivery, *, delay: float = 0.0) -> None:
-        """Have the webhook sent, `delay` seconds from now at the earliest; a job of it that waits already will do."""
-        connection = _ours(work).connection
+        """Enqueue the webhook, due in `delay` seconds, unless a job of it waits already."""
+        connection = _sql(work).connection
         with self._delivery_spans.enqueuing(delivery.id, DELIVERY_QUEUE) as carried, database_errors():
             await connection.exec_driver_sql(
                 ENQUEUE_DELIVERY,
@@ -58,7 +58,7 @@ class ProcrastinateQueue:
             )
 
 
-def _ours(work: UnitOfWork) -> SqlUnitOfWork:
+def _sql(work: UnitOfWork) -> SqlUnitOfWork:
     if not isinstance(work, SqlUnitOfWork):
         raise TypeError(type(work).__name__)
     return work

@@ -1,4 +1,4 @@
-"""Looks for work that nobody does: jobs of dead workers, jobs that a worker never got, extractions without a job."""
+"""Recover lost work: jobs of dead workers, jobs that a worker never received, extractions without a job."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from procrastinate.exceptions import ConnectorException
 
 from service.features.events import JobAttempted
 from service.features.ports import Observer
-from service.jobs.manager import PATIENCE_SECONDS, FencedManager
+from service.jobs.manager import STATEMENT_TIMEOUT_SECONDS, FencedManager
 from service.jobs.statements import CLEAN, DOING, PRUNE, RESCUE, STRANDED, STRANDED_DELIVERIES, TASK
 
 DEAD_SECONDS = 8.0
-"""A worker that has been silent for so long, four heartbeats, is dead."""
+"""A worker without a heartbeat for so long, four intervals, is dead."""
 RESCUE_SECONDS = 1.0
 STRANDED_SECONDS = 10.0
-"""An extraction so old without a job has been left by something unforeseen; looked for as often."""
-FORGOTTEN_SECONDS = 60.0
-"""Dead workers are deleted then: their jobs have long been put back."""
-KEPT_SECONDS = 86_400.0
-"""Jobs of a kind that no worker knows are kept for a day, to be looked at."""
+"""An extraction of this age without a job is stranded; they are searched for as often."""
+PRUNE_SECONDS = 60.0
+"""After which a dead worker is deleted: its jobs have long been put back."""
+FAILED_JOB_SECONDS = 86_400.0
+"""How long jobs of an unknown task are kept for inspection."""
 
 _LOGGER: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 
 class Rescuer:
-    """Puts back what was left; any number of them at once do no more than one."""
+    """Put lost jobs back into the queue; several rescuers at once do the same as one."""
 
     def __init__(
         self,
@@ -48,33 +48,33 @@ class Rescuer:
         self._stranded_seconds = stranded_seconds
         self._timer = timer
         self._lost: dict[int, float] = {}
-        self._heard_at = self._silence_ended_at = -math.inf
+        self._beat_at = self._silence_ended_at = -math.inf
 
     def note_beat(self, at: float) -> None:
-        """Note that this process's own heartbeat, sent at that moment of the timer, has reached the database."""
-        if at - self._heard_at > self._dead_seconds and self._heard_at > -math.inf:
+        """Note that this process's own heartbeat, sent at that time of the timer, has reached the database."""
+        if at - self._beat_at > self._dead_seconds and self._beat_at > -math.inf:
             self._silence_ended_at = at
-        self._heard_at = at
+        self._beat_at = at
 
     def may_judge(self) -> bool:
-        """Whether to call other workers dead: not while this one counts as dead, nor soon after.
+        """Whether this worker may declare others dead: not while it counts as dead itself, nor soon after.
 
-        What keeps all of them from being heard, such as a database that fails over, kills none, and when it is over
-        each is heard again in its own time.
+        An outage of the database silences all workers and kills none; afterwards each sends its next heartbeat in its
+        own time.
         """
         now = self._timer()
-        return now - self._heard_at <= self._dead_seconds <= now - self._silence_ended_at
+        return now - self._beat_at <= self._dead_seconds <= now - self._silence_ended_at
 
     async def keep_looking(self) -> None:
-        """Look for ever."""
-        seldom = round(STRANDED_SECONDS / RESCUE_SECONDS)
+        """Look for lost work, for ever."""
+        looks_per_search = round(STRANDED_SECONDS / RESCUE_SECONDS)
         for look in count():
             try:
-                async with asyncio.timeout(PATIENCE_SECONDS):
+                async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS):
                     if self.may_judge():
-                        await self._look(thoroughly=look % seldom == 0)
+                        await self._look(thoroughly=look % looks_per_search == 0)
             except (ConnectorException, TimeoutError) as fault:
-                self._manager.note_away(fault)
+                self._manager.report_outage(fault)
             except Exception:
                 _LOGGER.exception("the rescue of jobs failed")
             await asyncio.sleep(RESCUE_SECONDS)
@@ -86,17 +86,17 @@ class Rescuer:
             await self.tidy()
 
     async def rescue(self) -> int:
-        """Put the jobs of dead workers back, and give how many there were. Raises ConnectorException."""
-        rows = await self._ask(RESCUE, dead_seconds=self._dead_seconds, lost=await self._never_got())
+        """Put the jobs of dead workers back and return how many there were. Raises ConnectorException."""
+        rows = await self._ask(RESCUE, dead_seconds=self._dead_seconds, lost=await self._never_received())
         for row in rows:
             if row["crashed"]:
                 self._observer.record(JobAttempted(row["subject"], "crashed"))
             subject = "extraction_id" if row["task"] == TASK else "delivery_id"
-            _LOGGER.warning("a job that its worker left is put back", **{subject: row["subject"]})
+            _LOGGER.warning("a job of a dead worker is put back", **{subject: row["subject"]})
         return len(rows)
 
     async def pick_up_stranded(self) -> int:
-        """Enqueue what waits or runs without a job, and give how many there were. Raises ConnectorException."""
+        """Enqueue extractions and webhooks that have no job; return how many there were. Raises ConnectorException."""
         rows = await self._ask(STRANDED, stranded_seconds=self._stranded_seconds)
         for row in rows:
             _LOGGER.warning("an extraction without a job gets one", extraction_id=row["subject"])
@@ -106,15 +106,15 @@ class Rescuer:
         return len(rows) + len(webhooks)
 
     async def tidy(self) -> None:
-        """Delete what is left of dead workers and of jobs that came to nothing. Raises ConnectorException."""
+        """Delete dead workers and failed jobs. Raises ConnectorException."""
         connector = self._manager.connector
-        await connector.execute_query_async(PRUNE, seconds=FORGOTTEN_SECONDS)
-        await connector.execute_query_async(CLEAN, seconds=KEPT_SECONDS)
+        await connector.execute_query_async(PRUNE, seconds=PRUNE_SECONDS)
+        await connector.execute_query_async(CLEAN, seconds=FAILED_JOB_SECONDS)
 
-    async def _never_got(self) -> list[int]:
-        """Jobs that the database believes this process to have, and that it has not had for a while.
+    async def _never_received(self) -> list[int]:
+        """Return jobs that the database has assigned to this process and that it has not had for a while.
 
-        Their answer was lost with a connection, on the way here or back.
+        The database's answer was lost with a connection.
         """
         rows = await self._ask(DOING, workers=list(self._manager.workers))
         now = self._timer()

@@ -1,8 +1,8 @@
-"""What is said to the tables of the pinned Procrastinate beyond what it says itself.
+"""The service's own SQL on the tables of Procrastinate, whose version is pinned.
 
-A job's `lock` and `queueing_lock` are the id of its extraction or webhook: of one at most one job runs, at most one
-waits. A job that is put back is deleted and made anew in one statement, because one may wait in its place already, and
-because only a new job wakes the workers.
+A job's `lock` and `queueing_lock` are the id of its extraction or webhook: for each id at most one job runs and at most
+one waits. A job that is put back is deleted and inserted anew in one statement, because another may wait already, and
+because only an insertion notifies the workers.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from __future__ import annotations
 TASK = "extract_features"
 DELIVERY_TASK = "deliver_webhook"
 DELIVERY_QUEUE = "webhooks"
-"""A queue of their own: webhooks never wait behind extractions, nor those behind them."""
+"""A queue of their own: webhooks never wait behind extractions, nor extractions behind webhooks."""
 CRASHES = "extraction_crashes"
-"""The tally of attempts at extractions that ended with their worker. It is kept in the database: whoever finds a crash
-may be the next to die of it, before anybody has asked for its metrics."""
-MOST_AHEAD = 10_000
-"""Beyond so many of one principal's extractions, one more makes no difference."""
+"""The tally of attempts that ended with a crash of their worker. It is kept in the database: the worker that finds a
+crash may be the next to crash, before its metrics are scraped."""
+MAX_COUNTED_AHEAD = 10_000
+"""A principal's waiting extractions that are counted; beyond so many, one more makes no difference."""
 
 _HEAD = """coalesce((
         SELECT job.priority FROM procrastinate_jobs AS job
@@ -23,7 +23,7 @@ _HEAD = """coalesce((
           AND (job.scheduled_at IS NULL OR job.scheduled_at <= clock_timestamp())
         ORDER BY job.priority DESC, job.id LIMIT 1
     ), 0)"""
-"""Priority of the job that is next in a queue."""
+"""The priority of the next job in a queue."""
 
 _UNLESS_WAITING = "ON CONFLICT (queueing_lock) WHERE status = 'todo' DO NOTHING"
 
@@ -33,7 +33,7 @@ WITH ahead AS (
         SELECT FROM extractions
         WHERE owner = %(owner)s AND lane = %(queue)s::text AND status IN ('queued', 'processing')
           AND (created_at, id) < (%(created_at)s, %(id)s::text)
-        LIMIT {MOST_AHEAD}
+        LIMIT {MAX_COUNTED_AHEAD}
     ) AS counted
 )
 INSERT INTO procrastinate_jobs (queue_name, task_name, priority, lock, queueing_lock, args, scheduled_at)
@@ -43,13 +43,13 @@ SELECT %(queue)s::text, '{TASK}', greatest({_HEAD.format(queue="%(queue)s::text"
 FROM ahead
 {_UNLESS_WAITING}
 """  # noqa: S608 -- constants of this module; values are parameters
-"""Start-time fair queueing: a principal's n-th waiting extraction comes n places after the one that is next now."""
+"""Start-time fair queueing: a principal's n-th waiting extraction comes n places after the next job of the queue."""
 
 _SUSPECT = """coalesce((
         SELECT extractions.crashes + (extractions.status = 'processing')::int >= %(crashes)s
         FROM extractions WHERE extractions.id = {job}.lock
     ), false)"""
-"""Whether one more dead worker would be the job's last. (As EXISTS, PostgreSQL may read the whole table for it.)"""
+"""Whether one more crash would fail the job's extraction. (With EXISTS, PostgreSQL may read the whole table.)"""
 
 FETCH = f"""
 WITH next AS (
@@ -67,11 +67,12 @@ WITH next AS (
 UPDATE procrastinate_jobs AS job SET status = 'doing', worker_id = %(worker_id)s FROM next WHERE job.id = next.id
 RETURNING job.*
 """  # noqa: S608 -- likewise
-"""Of jobs that may be what kills workers, a process has one at a time: else those that were beside the guilty one when
-a worker died would go on to be beside it, and fail with it.
+"""A process runs one suspected job at a time, that is, one whose next crash would be its last. Otherwise innocent jobs
+that ran beside the one that crashes its workers would run beside it again, and fail with it.
 
-Procrastinate's own also looks for other waiting jobs of the same lock, of which there are none here, and without an
-index: with 10 000 waiting and no fresh statistics it took more than five seconds, and this takes milliseconds."""
+Procrastinate's own statement also looks for other waiting jobs with the same lock, of which there are none here, and
+without an index: with 10 000 waiting jobs and stale statistics it took more than five seconds; this takes
+milliseconds."""
 
 _PUT_BACK = f"""
 INSERT INTO procrastinate_jobs (queue_name, task_name, priority, lock, queueing_lock, args, attempts, scheduled_at)
@@ -80,7 +81,7 @@ SELECT queue_name, task_name, priority, lock, queueing_lock, args, attempts + 1,
 """  # noqa: S608 -- likewise
 
 _OWN = "id = %(job_id)s AND worker_id = %(worker_id)s AND status = 'doing'"
-"""The fence: a worker that was taken for dead finds its job gone, or another's."""
+"""The fence: a worker that was declared dead finds its job deleted, or assigned to another."""
 
 DELETE_OWN = f"DELETE FROM procrastinate_jobs WHERE {_OWN}"  # noqa: S608 -- likewise
 END_OWN = f"UPDATE procrastinate_jobs SET status = %(status)s, attempts = attempts + 1 WHERE {_OWN}"  # noqa: S608 -- likewise
@@ -96,7 +97,7 @@ INSERT INTO procrastinate_workers (id, last_heartbeat) OVERRIDING SYSTEM VALUE
 SELECT worker, clock_timestamp() FROM unnest(%(workers)s::bigint[]) AS worker
 ON CONFLICT (id) DO UPDATE SET last_heartbeat = excluded.last_heartbeat
 """
-"""A worker that was taken for dead, and is not, is known again under its id."""
+"""A worker that was declared dead and still lives is registered again under its id."""
 
 DOING = "SELECT id FROM procrastinate_jobs WHERE status = 'doing' AND worker_id = ANY(%(workers)s::bigint[])"
 
@@ -124,7 +125,7 @@ WITH dead AS (
 SELECT subject, task, crashed FROM left_behind
 """  # noqa: S608 -- likewise
 )
-"""Gives each job that was put back, and whether an attempt ended with its worker."""
+"""Returns each job that was put back, and whether an attempt of an extraction crashed."""
 
 STRANDED = f"""
 INSERT INTO procrastinate_jobs (queue_name, task_name, priority, lock, queueing_lock, args)
@@ -143,14 +144,14 @@ FROM (
 {_UNLESS_WAITING}
 RETURNING lock AS subject
 """  # noqa: S608 -- likewise
-"""One snapshot sees rows and jobs together, and both change together, so whatever has no job in it is stranded."""
+"""Rows and jobs change in the same transactions, so an extraction without a job in this snapshot is stranded."""
 
 ENQUEUE_DELIVERY = f"""
 WITH ahead AS (
     SELECT count(*) AS jobs FROM (
         SELECT FROM webhook_deliveries
         WHERE owner = %(owner)s AND state = 'pending' AND (created_at, id) < (%(created_at)s, %(id)s::text)
-        LIMIT {MOST_AHEAD}
+        LIMIT {MAX_COUNTED_AHEAD}
     ) AS counted
 )
 INSERT INTO procrastinate_jobs (queue_name, task_name, priority, lock, queueing_lock, args, scheduled_at)
@@ -161,7 +162,7 @@ SELECT '{DELIVERY_QUEUE}', '{DELIVERY_TASK}',
 FROM ahead
 {_UNLESS_WAITING}
 """  # noqa: S608 -- likewise
-"""Fair as extractions are: a receiver that never answers keeps its own owner's webhooks waiting."""
+"""Fair as for extractions: a receiver that never answers delays only its own owner's webhooks."""
 
 STRANDED_DELIVERIES = f"""
 INSERT INTO procrastinate_jobs (queue_name, task_name, priority, lock, queueing_lock, args, scheduled_at)
@@ -214,5 +215,4 @@ SELECT queued, scheduled, running, coalesce(extract(epoch FROM clock_timestamp()
     ) AS workers, coalesce((SELECT value FROM tallies WHERE name = '{CRASHES}'), 0) AS crashes
 FROM first
 """  # noqa: S608 -- likewise
-"""Extractions' jobs by state, since when the first of those that could run waits, how many workers live, and how many
-have died at work."""
+"""Extraction jobs by state, the waiting time of the first due one, and the number of living workers and of crashes."""

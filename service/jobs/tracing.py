@@ -1,4 +1,4 @@
-"""The spans of jobs, `job {task}`, on both sides of the queue, and the trace context that leads across."""
+"""Make the spans of jobs, `job {task}`, on both sides of the queue, and carry the trace context across."""
 
 from __future__ import annotations
 
@@ -28,42 +28,41 @@ from service.jobs.statements import DELIVERY_TASK, TASK
 from service.telemetry.spans import span_id
 
 TRACEPARENT = "traceparent"
-"""Key of the trace context among a job's arguments, as W3C spells it."""
+"""Key of the trace context (W3C) among a job's arguments."""
 PREVIOUS = "previous"
 """Key of the attempt that enqueued this one."""
 OUTCOME = "feature_agent.job.outcome"
 _SYSTEM = "procrastinate"
 _OPERATIONS = {SpanKind.PRODUCER: ("enqueue", "send"), SpanKind.CONSUMER: ("run", "process")}
-"""The queue's name for what is done, and the conventions'."""
+"""The operation's name here, and its type in the semantic conventions."""
 _PROPAGATOR = TraceContextTextMapPropagator()
-
 
 DELIVERY_ID = "feature_agent.webhook.id"
 _RUNNING: ContextVar[tuple[str, str] | None] = ContextVar("running_job", default=None)
-"""Task and subject of the job that runs here."""
+"""Task and subject of the job that runs in this context."""
 
 
-class Carried(Struct, frozen=True):
-    """What a job brings of its trace."""
+class JobTrace(Struct, frozen=True):
+    """The trace context that a job carries."""
 
     traceparent: str | None = None
     previous: str | None = None
     put_back: int = 0
-    """Times that the job was put back into the queue as it was."""
+    """How often the job was put back into the queue unchanged."""
 
 
 class JobSpans:
-    """Makes the spans; attributes follow the semantic conventions for messaging."""
+    """Make the spans of one task; attributes follow the semantic conventions for messaging."""
 
     def __init__(self, tracer_provider: TracerProvider, task: str = TASK, subject: str = "extraction.id") -> None:
-        """`subject` is the attribute that says what a job of the task is about."""
+        """`subject` names the attribute that holds the id of a job's extraction or webhook."""
         self._tracer: Tracer = tracer_provider.get_tracer("service.jobs")
         self._task = task
         self._subject = subject
 
     @contextmanager
     def enqueuing(self, subject_id: str, queue: str) -> Generator[dict[str, str]]:
-        """Surround an enqueuing, as part of the caller's trace; gives what the job carries of it."""
+        """Surround an enqueuing, as part of the caller's trace; yields the arguments that the job must carry."""
         before = _carried(PREVIOUS) if _RUNNING.get() == (self._task, subject_id) else {}
         if context := CURRENT.get():
             context.enqueued = True
@@ -71,8 +70,8 @@ class JobSpans:
             yield _carried(TRACEPARENT) | before
 
     @contextmanager
-    def running(self, subject_id: str, queue: str, carried: Carried) -> Generator[Span]:
-        """Surround a run, as part of the trace that its job carries; a job without one begins a trace."""
+    def running(self, subject_id: str, queue: str, carried: JobTrace) -> Generator[Span]:
+        """Surround a run, as part of the trace that its job carries; a job without one begins a new trace."""
         around = _PROPAGATOR.extract(_carrier(carried.traceparent), context=Context())
         token = _RUNNING.set((self._task, subject_id))
         try:
@@ -119,9 +118,9 @@ class JobSpans:
                 raise
 
 
-def brought_by(job: Job, arguments: Mapping[str, str]) -> Carried:
-    """What the job brings; an argument of a later release is left alone."""
-    return Carried(arguments.get(TRACEPARENT), arguments.get(PREVIOUS), job.attempts)
+def job_trace(job: Job, arguments: Mapping[str, str]) -> JobTrace:
+    """Read the trace context from a job's arguments, ignoring arguments of later releases."""
+    return JobTrace(arguments.get(TRACEPARENT), arguments.get(PREVIOUS), job.attempts)
 
 
 def _carrier(traceparent: str | None) -> dict[str, str]:
@@ -129,24 +128,24 @@ def _carrier(traceparent: str | None) -> dict[str, str]:
 
 
 def _carried(name: str) -> dict[str, str]:
-    """The current span as an argument of a job; none outside of a trace."""
+    """Return the current span as an argument of a job; no argument outside of a trace."""
     carrier: dict[str, str] = {}
     _PROPAGATOR.inject(carrier)
     return {name: carrier[TRACEPARENT]} if TRACEPARENT in carrier else {}
 
 
-def _attempt_id(carried: Carried, put_back: int) -> int:
-    """The span id of an attempt.
+def _attempt_id(carried: JobTrace, put_back: int) -> int:
+    """Return the span id of an attempt.
 
-    A job that is put back keeps its arguments, and whoever held it may be dead: so the id of the attempt before is
-    not handed on but derived, from the span that enqueued the job and the times that it was put back.
+    A job that is put back keeps its arguments, since the worker that held it may be dead. The id of the attempt before
+    is therefore derived from the span that enqueued the job and the number of times that it was put back.
     """
     digest = hashlib.sha256(f"{carried.traceparent}/{put_back}".encode()).digest()
     return int.from_bytes(digest[:8]) or 1
 
 
-def _links(carried: Carried) -> tuple[Link, ...]:
-    """To the attempt before this one, where there was one."""
+def _links(carried: JobTrace) -> tuple[Link, ...]:
+    """Link to the attempt before this one, if there was one."""
     if carried.put_back == 0:
         before = get_current_span(_PROPAGATOR.extract(_carrier(carried.previous), context=Context())).get_span_context()
     else:
@@ -159,5 +158,5 @@ def _links(carried: Carried) -> tuple[Link, ...]:
 
 
 def delivery_spans(tracer_provider: TracerProvider) -> JobSpans:
-    """The spans of webhooks' jobs."""
+    """Make the spans of webhooks' jobs."""
     return JobSpans(tracer_provider, DELIVERY_TASK, DELIVERY_ID)

@@ -1,4 +1,4 @@
-"""Runs jobs: a Procrastinate worker for each lane, kept going whatever stops it, and one heartbeat for all of them."""
+"""Run jobs: a Procrastinate worker for each lane, restarted whenever it stops, and one heartbeat for all of them."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from service.features.errors import DependencyUnavailable
 from service.features.events import JobAttempted
 from service.features.ports import Observer
 from service.jobs.connection import connector_to
-from service.jobs.manager import AGAIN_SECONDS, FencedManager
-from service.jobs.rescue import DEAD_SECONDS, FORGOTTEN_SECONDS, Rescuer
+from service.jobs.manager import RETRY_SECONDS, FencedManager
+from service.jobs.rescue import DEAD_SECONDS, PRUNE_SECONDS, Rescuer
 from service.jobs.statements import DELIVERY_QUEUE, DELIVERY_TASK, TASK
-from service.jobs.tracing import OUTCOME, JobSpans, brought_by, delivery_spans
+from service.jobs.tracing import OUTCOME, JobSpans, delivery_spans, job_trace
 from service.webhooks.deliver import DeliveryEnding
 
 BEAT_SECONDS = 2.0
 POLL_SECONDS = 1.0
-"""How often a lane looks for jobs by itself: for those that become due, and when no notice comes."""
+"""How often a lane polls: for jobs that become due, and in case a notification was lost."""
 FIRST_PAUSE_SECONDS = 0.5
-LONGEST_PAUSE_SECONDS = 5.0
-"""Before a worker that stopped is started again, doubling."""
-LARGE_AT_ONCE = 1
-DELIVERIES_AT_ONCE = 16
-"""They wait for others most of the time."""
+MAX_PAUSE_SECONDS = 5.0
+"""Before a worker that stopped is restarted, doubling from the first to the longest."""
+LARGE_CONCURRENCY = 1
+DELIVERY_CONCURRENCY = 16
+"""Sending is mostly waiting for receivers."""
 _NEVER = 86_400.0
 
 Run = Callable[[str], Awaitable[Ending]]
@@ -45,21 +45,21 @@ _LOGGER: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 
 class _PutBack(BaseRetryStrategy):
-    """A job that was broken off, and not by its extraction, is put back."""
+    """Put back a job that was interrupted by a shutdown or an outage."""
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:  # noqa: ARG002 -- Procrastinate's signature
         if isinstance(exception, asyncio.CancelledError):
             return RetryDecision()
-        return RetryDecision(retry_in={"seconds": round(AGAIN_SECONDS)})
+        return RetryDecision(retry_in={"seconds": round(RETRY_SECONDS)})
 
 
 class JobWorker:
-    """Runs extractions and sends webhooks for as long as its `async with` block lasts.
+    """Run extractions and send webhooks for as long as the `async with` block lasts.
 
-    Small extractions run `concurrency` at once, large ones one at a time, and webhooks go out beside them, so that none
-    waits behind one of another kind. Without `deliver` it leaves webhooks to other workers. When the block ends, or
-    `stop` is called, no more jobs are taken; those that run have `grace_seconds` to end, and are handed back then.
-    Entering it raises DependencyUnavailable when the database is away.
+    Small extractions run `concurrency` at once, large ones one at a time, and webhooks beside them, so that no job
+    waits behind one of another kind. Without `deliver` webhooks are left to other workers. When the block ends, or
+    `stop` is called, no more jobs are taken; running ones have `grace_seconds` to end, and are then put back.
+    Entering it raises DependencyUnavailable when the database is unavailable.
     """
 
     def __init__(
@@ -79,9 +79,9 @@ class JobWorker:
         self._spans = JobSpans(tracer_provider)
         self._delivery_spans = delivery_spans(tracer_provider)
         self._grace_seconds = grace_seconds
-        self._at_once: dict[str, int] = {"small": concurrency, "large": LARGE_AT_ONCE}
+        self._concurrency: dict[str, int] = {"small": concurrency, "large": LARGE_CONCURRENCY}
         if deliver is not None:
-            self._at_once[DELIVERY_QUEUE] = DELIVERIES_AT_ONCE
+            self._concurrency[DELIVERY_QUEUE] = DELIVERY_CONCURRENCY
         connector = connector_to(database_url)
         self._manager = FencedManager(connector)
         self._app = _app(connector, self._manager, {TASK: self._job, DELIVERY_TASK: self._delivery})
@@ -91,12 +91,12 @@ class JobWorker:
         self._keepers: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._beaten_at = -_NEVER
+        self._beat_at = -_NEVER
 
     @property
     def alive(self) -> bool:
-        """Whether other processes take this one for alive."""
-        return time.monotonic() - self._beaten_at < DEAD_SECONDS
+        """Whether other processes consider this one alive."""
+        return time.monotonic() - self._beat_at < DEAD_SECONDS
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -105,8 +105,8 @@ class JobWorker:
         except OperationalError as error:
             raise DependencyUnavailable("The database does not answer.") from error
         await self._beat()
-        self._keepers = [_task(self._keep_beating()), _task(self._rescuer.keep_looking())]
-        self._lanes = [_task(self._serve(lane)) for lane in self._at_once]
+        self._keepers = [_task(self._send_heartbeats()), _task(self._rescuer.keep_looking())]
+        self._lanes = [_task(self._serve(lane)) for lane in self._concurrency]
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -118,7 +118,7 @@ class JobWorker:
         await self._app.close_async()
 
     def stop(self) -> None:
-        """Take no more jobs. From any thread or signal handler; calling it again, or before the start, is harmless."""
+        """Take no more jobs. Callable from any thread or signal handler, repeatedly, and before the start."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._stop)
 
@@ -128,7 +128,7 @@ class JobWorker:
             worker.stop()
 
     async def _serve(self, lane: str) -> None:
-        """Keep one lane's worker going until the process stops."""
+        """Run one lane's worker, and restart it, until the process stops."""
         pause = FIRST_PAUSE_SECONDS
         while not self._stopping.is_set():
             started = time.monotonic()
@@ -136,14 +136,14 @@ class JobWorker:
             try:
                 await worker.run()
             except ConnectorException as fault:
-                self._manager.note_away(fault)
+                self._manager.report_outage(fault)
             except Exception:
-                _LOGGER.exception("a worker broke off", lane=lane)
-            ran_well = time.monotonic() - started > LONGEST_PAUSE_SECONDS
-            pause = FIRST_PAUSE_SECONDS if ran_well else min(pause * 2, LONGEST_PAUSE_SECONDS)
-            await self._rest(pause)
+                _LOGGER.exception("a worker stopped unexpectedly", lane=lane)
+            ran_well = time.monotonic() - started > MAX_PAUSE_SECONDS
+            pause = FIRST_PAUSE_SECONDS if ran_well else min(pause * 2, MAX_PAUSE_SECONDS)
+            await self._pause(pause)
 
-    async def _rest(self, seconds: float) -> None:
+    async def _pause(self, seconds: float) -> None:
         stopping = asyncio.ensure_future(self._stopping.wait())
         await asyncio.wait({stopping}, timeout=seconds)
         stopping.cancel()
@@ -153,17 +153,17 @@ class JobWorker:
             self._app,
             queues=[lane],
             name=lane,
-            concurrency=self._at_once[lane],
+            concurrency=self._concurrency[lane],
             fetch_job_polling_interval=POLL_SECONDS,
             abort_job_polling_interval=_NEVER,
             shutdown_graceful_timeout=self._grace_seconds,
             delete_jobs="successful",
             install_signal_handlers=False,
             update_heartbeat_interval=_NEVER,
-            stalled_worker_timeout=FORGOTTEN_SECONDS,
+            stalled_worker_timeout=PRUNE_SECONDS,
         )
 
-    async def _keep_beating(self) -> None:
+    async def _send_heartbeats(self) -> None:
         while True:
             await asyncio.sleep(BEAT_SECONDS)
             await self._beat()
@@ -171,12 +171,12 @@ class JobWorker:
     async def _beat(self) -> None:
         started = time.monotonic()
         if await self._manager.beat():
-            self._beaten_at = started
+            self._beat_at = started
             self._rescuer.note_beat(started)
 
     async def _job(self, context: JobContext, extraction_id: str, **carried: str) -> None:
-        """One job; what it raises brings it back: the database is away, or the process stops at a wrong moment."""
-        with self._spans.running(extraction_id, context.job.queue, brought_by(context.job, carried)) as span:
+        """Run an extraction's job; it is put back when it raises: on an outage of the database or a shutdown."""
+        with self._spans.running(extraction_id, context.job.queue, job_trace(context.job, carried)) as span:
             ending = await self._attempt(extraction_id)
             span.set_attribute(OUTCOME, ending)
         self._observer.record(JobAttempted(extraction_id, ending))
@@ -185,7 +185,7 @@ class JobWorker:
         try:
             return await self._run(extraction_id)
         except DependencyUnavailable:
-            _LOGGER.warning("a job was broken off: the database is away", extraction_id=extraction_id)
+            _LOGGER.warning("a job was interrupted: the database is unavailable", extraction_id=extraction_id)
             self._observer.record(JobAttempted(extraction_id, "crashed"))
             raise
         except Exception:
@@ -193,13 +193,13 @@ class JobWorker:
             return "failed"
 
     async def _delivery(self, context: JobContext, delivery_id: str, **carried: str) -> None:
-        """One webhook's job; what it raises brings it back: the webhook is sent again, under the same id."""
+        """Run a webhook's job; it is put back when it raises, and the webhook is sent again under the same id."""
         assert self._deliver is not None  # noqa: S101 -- its queue is not asked otherwise
-        with self._delivery_spans.running(delivery_id, context.job.queue, brought_by(context.job, carried)) as span:
+        with self._delivery_spans.running(delivery_id, context.job.queue, job_trace(context.job, carried)) as span:
             try:
                 span.set_attribute(OUTCOME, await self._deliver(delivery_id))
             except DependencyUnavailable:
-                _LOGGER.warning("a webhook's job was broken off: the database is away", delivery_id=delivery_id)
+                _LOGGER.warning("a webhook's job was interrupted: the database is unavailable", delivery_id=delivery_id)
                 raise
             except Exception:
                 _LOGGER.exception("a webhook's job failed for an unexpected reason", delivery_id=delivery_id)
@@ -207,7 +207,7 @@ class JobWorker:
 
 
 def _without_arguments(record: logging.LogRecord) -> bool:
-    """Procrastinate writes a job's arguments into its lines; what matters of ours is told here."""
+    """Replace Procrastinate's log lines, which quote a job's arguments."""
     if hasattr(record, "job"):
         record.msg, record.args = "a job came to nothing: %s", (getattr(record, "action", "for an unknown reason"),)
     return True

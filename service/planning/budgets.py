@@ -1,4 +1,4 @@
-"""What each principal may spend on models in a day (UTC): warned of as it is nearly spent, refused when it is."""
+"""Limit what each principal spends on models in a day (UTC): warn as the budget is nearly spent, refuse when it is."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from service.features.events import BudgetChecked, BudgetWarned
 from service.features.ports import Budgets, Clock, Observer, Planner, PlanRequest, Proposal, Spending, Spent
 
 LEVELS: tuple[Literal["80", "95", "100"], ...] = ("80", "95", "100")
-"""Percent of a budget whose crossing is warned of."""
-PATIENCE_SECONDS = 2.0
-"""A request waits no longer than this for the books, before planning and after."""
+"""Percentages of a budget that are warned of when spending crosses them."""
+ACCOUNTS_TIMEOUT_SECONDS = 2.0
+"""A request waits no longer than this for its principal's account, before planning and after."""
 BUSY_RETRY_SECONDS = 10.0
-"""When what is being planned may take all that is left, some of it is over about then."""
+"""When the requests being planned may take all that is left, some of them are done about then."""
 WEIGHT = 0.2
-"""Of the latest planning in the mean of what one takes: it is about that of the last nine, 2/0.2 - 1."""
+"""Of the latest planning in the mean cost of one (an exponentially weighted moving average of about the last nine,
+2/0.2 - 1)."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -31,31 +32,31 @@ class _Limit(Struct, frozen=True):
     """One unit's budget for a day."""
 
     unit: Literal["tokens", "usd"]
-    most: float
+    maximum: float
 
     def of(self, spent: Spent) -> float:
-        """How much of the unit was spent."""
+        """Return how much of the unit was spent."""
         return spent.tokens if self.unit == "tokens" else spent.cost_usd
 
     def shown(self, amount: float) -> str:
-        """An amount in words."""
+        """Format an amount for a message."""
         return f"{amount:,.0f} tokens" if self.unit == "tokens" else f"{amount:,.4f} US dollars"
 
 
 class BudgetedPlanner:
     """A planner that each principal may use until its day's budget is spent; for one event loop.
 
-    What planning took is charged however it ended, also when its request is cancelled, to the day on which it began.
-    The books are the database's: while they cannot be read, requests are planned unchecked, and a charge that cannot be
-    written is logged and lost, for budgets protect the purse and not the service.
+    What planning cost is charged however it ended, also when its request is cancelled, to the day on which it began.
+    The accounts are in the database: while they cannot be read, requests are planned unchecked, and a charge that
+    cannot be written is logged and lost, since budgets protect the purse and not the service.
 
-    What a planning takes is known only afterwards, so a budget can be overshot. Each planning of a principal that this
-    process has under way is counted as the mean of late, and a request that these may leave nothing for is refused for
-    the moment. A process thus overshoots by one planning, and by as much as those under way take beyond the mean;
-    never by more than all that it has places for (admission's) can take. Several processes overshoot by the sum.
+    What a planning costs is known only afterwards, so a budget can be overshot. Each planning of a principal that is
+    under way in this process counts as the recent mean, and a request that these may leave nothing for is refused for
+    the moment. A process thus overshoots by one planning, and by as much as those under way cost beyond the mean;
+    never by more than all that admission has places for can cost. Several processes overshoot by the sum.
 
-    Calls whose price is not known are counted apart. A budget in dollars cannot see them: refusals say how many there
-    were, and a principal's first one of a day is warned of in the log. A budget in tokens sees them all.
+    Calls without a known price are counted separately. A budget in dollars cannot see them: refusals say how many there
+    were, and a principal's first one of a day is logged as a warning. A budget in tokens sees them all.
     """
 
     def __init__(
@@ -74,29 +75,25 @@ class BudgetedPlanner:
         self._observer = observer
         self._clock = clock
         limits = (_Limit("tokens", tokens_per_day), _Limit("usd", usd_per_day))
-        self._limits = tuple(limit for limit in limits if limit.most > 0)
+        self._limits = tuple(limit for limit in limits if limit.maximum > 0)
         self._counts_dollars = usd_per_day > 0
         self._under_way: Counter[str] = Counter()
         self._mean = Spent()
         self._charging: set[asyncio.Task[None]] = set()
 
-    async def require_capacity(self, request: PlanRequest) -> None:
-        """Raises what the planner raises; the books are looked at when the request is planned."""
-        await self._planner.require_capacity(request)
-
     async def propose(self, request: PlanRequest) -> Proposal:
-        """Plan, and charge what it took. Raises BudgetExceeded, and what the planner raises."""
+        """Plan, and charge what it cost. Raises BudgetExceeded, and what the planner raises."""
         principal, now = request.dataset.owner, self._clock.now().astimezone(UTC)
-        await self._require_funds(principal, now)
+        await self._require_budget(principal, now)
         self._under_way[principal] += 1
         try:
             return await self._planner.propose(request)
         finally:
             await self._settle(principal, now.date(), request.spending)
 
-    async def _require_funds(self, principal: str, now: datetime) -> None:
+    async def _require_budget(self, principal: str, now: datetime) -> None:
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(ACCOUNTS_TIMEOUT_SECONDS):
                 spent = await self._budgets.spent(principal, now.date())
         except (DependencyUnavailable, TimeoutError):
             self._observer.record(BudgetChecked("unchecked"))
@@ -108,28 +105,28 @@ class BudgetedPlanner:
 
     def _refusal(self, spent: Spent, under_way: int, now: datetime) -> BudgetExceeded | None:
         for limit in self._limits:
-            if limit.of(spent) >= limit.most:
+            if limit.of(spent) >= limit.maximum:
                 return _exceeded(limit, spent, now)
         for limit in self._limits:
-            if limit.of(spent) + under_way * limit.of(self._mean) >= limit.most:
-                return _taken(limit)
+            if limit.of(spent) + under_way * limit.of(self._mean) >= limit.maximum:
+                return _reserved(limit)
         return None
 
     async def _settle(self, principal: str, day: date, spending: Spending) -> None:
-        """Charge in a task of its own, which outlives the request's patience and its cancellation."""
+        """Charge in a task of its own, which outlives the timeout and the request's cancellation."""
         if spending == Spending():
             self._leave(principal)
             return
         charging = asyncio.create_task(self._charge(principal, day, replace(spending)))
         self._charging.add(charging)
         charging.add_done_callback(self._charging.discard)
-        await asyncio.wait({charging}, timeout=PATIENCE_SECONDS)
+        await asyncio.wait({charging}, timeout=ACCOUNTS_TIMEOUT_SECONDS)
 
     async def _charge(self, principal: str, day: date, spending: Spending) -> None:
         try:
             before, after = await self._budgets.charge(principal, day, spending)
             self._warn(principal, before, after)
-        except Exception as fault:  # noqa: BLE001 - nothing that befalls the books may cost a client its plan
+        except Exception as fault:  # noqa: BLE001 - no fault of the accounts may cost a client its plan
             _LOG.warning(
                 "spending of %r not charged (%s): %d + %d tokens, %.6f US dollars, %d calls without a known price",
                 principal, type(fault).__name__, spending.input_tokens, spending.output_tokens, spending.cost_usd,
@@ -152,10 +149,10 @@ class BudgetedPlanner:
         )
 
     def _warn(self, principal: str, before: Spent, after: Spent) -> None:
-        """Tell of each level that lies between; charges are one after the other, so that each is crossed once."""
+        """Record each level that the charge crossed; charges are serialised, so each level is crossed once."""
         for limit in self._limits:
             for level in LEVELS:
-                if limit.of(before) < limit.most * int(level) / 100 <= limit.of(after):
+                if limit.of(before) < limit.maximum * int(level) / 100 <= limit.of(after):
                     self._observer.record(BudgetWarned(principal, limit.unit, level))
         if self._counts_dollars and after.unpriced_calls > 0 == before.unpriced_calls:
             _LOG.warning("the day's budget in dollars cannot see calls without a known price; %r made one", principal)
@@ -166,14 +163,14 @@ def _exceeded(limit: _Limit, spent: Spent, now: datetime) -> BudgetExceeded:
     unseen = f", not counting {spent.unpriced_calls} calls without a known price" if spent.unpriced_calls else ""
     return BudgetExceeded(
         f"You have spent {limit.shown(limit.of(spent))} on models today{unseen if limit.unit == 'usd' else ''}; your "
-        f"budget is {limit.shown(limit.most)} a day. It is free again at {midnight:%Y-%m-%dT%H:%M:%SZ}.",
+        f"budget is {limit.shown(limit.maximum)} a day. It is free again at {midnight:%Y-%m-%dT%H:%M:%SZ}.",
         retry_after=(midnight - now).total_seconds(),
     )
 
 
-def _taken(limit: _Limit) -> BudgetExceeded:
+def _reserved(limit: _Limit) -> BudgetExceeded:
     return BudgetExceeded(
         "Your requests that are being planned may take all that is left of the day's budget, "
-        f"{limit.shown(limit.most)}; try again when they are done.",
+        f"{limit.shown(limit.maximum)}; try again when they are done.",
         retry_after=BUSY_RETRY_SECONDS,
     )

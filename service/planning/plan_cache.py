@@ -1,4 +1,4 @@
-"""Plans that are served again: in the process, then shared by all processes, with one planning for equal requests."""
+"""Cache plans in the process and in what all processes share, and plan once for equal requests that arrive together."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Literal
 
+from cachetools import TLRUCache
 from msgspec.structs import replace
 
 from service.concurrency.deadline import remaining, seconds_left
-from service.concurrency.recent import Recent
 from service.features.errors import DeadlineExceeded, FeatureAgentError, ModelTimeout, PlanningBusy
 from service.features.events import CacheLooked
 from service.features.model import ModelUsage
 from service.features.plan import validate
-from service.features.ports import Capacity, KeptPlan, Observer, Planner, PlanRequest, Proposal, SharedPlans
+from service.features.ports import KeptPlan, Observer, Planner, PlanRequest, Proposal, SharedPlans
 from service.planning.plan_key import plan_key
 
 OUT_OF_TIME = (DeadlineExceeded, ModelTimeout, PlanningBusy)
-"""What becomes of a planning that had too little time; a request with more of it may yet succeed."""
+"""Errors of a planning that had too little time; a request with more time may succeed."""
 WIDE_COLUMNS = 500
-"""The key of a wider dataset's request takes some milliseconds (40 with 5 000 columns): a thread makes it."""
+"""The key of a wider dataset's request takes milliseconds (40 with 5 000 columns), so it is made in a thread."""
 
 
 class KeptPlans:
-    """Where kept plans are found: in this process's memory, then in what all share; for one event loop."""
+    """The cached plans: in this process's memory, then in what all processes share; for one event loop."""
 
     def __init__(
         self,
@@ -42,84 +42,83 @@ class KeptPlans:
         """Keep at most `entries` plans in the process for `seconds`, and in `shared` for as long as that keeps them.
 
         `models` are the names of the planning models, the one that is not a fallback first; `versions` are those of
-        all else that plans depend on, such as operations and prompt: with other ones, other plans are made.
+        all else that plans depend on, such as operations and prompt: with other ones, other plans are made. Raises
+        ValueError for a cache without room.
         """
+        if entries < 1:
+            raise ValueError("A cache needs at least one entry.")
         self.shared = shared
-        """What all processes share, if anything."""
+        """The cache that all processes share, if there is one."""
         self.seconds = seconds
-        """For how long a plan is kept."""
+        """How long a plan is kept."""
         self.models = tuple(models)
         """The planning models' names, the preferred one first."""
-        self.memory: Recent[Proposal] = Recent(entries, timer)
-        """This process's own plans by key."""
+        self._memory: TLRUCache[str, KeptPlan, float] = TLRUCache(entries, _expiry, timer)
         self._versions = tuple(versions)
 
     async def key(self, request: PlanRequest) -> str:
-        """Equal for requests that one plan answers."""
+        """Return a key that is equal for requests which one plan answers."""
         if len(request.dataset.profile.columns) <= WIDE_COLUMNS:
             return plan_key(request, models=self.models, versions=self._versions)
         return await asyncio.to_thread(plan_key, request, models=self.models, versions=self._versions)
 
+    def remembered(self, key: str) -> Proposal | None:
+        """Return the plan in this process's memory."""
+        kept = self._memory.get(key)
+        return None if kept is None else kept.proposal
+
+    def remember(self, key: str, plan: KeptPlan) -> None:
+        """Keep the plan in this process's memory, in place of an earlier one."""
+        self._memory[key] = plan
+
     async def has(self, request: PlanRequest) -> bool:
-        """Whether a plan is kept that may answer the request."""
+        """Whether a plan is cached that may answer the request."""
         if request.fresh:
             return False
         key = await self.key(request)
-        if self.memory.get(key) is not None:
+        if self.remembered(key) is not None:
             return True
         return self.shared is not None and await self.shared.get(key) is not None
 
 
-class CachedCapacity:
-    """`ports.Capacity` where plans are kept: what has been planned needs no model."""
-
-    def __init__(self, capacity: Capacity, plans: KeptPlans) -> None:
-        self._capacity = capacity
-        self._plans = plans
-
-    async def require_capacity(self, request: PlanRequest) -> None:
-        """Raises what the other capacity raises, unless there is a plan to serve."""
-        try:
-            await self._capacity.require_capacity(request)
-        except FeatureAgentError:
-            if not await self._plans.has(request):
-                raise
+def _expiry(_key: str, plan: KeptPlan, now: float) -> float:
+    return now + plan.seconds
 
 
-class CachedPlanner(CachedCapacity):
+class CachedPlanner:
     """A planner that is asked once for equal requests (`plan_key`), at once or within some time; for one event loop.
 
     A plan from the cache has cost nothing: its usage says so, and names the model that once made it. Requests that
     arrive while an equal one is being planned wait for its plan, or its error, each no longer than its own deadline
-    allows. When whoever plans is cancelled, or runs out of less time than another has, one of those who wait plans in
-    its place. Errors are not kept, nor plans of a fallback model.
+    allows. When the request that plans is cancelled, or runs out of less time than another has, one of those that wait
+    plans in its place. Errors are not cached, nor plans of a fallback model.
 
-    A `fresh` request reads nothing, joins nobody, and replaces what is kept; another process may serve what it has in
-    its own memory until that is too old.
+    A `fresh` request reads nothing, waits for no other, and replaces what is cached; another process may serve what it
+    has in its own memory until that expires.
     """
 
     def __init__(self, planner: Planner, plans: KeptPlans, observer: Observer) -> None:
-        super().__init__(planner, plans)
         self._planner = planner
+        self._plans = plans
         self._observer = observer
         self._flights: dict[str, _Flight] = {}
 
     async def propose(self, request: PlanRequest) -> Proposal:
-        """A kept plan, or a new one. Raises what the planner raises, and DeadlineExceeded for too long a wait."""
+        """Return a cached plan, or plan. Raises what the planner raises, and DeadlineExceeded for too long a wait."""
         key = await self._plans.key(request)
         if request.fresh:
-            self._tell("memory", "bypassed")
+            self._record("memory", "bypassed")
             return await self._plan_afresh(key, request)
-        if (kept := self._plans.memory.get(key)) is not None:
-            self._tell("memory", "hit")
+        if (kept := self._plans.remembered(key)) is not None:
+            self._record("memory", "hit")
             return kept
-        self._tell("memory", "joined" if key in self._flights else "miss")
+        self._record("memory", "joined" if key in self._flights else "miss")
         return await self._join(key) or await self._lead(key, request)
 
     async def _join(self, key: str) -> Proposal | None:
-        """What becomes of an equal request under way; None when there is none, or none that serves."""
+        """Return the plan of an equal request under way; None when there is none, or none that serves."""
         while (flight := self._flights.get(key)) is not None:
-            answer = await flight.landed() or self._plans.memory.get(key)
+            answer = await flight.landed() or self._plans.remembered(key)
             if answer is not None:
                 return answer
         return None
@@ -159,7 +158,7 @@ class CachedPlanner(CachedCapacity):
 
     def _remember(self, key: str, answer: Proposal, seconds: float) -> None:
         if not answer.usage.fallback:
-            self._plans.memory.put(key, _again(answer), seconds)
+            self._plans.remember(key, KeptPlan(_again(answer), seconds))
 
     async def _share(self, key: str, answer: Proposal) -> None:
         if self._plans.shared is not None and not answer.usage.fallback:
@@ -171,32 +170,32 @@ class CachedPlanner(CachedCapacity):
         kept = await self._plans.shared.get(key)
         if kept is not None and not self._sound(kept.proposal, request):
             kept = None
-        self._tell("redis", "miss" if kept is None else "hit")
+        self._record("redis", "miss" if kept is None else "hit")
         return kept
 
     def _sound(self, proposal: Proposal, request: PlanRequest) -> bool:
-        """Whether a plan from outside may run, and its usage is what this class writes."""
+        """Whether a plan read from Redis is valid, and its usage is what this class writes."""
         written = ModelUsage(self._plans.models[0], cached=True)
         return proposal.usage == written and not validate(proposal.plan, request.dataset.profile, request.options)
 
-    def _tell(self, level: Literal["memory", "redis"], result: Literal["hit", "miss", "bypassed", "joined"]) -> None:
+    def _record(self, level: Literal["memory", "redis"], result: Literal["hit", "miss", "bypassed", "joined"]) -> None:
         self._observer.record(CacheLooked("plan", level, result))
 
 
 class _Flight:
-    """One planning under way, for those who wait for what becomes of it."""
+    """One planning under way, for the equal requests that wait for it."""
 
     def __init__(self) -> None:
         self._seconds = remaining()
         self._landing: asyncio.Future[Proposal | FeatureAgentError | None] = asyncio.get_running_loop().create_future()
 
     def land(self, outcome: Proposal | FeatureAgentError | None) -> None:
-        """Say what became of it: None for nothing that concerns others. The first outcome stays."""
+        """Set its outcome: None for one that concerns no other request. The first outcome stays."""
         if not self._landing.done():
             self._landing.set_result(outcome)
 
     async def landed(self) -> Proposal | None:
-        """The plan, or None when the caller had better see to it by itself.
+        """Wait for the plan, and return it; None when the caller had better plan by itself.
 
         Raises the error that the planning ended with, and DeadlineExceeded when the caller's own time is over first.
         """
@@ -213,6 +212,6 @@ class _Flight:
 
 
 def _again(proposal: Proposal) -> Proposal:
-    """The proposal as an equal request gets it: it spends nothing."""
+    """Return the proposal for an equal request: it costs nothing."""
     usage = replace(proposal.usage, input_tokens=0, output_tokens=0, cost_usd=0.0, cached=True)
     return Proposal(proposal.plan, usage)

@@ -1,7 +1,7 @@
-"""When two requests are equal, so that one plan serves both: the plan cache's key.
+"""Compute the plan cache's key: equal for two requests that one plan serves.
 
 A key that takes two requests for one would serve a wrong plan; one that takes equal requests for two only costs
-another planning. In doubt, then, they differ: the sentence is folded only as far as no meaning can be lost.
+another planning. In doubt they differ: the sentence is normalised only as far as no meaning can be lost.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from service.features.model import Profile
 from service.features.ports import PlanRequest
 
 FORMAT = 1
-"""Raised when what a key is made of changes."""
+"""Increased when what a key is made of changes."""
 
 _TRAILING = " .,;:!?\u3002"
 _DOUBLE = '"`\u201c\u201d\u201e\u00ab\u00bb\u1fef\uff02\uff40'
@@ -34,7 +34,7 @@ _MEANING = ("<super>", "<sub>", "<fraction>", "<circle>", "<square>")
 
 
 def plan_key(request: PlanRequest, *, models: Sequence[str], versions: Sequence[str]) -> str:
-    """SHA-256 (hex) of all that shapes a request's plan, its owner first: no plan is served to another principal.
+    """Return the SHA-256 (hex) of all that shapes a request's plan, with its owner: no other principal is served it.
 
     `models` are the planning models in their order, `versions` those of whatever else the plan depends on.
     """
@@ -45,7 +45,7 @@ def plan_key(request: PlanRequest, *, models: Sequence[str], versions: Sequence[
         request.dataset.owner,
         profile.fingerprint,
         columns,  # the fingerprint knows them as they were read, not what was made of them
-        _told(request.description, profile),
+        _sentence(request.description, profile),
         astuple(request.options),
         list(models),
         list(versions),
@@ -55,21 +55,21 @@ def plan_key(request: PlanRequest, *, models: Sequence[str], versions: Sequence[
 
 
 def normalise(description: str) -> str:
-    """The sentence without what makes no difference: case, width, white space, punctuation at its end.
+    """Return the sentence without what makes no difference: case, width, white space, punctuation at its end.
 
-    Quoted parts stay to the letter, as they name values.
+    Quoted parts stay as they are, since they name values.
     """
     parts = _QUOTED.split(description)
     parts[::2] = [_fold(part) for part in parts[::2]]
     return "".join((*parts[:-1], parts[-1].rstrip(_TRAILING))).strip()
 
 
-def _told(description: str, profile: Profile) -> str:
-    """The normalised sentence; as it is written where the dataset itself tells names or values apart by no more."""
-    return description if _tells_apart(profile) else normalise(description)
+def _sentence(description: str, profile: Profile) -> str:
+    """Return the normalised sentence; unchanged where names or values of the dataset differ by no more than that."""
+    return description if _is_exact(profile) else normalise(description)
 
 
-def _tells_apart(profile: Profile) -> bool:
+def _is_exact(profile: Profile) -> bool:
     words = set(_words(profile))
     return len({_fold(word).strip(_TRAILING) for word in words}) < len(words)
 
@@ -83,7 +83,7 @@ def _words(profile: Profile) -> Iterator[str]:
 
 def _fold(text: str) -> str:
     if text.isascii():
-        text = text.lower()  # a profile may hold ten thousands of words, and nearly all of them are such
+        text = text.lower()  # a profile may hold tens of thousands of words, nearly all ASCII
     else:
         form = "NFC" if any(map(_means_more, text)) else "NFKC"
         text = unicodedata.normalize(form, unicodedata.normalize(form, text).casefold())

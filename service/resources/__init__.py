@@ -1,1 +1,1 @@
-"""Opens what the processes need from the outside, in order, and closes it in reverse."""
+"""Composes the parts of a process from its settings, opens them in order, and closes them in reverse."""

@@ -11,8 +11,8 @@ from service.store.reach import reach_artifacts, reach_redis
 _LOGGER: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 
-async def warn_of_absent(storage: Storage) -> None:
-    """Log a warning for each of them that cannot be used now; the process works, and uses it once it can."""
+async def warn_of_absent_dependencies(storage: Storage) -> None:
+    """Log a warning for each of them that cannot be reached; the process works without it until it can."""
     checks = [reach_artifacts(storage.artifacts, artifacts_address(storage.settings))]
     if storage.redis_pool is not None:
         checks.append(reach_redis(storage.redis_pool))

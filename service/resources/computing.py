@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from opentelemetry.trace import TracerProvider
 
-from service.engines.apart.reader import ReaderProcess
-from service.engines.limits import Limits
+from service.engines import selection
 from service.engines.scratch import Scratch
+from service.engines.selection import Engine
+from service.engines.subprocess.reader import SubprocessReader
 from service.features.datasets import UploadDataset
 from service.features.ports import Reader
 from service.resources.secrets import private_folder
-from service.resources.storage import Storage, new_id
-from service.settings import MIB, Settings
-
-if TYPE_CHECKING:
-    from service.engines.duckdb.engine import DuckDBEngine
+from service.resources.storage import Storage
+from service.settings import Settings
 
 
 def open_scratch(settings: Settings) -> Scratch:
@@ -24,34 +20,17 @@ def open_scratch(settings: Settings) -> Scratch:
     return Scratch(private_folder(settings.data_dir / "scratch"))
 
 
-def open_engine(storage: Storage, scratch: Scratch, tracer_provider: TracerProvider | None = None) -> DuckDBEngine:
+def open_engine(storage: Storage, scratch: Scratch, tracer_provider: TracerProvider | None = None) -> Engine:
     """The engine that ENGINE_URL names, on the given artifacts."""
-    from service.engines.duckdb.engine import DuckDBEngine  # noqa: PLC0415 -- 60 MiB that not every process needs
+    return selection.open_engine(storage.settings.engine_url, storage.artifacts, scratch.folder, tracer_provider)
 
-    limits, concurrency = _room(storage)
-    return DuckDBEngine(
+
+def open_reader(storage: Storage, scratch: Scratch, tracer_provider: TracerProvider | None = None) -> SubprocessReader:
+    """The engine's reader, in a process of its own, for uploads and downloads alone."""
+    limits, concurrency = selection.reader_limits(storage.settings.engine_url)
+    return SubprocessReader(
         storage.artifacts, limits, scratch.folder, concurrency=concurrency, tracer_provider=tracer_provider
     )
-
-
-def open_reader(storage: Storage, scratch: Scratch, tracer_provider: TracerProvider | None = None) -> ReaderProcess:
-    """The same engine, in a process of its own, for uploads and downloads alone."""
-    limits, concurrency = _room(storage)
-    return ReaderProcess(
-        storage.artifacts, limits, scratch.folder, concurrency=concurrency, tracer_provider=tracer_provider
-    )
-
-
-def _room(storage: Storage) -> tuple[Limits, int]:
-    """The limits of one computation, and how many there may be at once."""
-    options = storage.settings.engine_options()
-    limits = Limits(
-        memory_bytes=options["memory_mib"] * MIB,
-        threads=options["threads"],
-        scratch_bytes=options["scratch_mib"] * MIB,
-        seconds=float(options["timeout_seconds"]),
-    )
-    return limits, options["concurrency"]
 
 
 def open_upload(storage: Storage, reader: Reader) -> UploadDataset:
@@ -61,6 +40,6 @@ def open_upload(storage: Storage, reader: Reader) -> UploadDataset:
         artifacts=storage.artifacts,
         reader=reader,
         clock=storage.clock,
-        new_id=new_id,
+        new_id=storage.new_id,
         max_bytes=storage.settings.max_upload_bytes,
     )

@@ -1,6 +1,6 @@
-"""What a process has for extractions: all that plans and computes, or as much as taking them in needs.
+"""What a process needs for extractions: everything that plans and computes, or only what accepting them takes.
 
-The agent library, the models' SDKs and DuckDB are imported here when extractions run in this process, and not before.
+The agent library, the models' SDKs and the engine are imported only by a process that runs extractions.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from service.engines.apart.reader import ReaderProcess
 from service.engines.scratch import Scratch
-from service.features.ports import Engine, Reader
-from service.resources.capacity import PlanningCapacity, open_capacity
+from service.engines.selection import Engine
+from service.engines.subprocess.reader import SubprocessReader
+from service.features.ports import Reader
+from service.resources.capacity import open_capacity
 from service.resources.computing import open_engine, open_reader, open_scratch
+from service.resources.overrides import NO_OVERRIDES, CapacityService, Overrides, PlannerService
 from service.resources.storage import Storage
 from service.resources.telemetry import Telemetry
 from service.settings import Settings
@@ -22,50 +24,54 @@ from service.telemetry.clients import http_watcher
 
 if TYPE_CHECKING:
     from service.agents.providers import Model
-    from service.resources.planning import Planning
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class ExtractionBackend:
     """What runs extractions."""
 
-    planning: Planning
+    planner: PlannerService
     engine: Engine
 
 
 @dataclass(frozen=True, slots=True)
 class Extracting:
-    """What takes requests and files in, and what runs them."""
+    """What accepts requests and files, and what runs the extractions."""
 
-    capacity: PlanningCapacity
+    capacity: CapacityService
     reader: Reader
-    means: Means | None
+    backend: ExtractionBackend | None
     """None in a process that runs no extractions."""
     scratch: Scratch
 
     async def close(self) -> None:
         """End what reads files, and leave nothing in the scratch space."""
-        if isinstance(self.reader, ReaderProcess):
+        if isinstance(self.reader, SubprocessReader):
             await self.reader.close()
         await asyncio.to_thread(self.scratch.close)
 
 
-def open_models_early(settings: Settings, telemetry: Telemetry) -> Mapping[str, Model]:
-    """The configured models, before anything else is opened. Raises ModelConfigurationError."""
-    from service.resources.planning import open_models  # noqa: PLC0415 -- see above
+def open_configured_models(settings: Settings, telemetry: Telemetry) -> Mapping[str, Model]:
+    """Open the models before anything else, so that a bad setting stops the start. Raises ModelConfigurationError."""
+    from service.resources.planning import open_models  # noqa: PLC0415 -- see the module's docstring
 
     return open_models(settings, http_watcher(telemetry.tracing.children))
 
 
-def open_extracting(storage: Storage, telemetry: Telemetry, models: Mapping[str, Model] | None) -> Extracting:
-    """On those models; with None, for a process that runs no extractions."""
-    provider, observer = telemetry.tracing.provider, telemetry.observer
+def open_extracting(
+    storage: Storage, telemetry: Telemetry, models: Mapping[str, Model] | None, overrides: Overrides = NO_OVERRIDES
+) -> Extracting:
+    """Open what extractions need; `models` is None in a process that runs none."""
     scratch = open_scratch(storage.settings)
+    provider, observer = telemetry.tracing.provider, telemetry.observer
     if models is None:
-        capacity = open_capacity(storage, observer, provider)
-        return Extracting(capacity, open_reader(storage, scratch, provider), None, scratch)
-    from service.resources.planning import open_planning  # noqa: PLC0415 -- see above
+        capacity = overrides.planner or open_capacity(storage, observer, provider)
+        return Extracting(capacity, overrides.engine or open_reader(storage, scratch, provider), None, scratch)
+    engine = overrides.engine or open_engine(storage, scratch, provider)
+    if overrides.planner is not None:
+        return Extracting(overrides.planner, engine, ExtractionBackend(overrides.planner, engine), scratch)
+    from service.resources.planning import open_planning  # noqa: PLC0415 -- see the module's docstring
 
-    engine = open_engine(storage, scratch, provider)
-    planning = open_planning(models, storage, rehearsal=engine, observer=observer, tracer_provider=provider)
-    return Extracting(planning, engine, Means(planning, engine), scratch)
+    capacity = open_capacity(storage, observer, provider)
+    planner = open_planning(models, capacity, storage, rehearsal=engine, observer=observer, tracer_provider=provider)
+    return Extracting(capacity, engine, ExtractionBackend(planner, engine), scratch)

@@ -1,4 +1,4 @@
-"""The job queue of one process: its entrance, what runs jobs when this process does, and what measures it."""
+"""The job queue of one process: what enqueues jobs, what runs them when this process does, and what measures them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from service.jobs.housekeeper import Housekeeper
 from service.jobs.monitor import QueueMonitor
 from service.jobs.queue import ProcrastinateQueue
 from service.jobs.worker import JobWorker
-from service.resources.extracting import Extracting
-from service.resources.storage import Storage, new_id
+from service.resources.extracting import Extracting, ExtractionBackend
+from service.resources.storage import Storage
 from service.resources.telemetry import Telemetry
 from service.webhooks.deliver import DeliverWebhook
 
@@ -30,21 +30,41 @@ class Jobs:
     repeat: RepeatExtraction
     monitor: QueueMonitor
     worker: JobWorker | None
+    """None, as the housekeeper, in a process that runs no extractions."""
     housekeeper: Housekeeper | None
 
 
 def open_jobs(storage: Storage, telemetry: Telemetry, extracting: Extracting, sender: WebhookSender | None) -> Jobs:
-    """The queue on the given stores; with a worker when this process plans. Connects to nothing yet."""
+    """Compose the use cases, with a worker when this process runs extractions; connects to nothing yet."""
     queue = ProcrastinateQueue(telemetry.tracing.provider)
     accept = AcceptExtraction(
-        store=storage.store, queue=queue, capacity=extracting.capacity, clock=storage.clock, new_id=new_id
+        store=storage.store, queue=queue, capacity=extracting.capacity, clock=storage.clock, new_id=storage.new_id
     )
     repeat = _repeat(storage, telemetry)
     monitor = QueueMonitor(storage.database.store, telemetry.observer)
-    if (means := extracting.means) is None:
+    if extracting.backend is None:
         return Jobs(accept, queue, repeat, monitor, None, None)
-    pipeline = Pipeline(store=storage.store, planner=means.planning, engine=means.engine, observer=telemetry.observer)
-    run = RunExtraction(
+    run = _run(storage, telemetry, extracting.backend, queue)
+    worker = _worker(storage, telemetry, run, _deliver(storage, telemetry, queue, sender))
+    return Jobs(accept, queue, repeat, monitor, worker, _housekeeper(storage))
+
+
+def open_queue() -> ProcrastinateQueue:
+    """Open the queue for a command, which has no telemetry."""
+    return ProcrastinateQueue(NoOpTracerProvider())
+
+
+def _run(
+    storage: Storage, telemetry: Telemetry, backend: ExtractionBackend, queue: ProcrastinateQueue
+) -> RunExtraction:
+    pipeline = Pipeline(
+        store=storage.store,
+        planner=backend.planner,
+        compute=backend.engine,
+        measure=backend.engine,
+        observer=telemetry.observer,
+    )
+    return RunExtraction(
         pipeline,
         store=storage.store,
         queue=queue,
@@ -53,8 +73,6 @@ def open_jobs(storage: Storage, telemetry: Telemetry, extracting: Extracting, se
         clock=storage.clock,
         seconds=storage.settings.extraction_timeout_seconds,
     )
-    deliver = _deliver(storage, telemetry, queue, sender)
-    return Jobs(accept, queue, repeat, monitor, _worker(run, deliver, storage, telemetry), _housekeeper(storage))
 
 
 def _deliver(
@@ -67,15 +85,27 @@ def _deliver(
     )
 
 
+def _worker(storage: Storage, telemetry: Telemetry, run: RunExtraction, deliver: DeliverWebhook | None) -> JobWorker:
+    return JobWorker(
+        run,
+        deliver=deliver,
+        database_url=storage.database_url,
+        observer=telemetry.observer,
+        tracer_provider=telemetry.tracing.provider,
+        concurrency=storage.settings.worker_concurrency,
+        grace_seconds=storage.settings.worker_grace_seconds,
+    )
+
+
 def _repeat(storage: Storage, telemetry: Telemetry) -> RepeatExtraction:
-    """Results are served again for as long as plans: a new plan is then due anyhow."""
+    """Results are repeated for as long as plans are cached: after that a new plan is due anyway."""
     settings = storage.settings
     return RepeatExtraction(
         store=storage.store,
         artifacts=storage.artifacts,
         observer=telemetry.observer,
         clock=storage.clock,
-        new_id=new_id,
+        new_id=storage.new_id,
         entries=settings.plan_cache_entries,
         seconds=settings.plan_cache_seconds,
     )
@@ -89,20 +119,3 @@ def _housekeeper(storage: Storage) -> Housekeeper:
         days=storage.settings.retention_days,
     )
     return Housekeeper(housekeeping)
-
-
-def open_queue() -> ProcrastinateQueue:
-    """The queue's entrance for a command, which has no telemetry."""
-    return ProcrastinateQueue(NoOpTracerProvider())
-
-
-def _worker(run: RunExtraction, deliver: DeliverWebhook | None, storage: Storage, telemetry: Telemetry) -> JobWorker:
-    return JobWorker(
-        run,
-        deliver=deliver,
-        database_url=storage.database_url,
-        observer=telemetry.observer,
-        tracer_provider=telemetry.tracing.provider,
-        concurrency=storage.settings.worker_concurrency,
-        grace_seconds=storage.settings.worker_grace_seconds,
-    )

@@ -1,7 +1,7 @@
-"""The planner of one process: models from the settings, and around them everything that keeps planning calm.
+"""Compose the planner of one process: models from the settings, behind the gates of `service.planning`.
 
 Outermost first: `Planning` sets the deadline, then cache, budgets, admission, fallback, and an agent for each model.
-`docs/decisions/0003-planning-when-providers-fail.md` says why in this order.
+`docs/decisions/0003-planning-when-providers-fail.md` gives the reasons for this order.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Self
 from opentelemetry.trace import TracerProvider
 from pydantic import SecretStr
 
-from service.agents.admission import Admission, AdmittedPlanner
 from service.agents.fallback import FallbackPlanner
 from service.agents.planner import AgentPlanner
 from service.agents.providers import Model, build_model
 from service.agents.tools import planner_tools
 from service.concurrency.deadline import deadline
 from service.features.ports import Observer, Planner, PlanRequest, Proposal, Rehearsal
+from service.planning.admission import AdmittedPlanner
 from service.planning.budgets import BudgetedPlanner
+from service.planning.capacity import PlanningCapacity
 from service.planning.plan_cache import CachedPlanner
-from service.resources.capacity import open_breakers, open_plans
 from service.resources.storage import Storage
 from service.settings import BUILTIN_MODEL, Settings
 from service.store.budgets import PostgresBudgets
@@ -46,14 +46,6 @@ class Planning:
     async def __aexit__(self, *_error: object) -> None:
         await self._opened.aclose()
 
-    async def ping(self) -> None:
-        """Raises ModelUnavailable while the first model is left alone; asks no model, costs nothing."""
-        await self._models.ping()
-
-    async def require_capacity(self, request: PlanRequest) -> None:
-        """Raises ModelUnavailable when nothing could plan the request now."""
-        await self._planner.require_capacity(request)
-
     async def propose(self, request: PlanRequest) -> Proposal:
         """Plan the described features, within the timeout. Raises what `ports.Planner` says."""
         with deadline(self._timeout):
@@ -61,30 +53,30 @@ class Planning:
 
 
 def open_models(settings: Settings, watch: WatchHttp = lambda _: None) -> Mapping[str, Model]:
-    """Every configured model by its name, in the order in which they are asked; `watch` is handed their HTTP clients.
+    """Open each configured model by its name, in the order in which they are asked; `watch` instruments HTTP clients.
 
-    Raises ModelConfigurationError, naming the setting and saying how to fix it.
+    Raises ModelConfigurationError, which names the setting and says how to fix it.
     """
     return {name: _open_model(settings, name, watch) for name in settings.model_names()}
 
 
 def open_planning(
     models: Mapping[str, Model],
+    capacity: PlanningCapacity,
     storage: Storage,
     *,
     rehearsal: Rehearsal,
     observer: Observer,
     tracer_provider: TracerProvider,
 ) -> Planning:
-    """The planner on those models, sharing circuits and plans with other processes through the storage's Redis."""
+    """Open the planner on those models, which passes what the capacity consists of."""
     settings = storage.settings
-    breakers = open_breakers(storage, observer, tracer_provider)
     agents = [
         AgentPlanner(
             model,
             name=name,
             observer=observer,
-            breaker=breakers[name],
+            breaker=capacity.breakers[name],
             tracer_provider=tracer_provider,
             timeout=settings.model_timeout_seconds,
             retries=settings.model_output_retries,
@@ -94,11 +86,9 @@ def open_planning(
         for name, model in models.items()
     ]
     fallback = FallbackPlanner(agents, observer=observer, timeout=settings.model_timeout_seconds)
-    admission = Admission(concurrency=settings.model_concurrency, queue=settings.model_queue, observer=observer)
-    admitted = AdmittedPlanner(fallback, admission)
-    budgeted = _budgeted(admitted, storage, observer)
-    plans = open_plans(storage, tracer_provider)
-    planner = budgeted if plans is None else CachedPlanner(budgeted, plans, observer)
+    planner = _budgeted(AdmittedPlanner(fallback, capacity.admission), storage, observer)
+    if capacity.plans is not None:
+        planner = CachedPlanner(planner, capacity.plans, observer)
     return Planning(planner, fallback, timeout=settings.model_timeout_seconds)
 
 

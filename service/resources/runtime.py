@@ -1,27 +1,27 @@
-"""Everything that one process holds open, in order: telemetry, stores, engine, planner, jobs; closed in reverse."""
+"""All open parts of one process, in order: telemetry, stores, engine, planner, jobs; closed in reverse."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Literal, TextIO
+from typing import TYPE_CHECKING, Literal
 
 import structlog
-from opentelemetry.sdk.trace.export import SpanExporter
 
 from service.features.datasets import UploadDataset
 from service.features.extract import AcceptExtraction
-from service.features.ports import Clock
+from service.features.stores import Notices
 from service.jobs.worker import JobWorker
-from service.resources.absent import warn_of_absent
+from service.resources.absent import warn_of_absent_dependencies
 from service.resources.computing import open_upload
-from service.resources.extracting import Extracting, open_extracting, open_models_early
+from service.resources.extracting import Extracting, open_configured_models, open_extracting
 from service.resources.jobs import Jobs, open_jobs
+from service.resources.overrides import NO_OVERRIDES, Overrides
 from service.resources.secrets import read_secret
 from service.resources.storage import Storage, open_storage
-from service.resources.telemetry import Place, Role, Telemetry, open_telemetry
+from service.resources.telemetry import Role, Telemetry, WorkerIdentity, open_telemetry
 from service.resources.webhooks import Webhooks, open_webhooks
 from service.security.limits import RateLimiter, open_limiter
 from service.settings import Settings
@@ -32,6 +32,9 @@ from service.telemetry.disk import disk_free_bytes, disk_size_bytes
 from service.telemetry.exposition import MetricsServer
 from service.telemetry.runtime import RuntimeMonitor
 
+if TYPE_CHECKING:
+    from service.agents.providers import Model
+
 DependencyName = Literal["database", "redis", "ai_model"]
 Ping = Callable[[], Awaitable[object]]
 
@@ -40,14 +43,14 @@ _LOGGER: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 
 @dataclass(slots=True)
 class Lifecycle:
-    """How far the process has come in its life."""
+    """Whether the process has started and whether it is stopping."""
 
     ready: bool = False
     draining: bool = False
     worker: JobWorker | None = field(default=None, repr=False)
 
-    def standing(self) -> Literal["ready", "starting", "draining", "unavailable"]:
-        """Whether the process does its work; for one without an API, whose database is asked by its heartbeat."""
+    def readiness(self) -> Literal["ready", "starting", "draining", "unavailable"]:
+        """Return the readiness of a process without an API; its heartbeat shows whether it reaches the database."""
         if self.draining:
             return "draining"
         if not self.ready:
@@ -57,7 +60,7 @@ class Lifecycle:
 
 @dataclass(slots=True, kw_only=True)
 class Runtime:
-    """The open resources of one process, and its life between start and stop."""
+    """The open parts of one process, and what starts and stops them."""
 
     role: Role
     settings: Settings
@@ -67,7 +70,8 @@ class Runtime:
     upload: UploadDataset
     jobs: Jobs
     webhooks: Webhooks
-    notices: PostgresNotices
+    database_notices: PostgresNotices
+    notices: Notices
     limiter: RateLimiter
     metrics_server: MetricsServer | None
     lifecycle: Lifecycle
@@ -77,18 +81,18 @@ class Runtime:
 
     @property
     def accept(self) -> AcceptExtraction:
-        """Takes requests in."""
+        """The use case that accepts extractions."""
         return self.jobs.accept
 
     @property
     def metrics_address(self) -> str | None:
-        """Where the metrics port answers; None when it does not."""
+        """The URL of the metrics; None when there is no metrics port."""
         if self.metrics_server is None or not self.settings.prometheus_enabled:
             return None
         return f"http://{self.settings.host}:{self.metrics_server.port}/metrics"
 
     def pings(self) -> Mapping[DependencyName, Ping]:
-        """The configured dependencies, each with a call that raises when it is away."""
+        """Return the configured dependencies, each with a call that raises when it cannot be reached."""
         pings: dict[DependencyName, Ping] = {
             "database": self.storage.store.ping,
             "ai_model": self.extracting.capacity.ping,
@@ -99,9 +103,9 @@ class Runtime:
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """Migrate, then work until the block ends; whatever happens, everything is closed and flushed.
+        """Migrate the database and start; when the block ends, however it ends, stop, close and flush everything.
 
-        Raises DependencyUnusable, and what `Database.prepare` raises beside it.
+        Raises DependencyUnusable, and what else `Database.prepare` raises.
         """
         async with AsyncExitStack() as stack:
             stack.callback(self.telemetry.tracing.shutdown)
@@ -111,11 +115,11 @@ class Runtime:
             stack.push_async_callback(self.extracting.close)
             if not await self.storage.database.prepare():
                 _LOGGER.warning("a newer release has migrated the database, and this one still works on it")
-            stack.callback(asyncio.create_task(warn_of_absent(self.storage), name="absent").cancel)
+            stack.callback(asyncio.create_task(warn_of_absent_dependencies(self.storage), name="absent").cancel)
             await self._keep_development_key()
-            if self.extracting.means is not None:
-                await stack.enter_async_context(self.extracting.means.planning)
-            await stack.enter_async_context(self.notices)
+            if self.extracting.backend is not None:
+                await stack.enter_async_context(self.extracting.backend.planner)
+            await stack.enter_async_context(self.database_notices)
             await stack.enter_async_context(self._monitor())
             await stack.enter_async_context(self.jobs.monitor)
             if self.jobs.worker is not None:
@@ -127,7 +131,7 @@ class Runtime:
             yield
 
     def drain(self) -> None:
-        """Asked to stop: new traffic belongs elsewhere, and no job is taken any more. From any thread or handler."""
+        """Let readiness fall and start no more jobs. Callable from any thread and signal handler."""
         self.lifecycle.draining = True
         if self.jobs.worker is not None:
             self.jobs.worker.stop()
@@ -159,34 +163,28 @@ def open_runtime(
     settings: Settings,
     *,
     role: Role = "api",
-    place: Place | None = None,
-    clock: Clock | None = None,
-    span_exporters: Sequence[SpanExporter] | None = None,
-    log_stream: TextIO | None = None,
+    worker: WorkerIdentity | None = None,
+    overrides: Overrides = NO_OVERRIDES,
 ) -> Runtime:
-    """Open what a process of that role needs; `place` is given to one of several workers.
+    """Open the parts of a process of that role; `worker` says which one it is of several behind one port.
 
-    The other keywords replace parts, for tests.
-
-    Raises ModelConfigurationError, EmbeddedUnavailable, MetricsPortUnavailable, or ValueError for an address that
-    cannot be used; then everything opened so far is closed.
+    Raises ModelConfigurationError, EmbeddedUnavailable, MetricsPortUnavailable, and ValueError for an address that
+    cannot be used; everything opened so far is closed then.
     """
     with ExitStack() as undo:
-        telemetry = open_telemetry(
-            settings, role=role, place=place, span_exporters=span_exporters, log_stream=log_stream
-        )
+        telemetry = open_telemetry(settings, role=role, worker=worker, overrides=overrides)
         undo.callback(telemetry.close)
-        working = role == "worker" or settings.worker_in_api
-        models = open_models_early(settings, telemetry) if working else None
+        models = _models(settings, role, telemetry, overrides)
         lifecycle = Lifecycle()
         metrics_server = None
-        if place is None:
+        if worker is None:
             metrics_server = _metrics_server(settings, telemetry, lifecycle if role == "worker" else None)
         if metrics_server is not None:
             undo.callback(metrics_server.close)
-        storage = open_storage(settings, clock=clock, tracer_provider=telemetry.tracing.children)
-        extracting = open_extracting(storage, telemetry, models)
-        webhooks = open_webhooks(storage, telemetry)
+        storage = open_storage(settings, tracer_provider=telemetry.tracing.children, overrides=overrides)
+        extracting = open_extracting(storage, telemetry, models, overrides)
+        notices = storage.database.notices()
+        webhooks = open_webhooks(storage, telemetry, overrides)
         jobs = open_jobs(storage, telemetry, extracting, webhooks.sender)
         lifecycle.worker = jobs.worker
         runtime = Runtime(
@@ -198,7 +196,8 @@ def open_runtime(
             upload=open_upload(storage, extracting.reader),
             jobs=jobs,
             webhooks=webhooks,
-            notices=storage.database.notices(),
+            database_notices=notices,
+            notices=notices if overrides.wrap_notices is None else overrides.wrap_notices(notices),
             limiter=open_limiter(
                 settings.rate_limit_per_minute,
                 storage.redis_pool,
@@ -211,10 +210,17 @@ def open_runtime(
     return runtime
 
 
+def _models(settings: Settings, role: Role, telemetry: Telemetry, overrides: Overrides) -> Mapping[str, Model] | None:
+    """Open the models of a process that runs extractions; None for one that runs none."""
+    if role == "api" and not settings.worker_in_api:
+        return None
+    return {} if overrides.planner is not None else open_configured_models(settings, telemetry)
+
+
 def _metrics_server(settings: Settings, telemetry: Telemetry, lifecycle: Lifecycle | None) -> MetricsServer | None:
-    """The metrics port, with health for a process that has no other port."""
+    """Open the metrics port; with a lifecycle it answers the health probes of a process that has no other port."""
     registry = telemetry.metrics.registry if settings.prometheus_enabled else None
     if registry is None and lifecycle is None:
         return None
-    readiness = lifecycle.standing if lifecycle else None
+    readiness = lifecycle.readiness if lifecycle else None
     return MetricsServer(registry, host=settings.host, port=settings.prometheus_port, readiness=readiness)

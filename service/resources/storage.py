@@ -1,7 +1,8 @@
-"""What every command needs: the database, the artifact store, Redis when there is one, and who may use them."""
+"""What every command needs: the database, the artifact store, Redis when configured, and the authenticator."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,7 +15,8 @@ from redis.asyncio import BlockingConnectionPool
 from service.features.identity import DEFAULT_SCOPES, ApiKey, Scope
 from service.features.ports import Artifacts, Clock
 from service.features.stores import Store
-from service.resources.secrets import read_secret, secret_kept_in, write_secret
+from service.resources.overrides import NO_OVERRIDES, Overrides
+from service.resources.secrets import read_or_create_secret, read_secret, write_secret
 from service.security import keys
 from service.security.authenticator import Authenticator
 from service.security.tokens import TokenIssuer
@@ -28,44 +30,42 @@ DEVELOPMENT_PRINCIPAL = "development"
 
 
 class SystemClock:
-    """The machine's clock."""
+    """Implement `ports.Clock` with the machine's clock."""
 
     def now(self) -> datetime:
-        """The present instant, in UTC."""
+        """Return the present instant, in UTC."""
         return datetime.now(UTC)
 
 
 def new_id() -> str:
-    """A fresh random id: 32 hexadecimal characters."""
+    """Generate a random id of 32 hexadecimal characters."""
     return uuid4().hex
 
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """Open stores and the authenticator in front of them."""
+    """The open stores, and the authenticator on them."""
 
     settings: Settings
     clock: Clock
+    new_id: Callable[[], str]
     database: Database
+    store: Store
+    """The database's repositories, as requests and runs use them."""
     artifacts: Artifacts
     redis_pool: BlockingConnectionPool | None
     authenticator: Authenticator
     database_url: str = field(repr=False)
-    """For who needs connections of its own; it may hold a password."""
+    """For parts that open connections of their own; it may hold a password."""
     _cleanup: ExitStack
 
     @property
-    def store(self) -> Store:
-        """The database's repositories."""
-        return self.database.store
-
-    @property
     def development_key_path(self) -> Path:
-        """Where a development service keeps its key."""
+        """The file in which a development service keeps its API key."""
         return self.settings.data_dir / "development.key"
 
     async def close(self) -> None:
-        """Close in reverse: connections first, then the embedded database that this process started."""
+        """Close the connections, then leave the embedded database that this process uses."""
         if self.redis_pool is not None:
             await self.redis_pool.aclose()
         await self.database.close()
@@ -74,56 +74,59 @@ class Storage:
     async def create_key(
         self, name: str, scopes: tuple[Scope, ...], expires_at: datetime | None = None
     ) -> tuple[ApiKey, str]:
-        """Make and store a key; its secret is given once, here."""
+        """Generate and store an API key; only here its secret is returned."""
         key, secret = keys.generate(name, scopes, now=self.clock.now(), expires_at=expires_at)
         async with self.store.begin() as work:
             await work.keys.add(key)
         return key, secret
 
     async def development_key(self) -> str:
-        """The key in `DATA_DIR/development.key`, made anew when there is none that the database knows."""
+        """Return the key in `DATA_DIR/development.key`; create one unless the database knows it."""
         secret = read_secret(self.development_key_path)
-        if secret and await self._known(secret):
+        if secret and await self._is_active(secret):
             return secret
         _, secret = await self.create_key(DEVELOPMENT_PRINCIPAL, DEFAULT_SCOPES)
         write_secret(self.development_key_path, secret)
         return secret
 
-    async def _known(self, secret: str) -> bool:
+    async def _is_active(self, secret: str) -> bool:
         key_id = keys.parse_id(secret)
         if key_id is None:
             return False
         async with self.store.begin() as work:
             key = await work.keys.find(key_id)
-        return key is not None and keys.matches(key, secret) and keys.standing(key, self.clock.now()) == "active"
+        return key is not None and keys.matches(key, secret) and keys.state(key, self.clock.now()) == "active"
 
 
 def open_storage(
-    settings: Settings, *, clock: Clock | None = None, tracer_provider: TracerProvider | None = None
+    settings: Settings, *, tracer_provider: TracerProvider | None = None, overrides: Overrides = NO_OVERRIDES
 ) -> Storage:
-    """Open the stores that the settings name; with no DATABASE_URL, start the embedded PostgreSQL.
+    """Open the stores that the settings name; without DATABASE_URL, start the embedded PostgreSQL.
 
-    Raises EmbeddedUnavailable, or ValueError for an address that cannot be used. Connects to nothing yet.
+    Connects to nothing yet. Raises EmbeddedUnavailable, and ValueError for an address that cannot be used.
     """
-    clock = clock or SystemClock()
+    clock = overrides.clock or SystemClock()
     with ExitStack() as cleanup:
         database_url = _database_url(settings, cleanup)
         database = _open_database(settings, database_url, tracer_provider)
+        store = database.store if overrides.wrap_store is None else overrides.wrap_store(database.store)
         tokens = TokenIssuer(_jwt_secret(settings), settings.jwt_algorithm)
         return Storage(
             settings=settings,
             clock=clock,
+            new_id=overrides.new_id or new_id,
             database=database,
-            artifacts=open_artifacts(artifacts_address(settings)),
+            store=store,
+            artifacts=overrides.artifacts or open_artifacts(artifacts_address(settings)),
             redis_pool=_redis_pool(settings),
-            authenticator=Authenticator(database.store, tokens, clock),
+            authenticator=Authenticator(store, tokens, clock),
             database_url=database_url,
             _cleanup=cleanup.pop_all(),
         )
 
 
 def artifacts_address(settings: Settings) -> str:
-    """ARTIFACTS_URL, or a folder under DATA_DIR."""
+    """Return ARTIFACTS_URL, or a folder under DATA_DIR."""
     return settings.artifacts_url or str(settings.data_dir / "artifacts")
 
 
@@ -151,7 +154,7 @@ def _database_url(settings: Settings, cleanup: ExitStack) -> str:
 def _jwt_secret(settings: Settings) -> str:
     if settings.jwt_secret is not None:
         return settings.jwt_secret.get_secret_value()
-    return secret_kept_in(settings.data_dir / "jwt.secret")
+    return read_or_create_secret(settings.data_dir / "jwt.secret")
 
 
 def _redis_pool(settings: Settings) -> BlockingConnectionPool | None:
@@ -161,5 +164,5 @@ def _redis_pool(settings: Settings) -> BlockingConnectionPool | None:
         settings.redis_url.get_secret_value(),
         password=settings.redis_password.get_secret_value() if settings.redis_password else None,
         db=settings.redis_db,
-        max_connections=settings.redis_max_connections + 1,  # the rate limit keeps one to itself
+        max_connections=settings.redis_max_connections + 1,  # the rate limiter holds one all the time
     )

@@ -1,18 +1,17 @@
-"""Logs, metrics and traces of one process, opened before everything that they watch."""
+"""Logs, metrics and traces of one process; opened before everything that reports to them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TextIO
 
 import structlog
-from opentelemetry.sdk.trace.export import SpanExporter
 from prometheus_client import CollectorRegistry
 
 from service import __version__
 from service.features.ports import Observer
+from service.resources.overrides import NO_OVERRIDES, Overrides
 from service.settings import Settings
 from service.telemetry.logs import Logs, configure_logging
 from service.telemetry.metrics import Metrics
@@ -22,13 +21,13 @@ from service.telemetry.tracing import Tracing, open_tracing
 from service.telemetry.workers import WorkersCollector
 
 SERVICE = "feature-agent"
-"""On every log line, and the namespace of the services that traces know: the API and the worker are one each."""
+"""On every log line; in traces the namespace of two services, `feature-agent-api` and `feature-agent-worker`."""
 Role = Literal["api", "worker"]
 
 
 @dataclass(frozen=True, slots=True)
 class Telemetry:
-    """The three signals and the observer that feeds them."""
+    """Logs, metrics, traces, and the observer that feeds all three."""
 
     logs: Logs
     metrics: Metrics
@@ -36,53 +35,56 @@ class Telemetry:
     observer: Observer
 
     def close(self) -> None:
-        """Flush the spans, then give the logging back."""
+        """Export the remaining spans, then restore the logging that was configured before."""
         self.tracing.shutdown()
         self.logs.close()
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where this process stands among several workers."""
+class WorkerIdentity:
+    """Which of several workers behind one port this process is."""
 
-    worker: str
+    name: str
+    """From "1" to WORKERS."""
     folder: Path
-    """Where all of them keep their numbers."""
+    """Holds the metrics of all of them."""
 
 
 def open_telemetry(
     settings: Settings,
     *,
     role: Role = "api",
-    place: Place | None = None,
-    span_exporters: Sequence[SpanExporter] | None = None,
-    log_stream: TextIO | None = None,
+    worker: WorkerIdentity | None = None,
+    overrides: Overrides = NO_OVERRIDES,
 ) -> Telemetry:
-    """Configure logging and make the metrics and the tracer provider of this process.
+    """Configure logging, and create the metrics and the tracer provider of this process.
 
-    `place` is given when it is one of several workers. `span_exporters` replaces the exporters that the environment
-    names, and turns tracing on.
+    `worker` is None unless the process is one of several behind one port.
     """
-    identity = {"version": __version__, "environment": settings.environment}
-    logs = open_logs(settings, log_stream)
-    registry = CollectorRegistry() if place is None else shared_registry(settings, place.folder)
-    store = None if place is None else MmapMetrics(place.folder, place.worker)
-    metrics = Metrics(registry, models=settings.model_names(), store=store, **identity)
+    release = {"version": __version__, "environment": settings.environment}
+    logs = open_logs(settings, overrides.log_stream)
+    registry = CollectorRegistry() if worker is None else shared_registry(settings, worker.folder)
+    store = None if worker is None else MmapMetrics(worker.folder, worker.name)
+    metrics = Metrics(registry, models=settings.model_names(), store=store, **release)
     tracing = open_tracing(
         service_namespace=SERVICE,
         service_name=f"{SERVICE}-{role}",
-        enabled=settings.jaeger_enabled or span_exporters is not None,
+        enabled=settings.jaeger_enabled or overrides.span_exporters is not None,
         endpoint=settings.jaeger_endpoint,
         on_dropped=metrics.spans_dropped,
-        exporters=span_exporters,
-        **identity,
+        exporters=overrides.span_exporters,
+        **release,
     )
+    return Telemetry(logs, metrics, tracing, overrides.observer or _observer(metrics, tracing))
+
+
+def _observer(metrics: Metrics, tracing: Tracing) -> Observer:
     logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("service.extractions")
-    return Telemetry(logs, metrics, tracing, TelemetryObserver(metrics, tracing.provider, logger))
+    return TelemetryObserver(metrics, tracing.provider, logger)
 
 
 def open_logs(settings: Settings, stream: TextIO | None = None) -> Logs:
-    """Configure logging alone, as a process does that only keeps others."""
+    """Configure only the logging, as the supervisor of several workers does."""
     return configure_logging(
         level=settings.log_level,
         log_format=settings.log_format,
@@ -95,7 +97,7 @@ def open_logs(settings: Settings, stream: TextIO | None = None) -> Logs:
 
 
 def shared_registry(settings: Settings, folder: Path) -> CollectorRegistry:
-    """A registry that gives the numbers of all workers in `folder`."""
+    """Create a registry that exposes the metrics of all workers in `folder`."""
     registry = CollectorRegistry()
     registry.register(WorkersCollector(folder, version=__version__, environment=settings.environment))
     return registry

@@ -1,11 +1,13 @@
-"""Webhooks of one process: whose they are signed as, where they may go, and what sends them."""
+"""Webhooks of one process: the secrets that sign them, the addresses they may go to, and what sends them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from service import __version__
-from service.resources.secrets import secret_kept_in
+from service.features.delivery import WebhookSender
+from service.resources.overrides import NO_OVERRIDES, Overrides
+from service.resources.secrets import read_or_create_secret
 from service.resources.storage import Storage
 from service.resources.telemetry import Telemetry
 from service.settings import Settings
@@ -16,16 +18,16 @@ from service.webhooks.signing import WebhookSecrets
 
 @dataclass(frozen=True, slots=True)
 class Webhooks:
-    """What the API tells of webhooks, and what a worker sends them with."""
+    """What the API needs to accept webhook addresses, and what a worker sends with."""
 
     policy: CallbackPolicy
     secrets: WebhookSecrets
-    sender: HttpSender | None
-    """None without a secret: whoever has one sends what waits."""
+    sender: WebhookSender | None
+    """None without a secret: pending webhooks wait for a process that has one."""
 
 
-def open_webhooks(storage: Storage, telemetry: Telemetry) -> Webhooks:
-    """As the settings say; connects to nothing."""
+def open_webhooks(storage: Storage, telemetry: Telemetry, overrides: Overrides = NO_OVERRIDES) -> Webhooks:
+    """Compose what the settings name; connects to nothing."""
     settings = storage.settings
     secrets = _secrets(settings)
     policy = CallbackPolicy(
@@ -34,8 +36,8 @@ def open_webhooks(storage: Storage, telemetry: Telemetry) -> Webhooks:
         allow_private=settings.webhook_allow_private,
     )
     derived = WebhookSecrets(secrets)
-    if not secrets:
-        return Webhooks(policy, derived, None)
+    if overrides.webhook_sender is not None or not secrets:
+        return Webhooks(policy, derived, overrides.webhook_sender)
     sender = HttpSender(
         secrets=derived,
         policy=policy,
@@ -47,9 +49,12 @@ def open_webhooks(storage: Storage, telemetry: Telemetry) -> Webhooks:
 
 
 def _secrets(settings: Settings) -> tuple[str, ...]:
-    """The deployment's; in development one is made, which pods with folders of their own would not share."""
+    """Return the configured secrets; in development and tests, generate one under DATA_DIR.
+
+    Pods with data folders of their own would each generate another, so production has to configure it.
+    """
     if given := settings.webhook_secrets():
         return given
     if settings.environment in {"development", "test"}:
-        return (secret_kept_in(settings.data_dir / "webhook.secret"),)
+        return (read_or_create_secret(settings.data_dir / "webhook.secret"),)
     return ()

@@ -1,4 +1,4 @@
-"""Who calls: from the credential on a request to a principal."""
+"""Authenticate requests: find the principal behind an API key or an access token."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from service.security import keys
 from service.security.keyring import Holder, KeyRing
 from service.security.tokens import TokenIssuer
 
-# Nothing is known to hash to 32 zero bytes: comparing with it takes as long as with a real key, and always fails.
+# No known input hashes to 32 zero bytes: comparing with it takes as long as with a real key, and always fails.
 _NO_KEY = ApiKey("", "", bytes(32), (), datetime.min.replace(tzinfo=UTC))
 
 
 class Authenticator:
-    """Accepts API keys and access tokens, told apart by the keys' prefix.
+    """Accept API keys, which begin with `keys.PREFIX`, and access tokens.
 
-    Both end at the key's record, so revoking a key also ends the tokens made from it, within
+    Both are checked against the key's record, so revoking a key also ends the tokens issued for it, within
     `keyring.FRESH_SECONDS` in every process. Every method raises NotAuthenticated when the credential is refused, and
-    DependencyUnavailable when the key is not remembered and the database is away.
+    DependencyUnavailable when the key is not cached and the database is unavailable.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Authenticator:
         self._keyring = KeyRing(store, timer=timer)
 
     async def authenticate(self, credential: str | None) -> Principal:
-        """The principal of an API key or an access token."""
+        """Return the principal of an API key or an access token."""
         if not credential:
             raise NotAuthenticated("An API key or an access token is needed.", reason="missing")
         if credential.startswith(keys.PREFIX):
@@ -42,7 +42,7 @@ class Authenticator:
         return await self._bearer(credential, self._clock.now())
 
     async def exchange(self, credential: str | None) -> tuple[str, Principal]:
-        """An access token for an API key. A token is not accepted: it could renew itself for ever."""
+        """Issue an access token for an API key. Tokens are not accepted: they could renew themselves for ever."""
         if not credential:
             raise NotAuthenticated("An API key is needed.", reason="missing")
         now = self._clock.now()
@@ -71,6 +71,6 @@ class Authenticator:
 
 
 def _require_active(key: ApiKey, now: datetime) -> None:
-    state = keys.standing(key, now)
+    state = keys.state(key, now)
     if state != "active":
         raise NotAuthenticated(f"The API key is {state}.", reason=state)

@@ -1,7 +1,7 @@
-"""The API keys of the database, remembered for a few seconds.
+"""Cache API keys of the database for a few seconds.
 
-Every request asks for a key: by the key itself, or by the access token made from it. Remembering the answers keeps
-that off the database, and bounds how long a revoked key goes on working: `FRESH_SECONDS`, in every process.
+Every request needs a key's record: it carries the key, or an access token issued for it. The cache keeps these reads
+off the database, and bounds how long a revoked key still works: `FRESH_SECONDS`, in every process.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from cachetools import TTLCache
 from msgspec import Struct
 
 from service.features.identity import ApiKey, Principal
 from service.features.stores import Store
-from service.security.cache import TtlCache
 
 FRESH_SECONDS = 10.0
 """How long an answer is used: the longest that a revocation takes to reach every process."""
@@ -25,38 +25,38 @@ _CONCURRENT_LOOKUPS = 4
 
 
 class Holder(Struct, frozen=True):
-    """A key and the principal it acts for."""
+    """Pair a key with the principal it acts for."""
 
     key: ApiKey
     principal: Principal
 
 
 class KeyRing:
-    """Finds keys by their public id; never says whether they are good.
+    """Find keys by their public id, without checking whether they are valid.
 
-    Ids that do not exist are remembered too, apart from those that do: a flood of made-up keys neither asks the
-    database twice for one id nor pushes out the keys in use. With ever new ids it still has to ask, but for no more
-    than four at once, so that most of the connection pool is left to those whose keys are known.
+    Ids that do not exist are cached too, in a cache of their own: a flood of made-up keys neither queries the database
+    twice for one id nor evicts the keys in use. New ids are still queried, but no more than four at once, so that most
+    of the connection pool is left to requests whose keys are known.
     """
 
     def __init__(self, store: Store, *, timer: Callable[[], float] = time.monotonic) -> None:
         self._store = store
-        self._known: TtlCache[str, Holder] = TtlCache(_KNOWN_CAPACITY, FRESH_SECONDS, timer)
-        self._unknown: TtlCache[str, bool] = TtlCache(_UNKNOWN_CAPACITY, FRESH_SECONDS, timer)
+        self._known: TTLCache[str, Holder, float] = TTLCache(_KNOWN_CAPACITY, FRESH_SECONDS, timer)
+        self._unknown: TTLCache[str, None, float] = TTLCache(_UNKNOWN_CAPACITY, FRESH_SECONDS, timer)
         self._lookups = asyncio.Semaphore(_CONCURRENT_LOOKUPS)
 
     async def find(self, key_id: str) -> Holder | None:
-        """The key of that id, revoked and expired ones too, or None.
+        """Return the key with that id, even a revoked or expired one; None when there is none.
 
-        Raises DependencyUnavailable when the answer is not fresh in memory and the database is away.
+        Raises DependencyUnavailable when the id is not cached and the database is unavailable.
         """
         holder = self._known.get(key_id)
-        if holder is not None or self._unknown.get(key_id):
+        if holder is not None or key_id in self._unknown:
             return holder
         async with self._lookups:
-            # Whoever waited may find that another request has brought the answer meanwhile.
+            # Another request may have looked it up meanwhile.
             holder = self._known.get(key_id)
-            if holder is not None or self._unknown.get(key_id):
+            if holder is not None or key_id in self._unknown:
                 return holder
             return await self._look_up(key_id)
 
@@ -64,8 +64,8 @@ class KeyRing:
         async with self._store.begin() as unit:
             key = await unit.keys.find(key_id)
         if key is None:
-            self._unknown.put(key_id, True)  # noqa: FBT003 - the entry's presence is the answer
+            self._unknown[key_id] = None
             return None
         holder = Holder(key, Principal(key.name, frozenset(key.scopes)))
-        self._known.put(key_id, holder)
+        self._known[key_id] = holder
         return holder

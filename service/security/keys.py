@@ -1,8 +1,8 @@
-"""API keys: how they are made, read and compared.
+"""Generate, parse and compare API keys.
 
 A key reads `fa_<id>_<secret>`: a fixed prefix that secret scanners can look for, 12 hexadecimal characters that name
-the key in public, and 256 random bits as 43 base64url characters. Only the SHA-256 of the whole is kept: a guess at 256
-random bits is hopeless at any speed, so the slow hashes made for passwords would only slow the service.
+the key in public, and 256 random bits as 43 base64url characters. Only the SHA-256 of the whole key is stored: guessing
+256 random bits is hopeless at any speed, so the slow hashes made for passwords would only slow the service.
 """
 
 from __future__ import annotations
@@ -21,42 +21,42 @@ from service.features.model import FieldError
 
 PREFIX = "fa_"
 SECRET_BYTES = 32
-NAME_LENGTH = 100
+MAX_NAME_LENGTH = 100
 
-_FORM = re.compile(r"fa_([0-9a-f]{12})_[A-Za-z0-9_-]{43}", re.ASCII)
+_PATTERN = re.compile(r"fa_([0-9a-f]{12})_[A-Za-z0-9_-]{43}", re.ASCII)
 
 
 def generate(
     name: str, scopes: Iterable[Scope], *, now: datetime, expires_at: datetime | None = None
 ) -> tuple[ApiKey, str]:
-    """Make a key for the principal `name`: the record to store, and the secret, which is shown once and never again.
+    """Generate a key for the principal `name`: the record to store, and the key itself, which is shown only once.
 
     Raises InvalidRequest for a name that is empty, over 100 characters or not plain text, for no or unknown scopes,
     and for an expiry that is not in the future.
     """
-    wanted = frozenset(scopes)
-    _require_sound(name, wanted, now, expires_at)
-    granted = tuple(sorted(wanted, key=SCOPES.index))
+    requested = frozenset(scopes)
+    _validate(name, requested, now, expires_at)
+    granted = tuple(sorted(requested, key=SCOPES.index))
     key_id = secrets.token_hex(6)
     secret = f"{PREFIX}{key_id}_{secrets.token_urlsafe(SECRET_BYTES)}"
     return ApiKey(key_id, name, _digest(secret), granted, now, expires_at), secret
 
 
 def parse_id(secret: str) -> str | None:
-    """The public id within a key, or None when the text is not of a key's form."""
-    form = _FORM.fullmatch(secret)
-    return None if form is None else form[1]
+    """Return the public id within a key; None when the text does not look like a key."""
+    match = _PATTERN.fullmatch(secret)
+    return None if match is None else match[1]
 
 
 def matches(key: ApiKey, secret: str) -> bool:
-    """Whether the secret is the key's, in a time that does not depend on how much of it is right."""
+    """Compare the secret with the key's digest, in a time that does not depend on how much of it is right."""
     return hmac.compare_digest(key.digest, _digest(secret))
 
 
-def standing(key: ApiKey, now: datetime) -> Literal["active", "expired", "revoked"]:
-    """What the key is good for at this instant.
+def state(key: ApiKey, now: datetime) -> Literal["active", "expired", "revoked"]:
+    """Return the key's state at this instant.
 
-    Revoked means revoked at once, whatever the time on record: the clock of the machine that wrote it may be ahead.
+    A revoked key is revoked at once, whatever time is recorded: the clock of the machine that wrote it may be ahead.
     """
     if key.revoked_at is not None:
         return "revoked"
@@ -69,10 +69,10 @@ def _digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
 
-def _require_sound(name: str, scopes: frozenset[Scope], now: datetime, expires_at: datetime | None) -> None:
+def _validate(name: str, scopes: frozenset[Scope], now: datetime, expires_at: datetime | None) -> None:
     faults: list[FieldError] = []
-    if not (0 < len(name) <= NAME_LENGTH and name.isprintable() and name == name.strip()):
-        faults.append(FieldError("name", f"Use 1 to {NAME_LENGTH} printable characters, no space at either end."))
+    if not (0 < len(name) <= MAX_NAME_LENGTH and name.isprintable() and name == name.strip()):
+        faults.append(FieldError("name", f"Use 1 to {MAX_NAME_LENGTH} printable characters, no space at either end."))
     if not scopes or not scopes.issubset(SCOPES):
         faults.append(FieldError("scopes", f"Give one or more of: {', '.join(SCOPES)}."))
     if expires_at is not None and expires_at <= now:

@@ -1,4 +1,4 @@
-"""Files by key: uploads, datasets and feature tables, in a folder or an object store."""
+"""Store files by key in a folder or an object store: uploads, datasets and feature tables."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ from service.features.errors import DependencyUnavailable, PayloadTooLarge
 from service.features.ports import Artifacts, StoredArtifact
 
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
-"""No segment begins with a dot, so no key leaves its store or meets a hidden file."""
-KEY_LENGTH = 512
+"""No segment begins with a dot, so no key leaves the store or names a hidden file."""
+MAX_KEY_LENGTH = 512
 PART_BYTES = 8 * 2**20
-"""S3 takes at most 10 000 parts an object: 80 GB."""
-PARTS_IN_FLIGHT = 2
+"""S3 takes at most 10 000 parts for each object: 80 GB."""
+MAX_CONCURRENT_PARTS = 2
 CHUNK_BYTES = 2**20
-PAGE = 1000
-"""Artifacts listed at once; S3 gives no more in one answer."""
+PAGE_SIZE = 1000
+"""S3's limit for one response."""
 STAGED = re.compile(r".+#[0-9]+")
-"""What a file is called in a folder until it is complete."""
+"""The name of a file in a folder until it is complete."""
 PING_KEY = "health/ping"
-PING_SECONDS = 5.0
+PING_TIMEOUT_SECONDS = 5.0
 RETRY_SECONDS = 3.0
-SETTLE_SECONDS = 0.05
+EXIT_DELAY_SECONDS = 0.05
 
 
 def open_artifacts(url: str) -> Artifacts:
-    """The artifact store at `file:///folder`, a plain path, `memory:///`, `s3://bucket/prefix`, `gs://…` or `az://…`.
+    """Open the store at `file:///folder`, a plain path, `memory:///`, `s3://bucket/prefix`, `gs://…` or `az://…`.
 
-    A folder is made when it is missing; remote stores read their credentials and endpoints from the standard
-    variables of their cloud (`AWS_…`, `GOOGLE_…`, `AZURE_…`) and are not contacted yet. Raises ValueError for any
-    other address, OSError for a folder that cannot be made.
+    A missing folder is created; remote stores read their credentials and endpoints from the standard variables of
+    their cloud (`AWS_…`, `GOOGLE_…`, `AZURE_…`) and are not contacted yet. Raises ValueError for any other address,
+    OSError for a folder that cannot be created.
     """
     scheme = urlsplit(url).scheme if "://" in url else ""
     if scheme in {"", "file"}:
@@ -55,7 +55,7 @@ def open_artifacts(url: str) -> Artifacts:
     if scheme not in {"s3", "gs", "az"}:
         raise ValueError("The artifact address must be a folder, or begin with file://, s3://, gs:// or az://.")
     try:
-        # Client options given here would displace the standard variables for them, such as AWS_ALLOW_HTTP.
+        # Client options given here would override the standard variables, such as AWS_ALLOW_HTTP.
         store = from_url(url, retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=20)})
     except (BaseError, ValueError):
         raise ValueError(
@@ -66,27 +66,27 @@ def open_artifacts(url: str) -> Artifacts:
 
 
 class ObjectArtifacts:
-    """Artifacts in any store that obstore knows; implements `ports.Artifacts`.
+    """Implement `ports.Artifacts` for any store that obstore supports.
 
-    Every write is atomic: an object appears whole or not at all, also when its stream breaks off or its task is
-    cancelled. Methods raise ValueError for a key that may not be, FileNotFoundError for one that is not there, and
-    DependencyUnavailable when the store does not answer.
+    Every write is atomic: an object appears whole or not at all, also when its stream fails or its task is cancelled.
+    Methods raise ValueError for a malformed key, FileNotFoundError for a missing artifact, and DependencyUnavailable
+    when the store does not answer.
     """
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
-        atexit.unregister(_settle)
-        atexit.register(_settle)
+        atexit.unregister(_wait_for_threads)
+        atexit.register(_wait_for_threads)
 
     async def put_stream(self, key: str, chunks: AsyncIterator[bytes], *, limit: int) -> int:
-        """Store a stream and give its size in bytes. Raises PayloadTooLarge over `limit` bytes, leaving nothing.
+        """Store a stream and return its size in bytes. Raises PayloadTooLarge over `limit` bytes, leaving nothing.
 
         At most a few parts of the stream are in memory at once.
         """
         meter = _Meter(chunks, limit)
         with _store_errors():
             await obstore.put_async(
-                self._store, _checked(key), meter, chunk_size=PART_BYTES, max_concurrency=PARTS_IN_FLIGHT
+                self._store, _checked(key), meter, chunk_size=PART_BYTES, max_concurrency=MAX_CONCURRENT_PARTS
             )
         return meter.size
 
@@ -94,17 +94,17 @@ class ObjectArtifacts:
         """Store a local file under the key, atomically."""
         with _store_errors():
             await obstore.put_async(
-                self._store, _checked(key), path, chunk_size=PART_BYTES, max_concurrency=PARTS_IN_FLIGHT
+                self._store, _checked(key), path, chunk_size=PART_BYTES, max_concurrency=MAX_CONCURRENT_PARTS
             )
 
     async def copy(self, source: str, target: str) -> None:
-        """Store the artifact under another key as well; the store does it by itself."""
+        """Copy the artifact to another key, within the store."""
         with _store_errors():
             await obstore.copy_async(self._store, _checked(source), _checked(target))
 
     @asynccontextmanager
     async def local(self, key: str) -> AsyncGenerator[Path]:
-        """A temporary copy of the artifact, removed when the block ends."""
+        """Give a temporary copy of the artifact, removed when the block ends."""
         with tempfile.TemporaryDirectory(prefix="artifact-") as folder:
             path = Path(folder) / f"artifact{Path(_checked(key)).suffix}"
             with path.open("wb") as copy:
@@ -113,7 +113,7 @@ class ObjectArtifacts:
             yield path
 
     async def stream(self, key: str) -> AsyncIterator[bytes]:
-        """The artifact's bytes in chunks of about a MiB."""
+        """Read the artifact in chunks of about a MiB."""
         with _store_errors():
             found = await obstore.get_async(self._store, _checked(key))
             async for chunk in found.stream(min_chunk_size=CHUNK_BYTES):
@@ -125,10 +125,10 @@ class ObjectArtifacts:
             await obstore.delete_async(self._store, _checked(key))
 
     async def pages(self, prefix: str) -> AsyncIterator[tuple[StoredArtifact, ...]]:
-        """All artifacts below a prefix, `PAGE` at a time; what no key names is not one."""
+        """List all artifacts below a prefix, `PAGE_SIZE` at a time, leaving out files whose names are no keys."""
         with _store_errors():
             listing = obstore.list(  # pyright: ignore[reportUnknownMemberType] -- Arrow, which it can also give, has no types
-                self._store, _checked(prefix), chunk_size=PAGE
+                self._store, _checked(prefix), chunk_size=PAGE_SIZE
             )
             async for found in listing:
                 yield tuple(
@@ -138,21 +138,21 @@ class ObjectArtifacts:
                 )
 
     async def tidy(self, before: datetime) -> int:  # noqa: ARG002 -- the port's signature
-        """Nothing: a rule of the bucket ends multipart uploads that broke off."""
+        """Do nothing: a lifecycle rule of the bucket removes incomplete multipart uploads."""
         return 0
 
     async def ping(self) -> None:
-        """Raises DependencyUnavailable when nothing can be written to the store within `PING_SECONDS`."""
+        """Raises DependencyUnavailable when nothing can be written to the store within `PING_TIMEOUT_SECONDS`."""
         try:
             with _store_errors():
-                async with asyncio.timeout(PING_SECONDS):
+                async with asyncio.timeout(PING_TIMEOUT_SECONDS):
                     await obstore.put_async(self._store, PING_KEY, b"ping")
         except TimeoutError as error:
             raise _unavailable() from error
 
 
 class FolderArtifacts(ObjectArtifacts):
-    """Artifacts in a local folder: folders of mode 0700, files of mode 0600, and no copies for readers."""
+    """Store artifacts in a local folder, with modes 0700 and 0600 and without copies for readers."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -160,7 +160,7 @@ class FolderArtifacts(ObjectArtifacts):
         self._folder = folder
 
     async def put_stream(self, key: str, chunks: AsyncIterator[bytes], *, limit: int) -> int:
-        """Store a stream and give its size in bytes. Raises PayloadTooLarge over `limit` bytes, leaving nothing."""
+        """Store a stream and return its size in bytes. Raises PayloadTooLarge over `limit` bytes, leaving nothing."""
         self._prepare(key)
         size = await super().put_stream(key, chunks, limit=limit)
         self._path(key).chmod(0o600)
@@ -173,9 +173,9 @@ class FolderArtifacts(ObjectArtifacts):
         self._path(key).chmod(0o600)
 
     async def copy(self, source: str, target: str) -> None:
-        """Give the file a second name: no artifact is ever changed in place, and each name is removed by itself.
+        """Add a hard link: no artifact is ever changed in place, and each name is removed by itself.
 
-        Both are then as old as the new one, which no sweep may take for old before its row is there.
+        Both names get the present time, so that no sweep removes the new one before its row exists.
         """
         path, copy = f"{self._folder}/{_checked(source)}", f"{self._folder}/{_checked(target)}"
         try:
@@ -187,21 +187,21 @@ class FolderArtifacts(ObjectArtifacts):
             os.utime(copy)
         except FileNotFoundError:
             raise
-        except OSError:  # a file system without links, or a file that has as many as it can
+        except OSError:  # a file system without hard links, or too many of them
             await self.put_file(target, Path(path))
 
     @asynccontextmanager
     async def local(self, key: str) -> AsyncGenerator[Path]:
-        """The stored file itself; read only."""
+        """Give the stored file itself, which must not be changed."""
         path = self._path(key)
         if not path.is_file():
             raise FileNotFoundError(f"there is no artifact {key}")
         yield path
 
     async def tidy(self, before: datetime) -> int:
-        """Remove incomplete files of writers that were killed before that instant, and empty folders; counts files."""
+        """Remove empty folders and files left incomplete before that time; returns the number of files."""
         try:
-            return await asyncio.to_thread(_tidied, self._folder, before.timestamp())
+            return await asyncio.to_thread(_remove_incomplete, self._folder, before.timestamp())
         except OSError as error:
             raise _unavailable() from error
 
@@ -214,7 +214,7 @@ class FolderArtifacts(ObjectArtifacts):
         return self._folder / _checked(key)
 
     def _prepare(self, key: str) -> None:
-        """Make the key's folder private before obstore makes it public: a file's mode follows once it is complete."""
+        """Create the key's folders with mode 0700, before obstore creates them readable by all."""
         parents = [parent for parent in self._path(key).parents if parent.is_relative_to(self._folder)]
         try:
             for parent in reversed(parents):
@@ -224,7 +224,7 @@ class FolderArtifacts(ObjectArtifacts):
 
 
 class _Meter:
-    """Counts the bytes of a stream and ends it when they are too many."""
+    """Count the bytes of a stream, and raise PayloadTooLarge over the limit."""
 
     def __init__(self, chunks: AsyncIterator[bytes], limit: int) -> None:
         self._chunks = chunks
@@ -242,31 +242,31 @@ class _Meter:
         return chunk
 
 
-def _settle() -> None:
-    """Let obstore's threads finish with Python before the interpreter goes.
+def _wait_for_threads() -> None:
+    """Wait for obstore's threads before the interpreter shuts down.
 
-    A process that ends right after a call was aborted (SIGABRT) about once in eight times: the thread that hands the
-    result over may still be letting go of the interpreter (PyO3/pyo3-async-runtimes#40, which has no shutdown).
+    About one in eight processes that exited right after a call was aborted (SIGABRT): the thread that passes the result
+    on may still hold the interpreter (PyO3/pyo3-async-runtimes#40, which has no shutdown).
     """
-    time.sleep(SETTLE_SECONDS)
+    time.sleep(EXIT_DELAY_SECONDS)
 
 
-def _tidied(root: Path, before: float) -> int:
+def _remove_incomplete(root: Path, before: float) -> int:
     count = 0
     for folder, _, names in os.walk(root, topdown=False):
         for path in (Path(folder, name) for name in names if STAGED.fullmatch(name)):
-            with suppress(FileNotFoundError):  # it was completed meanwhile
+            with suppress(FileNotFoundError):  # it has been completed meanwhile
                 if path.stat().st_mtime < before:
                     path.unlink()
                     count += 1
-        with suppress(OSError):  # there is something in it, or it is gone
+        with suppress(OSError):  # not empty, or gone
             if Path(folder) != root and Path(folder).stat().st_mtime < before:
                 Path(folder).rmdir()
     return count
 
 
 def _checked(key: str) -> str:
-    if len(key) > KEY_LENGTH or not KEY.fullmatch(key):
+    if len(key) > MAX_KEY_LENGTH or not KEY.fullmatch(key):
         raise ValueError("an artifact's key is made of A-Z a-z 0-9 . _ - and /, and no part begins with a dot")
     return key
 

@@ -1,4 +1,4 @@
-"""When the last backup was made: a note beside the artifacts, where every process finds it."""
+"""The record of the last backup: a small file beside the artifacts, where every process finds it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from msgspec import Struct
 from service.features.ports import Artifacts
 
 KEY = "records/last-backup.json"
-"""Not below a prefix that the sweep looks through, and not part of a backup."""
-MOST_BYTES = 4096
+"""Outside the prefixes that the sweep looks through, and not part of a backup."""
+MAX_BYTES = 4096
 
 
 class BackupRecord(Struct, frozen=True):
@@ -22,13 +22,13 @@ class BackupRecord(Struct, frozen=True):
     release: str
 
 
-async def note_backup(artifacts: Artifacts, record: BackupRecord) -> None:
-    """Remember a backup that has everything. Raises DependencyUnavailable."""
-    await artifacts.put_stream(KEY, _once(msgspec.json.encode(record)), limit=MOST_BYTES)
+async def record_backup(artifacts: Artifacts, record: BackupRecord) -> None:
+    """Record a complete backup. Raises DependencyUnavailable."""
+    await artifacts.put_stream(KEY, _single_chunk(msgspec.json.encode(record)), limit=MAX_BYTES)
 
 
 async def last_backup_at(artifacts: Artifacts) -> float:
-    """When it was made, in seconds since the epoch; 0 when there never was one. Raises DependencyUnavailable."""
+    """Return when the last backup was made, in seconds since the epoch; 0 without one. Raises DependencyUnavailable."""
     try:
         content = b"".join([chunk async for chunk in artifacts.stream(KEY)])
     except FileNotFoundError:
@@ -36,5 +36,5 @@ async def last_backup_at(artifacts: Artifacts) -> float:
     return msgspec.json.decode(content, type=BackupRecord).created_at.timestamp()
 
 
-async def _once(content: bytes) -> AsyncIterator[bytes]:
+async def _single_chunk(content: bytes) -> AsyncIterator[bytes]:
     yield content

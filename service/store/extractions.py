@@ -1,4 +1,4 @@
-"""Extractions: the rows that clients read and workers fight over."""
+"""Store extractions: rows that clients read and workers claim."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from msgspec import structs
-from sqlalchemy import Column, RowMapping, case, delete, false, func, insert, select, update
+from sqlalchemy import Label, RowMapping, case, delete, false, func, insert, select, update
 
 from service.features.errors import ExtractionEnded, ExtractionNotFound, ExtractionNotReady
 from service.features.model import Extraction, Lane, Status
@@ -16,17 +16,19 @@ from service.store.payload import storable
 from service.store.tables import TERMINAL, extractions
 
 CHANNEL = "feature_agent_extractions"
-"""NOTIFY channel on which each changed extraction is told by its id."""
-MEASURED = 100
-LEAST_MEASURED = 5
+"""NOTIFY channel that carries the id of each changed extraction."""
+MAX_MEASURED = 100
+MIN_MEASURED = 5
+"""Completed extractions that an estimate is made of."""
 
-_FIELDS: tuple[Column[Any], ...] = tuple(extractions.c[name] for name in Extraction.__struct_fields__)
-_OF_A_RUN = ("status", "progress", "stage", "started_at", "finished_at", "result", "failure", "retries")
-"""Columns that a run writes; the others belong to clients and claims."""
+_FIELDS: tuple[Label[Any], ...] = tuple(extractions.c[name].label(name) for name in Extraction.__struct_fields__)
+"""The columns of an `Extraction`, under its names."""
+_RUN_COLUMNS = ("status", "progress", "stage", "started_at", "finished_at", "result", "failure", "retries")
+"""Columns that a run writes; requests and claims write the others."""
 
 
 class SqlExtractions(Repository):
-    """Implements `stores.Extractions`."""
+    """Implement `stores.Extractions`."""
 
     async def add(self, extraction: Extraction) -> None:
         """Store a new extraction."""
@@ -49,26 +51,26 @@ class SqlExtractions(Repository):
         return None if row is None else Extraction(**row)
 
     async def save(self, extraction: Extraction) -> None:
-        """Store the present state of a run. Raises AttemptSuperseded when the row is no longer that run's.
+        """Store the present state of a run. Raises AttemptSuperseded when the row has ended or another run has it.
 
-        An end that is stored already by the same attempt is stored again without a change: a commit whose
-        acknowledgement was lost with the connection is repeated by whoever waits for it.
+        Storing the end of the same attempt again changes nothing: a commit whose acknowledgement was lost with the
+        connection is repeated.
         """
         row = await self._change(
             extractions.c.id == extraction.id,
             extractions.c.attempt == extraction.attempt,
             extractions.c.status == "processing",
-            **{name: getattr(extraction, name) for name in _OF_A_RUN},
+            **{name: getattr(extraction, name) for name in _RUN_COLUMNS},
         )
-        if row is None and not await self._ended_so(extraction):
+        if row is None and not await self._has_same_end(extraction):
             raise AttemptSuperseded
 
-    async def _ended_so(self, extraction: Extraction) -> bool:
+    async def _has_same_end(self, extraction: Extraction) -> bool:
         row = await self.find(extraction.id) if extraction.status in TERMINAL else None
         return row is not None and _end(row) == _end(extraction)
 
     async def find(self, extraction_id: str) -> Extraction | None:
-        """Any owner's extraction."""
+        """Return any owner's extraction; None when there is none."""
         if not storable(extraction_id):
             return None
         found = await self.execute(select(*_FIELDS).where(extractions.c.id == extraction_id))
@@ -82,17 +84,17 @@ class SqlExtractions(Repository):
             raise ExtractionNotFound("You have no such extraction.")
         return extraction
 
-    async def wait_no_more(self, owner: str, extraction_id: str) -> None:
-        """Note that its caller has been sent away with a 202."""
+    async def mark_detached(self, owner: str, extraction_id: str) -> None:
+        """Record that its client has been answered with 202 and no longer waits."""
         await self._change(
             extractions.c.id == extraction_id,
             extractions.c.owner == owner,
-            extractions.c.patient == false(),
-            patient=True,
+            extractions.c.detached == false(),
+            detached=True,
         )
 
     async def cancel(self, owner: str, extraction_id: str, now: datetime) -> Extraction:
-        """End a queued extraction as cancelled; ask for the end of a running one."""
+        """Cancel a queued extraction; request cancellation of a running one."""
         require_storable(ExtractionNotFound, owner, extraction_id)
         queued = extractions.c.status == "queued"
         row = await self._change(
@@ -123,7 +125,7 @@ class SqlExtractions(Repository):
         raise ExtractionNotReady("The extraction has not ended: cancel it first.")
 
     async def revive(self, extraction_id: str) -> Extraction:
-        """Queue a failed extraction again, as new; the time that it lay there counts for nothing."""
+        """Queue a failed extraction again, as if it were new."""
         require_storable(ExtractionNotFound, extraction_id)
         row = await self._change(
             extractions.c.id == extraction_id,
@@ -137,7 +139,7 @@ class SqlExtractions(Repository):
             crashes=0,
             retries=0,
             cancel_requested=False,
-            patient=True,
+            detached=True,
         )
         if row is not None:
             return Extraction(**row)
@@ -146,30 +148,30 @@ class SqlExtractions(Repository):
         raise ExtractionNotReady("The extraction has not failed.")
 
     async def newest(self, limit: int, status: Status | None = None) -> tuple[Extraction, ...]:
-        """The newest of all owners."""
+        """Return the newest extractions of all owners."""
         statement = select(*_FIELDS).order_by(extractions.c.created_at.desc(), extractions.c.id.desc()).limit(limit)
         found = await self.execute(statement if status is None else statement.where(extractions.c.status == status))
         return tuple(Extraction(**row) for row in found.mappings())
 
     async def usual_seconds(self, lane: Lane) -> float | None:
-        """Median run time of the lane's last completed extractions."""
+        """Return the median run time of the lane's last completed extractions; None before there are `MIN_MEASURED`."""
         seconds = func.extract("epoch", extractions.c.finished_at - extractions.c.started_at)
         last = (
             select(seconds.label("seconds"))
             .where(
                 extractions.c.status == "completed",
                 extractions.c.lane == lane,
-                extractions.c.finished_at.is_not(None),  # so that the index is read from the newest on
+                extractions.c.finished_at.is_not(None),  # lets PostgreSQL read the index from the newest on
             )
             .order_by(extractions.c.finished_at.desc())
-            .limit(MEASURED)
+            .limit(MAX_MEASURED)
             .subquery()
         )
         found = await self.execute(
             select(func.count(), func.percentile_cont(0.5).within_group(last.c.seconds)).select_from(last)
         )
         count, median = found.one()
-        return float(median) if count >= LEAST_MEASURED else None
+        return float(median) if count >= MIN_MEASURED else None
 
     async def list(
         self,
@@ -180,7 +182,7 @@ class SqlExtractions(Repository):
         status: Status | None = None,
         dataset_id: str | None = None,
     ) -> Page[Extraction]:
-        """Newest first. Raises InvalidRequest for a cursor that this list did not give."""
+        """List the owner's extractions, newest first. Raises InvalidRequest for a foreign cursor."""
         if not storable(dataset_id):
             return Page(())
         statement = select(*_FIELDS).where(extractions.c.owner == owner)
@@ -192,7 +194,7 @@ class SqlExtractions(Repository):
         return paged(extractions, [Extraction(**row) for row in found.mappings()], limit)
 
     async def _change(self, *which: Any, **values: Any) -> RowMapping | None:
-        """Change one row, count its version up, and wake who waits for it when the transaction commits."""
+        """Change one row, increment its version, and notify its watchers when the transaction commits."""
         changed = await self.execute(
             update(extractions).where(*which).values(version=extractions.c.version + 1, **values).returning(*_FIELDS)
         )
@@ -203,7 +205,7 @@ class SqlExtractions(Repository):
 
 
 def _end(extraction: Extraction) -> tuple[object, ...]:
-    """What tells one attempt's end from any other."""
+    """Identify the end of an attempt."""
     return extraction.attempt, extraction.status, extraction.finished_at
 
 

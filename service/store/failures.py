@@ -1,4 +1,4 @@
-"""What goes wrong on the way to the database, in the domain's words."""
+"""Translate the errors of SQLAlchemy and the driver into the domain's."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from service.features.errors import DependencyUnavailable
 
 POOL_RETRY_SECONDS = 1.0
-"""A connection of a busy pool is soon free."""
+"""Until a connection of a busy pool is likely free."""
 OUTAGE_RETRY_SECONDS = 3.0
 """A failover or restart takes a few seconds."""
 
 
 class DependencyUnusable(Exception):
-    """A dependency cannot be used as it is set: which, where, why, and what to do.
+    """A dependency cannot be used as it is configured: which, where, why, and what to do.
 
-    For operators alone: it may name hosts and accounts. It never holds a password.
+    For operators only: it may name hosts and accounts, but never a password.
     """
 
     def __init__(self, what: str, remedy: str) -> None:
@@ -30,7 +30,7 @@ class DependencyUnusable(Exception):
 
 @contextmanager
 def database_errors() -> Generator[None]:
-    """Raise DependencyUnavailable for a database that is away, overloaded or too slow; let other errors pass.
+    """Raise DependencyUnavailable for a database that is unreachable, overloaded or too slow; let other errors pass.
 
     The message is the same for all causes: the driver's own may name hosts and accounts. It stays in `__cause__`.
     """

@@ -1,4 +1,4 @@
-"""Advisory locks on files: the kernel drops them with their process, however that ends."""
+"""Lock files with advisory locks, which the kernel releases when their process ends in any way."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from pathlib import Path
 
 
 class FileLock:
-    """One handle on a lock file; two handles exclude each other, also within a process."""
+    """Hold one handle on a lock file; two handles exclude each other, also within a process."""
 
     def __init__(self, path: Path) -> None:
         self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         """A process that inherits it holds the lock as well, until its own copy is closed."""
 
-    def share(self) -> None:
-        """Wait for a lock that others may share."""
+    def lock_shared(self) -> None:
+        """Wait for a shared lock."""
         fcntl.flock(self.descriptor, fcntl.LOCK_SH)
 
-    def own(self) -> None:
-        """Wait for a lock that nobody shares."""
+    def lock_exclusive(self) -> None:
+        """Wait for an exclusive lock."""
         fcntl.flock(self.descriptor, fcntl.LOCK_EX)
 
-    def try_own(self) -> bool:
-        """Take a lock that nobody shares, giving up a shared one; False at once when somebody else has it."""
+    def try_lock_exclusive(self) -> bool:
+        """Take an exclusive lock in place of a shared one; False at once when another handle holds a lock."""
         try:
             fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -33,13 +33,13 @@ class FileLock:
         return True
 
     def close(self) -> None:
-        """Give the handle, and the lock with it, up."""
+        """Close the handle and release its lock."""
         os.close(self.descriptor)
 
 
 @contextmanager
 def file_lock(path: Path) -> Generator[FileLock]:
-    """A handle for the length of a block; it holds nothing at first."""
+    """Open a handle for the length of a block, without taking the lock."""
     lock = FileLock(path)
     try:
         yield lock

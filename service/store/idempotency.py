@@ -1,4 +1,4 @@
-"""Idempotency keys: which extraction each stands for, and what was answered."""
+"""Store idempotency keys: the extraction and the response that each stands for."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ from service.features.stores import IdempotencyRecord, StoredAnswer
 from service.store.pages import Repository
 from service.store.tables import idempotency_keys
 
-KEPT = timedelta(hours=24)
+RETENTION = timedelta(hours=24)
 
 
 class SqlIdempotencyKeys(Repository):
-    """Implements `stores.IdempotencyKeys`."""
+    """Implement `stores.IdempotencyKeys`."""
 
     async def claim(self, owner: str, key: str, record: IdempotencyRecord, now: datetime) -> IdempotencyRecord | None:
-        """Take the key for this request; gives the record that has it already, or None when it is ours now.
+        """Claim the key for this request; returns the record of the request that has it already, or None.
 
-        The primary key makes a second transaction wait for the first; a key that is kept no longer is taken over. A
-        record that was found stays until this transaction ends: the statement has locked it also where it changed
-        nothing.
+        The primary key makes a second transaction wait for the first; an expired key is taken over. A record that is
+        returned stays until this transaction ends: the statement locks it even when it changes nothing.
         """
-        ours: dict[str, Any] = {
+        values: dict[str, Any] = {
             "digest": record.digest,
             "extraction_id": record.extraction_id,
             "created_at": now,
@@ -35,24 +34,24 @@ class SqlIdempotencyKeys(Repository):
         }
         taken = await self.execute(
             insert(idempotency_keys)
-            .values(owner=owner, key=key, **ours)
+            .values(owner=owner, key=key, **values)
             .on_conflict_do_update(
-                index_elements=["owner", "key"], set_=ours, where=idempotency_keys.c.created_at <= now - KEPT
+                index_elements=["owner", "key"], set_=values, where=idempotency_keys.c.created_at <= now - RETENTION
             )
             .returning(idempotency_keys.c.key)
         )
         return None if taken.first() else await self.find(owner, key, now)
 
     async def find(self, owner: str, key: str, now: datetime) -> IdempotencyRecord | None:
-        """The record of a key that is still kept."""
+        """Return the record of a key that has not expired; None when there is none."""
         found = await self.execute(
-            select(idempotency_keys).where(*_is(owner, key), idempotency_keys.c.created_at > now - KEPT)
+            select(idempotency_keys).where(*_is(owner, key), idempotency_keys.c.created_at > now - RETENTION)
         )
         row = found.mappings().one_or_none()
         return None if row is None else IdempotencyRecord(row["digest"], row["extraction_id"], _answer(row))
 
     async def answer(self, owner: str, key: str, answer: StoredAnswer) -> None:
-        """Keep the first answer given under the key; a later one changes nothing."""
+        """Store the first response under the key; a later one changes nothing."""
         await self.execute(
             update(idempotency_keys)
             .where(*_is(owner, key), idempotency_keys.c.answer_status.is_(None))

@@ -1,4 +1,4 @@
-"""Who waits for an extraction is woken when its row changes, whichever process changed it."""
+"""Wake tasks that wait for an extraction when any process changes its row (LISTEN and NOTIFY)."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ Connect = Callable[[], Awaitable[psycopg.AsyncConnection[Any]]]
 """Opens a connection in autocommit mode."""
 
 IDLE_SECONDS = 60.0
-"""A connection that nobody needed for so long, or for up to twice that, is closed."""
+"""A connection that was unused for one to two times as long is closed."""
 FIRST_PAUSE_SECONDS = 0.1
-LONGEST_PAUSE_SECONDS = 5.0
-"""Between two tries to connect, doubling from the first."""
+MAX_PAUSE_SECONDS = 5.0
+"""Between two attempts to connect, doubling from the first."""
 
 _FAULTS = (psycopg.Error, OSError)
 _LOG = logging.getLogger(__name__)
 
 
 class RowWatch:
-    """Looks out for changes of one extraction; implements `stores.Watch`."""
+    """Implement `stores.Watch`: watch one extraction for changes."""
 
     def __init__(self) -> None:
         self._changed = asyncio.Event()
 
     def wake(self) -> None:
-        """Tell that the row changed, or may have."""
+        """Report that the row has changed, or may have."""
         self._changed.set()
 
     async def changed(self, seconds: float) -> bool:
-        """Wait at most so long for a change since the last call; False when none was noticed."""
+        """Wait at most `seconds` for a change since the last call; False when none was noticed."""
         try:
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
@@ -48,12 +48,11 @@ class RowWatch:
 
 
 class PostgresNotices:
-    """Listens on one connection for the whole process; implements `stores.Notices`.
+    """Implement `stores.Notices` with one connection for the whole process.
 
-    The connection is opened for the first watch and closed when there has been none for a while, so that a process in
-    which nobody waits is sent nothing. Whoever watches is never told that it broke: it is opened again, and then every
-    watch is woken, since what was told in the meantime is lost. Needs a connection of its own: through a pooler that
-    lends connections for one transaction no notices come, and whoever waits looks at the row in its own time.
+    The connection is opened for the first watch and closed when there has been none for a while. When it breaks, it is
+    opened again and every watch is woken, since notifications in between are lost; watchers see no error. It must be
+    dedicated: through a pooler in transaction mode no notifications arrive, and watchers poll the row instead.
     """
 
     def __init__(self, connect: Connect) -> None:
@@ -61,7 +60,7 @@ class PostgresNotices:
         self._watches: dict[str, set[RowWatch]] = {}
         self._wanted = asyncio.Event()
         self._listening: asyncio.Task[None] | None = None
-        self._away = False
+        self._unavailable = False
 
     async def __aenter__(self) -> Self:
         self._listening = asyncio.create_task(self._serve(), name="extraction notices")
@@ -75,16 +74,16 @@ class PostgresNotices:
 
     @contextmanager
     def watch(self, extraction_id: str) -> Generator[RowWatch]:
-        """Look out for changes while the block runs; none is missed from here on."""
+        """Watch for changes while the block runs; none is missed from here on."""
         watch = RowWatch()
         self._watches.setdefault(extraction_id, set()).add(watch)
         self._wanted.set()
         try:
             yield watch
         finally:
-            self._forget(extraction_id, watch)
+            self._unwatch(extraction_id, watch)
 
-    def _forget(self, extraction_id: str, watch: RowWatch) -> None:
+    def _unwatch(self, extraction_id: str, watch: RowWatch) -> None:
         watches = self._watches[extraction_id]
         watches.discard(watch)
         if not watches:
@@ -99,16 +98,16 @@ class PostgresNotices:
             try:
                 await self._listen()
             except _FAULTS as fault:
-                pause = FIRST_PAUSE_SECONDS if not self._away else min(pause * 2, LONGEST_PAUSE_SECONDS)
-                self._note_away(fault)
+                pause = FIRST_PAUSE_SECONDS if not self._unavailable else min(pause * 2, MAX_PAUSE_SECONDS)
+                self._report_outage(fault)
                 await asyncio.sleep(pause)
 
     async def _listen(self) -> None:
-        """Pass notices on until the connection breaks, or nobody has needed it for a while."""
+        """Pass notifications on until the connection breaks, or there has been no watch for a while."""
         connection = await self._connect()
         try:
             await connection.execute(SQL("LISTEN {}").format(Identifier(CHANNEL)))
-            self._note_back()
+            self._report_recovery()
             self._wake_all()
             while self._watches:
                 async for notice in connection.notifies(timeout=IDLE_SECONDS):
@@ -125,15 +124,15 @@ class PostgresNotices:
         for extraction_id in self._watches:
             self._wake(extraction_id)
 
-    def _note_away(self, fault: Exception) -> None:
-        if not self._away:
-            self._away = True
+    def _report_outage(self, fault: Exception) -> None:
+        if not self._unavailable:
+            self._unavailable = True
             _LOG.warning(
-                "no notices of extractions (%s): whoever waits for one looks at its row in its own time",
+                "no notices of extractions (%s): waiting requests poll their rows until they are back",
                 type(fault).__name__,
             )
 
-    def _note_back(self) -> None:
-        if self._away:
-            self._away = False
+    def _report_recovery(self) -> None:
+        if self._unavailable:
+            self._unavailable = False
             _LOG.info("notices of extractions are back")

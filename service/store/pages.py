@@ -1,4 +1,4 @@
-"""What the repositories share: one transaction's statements, and lists page by page."""
+"""Share what all repositories need: execute statements in a transaction, and read lists by pages."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ T = TypeVar("T", Dataset, Extraction)
 
 
 class Repository:
-    """Statements in one transaction."""
+    """Execute statements in one transaction."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
     async def execute(self, statement: Executable) -> CursorResult[Any]:
-        """Run one statement. Raises DependencyUnavailable when the database is away."""
+        """Execute one statement. Raises DependencyUnavailable."""
         with database_errors():
             return await self._connection.execute(statement)
 
 
 def require_storable(missing: type[DatasetNotFound | ExtractionNotFound], *texts: str) -> None:
-    """Raise `missing` for texts that the database could not hold: there is nothing of that id."""
+    """Raise `missing` for ids that PostgreSQL cannot store: no row can have them."""
     if not storable(*texts):
         raise missing("There is nothing of that id.")
 
 
 def page(statement: Select[Any], table: Table, limit: int, cursor: str | None) -> Select[Any]:
-    """Keyset pagination: rows that share an instant are told apart by their id, so none is skipped or repeated."""
+    """Select one page and one more row, newest first, by keyset pagination on creation time and id."""
     order = (table.c.created_at, table.c.id)
     if cursor is not None:
         last = read_cursor(str(table.name), cursor)
@@ -46,7 +46,7 @@ def page(statement: Select[Any], table: Table, limit: int, cursor: str | None) -
 
 
 def paged(table: Table, rows: Sequence[T], limit: int) -> Page[T]:
-    """The page, of rows that were asked for one too many."""
+    """Make the page of the rows that `page` selects; an extra row means that there is a next page."""
     items = tuple(rows[:limit])
     if len(rows) <= limit:
         return Page(items)

@@ -1,4 +1,4 @@
-"""Typed structs in JSONB columns, encoded and decoded by msgspec without a detour over dictionaries."""
+"""Store typed structs in JSONB columns, encoded and decoded by msgspec without intermediate dictionaries."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql.elements import BindParameter, ColumnElement
 from sqlalchemy.types import TypeDecorator, UserDefinedType
 
-# PostgreSQL's JSONB and text hold every character but NUL, which any upload or request may contain. It is written as
-# DLE 0, and DLE (ASCII's "data link escape") as DLE DLE, so that whatever came in comes out.
+# PostgreSQL's JSONB and text hold every character but NUL, which any upload or request may contain. NUL is written as
+# DLE 0, and DLE (ASCII's "data link escape") as DLE DLE, so that every text is restored exactly.
 _ESCAPABLE = re.compile(r"\\(?:u0000|u0010|.)")
 _ESCAPED = re.compile(r"\\(?:u0010(?:0|\\u0010)|.)")
 _ESCAPE = {r"\u0000": r"\u00100", r"\u0010": r"\u0010\u0010"}
 _UNESCAPE = {escaped: plain for plain, escaped in _ESCAPE.items()}
-
 
 # JSONB keeps numbers as decimals and writes 1e300 as an integer; a fraction keeps it a float.
 _EXPONENT = re.compile(r"\de\d")
@@ -33,7 +32,7 @@ def _fraction(found: re.Match[str]) -> str:
 
 
 def encode(value: object) -> str:
-    """JSON that comes back from JSONB as it was, whatever strings and numbers the value holds."""
+    """Encode a value as JSON that JSONB returns unchanged, whatever strings and numbers it holds."""
     text = msgspec.json.encode(value).decode()
     if _EXPONENT.search(text):
         text = _STRING_OR_EXPONENT.sub(_fraction, text)
@@ -43,7 +42,7 @@ def encode(value: object) -> str:
 
 
 def unescaped(text: str) -> str:
-    """The JSON that was given to `encode`'s escaping."""
+    """Undo `encode`'s escaping."""
     if r"\u0010" in text:
         return _ESCAPED.sub(lambda found: _UNESCAPE.get(found[0], found[0]), text)
     return text
@@ -62,23 +61,23 @@ class Payload(UserDefinedType[Any]):
         self.struct = struct
 
     def get_col_spec(self, **_: object) -> str:
-        """The column's type in DDL."""
+        """Return the column's type in DDL."""
         return "JSONB"
 
     def bind_processor(self, dialect: Dialect) -> Callable[..., str | None]:  # noqa: ARG002 - the signature
-        """Struct to JSON text."""
+        """Convert a struct to JSON text."""
         return _encoded
 
     def bind_expression(self, bindvalue: BindParameter[Any]) -> ColumnElement[Any]:
-        """The text, made JSONB by the server."""
+        """Cast the text to JSONB in the server."""
         return cast(bindvalue, JSONB)
 
     def column_expression(self, colexpr: ColumnElement[Any]) -> ColumnElement[Any]:
-        """JSONB as text, which the driver hands over unparsed."""
+        """Cast JSONB to text in the server, so that the driver does not parse it."""
         return type_coerce(cast(colexpr, Text), self)
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[..., Any]:  # noqa: ARG002 - the signature
-        """JSON text to struct."""
+        """Convert JSON text to a struct."""
         decoder = msgspec.json.Decoder(self.struct)
 
         def decoded(value: str | None) -> Any:
@@ -88,18 +87,18 @@ class Payload(UserDefinedType[Any]):
 
 
 class Instant(TypeDecorator[datetime]):
-    """An aware moment; it comes back in UTC whatever the session's time zone."""
+    """An aware datetime; read in UTC whatever the session's time zone."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - the signature
-        """Any offset to UTC."""
+        """Convert any offset to UTC."""
         return None if value is None else value.astimezone(UTC)
 
 
 def storable(*texts: str | None) -> bool:
-    """Whether PostgreSQL could hold these texts at all; what it could not hold is not there to be found."""
+    """Whether PostgreSQL can store these texts: they hold no NUL and no lone surrogate."""
     return all(text is None or ("\0" not in text and _is_unicode(text)) for text in texts)
 
 

@@ -1,4 +1,4 @@
-"""Plans in Redis, shared by all processes. What is read there is outside data: bounded, typed, and maybe garbage."""
+"""Cache plans in Redis for all processes. What is read there is untrusted: bounded, typed, and possibly garbage."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from service.concurrency.optional_dependency import (
 from service.features.ports import KeptPlan, Proposal
 
 KEY_PREFIX = "feature-agent:plan:1:"
-"""The number is the encoding's: raised when an older release could not read what is written."""
+"""The number is the version of the encoding, raised when an older release could not read it."""
 MAX_BYTES = 256 * 1024
-"""No larger plan is stored or read; the largest that is allowed, 200 features with long predicates, may be larger."""
+"""Larger plans are neither stored nor read; 200 features with long predicates may be larger."""
 
 _LOG = logging.getLogger(__name__)
 
 
 class RedisPlans:
-    """`ports.SharedPlans` in Redis, as msgpack; each plan is forgotten after `seconds`.
+    """Implement `ports.SharedPlans` in Redis, as msgpack; each plan expires after `seconds`.
 
-    It never fails for want of Redis: then there are no plans, and none is kept.
+    It never fails because Redis is unavailable: then no plan is found and none is stored.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class RedisPlans:
         )
 
     async def get(self, key: str) -> KeptPlan | None:
-        """The plan kept under the key; None when there is none that can be read."""
+        """Return the plan under the key; None when there is none that can be read."""
         try:
             value, left = await self._redis.call(lambda: self._read(KEY_PREFIX + key))
         except Unavailable:
@@ -73,7 +73,7 @@ class RedisPlans:
         return KeptPlan(proposal, min(cast("int", left) / 1000, self._seconds))
 
     async def put(self, key: str, proposal: Proposal) -> None:
-        """Keep the plan, unless it is too large."""
+        """Store the plan, unless it is too large."""
         value = msgspec.msgpack.encode(proposal)
         if len(value) <= MAX_BYTES:
             try:
@@ -82,7 +82,7 @@ class RedisPlans:
                 return
 
     async def _read(self, key: str) -> tuple[object, object]:
-        """The value's first bytes, one more than may be, and its milliseconds to live; an error in place of either."""
+        """Read the value, up to one byte over the limit, and its time to live in ms; an error in place of either."""
         async with self._client.pipeline(transaction=True) as commands:
             commands.getrange(key, 0, MAX_BYTES)
             commands.pttl(key)

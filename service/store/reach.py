@@ -1,4 +1,4 @@
-"""Whether the database, Redis and the artifact store can be used, answered in an operator's words."""
+"""Check that the database, Redis and the artifact store can be used, with messages for operators."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from redis.asyncio import BlockingConnectionPool
 
 from service.features.errors import DependencyUnavailable
 from service.features.ports import Artifacts
-from service.store.artifacts import PING_SECONDS
+from service.store.artifacts import PING_TIMEOUT_SECONDS
 from service.store.failures import DependencyUnusable
 from service.store.redis_pool import ping
 
@@ -24,16 +24,16 @@ MIGRATION_REMEDIES = {
     "42501": "Let its account create tables there: GRANT CREATE ON SCHEMA public, or make it the database's owner.",
     "55P03": "Start again when nothing holds its tables for long; pg_stat_activity names who does.",
 }
-"""By PostgreSQL's error code: no right to do it, and a lock that was not had in time."""
+"""By PostgreSQL's error code: insufficient privilege, and a lock timeout."""
 OTHER_REMEDY = "Nothing was changed; remove what stands in the way and start again."
 REDIS_REMEDY = "Start Redis, correct REDIS_URL or REDIS_PASSWORD, or leave REDIS_URL out."
 ARTIFACTS_REMEDY = "Correct ARTIFACTS_URL, its credentials, or the rights on its bucket or folder."
 
 
 async def reach_database(arguments: Mapping[str, Any]) -> None:
-    """Connect once with psycopg's arguments, and look at what the server says of itself. Raises DependencyUnusable.
+    """Connect once with psycopg's arguments, and check the server's parameters. Raises DependencyUnusable.
 
-    SQLAlchemy's own first connection fails on a database whose text has no encoding before it can say so.
+    SQLAlchemy's own first connection fails on a database without UTF8 before it can say why.
     """
     place = place_of(arguments)
     try:
@@ -53,13 +53,13 @@ async def reach_database(arguments: Mapping[str, Any]) -> None:
 
 
 def not_migrated(arguments: Mapping[str, Any], error: psycopg.Error, revision: str) -> DependencyUnusable:
-    """What a migration that failed is reported as."""
+    """Describe a failed migration."""
     what = f"{place_of(arguments)} cannot be brought to revision {revision}: {reason(error)}."
     return DependencyUnusable(what, MIGRATION_REMEDIES.get(error.sqlstate or "", OTHER_REMEDY))
 
 
 def place_of(arguments: Mapping[str, Any]) -> str:
-    """Which server, database and account psycopg's arguments name; without the password."""
+    """Describe the server, database and account in psycopg's arguments, without the password."""
     host = str(arguments.get("host") or "its default address")
     port = "" if host.startswith("/") or not arguments.get("port") else f":{arguments['port']}"
     names = {"database": arguments.get("dbname"), "account": arguments.get("user")}
@@ -67,13 +67,13 @@ def place_of(arguments: Mapping[str, Any]) -> str:
 
 
 def reason(error: psycopg.Error) -> str:
-    """Why, in the server's or the driver's words: one line, without the address that they repeat."""
+    """Return the server's or driver's message in one line, without the address that it repeats."""
     said = error.diag.message_primary or next(iter(str(error).splitlines()), "") or type(error).__name__
     return said.rpartition(" failed: ")[2].rstrip(". ")
 
 
 async def reach_redis(pool: BlockingConnectionPool) -> None:
-    """Make sure that Redis answers. Raises DependencyUnusable."""
+    """Check that Redis answers. Raises DependencyUnusable."""
     try:
         await ping(pool)
     except DependencyUnavailable as error:
@@ -85,7 +85,7 @@ async def reach_redis(pool: BlockingConnectionPool) -> None:
 
 
 async def reach_artifacts(artifacts: Artifacts, url: str) -> None:
-    """Make sure that the artifact store at that address takes a file. Raises DependencyUnusable."""
+    """Check that the artifact store at that address accepts a file. Raises DependencyUnusable."""
     try:
         await artifacts.ping()
     except (DependencyUnavailable, FileNotFoundError) as error:
@@ -96,7 +96,7 @@ async def reach_artifacts(artifacts: Artifacts, url: str) -> None:
 
 
 def _store_reason(error: Exception) -> str:
-    """In words of our own: the client's repeat addresses, which may be signed."""
+    """Describe the error without the client's message, which may repeat a signed URL."""
     match error if isinstance(error, FileNotFoundError) else error.__cause__:
         case FileNotFoundError():
             return "there is no such bucket"
@@ -105,9 +105,9 @@ def _store_reason(error: Exception) -> str:
         case OSError(strerror=str(why)):
             return why
         case _:
-            return f"no answer within {PING_SECONDS:.0f} s"
+            return f"no answer within {PING_TIMEOUT_SECONDS:.0f} s"
 
 
 def _remedy(why: str) -> str:
-    """The server itself answers with a severity, a colon and two spaces; in its own language."""
+    """Choose the remedy: a message of the server itself begins with a localised severity, a colon and two spaces."""
     return REFUSED_REMEDY if ":  " in why else DATABASE_REMEDY

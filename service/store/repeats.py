@@ -1,13 +1,13 @@
-"""Extractions that are completed as they begin: stored in one statement for all that come at the same time."""
+"""Store extractions that repeat an earlier result, in one statement for all concurrent ones."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Self
 
 import msgspec
+from cachetools import LRUCache
 from msgspec import Struct
 from msgspec.structs import astuple
 from opentelemetry.trace import Tracer
@@ -19,8 +19,8 @@ from service.store.payload import encode
 
 MAX_BATCH_SIZE = 20
 """Results are some kilobytes each."""
-ENCODED = 100
-"""Results whose JSON is remembered: it takes longer to write than all the rest of the row."""
+MAX_ENCODED = 100
+"""Results whose JSON is cached: encoding it takes longer than all the rest of the row."""
 STATEMENT = """
 INSERT INTO extractions (
     id, owner, dataset_id, request, result, request_id, trace_id, lane, created_at, started_at, finished_at,
@@ -38,23 +38,25 @@ JOIN datasets ON
     datasets.owner = new.owner AND datasets.id = new.dataset_id AND datasets.artifact_key = new.dataset_key
 RETURNING id
 """
-"""One JSON text for all rows: the driver would look through arrays of such texts character by character."""
+"""One JSON parameter for all rows: the driver would escape arrays of texts character by character."""
 
 Repeated = tuple[Extraction, str]
-"""An extraction, and the artifact of the dataset that its result is of."""
+"""An extraction, and the artifact of the dataset that its result was computed from."""
 
 
 class RepeatedExtractions:
-    """Writes them, each if its dataset is still the same."""
+    """Store them, each if its dataset is unchanged."""
 
     def __init__(self, connect: Connect, tracer: Tracer | None) -> None:
         self._connection = DedicatedConnection(connect)
         self._spans = StatementSpans(tracer, "INSERT", "extractions", STATEMENT)
         self._batcher = Batcher(self._write, max_size=MAX_BATCH_SIZE)
-        self._encoded = _Encoded()
+        self._encoded: LRUCache[tuple[int, ...], tuple[ExtractionResult, msgspec.Raw]] = LRUCache(MAX_ENCODED)
+        """The JSON of results that are stored again and again, each time for another artifact. Holding the result keeps
+        the ids in its key from being used again."""
 
     async def add(self, extraction: Extraction, dataset_key: str) -> bool:
-        """Whether it is stored: not when its dataset is another. Raises DependencyUnavailable."""
+        """Store an extraction; False when its dataset has changed. Raises DependencyUnavailable."""
         with self._spans.span():
             return await self._batcher.submit((extraction, dataset_key))
 
@@ -63,10 +65,19 @@ class RepeatedExtractions:
         await self._connection.close()
 
     async def _write(self, repeated: Sequence[Repeated]) -> Sequence[bool]:
-        rows = [_Row.of(extraction, key, self._encoded.of(extraction.result)) for extraction, key in repeated]
+        rows = [_Row.of(extraction, key, self._encode(extraction.result)) for extraction, key in repeated]
         text = msgspec.json.encode(rows).decode()
         stored = {row[0] for row in await self._connection.rows(STATEMENT, (text,), repeatable=False)}
         return [extraction.id in stored for extraction, _ in repeated]
+
+    def _encode(self, result: ExtractionResult | None) -> msgspec.Raw:
+        """Return the JSON, with whatever artifact."""
+        if result is None:
+            return msgspec.Raw(b"null")
+        key = _parts(result)
+        if key not in self._encoded:
+            self._encoded[key] = (result, msgspec.Raw(encode(result)))
+        return self._encoded[key][1]
 
 
 class _Row(Struct, frozen=True):
@@ -102,26 +113,9 @@ class _Row(Struct, frozen=True):
         )
 
 
-class _Encoded:
-    """The JSON of results that are stored again and again, each time for another artifact.
-
-    A result is known by the very objects that it is made of, which are held here: frozen, and so the same for ever.
-    """
-
-    def __init__(self) -> None:
-        self._texts: OrderedDict[tuple[int, ...], tuple[ExtractionResult, msgspec.Raw]] = OrderedDict()
-
-    def of(self, result: ExtractionResult | None) -> msgspec.Raw:
-        """The JSON, with whatever artifact."""
-        if result is None:
-            return msgspec.Raw(b"null")
-        key = tuple([id(part) for name, part in zip(_PARTS, astuple(result), strict=True) if name != "artifact_key"])
-        found = self._texts.get(key)
-        if found is None:
-            found = self._texts[key] = (result, msgspec.Raw(encode(result)))
-            if len(self._texts) > ENCODED:
-                self._texts.popitem(last=False)
-        return found[1]
-
-
 _PARTS = ExtractionResult.__struct_fields__
+
+
+def _parts(result: ExtractionResult) -> tuple[int, ...]:
+    """Return the ids of all that a result consists of, but its artifact: results with equal ones have equal JSON."""
+    return tuple([id(part) for name, part in zip(_PARTS, astuple(result), strict=True) if name != "artifact_key"])

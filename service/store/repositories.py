@@ -1,4 +1,4 @@
-"""All SQL of the service. Every statement on an owner's data asks for the owner."""
+"""Store datasets and API keys. Every statement on an owner's data filters by the owner."""
 
 from __future__ import annotations
 
@@ -21,55 +21,55 @@ T = TypeVar("T", Dataset, Extraction)
 
 
 class SqlDatasets(Repository):
-    """Datasets of one owner at a time; implements `stores.Datasets`."""
+    """Implement `stores.Datasets`."""
 
     async def add(self, dataset: Dataset) -> None:
-        """Raises DatasetExists when the owner already has that id; the transaction stays usable."""
+        """Store a new dataset. Raises DatasetExists when the owner has that id; the transaction stays usable."""
         row = structs.asdict(dataset)
         added = await self.execute(insert(datasets).values(row).on_conflict_do_nothing().returning(datasets.c.id))
         if added.first() is None:
             raise DatasetExists(f"You already have a dataset {dataset.id!r}.")
 
     async def get(self, owner: str, dataset_id: str) -> Dataset:
-        """Raises DatasetNotFound."""
+        """Return the dataset. Raises DatasetNotFound."""
         require_storable(DatasetNotFound, owner, dataset_id)
         found = await self.execute(select(datasets).where(*_is(owner, dataset_id)))
         return _dataset(found)
 
     async def list(self, owner: str, *, limit: int, cursor: str | None = None) -> Page[Dataset]:
-        """Newest first. Raises InvalidRequest for a cursor that this list did not give."""
+        """List the owner's datasets, newest first. Raises InvalidRequest for a foreign cursor."""
         statement = page(select(datasets).where(datasets.c.owner == owner), datasets, limit, cursor)
         found = await self.execute(statement)
         return paged(datasets, [Dataset(**row) for row in found.mappings()], limit)
 
     async def delete(self, owner: str, dataset_id: str) -> Dataset:
-        """Remove the row and give back what it was. Raises DatasetNotFound."""
+        """Delete the row and return it. Raises DatasetNotFound."""
         require_storable(DatasetNotFound, owner, dataset_id)
         removed = await self.execute(delete(datasets).where(*_is(owner, dataset_id)).returning(datasets))
         return _dataset(removed)
 
 
 class SqlKeys(Repository):
-    """API keys; implements `stores.Keys`."""
+    """Implement `stores.Keys`."""
 
     async def add(self, key: ApiKey) -> None:
         """Store a new key."""
         await self.execute(insert(api_keys).values(structs.asdict(key) | {"scopes": [*key.scopes]}))
 
     async def find(self, key_id: str) -> ApiKey | None:
-        """The key of that public id, revoked and expired ones too."""
+        """Return the key with that public id, even a revoked or expired one; None when there is none."""
         if not storable(key_id):
             return None
         found = await self.execute(select(api_keys).where(api_keys.c.id == key_id))
         return next(iter(_keys(found)), None)
 
     async def list(self) -> tuple[ApiKey, ...]:
-        """All keys, newest first."""
+        """List all keys, newest first."""
         found = await self.execute(select(api_keys).order_by(api_keys.c.created_at.desc(), api_keys.c.id.desc()))
         return _keys(found)
 
     async def revoke(self, key_id: str, at: datetime) -> bool:
-        """Revoke; False when there is no such key. Revoking twice keeps the first time."""
+        """Revoke the key; False when there is none. Revoking twice keeps the first time."""
         if not storable(key_id):
             return False
         revoked_at = func.coalesce(api_keys.c.revoked_at, at)
@@ -89,7 +89,7 @@ def _dataset(found: CursorResult[Any]) -> Dataset:
 
 
 def _keys(found: CursorResult[Any]) -> tuple[ApiKey, ...]:
-    """Keys without the scopes that a newer release may have given them and this one does not know."""
+    """Read keys, leaving out scopes that only a newer release knows."""
     return tuple(
         structs.replace(ApiKey(**row), scopes=tuple(scope for scope in row["scopes"] if scope in SCOPES))
         for row in found.mappings()

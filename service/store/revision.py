@@ -1,29 +1,29 @@
-"""The revision of the database's schema, and which code may use it. A start that finds them in order reads no more."""
+"""Read the revision of the schema and which releases may use it, without importing Alembic."""
 
 from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
 REVISION = "0006"
-"""This release's: that of the newest file in `migrations/versions`."""
+"""This release's revision: that of the newest file in `migrations/versions`."""
 
 
 def current_revision(connection: Connection) -> str | None:
-    """The database's; None for one that was never migrated."""
+    """Read the database's revision; None when it was never migrated."""
     if connection.scalar(text("SELECT to_regclass('alembic_version')")) is None:
         return None
     return connection.scalar(text("SELECT version_num FROM alembic_version"))
 
 
 def oldest_revision(connection: Connection) -> str | None:
-    """The oldest revision whose code works on the schema; None for a database that does not say."""
+    """Read the oldest revision whose code works on the schema; None when the schema does not record it."""
     if not declares(connection):
         return None
     return connection.scalar(text("SELECT oldest_revision FROM schema_compatibility"))
 
 
 def declare_oldest(connection: Connection, works_for: str) -> None:
-    """Write the oldest revision whose code works on the schema, which `declares` it."""
+    """Record the oldest revision whose code works on the schema."""
     statement = text(
         "INSERT INTO schema_compatibility (id, oldest_revision) VALUES (1, :oldest) "
         "ON CONFLICT (id) DO UPDATE SET oldest_revision = excluded.oldest_revision"
@@ -32,5 +32,5 @@ def declare_oldest(connection: Connection, works_for: str) -> None:
 
 
 def declares(connection: Connection) -> bool:
-    """Whether the schema has a place for the oldest revision whose code works on it."""
+    """Whether the schema has the table that records the oldest compatible revision."""
     return connection.scalar(text("SELECT to_regclass('schema_compatibility')")) is not None

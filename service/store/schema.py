@@ -1,4 +1,4 @@
-"""How the database's schema comes to this release's revision. Imports Alembic: `revision.py` says whether it must."""
+"""Migrate the schema to this release's revision. Imports Alembic; `revision.py` says without it whether to."""
 
 from __future__ import annotations
 
@@ -13,44 +13,44 @@ from sqlalchemy import URL, Connection, NullPool, create_engine, func, select, t
 from service.features.errors import DependencyUnavailable
 from service.store.revision import current_revision, oldest_revision
 
-Standing = Literal["older", "current", "newer", "too new"]
-"""How a schema stands to this release: to be migrated, in order, newer but fit for its code, or not to be used."""
+SchemaState = Literal["older", "current", "newer", "too new"]
+"""A schema to be migrated, this release's, a newer one on which its code works, or one on which it does not."""
 
 SCRIPTS = "service.store:migrations"
 MIGRATION_LOCK = 0x66656174_6D696772
 """Key of the advisory lock that migrations hold: "feat" and "migr" in ASCII."""
-LOCK_PATIENCE = "120s"
-"""For another process's migration, which is then found done."""
+LOCK_TIMEOUT = "120s"
+"""To wait for another process's migration, after which there is nothing left to do."""
 TOO_NEW = (
     "The database is at revision {}, which this release does not know: a newer release has migrated it. Run that "
     "release, or restore a backup from before."
 )
-TABLE_PATIENCE = "10s"
-"""For a table that somebody uses for long, such as a backup: all later statements on it wait behind a migration."""
+TABLE_LOCK_TIMEOUT = "10s"
+"""To wait for a table that a long transaction uses, such as a backup: later statements wait behind the migration."""
 
-# alembic keeps the migration that runs in variables of its modules: one at a time in a process.
+# Alembic keeps the running migration in module variables: one at a time in a process.
 _ALEMBIC = threading.Lock()
 
 
 class DatabaseTooNew(DependencyUnavailable):
-    """A newer release has migrated the database, and this one's code does not work on it; waiting does not help."""
+    """A newer release has migrated the database, and this one's code does not work on it; retrying does not help."""
 
     retryable = False
 
 
 def upgrade(url: URL, connect_args: dict[str, object]) -> bool:
-    """Bring the database to this release's revision, in one transaction. Blocks.
+    """Migrate the database to this release's revision, in one transaction. Blocks.
 
-    False for a newer schema on which this release's code works: it is left as it is. Processes that start together wait
-    for the first of them: without the lock all but one would fail on a table that another has just created. Raises
-    DatabaseTooNew, and what SQLAlchemy raises for a database that is away.
+    False for a newer schema on which this release's code works: then it is not changed. Processes that start together
+    wait for the first of them: without the lock all but one would fail on a table that another has just created. Raises
+    DatabaseTooNew, and what SQLAlchemy raises for an unavailable database.
     """
     engine = create_engine(url, poolclass=NullPool, connect_args=connect_args, hide_parameters=True)
     with _ALEMBIC, engine.begin() as connection:
-        connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_PATIENCE}'"))
+        connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
         connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
-        connection.execute(text(f"SET LOCAL lock_timeout = '{TABLE_PATIENCE}'"))
-        found = standing(connection)
+        connection.execute(text(f"SET LOCAL lock_timeout = '{TABLE_LOCK_TIMEOUT}'"))
+        found = schema_state(connection)
         if found == "too new":
             raise DatabaseTooNew(TOO_NEW.format(current_revision(connection)))
         if found == "older":
@@ -60,8 +60,8 @@ def upgrade(url: URL, connect_args: dict[str, object]) -> bool:
     return found != "newer"
 
 
-def standing(connection: Connection) -> Standing:
-    """How the database's schema stands to this release; an empty database is "older"."""
+def schema_state(connection: Connection) -> SchemaState:
+    """Compare the database's schema with this release; an empty database is "older"."""
     revision = current_revision(connection)
     scripts = ScriptDirectory.from_config(_configuration())
     if revision is not None and revision == scripts.get_current_head():
@@ -72,7 +72,7 @@ def standing(connection: Connection) -> Standing:
 
 
 def knows(revision: str | None) -> bool:
-    """Whether the revision is this release's or an older one, and so its code and its migrations follow from it."""
+    """Whether the revision is this release's or an older one, from which its migrations can start."""
     scripts = ScriptDirectory.from_config(_configuration())
     return revision in {script.revision for script in scripts.walk_revisions()}
 

@@ -1,4 +1,4 @@
-"""How far extractions have come: the one read that clients repeat by the thousand, without what it can do without."""
+"""Read the states of extractions, the most frequent query, at the least cost."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FAILURE = msgspec.json.Decoder(Failure)
 
 
 class StateReads:
-    """Reads states in one statement for all who ask at the same time."""
+    """Read states, in one statement for all concurrent requests."""
 
     def __init__(self, connect: Connect, tracer: Tracer | None) -> None:
         self._connection = DedicatedConnection(connect)
@@ -33,7 +33,7 @@ class StateReads:
         self._batcher = Batcher(self._read)
 
     async def get(self, owner: str, extraction_id: str) -> ExtractionState:
-        """The state now. Raises ExtractionNotFound, also for another owner's, and DependencyUnavailable."""
+        """Return the present state. Raises ExtractionNotFound, also for another owner's, and DependencyUnavailable."""
         state = None
         if storable(extraction_id):
             with self._spans.span():

@@ -37,10 +37,10 @@ METADATA = MetaData(
 )
 
 USD_PLACES = 10
-"""Decimal places of sums of money: a token of the cheapest models costs some 1e-8 dollars."""
+"""Decimal places of amounts: a token of the cheapest models costs about 1e-8 dollars."""
 
 TERMINAL: tuple[Status, ...] = ("completed", "failed", "cancelled")
-"""No extraction leaves these."""
+"""Final statuses."""
 
 
 def _one_of(column: str, words: tuple[str, ...]) -> CheckConstraint:
@@ -83,7 +83,7 @@ extractions = Table(
     Column("trace_id", Text, nullable=False),
     Column("lane", Text, nullable=False),
     Column("due_at", Instant),
-    Column("patient", Boolean, nullable=False),
+    Column("patient", Boolean, key="detached", nullable=False),
     Column("cancel_requested", Boolean, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("crashes", Integer, nullable=False),
@@ -123,7 +123,7 @@ webhook_deliveries = Table(
     Index(None, "created_at", "id"),
     Index("ix_webhook_deliveries_pending", "owner", "created_at", postgresql_where=text("state = 'pending'")),
 )
-"""Deleted with their extraction, whoever deletes it."""
+"""Deleted together with their extraction."""
 
 idempotency_keys = Table(
     "idempotency_keys",
@@ -156,7 +156,7 @@ api_keys = Table(
 tallies = Table(
     "tallies", METADATA, Column("name", Text, primary_key=True), Column("value", BigInteger, nullable=False)
 )
-"""Counts that outlive the processes that count; each only grows."""
+"""Counters that outlive the processes that count; each only grows."""
 
 schema_compatibility = Table(
     "schema_compatibility",
@@ -165,7 +165,7 @@ schema_compatibility = Table(
     Column("oldest_revision", Text, nullable=False),
     CheckConstraint("id = 1", name="id"),
 )
-"""One row: the oldest revision whose code works on the schema. Older releases read it, so its form never changes."""
+"""One row: the oldest revision whose code works on the schema. Older releases read it, so the table never changes."""
 
 model_spending = Table(
     "model_spending",

@@ -1,4 +1,4 @@
-"""One request or job, one transaction."""
+"""Run the work of one request or job in one transaction."""
 
 from __future__ import annotations
 
@@ -21,15 +21,13 @@ from service.store.repeats import RepeatedExtractions
 from service.store.repositories import SqlDatasets, SqlKeys
 from service.store.states import StateReads
 
-PING_SECONDS = 2.0
-"""A health check waits no longer than this."""
+PING_TIMEOUT_SECONDS = 2.0
 ESTIMATE_SECONDS = 5.0
-"""How long a lane's usual time is taken for true: it moves with every hundredth extraction, and is asked for with each
-look at one that runs."""
+"""How long a lane's estimate is reused: it changes little, and every status of a running extraction needs it."""
 
 
 class SqlUnitOfWork:
-    """The repositories on one transaction; implements `stores.UnitOfWork`."""
+    """Implement `stores.UnitOfWork`: the repositories on one transaction."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         self.connection = connection
@@ -67,29 +65,29 @@ class SqlUnitOfWork:
 
 
 class SqlStore:
-    """Units of work on one engine; implements `stores.Store`."""
+    """Implement `stores.Store` on one engine."""
 
     def __init__(self, engine: AsyncEngine, states: StateReads, repeats: RepeatedExtractions) -> None:
         self._engine = engine
         self._states = states
         self._repeats = repeats
-        self._usual: dict[Lane, tuple[float, float | None]] = {}
+        self._estimates: dict[Lane, tuple[float, float | None]] = {}
 
     async def state_of(self, owner: str, extraction_id: str) -> ExtractionState:
-        """How far an extraction has come now. Raises ExtractionNotFound."""
+        """Return the present state of an extraction. Raises ExtractionNotFound."""
         return await self._states.get(owner, extraction_id)
 
     async def add_repeated(self, extraction: Extraction, dataset_key: str) -> bool:
-        """Store an extraction that is completed as it begins; False when its dataset is another."""
+        """Store an extraction that repeats a result; False when its dataset has changed."""
         return await self._repeats.add(extraction, dataset_key)
 
     async def usual_seconds(self, lane: Lane) -> float | None:
-        """Median run time of the lane's last completed extractions, as it was `ESTIMATE_SECONDS` ago at most."""
-        until, usual = self._usual.get(lane, (0.0, None))
+        """Return the median run time of the lane's last completed extractions, at most `ESTIMATE_SECONDS` old."""
+        until, usual = self._estimates.get(lane, (0.0, None))
         if time.monotonic() >= until:
             async with self.begin() as work:
                 usual = await work.extractions.usual_seconds(lane)
-            self._usual[lane] = time.monotonic() + ESTIMATE_SECONDS, usual
+            self._estimates[lane] = time.monotonic() + ESTIMATE_SECONDS, usual
         return usual
 
     @asynccontextmanager
@@ -100,10 +98,10 @@ class SqlStore:
                 yield SqlUnitOfWork(connection)
 
     async def ping(self) -> None:
-        """Raises DependencyUnavailable when the database does not answer within `PING_SECONDS`."""
+        """Raises DependencyUnavailable when the database does not answer within `PING_TIMEOUT_SECONDS`."""
         try:
             with database_errors():
-                async with asyncio.timeout(PING_SECONDS), self._engine.connect() as connection:
+                async with asyncio.timeout(PING_TIMEOUT_SECONDS), self._engine.connect() as connection:
                     await connection.execute(select(1))
         except TimeoutError as error:
             raise DependencyUnavailable("The database is too slow.", retry_after=OUTAGE_RETRY_SECONDS) from error

@@ -1,4 +1,4 @@
-"""PostgreSQL refuses to run as root: which account runs it then, and how that account reaches its programs."""
+"""Run PostgreSQL as another account when the service is root, which PostgreSQL refuses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ACL = "system.posix_acl_access"
 _VERSION = struct.Struct("<I")
 _ENTRY = struct.Struct("<HHI")
 _OWNER, _USER, _GROUP, _MASK, _OTHERS = 0x01, 0x02, 0x04, 0x10, 0x20
-_NOBODY_IN_PARTICULAR = 0xFFFFFFFF
+_NO_ID = 0xFFFFFFFF
 _SEARCH = 0o1
 
 
@@ -29,9 +29,9 @@ class Account(TypedDict, total=False):
 
 
 def account_for(data: Path) -> Account:
-    """Who runs the server on this data folder: ourselves, or instead of root the folder's owner, or one of `ACCOUNTS`.
+    """Choose the account for the server: the process's own, or instead of root the folder's owner or one of `ACCOUNTS`.
 
-    Raises LookupError when root has nobody to hand over to.
+    Raises LookupError when there is none instead of root.
     """
     if os.geteuid() != 0:
         return {}
@@ -51,10 +51,10 @@ def _account(user: int, group: int) -> Account:
 
 
 def let_search(folder: Path, user: int) -> None:
-    """Let one user walk through the folder and its parents where they are closed to it, and nobody else.
+    """Let one user search the folder and its parents, where their modes do not.
 
-    An access control list grants search (`x`) only: nothing can be listed, and the permissions of what lies inside
-    stay as they are. Raises OSError where the file system has no such lists.
+    An access control list grants search (`x`) only: the user cannot list the folders, and the permissions inside do
+    not change. Raises OSError where the file system has no such lists.
     """
     for closed in (folder, *folder.parents):
         status = closed.stat()
@@ -63,18 +63,18 @@ def let_search(folder: Path, user: int) -> None:
 
 
 def _entries(folder: Path, mode: int) -> dict[tuple[int, int], int]:
-    """The folder's list as (tag, id) → permissions; made from its mode when it has none."""
+    """Read the folder's access control list as (tag, id) → permissions; derived from its mode when it has none."""
     try:
         packed = os.getxattr(folder, _ACL)
     except OSError:
         tags = {_OWNER: mode >> 6, _GROUP: mode >> 3, _OTHERS: mode}
-        return {(tag, _NOBODY_IN_PARTICULAR): bits & 0o7 for tag, bits in tags.items()}
+        return {(tag, _NO_ID): bits & 0o7 for tag, bits in tags.items()}
     return {(tag, holder): bits for tag, bits, holder in _ENTRY.iter_unpack(packed[_VERSION.size :])}
 
 
 def _with_search(entries: dict[tuple[int, int], int], user: int) -> bytes:
-    mask = (_MASK, _NOBODY_IN_PARTICULAR)
-    group = entries[_GROUP, _NOBODY_IN_PARTICULAR]
+    mask = (_MASK, _NO_ID)
+    group = entries[_GROUP, _NO_ID]
     granted = entries | {
         (_USER, user): entries.get((_USER, user), 0) | _SEARCH,
         mask: entries.get(mask, group) | _SEARCH,

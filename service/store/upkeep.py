@@ -1,4 +1,4 @@
-"""The SQL of housekeeping: over all owners, in batches, by one process at a time."""
+"""Query and delete for the housekeeping: over all owners, in batches, in one process at a time."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from datetime import datetime
 from sqlalchemy import delete, func, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from service.features.stores import Forgotten
+from service.features.stores import Purged
 from service.store.failures import database_errors
-from service.store.idempotency import KEPT
+from service.store.idempotency import RETENTION
 from service.store.tables import TERMINAL, datasets, extractions, idempotency_keys
 
 UPKEEP_LOCK = 0x66656174_6B656570
-"""Key of the advisory lock of whoever removes, backs up or restores: "feat" and "keep" in ASCII."""
+"""Key of the advisory lock of housekeeping, backup and restore: "feat" and "keep" in ASCII."""
 
 ARTIFACT_KEY = func.jsonb_extract_path_text(extractions.c.result, "artifact_key")
-"""The feature table that an extraction refers to."""
+"""The feature table of an extraction."""
 
 
 class SqlUpkeep:
-    """Implements `stores.Upkeep`."""
+    """Implement `stores.Upkeep`."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     @asynccontextmanager
     async def alone(self) -> AsyncGenerator[bool]:
-        """True for one process at a time, while the block runs; False at once for all others.
+        """Take the lock for the length of the block: True for one process, False at once for all others.
 
-        The lock belongs to a connection, which is not in a transaction meanwhile; it ends with its process.
+        The lock belongs to a connection, which is in no transaction meanwhile; it ends with its process.
         """
         with database_errors():
             async with self._engine.connect() as pooled:
@@ -45,7 +45,7 @@ class SqlUpkeep:
                     await _unlock(connection)
 
     async def now(self) -> datetime:
-        """The instant by the database's clock, which all processes share."""
+        """Return the time of the database's clock, which all processes share."""
         with database_errors():
             async with self._engine.connect() as connection:
                 found = await connection.scalar(select(func.clock_timestamp()))
@@ -53,7 +53,7 @@ class SqlUpkeep:
             raise TypeError(type(found).__name__)
         return found
 
-    async def forget_extractions(self, before: datetime, *, limit: int) -> Forgotten:
+    async def purge_extractions(self, before: datetime, *, limit: int) -> Purged:
         """Delete at most `limit` extractions that ended before that instant, oldest first."""
         old = (
             select(extractions.c.id)
@@ -66,19 +66,19 @@ class SqlUpkeep:
         with database_errors():
             async with self._engine.begin() as connection:
                 keys = (await connection.scalars(statement)).all()
-        return Forgotten(len(keys), tuple(key for key in keys if key is not None))
+        return Purged(len(keys), tuple(key for key in keys if key is not None))
 
-    async def forget_idempotency_keys(self, now: datetime) -> int:
-        """Delete the idempotency keys that are kept no longer; gives how many."""
+    async def purge_idempotency_keys(self, now: datetime) -> int:
+        """Delete the expired idempotency keys; returns how many."""
         with database_errors():
             async with self._engine.begin() as connection:
                 gone = await connection.execute(
-                    delete(idempotency_keys).where(idempotency_keys.c.created_at <= now - KEPT)
+                    delete(idempotency_keys).where(idempotency_keys.c.created_at <= now - RETENTION)
                 )
         return gone.rowcount
 
     async def in_use(self, keys: Sequence[str]) -> frozenset[str]:
-        """Which of these artifacts a row refers to."""
+        """Return those of the artifacts that a row refers to."""
         if not keys:
             return frozenset()
         of_extractions = select(ARTIFACT_KEY).where(extractions.c.id.in_({_extraction_of(key) for key in keys}))
@@ -95,10 +95,10 @@ async def _unlock(connection: AsyncConnection) -> None:
         unlocked = await connection.scalar(select(func.pg_advisory_unlock(UPKEEP_LOCK)))
     finally:
         if not unlocked:
-            await connection.invalidate()  # a connection that goes back to the pool would take the lock with it
+            await connection.invalidate()  # a connection returned to the pool would keep the lock
 
 
 def _extraction_of(key: str) -> str:
-    """The id in `features/{id}/{attempt}.parquet`, or in the first release's `features/{id}.parquet`."""
+    """Return the id in `features/{id}/{attempt}.parquet`, or in the first release's `features/{id}.parquet`."""
     parts = key.split("/")
     return parts[1].removesuffix(".parquet") if len(parts) > 1 else ""

@@ -255,7 +255,7 @@ METRICS: tuple[Metric, ...] = (
         "budget_decisions_total",
         "counter",
         "requests",
-        "Checks of a principal's budget before planning; unchecked means that the database was away.",
+        "Checks of a principal's budget before planning; unchecked means that the database was unreachable.",
         (Label("decision", _literal(BudgetChecked, "decision")),),
     ),
     Metric(
@@ -348,7 +348,7 @@ METRICS: tuple[Metric, ...] = (
         "rate_limit_decisions_total",
         "counter",
         "requests",
-        "Answers of the rate limiter; degraded means that its store was away and the request passed.",
+        "Answers of the rate limiter; degraded means that its store was unreachable and the request passed.",
         (Label("decision", _literal(RateLimitDecided, "decision")),),
     ),
     Metric(

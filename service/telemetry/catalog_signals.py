@@ -164,6 +164,7 @@ SPANS: tuple[Span, ...] = (
             ("ingest", "An upload is read, typed and profiled.", ()),
             ("rehearse", "A plan is tried on a sample.", ("feature_agent.features",)),
             ("compute", "A plan is computed.", ("feature_agent.features", "feature_agent.rows")),
+            ("measure", "Computed features are measured.", ("feature_agent.features",)),
             ("export", "A feature table is written in another format.", ()),
         )
     ),
@@ -175,7 +176,12 @@ SPANS: tuple[Span, ...] = (
         "opentelemetry-instrumentation-sqlalchemy",
     ),
     Span("SELECT extractions", "CLIENT", "The status of an extraction is read, for many callers at once.", _DATABASE),
-    Span("EVALSHA", "CLIENT", "A request is counted in Redis, for many callers at once.", _DATABASE),
+    Span(
+        "EVALSHA",
+        "CLIENT",
+        "A request is counted, or a circuit breaker asked, in Redis, for many callers at once.",
+        _DATABASE,
+    ),
     Span(
         "{commands}",
         "CLIENT",

@@ -20,8 +20,6 @@ from typing import Any, Literal, cast
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder
 
-from service.telemetry.openmetrics import MEDIA_TYPE, write_openmetrics
-
 PATH = "/metrics"
 LIVE_PATH = "/health/live"
 READY_PATH = "/health/ready"
@@ -42,15 +40,12 @@ class MetricsPortUnavailable(OSError):
 def render(registry: CollectorRegistry, accept: str) -> tuple[str, bytes]:
     """Render the registry in the format that `accept` asks for; returns content type and body.
 
-    Prometheus asks for OpenMetrics, which carries exemplars; anything not understood gets the plain text format of the
-    client's own writer.
+    Prometheus asks for OpenMetrics, which carries exemplars; anything not understood gets the plain text format.
     """
     try:
         encode, content_type = choose_encoder(accept)
     except (TypeError, ValueError):  # the client raises for a version that is not a number
         encode, content_type = generate_latest, CONTENT_TYPE_PLAIN_0_0_4
-    if content_type.startswith(MEDIA_TYPE):
-        return content_type, write_openmetrics(registry)
     return content_type, encode(registry)
 
 

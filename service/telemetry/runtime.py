@@ -87,7 +87,7 @@ class RuntimeMonitor:
         for name, up in states.items():
             self._up.child(name).set(up)
             if self._known.get(name, True) != up:
-                _LOGGER.warning("dependency is back" if up else "dependency is away", dependency=name)
+                _LOGGER.warning("dependency is back" if up else "dependency is unreachable", dependency=name)
         self._known = states
         self._count_connections()
         return states

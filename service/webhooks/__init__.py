@@ -1,1 +1,1 @@
-"""Webhooks: which addresses may be called, what is sent to them (Standard Webhooks), and the attempts to deliver it."""
+"""Deliver webhooks (Standard Webhooks): check addresses, sign messages, send them and retry."""

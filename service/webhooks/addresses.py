@@ -1,4 +1,4 @@
-"""What a callback's name stands for at this moment: every address is checked, and one of those checked is called."""
+"""Resolve a callback's host name, and check every address before one of them is called."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ from ipaddress import ip_address
 from service.webhooks.callbacks import CallbackPolicy, CallbackRefused, IPAddress, Target
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
-"""Host and port → all addresses, in the order in which they are to be tried. Raises OSError."""
+"""Host and port → all addresses, in the order in which to try them. Raises OSError."""
 
-MOST_TRIED = 4
+MAX_ADDRESSES = 4
 
 
 async def resolve(host: str, port: int) -> list[str]:
-    """Ask the machine's resolver. Raises OSError for a name that stands for nothing."""
+    """Resolve with the system's resolver. Raises OSError for an unknown name."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
     return [str(address[0]) for *_, address in found]
 
 
 async def checked_addresses(target: Target, policy: CallbackPolicy, resolve: Resolve) -> list[IPAddress]:
-    """The addresses to connect to, none of which is looked up again.
+    """Return the addresses to connect to, so that the name is not resolved again.
 
-    All must be allowed, not only one: a name that stands for both kinds is not one to trust. Raises CallbackRefused,
-    OSError.
+    All must be allowed: a name with allowed and forbidden addresses is suspicious. Raises CallbackRefused, OSError.
     """
     found = list(dict.fromkeys(await resolve(target.host, target.port)))
     if not found:
@@ -33,7 +32,7 @@ async def checked_addresses(target: Target, policy: CallbackPolicy, resolve: Res
     addresses = [_address(text) for text in found]
     for address in addresses:
         policy.require(address)
-    return addresses[:MOST_TRIED]
+    return addresses[:MAX_ADDRESSES]
 
 
 def _address(text: str) -> IPAddress:

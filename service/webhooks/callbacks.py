@@ -1,7 +1,7 @@
-"""Which addresses the service calls on a client's behalf: what a `callback_url` may be, and where it may lead.
+"""Decide which callback URLs and addresses the service calls, to prevent server-side request forgery.
 
-A client that chooses an address must not make the service call what only the service can reach (server-side request
-forgery). The text is judged when the request comes, and every address that its name stands for on each delivery.
+A client must not make the service call what only the service can reach. The URL is checked when it is requested, and
+every address of its host name at each delivery.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from urllib.parse import SplitResult, urlsplit
 
 from msgspec import Struct
 
-LONGEST_URL = 2048
+MAX_URL_LENGTH = 2048
 DEFAULT_PORTS = {"http": 80, "https": 443}
-FIRST_UNPRIVILEGED_PORT = 1024
-OTHER_PROTOCOLS = frozenset({
+MIN_UNPRIVILEGED_PORT = 1024
+NON_HTTP_PORTS = frozenset({
     1719, 1720, 1723, 2049, 3306, 3659, 4045, 4190, 5060, 5061, 5432, 6000, 6379, 6566, 6665, 6666, 6667, 6668, 6669,
     6679, 6697, 10080, 11211, 27017,
 })  # fmt: skip
-"""Ports above 1023 at which something else than HTTP is expected, which an HTTP request might be taken for."""
+"""Ports above 1023 of other protocols, whose servers might accept an HTTP request as their own."""
 
 IPAddress = IPv4Address | IPv6Address
 
@@ -31,23 +31,23 @@ _NETWORKS = (
     "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
 )  # fmt: skip
 SPECIAL = tuple(IPv4Network(network) for network in _NETWORKS)
-"""IPv4 networks that are not the public Internet (IANA's registry of special-purpose addresses)."""
+"""IPv4 networks outside of the public Internet (IANA's registry of special-purpose addresses)."""
 PRIVATE = tuple(
     IPv4Network(network)
     for network in ("10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
 )
-"""Those of them that a deployment may allow."""
+"""Those that a deployment may allow."""
 METADATA = (
     *(IPv4Address(address) for address in ("168.63.129.16", "100.100.100.200", "192.0.0.192")),
     IPv6Address("fd00:ec2::254"),
 )
-"""Addresses at which clouds tell a machine its secrets, beside link-local ones: never called."""
+"""Metadata services of clouds beside link-local addresses, which give out credentials: never called."""
 GLOBAL_UNICAST = IPv6Network("2000::/3")
 SPECIAL_V6 = tuple(IPv6Network(network) for network in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"))
 """Protocol assignments with Teredo, documentation, 6to4, documentation."""
 PRIVATE_V6 = (IPv6Network("::1/128"), IPv6Network("fc00::/7"))
 NAT64 = IPv6Network("64:ff9b::/96")
-"""IPv4 addresses as an IPv6-only network writes them; they are judged as what they stand for."""
+"""IPv4 addresses as an IPv6-only network writes them; they are checked as IPv4 addresses."""
 
 _PRINTABLE = re.compile(r"[!-~]+")
 _NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62}))*\.?")
@@ -55,11 +55,11 @@ _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 
 
 class CallbackRefused(Exception):
-    """The address is not called; the message says why, for its owner."""
+    """The URL is not called; the message tells its owner why."""
 
 
 class Target(Struct, frozen=True):
-    """Where a callback goes, as its text says."""
+    """The target that a URL names."""
 
     scheme: str
     host: str
@@ -68,7 +68,7 @@ class Target(Struct, frozen=True):
 
 
 class CallbackPolicy(Struct, frozen=True):
-    """What a deployment allows."""
+    """Hold what a deployment allows."""
 
     enabled: bool = True
     https_only: bool = False
@@ -76,7 +76,7 @@ class CallbackPolicy(Struct, frozen=True):
     """Whether loopback and private networks may be called; link-local and metadata addresses never are."""
 
     def target(self, url: str) -> Target:
-        """Where the address leads, if its text is one that may be called. Raises CallbackRefused."""
+        """Parse a URL and check it. Raises CallbackRefused."""
         if not self.enabled:
             raise CallbackRefused("this deployment delivers no webhooks (WEBHOOK_SECRET is not set)")
         parts = _split(url)
@@ -90,13 +90,13 @@ class CallbackPolicy(Struct, frozen=True):
         return target
 
     def require(self, address: IPAddress) -> None:
-        """Raises CallbackRefused for an IP address that is not called."""
+        """Raises CallbackRefused for a forbidden IP address."""
         if not may_call(address, allow_private=self.allow_private):
             raise CallbackRefused("leads to an address that is not on the public Internet")
 
 
 def may_call(address: IPAddress, *, allow_private: bool = False) -> bool:
-    """Whether the address is on the public Internet, or in a private network when those are allowed."""
+    """Whether the address is on the public Internet, or in a private network if those are allowed."""
     if isinstance(address, IPv6Address):
         inner = _embedded(address)
         if inner is None:
@@ -124,9 +124,9 @@ def _embedded(address: IPv6Address) -> IPv4Address | None:
 
 
 def _split(url: str) -> SplitResult:
-    """The address's parts, of a text that every parser reads the same way."""
-    if len(url) > LONGEST_URL:
-        raise CallbackRefused(f"must have at most {LONGEST_URL} characters")
+    """Split a URL that all parsers read in the same way. Raises CallbackRefused for others."""
+    if len(url) > MAX_URL_LENGTH:
+        raise CallbackRefused(f"must have at most {MAX_URL_LENGTH} characters")
     if not _PRINTABLE.fullmatch(url) or "\\" in url:
         raise CallbackRefused("must be printable ASCII without spaces (a name in other letters is written xn--…)")
     try:
@@ -150,7 +150,7 @@ def _host(parts: SplitResult) -> str:
     if literal is not None:
         return host
     last = host.rstrip(".").rpartition(".")[2]
-    if not _NAME.fullmatch(host) or _NUMBER.fullmatch(last):  # such as 127.1 or 0x7f000001, which resolvers take
+    if not _NAME.fullmatch(host) or _NUMBER.fullmatch(last):  # such as 127.1 or 0x7f000001, which resolvers accept
         raise CallbackRefused("must name a host")
     return host
 
@@ -160,7 +160,7 @@ def _port(parts: SplitResult) -> int:
         port = DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
     except ValueError:
         raise CallbackRefused("has a port that is none") from None
-    if port in DEFAULT_PORTS.values() or (port >= FIRST_UNPRIVILEGED_PORT and port not in OTHER_PROTOCOLS):
+    if port in DEFAULT_PORTS.values() or (port >= MIN_UNPRIVILEGED_PORT and port not in NON_HTTP_PORTS):
         return port
     raise CallbackRefused(f"must not use port {port}")
 
@@ -177,6 +177,6 @@ def _is_local_name(host: str) -> bool:
 
 
 def shown(url: str) -> str:
-    """The address without what may be a secret in it: for logs and operators."""
+    """Return scheme and host of a URL, without the parts that may hold a secret, for logs and operators."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

@@ -1,8 +1,8 @@
-"""Telling the end of an extraction to its callback: written down with the end itself, tried for days, given up at last.
+"""Deliver webhooks: store the message together with the extraction's end, and retry it for three days.
 
-A delivery's row is the truth, as an extraction's is, and a job only makes somebody look at it. Whoever dies between the
-sending and the writing down of it leaves a delivery that is sent again, under the same id: receivers get a message at
-least once, and know by its id what they have had.
+A delivery's row holds its state; a job only triggers an attempt. A worker that crashes between sending and storing
+the outcome leaves a delivery that is sent again under the same id: delivery is at least once, and receivers recognise
+duplicates by the id.
 """
 
 from __future__ import annotations
@@ -33,28 +33,28 @@ from service.features.stores import AttemptSuperseded, JobQueue, Store, UnitOfWo
 from service.webhooks.payload import delivery_of
 
 RETRY_SECONDS = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 86_400.0)
-"""Between a try and the next: the schedule that Standard Webhooks gives, three days in all."""
-MOST_ATTEMPTS = len(RETRY_SECONDS) + 1
+"""Between two attempts: the schedule of Standard Webhooks, three days in all."""
+MAX_ATTEMPTS = len(RETRY_SECONDS) + 1
 JITTER = (1.0, 1.2)
-"""What a pause is multiplied by, so that what failed together is not tried together."""
-LONGEST_ASKED_SECONDS = 86_400.0
-"""A receiver's Retry-After counts for no more."""
+"""Random range that delays are multiplied by, so that webhooks that failed together are not retried together."""
+MAX_RETRY_AFTER_SECONDS = 86_400.0
+"""A longer Retry-After of a receiver is cut to this."""
 FINAL: frozenset[AttemptOutcome] = frozenset({"gone", "refused"})
-"""Failures that are not tried again."""
+"""Failures that are not retried."""
 
 DeliveryEnding = Literal["delivered", "retried", "failed", "superseded", "gone"]
-"""What became of a job's look at a delivery; the last when there was nothing to do."""
+"""The outcome of a job; `gone` when there was nothing to do."""
 
 
 async def announce(work: UnitOfWork, queue: JobQueue, ended: Extraction) -> None:
-    """Have the end told to whom the request names, if anybody; part of the transaction that stores the end."""
+    """Store and enqueue the webhook of an ended extraction, if it has a callback; part of the end's transaction."""
     delivery = delivery_of(ended)
     if delivery is not None and await work.deliveries.add(delivery):
         await queue.enqueue_delivery(work, delivery)
 
 
 class DeliverWebhook:
-    """Tries one delivery a call."""
+    """Attempt one delivery for each call."""
 
     def __init__(
         self,
@@ -74,10 +74,10 @@ class DeliverWebhook:
         self._jitter = jitter
 
     async def __call__(self, delivery_id: str) -> DeliveryEnding:
-        """Send the message and write down what came of it; what failed and may be tried again is enqueued again.
+        """Send the message and store the outcome; enqueue the next attempt after a failure that may pass.
 
-        A cancelled call leaves the delivery to be sent again. Raises DependencyUnavailable when the store is away;
-        then it is sent again later.
+        After a cancelled call, and when this raises DependencyUnavailable for the store, the message is sent again
+        later.
         """
         async with self._store.begin() as work:
             claimed = await work.deliveries.claim(delivery_id)
@@ -92,7 +92,7 @@ class DeliverWebhook:
             CURRENT.reset(token)
 
     async def _attempt(self, claimed: Delivery) -> DeliveryEnding:
-        if claimed.attempt > MOST_ATTEMPTS:  # the last try's worker did not live to tell of it
+        if claimed.attempt > MAX_ATTEMPTS:  # the worker of the last attempt crashed
             return await run_shielded(self._record(_interrupted(claimed), Sent("interrupted"), 0.0))
         began = self._clock.now()
         sent = await self._sender.send(claimed, began)
@@ -103,7 +103,7 @@ class DeliverWebhook:
         return await run_shielded(self._record(tried, sent, seconds))
 
     async def _record(self, tried: Delivery, sent: Sent, seconds: float) -> DeliveryEnding:
-        delay = self._pause(tried.attempt, sent)
+        delay = self._delay(tried.attempt, sent)
         after = _after(tried, sent, self._clock.now(), delay)
 
         async def write(work: UnitOfWork) -> None:
@@ -118,19 +118,19 @@ class DeliverWebhook:
         )
         return ending
 
-    def _pause(self, number: int, sent: Sent) -> float | None:
-        """Seconds before the next try; None when there is none."""
-        if sent.outcome == "delivered" or sent.outcome in FINAL or number >= MOST_ATTEMPTS:
+    def _delay(self, number: int, sent: Sent) -> float | None:
+        """Return the seconds until the next attempt; None when there is none."""
+        if sent.outcome == "delivered" or sent.outcome in FINAL or number >= MAX_ATTEMPTS:
             return None
-        asked = min(sent.retry_after or 0.0, LONGEST_ASKED_SECONDS)
-        return max(RETRY_SECONDS[number - 1], asked) * self._jitter(*JITTER)
+        requested = min(sent.retry_after or 0.0, MAX_RETRY_AFTER_SECONDS)
+        return max(RETRY_SECONDS[number - 1], requested) * self._jitter(*JITTER)
 
 
 def _interrupted(claimed: Delivery) -> Delivery:
-    """With the tries before this one whose workers did not live to tell of them."""
-    told = {attempt.number for attempt in claimed.log.attempts}
-    untold = (number for number in range(1, claimed.attempt) if number not in told)
-    lost = (DeliveryAttempt(number, "interrupted") for number in untold)
+    """Add the earlier attempts that are missing from the log because their workers crashed."""
+    logged = {attempt.number for attempt in claimed.log.attempts}
+    missing = (number for number in range(1, claimed.attempt) if number not in logged)
+    lost = (DeliveryAttempt(number, "interrupted") for number in missing)
     return replace(claimed, log=DeliveryLog((*claimed.log.attempts, *lost)))
 
 

@@ -1,4 +1,4 @@
-"""Sends a webhook: one signed POST to an address that was checked, with nothing of the answer read but its head."""
+"""Send a webhook: one signed POST to a checked address; only the head of the response is read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
 from http import HTTPStatus
-from typing import Protocol
 
 import httpx2
 from opentelemetry.trace import Span, SpanKind, StatusCode, TracerProvider
@@ -18,35 +17,27 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from service.features.delivery import Delivery, Sent
 from service.webhooks.addresses import Resolve, checked_addresses, resolve
 from service.webhooks.callbacks import CallbackPolicy, CallbackRefused, IPAddress, Target
-from service.webhooks.signing import headers_for
+from service.webhooks.signing import WebhookSecrets, headers_for
 
 ATTEMPT_SPAN = "webhook.attempt"
-CONNECT_SECONDS = 5.0
-"""For one address; then the next of the same name is tried."""
+CONNECT_TIMEOUT_SECONDS = 5.0
+"""For one address; then the next one of the same name is tried."""
 _PROPAGATOR = TraceContextTextMapPropagator()
 _FAULTS = (httpx2.HTTPError, httpx2.InvalidURL, OSError)
 
 
-class Secrets(Protocol):
-    """Whose signature it is."""
-
-    def of(self, principal: str) -> Sequence[str]:
-        """The principal's secrets, newest first."""
-        ...
-
-
 class HttpSender:
-    """Implements `delivery.WebhookSender`.
+    """Implement `delivery.WebhookSender`.
 
-    Each try opens a connection of its own, to an address that it has just resolved and checked, and asks for the name
-    in TLS and in the Host field: what a name stands for cannot change between the check and the call. Redirects are not
-    followed, proxies of the environment not asked, cookies not kept. CAs of its own come with SSL_CERT_FILE.
+    Each attempt connects to an address that it has just resolved and checked, and sends the name in TLS and in the Host
+    field: the address of the name cannot change between the check and the call. Redirects are not followed, proxies of
+    the environment not used, cookies not kept. SSL_CERT_FILE can name other certificate authorities.
     """
 
     def __init__(
         self,
         *,
-        secrets: Secrets,
+        secrets: WebhookSecrets,
         policy: CallbackPolicy,
         tracer_provider: TracerProvider,
         version: str,
@@ -54,7 +45,7 @@ class HttpSender:
         resolve: Resolve = resolve,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """`seconds` bounds one try altogether."""
+        """`seconds` bounds one attempt in all."""
         self._secrets = secrets
         self._policy = policy
         self._tracer = tracer_provider.get_tracer("service.webhooks")
@@ -90,13 +81,13 @@ class HttpSender:
         requests = [self._request(delivery.url, target, address, headers, body) for address in addresses]
         response = await self._first_reached(requests)
         span.set_attribute("http.response.status_code", response.status_code)
-        return _judged(response)
+        return _outcome(response)
 
     def _request(
         self, url: str, target: Target, address: IPAddress, headers: dict[str, str], body: bytes
     ) -> httpx2.Request:
         named = httpx2.URL(url)
-        timeout = httpx2.Timeout(self._seconds, connect=min(CONNECT_SECONDS, self._seconds))
+        timeout = httpx2.Timeout(self._seconds, connect=min(CONNECT_TIMEOUT_SECONDS, self._seconds))
         own = {"host": named.netloc.decode(), "user-agent": self._agent, "content-type": "application/json"}
         return httpx2.Request(
             "POST",
@@ -107,7 +98,7 @@ class HttpSender:
         )
 
     async def _first_reached(self, requests: Sequence[httpx2.Request]) -> httpx2.Response:
-        """The answer's head from the first address that takes a connection; nothing was sent to those before."""
+        """Return the response's head from the first address that accepts a connection."""
         *others, last = requests
         for request in others:
             try:
@@ -138,13 +129,13 @@ class HttpSender:
                 "feature_agent.webhook.id": delivery.id,
                 "feature_agent.attempt": delivery.attempt,
             },
-            record_exception=False,  # messages may quote the address, and that a secret
+            record_exception=False,  # messages may quote the URL, which may hold a secret
             set_status_on_exception=False,
         ) as span:
             yield span
 
 
-def _judged(response: httpx2.Response) -> Sent:
+def _outcome(response: httpx2.Response) -> Sent:
     status = response.status_code
     if response.is_success:
         return Sent("delivered", status)

@@ -1,4 +1,4 @@
-"""Signatures of webhooks, as https://www.standardwebhooks.com describes them, and the secrets that make them."""
+"""Sign webhooks as https://www.standardwebhooks.com describes, and derive the secrets."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _CONTEXT = b"feature-agent webhook secret, 1\n"
 
 
 class WebhookSecrets:
-    """Each principal's secrets, derived from the deployment's: nobody can sign for another, and none is stored."""
+    """Derive each principal's secrets from the deployment's, so that none is stored and none signs for another."""
 
     def __init__(self, deployment: Sequence[str]) -> None:
-        """The deployment's secrets, newest first; while there are several, messages are signed with each."""
+        """Take the deployment's secrets, newest first; messages are signed with each of them."""
         self._deployment = tuple(secret.encode() for secret in deployment)
 
     def of(self, principal: str) -> tuple[str, ...]:
-        """The principal's secrets, newest first; none where the deployment has none."""
+        """Return the principal's secrets, newest first; none if the deployment has none."""
         return tuple(
             PREFIX + base64.b64encode(hmac.digest(secret, _CONTEXT + principal.encode(), hashlib.sha256)).decode()
             for secret in self._deployment
@@ -28,7 +28,7 @@ class WebhookSecrets:
 
 
 def headers_for(message_id: str, now: datetime, body: bytes, secrets: Sequence[str]) -> dict[str, str]:
-    """The three header fields; the timestamp is that of the try, in whole seconds."""
+    """Return the three header fields; the timestamp is that of the attempt, in whole seconds."""
     timestamp = str(int(now.timestamp()))
     content = b".".join((message_id.encode(), timestamp.encode(), body))
     signatures = (sign(content, secret) for secret in secrets)
@@ -36,6 +36,6 @@ def headers_for(message_id: str, now: datetime, body: bytes, secrets: Sequence[s
 
 
 def sign(content: bytes, secret: str) -> str:
-    """The versioned signature of `id.timestamp.body` with a secret as it is shown (`whsec_` and base64)."""
+    """Sign `id.timestamp.body` with a secret (`whsec_` and base64); returns the versioned signature."""
     key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
     return "v1," + base64.b64encode(hmac.digest(key, content, hashlib.sha256)).decode()

@@ -1,222 +1,151 @@
-"""The HTTP edge on a real socket, with the real use cases, credentials and limits over ports in memory."""
+"""The service on a real socket and a real database, with doubles for its artifacts, engine, planner and clock."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-import threading
+import io
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any, Self
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
+from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
-import uvicorn
-from litestar import Litestar
-from litestar.types import Receive, Scope, Send
 
-from service.api.application import create_api
-from service.api.services import ApiConfig, ApiServices, HealthCheck
-from service.extractions.repeat import RepeatExtraction
-from service.extractions.run import RunExtraction
-from service.features.context import CURRENT, RequestContext
-from service.features.datasets import UploadDataset
-from service.features.extract import AcceptExtraction, Pipeline
+from service.features.delivery import Delivery
 from service.features.identity import DEFAULT_SCOPES
 from service.features.identity import Scope as PrincipalScope
-from service.security.authenticator import Authenticator
+from service.features.model import Extraction
+from service.resources.overrides import Overrides
 from service.security.keys import generate
-from service.security.limits import open_limiter
-from service.security.tokens import TokenIssuer
 from service.settings import Settings
-from service.webhooks.callbacks import CallbackPolicy
-from service.webhooks.signing import WebhookSecrets
-from tests.api.doubles import (
+from service.store.tables import extractions
+from tests.doubles import (
     NOW,
+    CountedNotices,
+    FaultyStore,
     FixedClock,
-    Life,
+    HeldSender,
     MemoryArtifacts,
     MemoryEngine,
     Recorder,
     ScriptedPlanner,
 )
-from tests.api.memory import MemoryQueue, MemoryStore
-from tests.support import LiveService
+from tests.support import LiveService, unit_of_work
 
-CONFIG = ApiConfig(version="1.2.3", max_upload_bytes=200_000)
-
-
-class Correlation:
-    """Sets the correlation context, as the HTTP observer does."""
-
-    def __init__(self, app: Litestar) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve."""
-        context = RequestContext(uuid4().hex, trace_id=uuid4().hex, started=time.perf_counter())
-        token = CURRENT.set(context)
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            CURRENT.reset(token)
+SETTINGS: dict[str, Any] = {
+    "max_upload_bytes": 200_000,
+    "plan_cache_seconds": 0,
+    "prometheus_enabled": False,
+    "worker_grace_seconds": 0.0,
+}
+"""Of every world: no result is repeated, and what runs is handed back at once when the service stops."""
 
 
-@dataclass
-class World:
-    """One API with everything behind it in reach of the test."""
+class World(LiveService):
+    """The service with everything behind it within reach of the test."""
 
-    config: ApiConfig = CONFIG
-    per_minute: int = 0
-    metrics: Any = None
-    run_seconds: float = 900.0
-    repeat_seconds: float = 0.0
-    """How long results are remembered."""
-    store: MemoryStore = field(default_factory=MemoryStore)
-    queue: MemoryQueue = field(default_factory=MemoryQueue)
-    planner: ScriptedPlanner = field(default_factory=ScriptedPlanner)
-    recorder: Recorder = field(default_factory=Recorder)
-    life: Life = field(default_factory=Life)
-    clock: FixedClock = field(default_factory=FixedClock)
-    away: set[str] = field(default_factory=set)
-    closed: threading.Event = field(default_factory=threading.Event)
-    url: str = ""
-    stop: Callable[[], None] = lambda: None
-    """Asks the server to stop, as SIGTERM does; there once it is served."""
-
-    def __post_init__(self) -> None:
+    def __init__(self, settings: Settings) -> None:
+        self.clock = FixedClock()
+        self.store = FaultyStore()
+        self.notices = CountedNotices()
         self.artifacts = MemoryArtifacts()
         self.engine = MemoryEngine(self.artifacts)
-        self.tokens = TokenIssuer("a secret of at least thirty-two bytes", "HS256")
-        self._ids = itertools.count(1)
-
-    def services(self) -> ApiServices:
-        """What the API is handed."""
-        clock, new_id = self.clock, lambda: f"id-{next(self._ids):04}"
-        parts: dict[str, Any] = {"store": self.store, "clock": clock}
-        pipeline = Pipeline(store=self.store, planner=self.planner, engine=self.engine, observer=self.recorder)
-        self.queue.run = RunExtraction(
-            pipeline,
-            queue=self.queue,
+        self.planner = ScriptedPlanner()
+        self.sender = HeldSender()
+        self.recorder = Recorder()
+        self.log = io.StringIO()
+        self.overrides = Overrides(
+            clock=self.clock,
+            wrap_store=self.store.around,
+            wrap_notices=self.notices.around,
             artifacts=self.artifacts,
+            engine=self.engine,
+            planner=self.planner,
+            webhook_sender=self.sender,
             observer=self.recorder,
-            seconds=self.run_seconds,
-            **parts,
+            log_stream=self.log,
         )
-        return ApiServices(
-            store=self.store,
-            artifacts=self.artifacts,
-            reader=self.engine,
-            upload=UploadDataset(
-                artifacts=self.artifacts,
-                reader=self.engine,
-                max_bytes=self.config.max_upload_bytes,
-                new_id=new_id,
-                **parts,
-            ),
-            queue=self.queue,
-            callbacks=CallbackPolicy(),
-            webhook_secrets=WebhookSecrets(["a deployment's secret of thirty-two bytes"]).of,
-            accept=AcceptExtraction(queue=self.queue, new_id=new_id, capacity=self.planner, **parts),
-            repeat=RepeatExtraction(
-                artifacts=self.artifacts,
-                observer=self.recorder,
-                new_id=new_id,
-                entries=100,
-                seconds=self.repeat_seconds,
-                **parts,
-            ),
-            notices=self.store.notices,
-            authenticator=Authenticator(self.store, self.tokens, clock),
-            limiter=open_limiter(self.per_minute, None),
-            observer=self.recorder,
-            clock=clock,
-            lifecycle=self.life,
-            health_checks=(
-                HealthCheck("database", self.store.ping, critical=True),
-                HealthCheck("ai_model", self._ping_model, critical=False),
-            ),
-            metrics=self.metrics,
-            lifespan=(self._lifespan,),
-        )
+        assert settings.database_url is not None
+        self.database_url = settings.database_url.get_secret_value()
+        super().__init__(settings, self.overrides)
 
-    async def key(self, name: str = "ada", *scopes: PrincipalScope) -> str:
-        """A fresh API key."""
+    async def api_key(self, name: str = "ada", *scopes: PrincipalScope) -> str:
+        """Create an API key of the principal, with the default scopes unless others are named."""
         key, secret = generate(name, scopes or DEFAULT_SCOPES, now=NOW)
-        await self.store.keys.add(key)
+        async with unit_of_work(self.database_url) as work:
+            await work.keys.add(key)
         return secret
 
-    @asynccontextmanager
-    async def _lifespan(self, _: Litestar) -> AsyncGenerator[None]:
-        yield
-        await self.queue.stop()
-        self.closed.set()
+    async def extractions(self) -> list[Extraction]:
+        """Read all extractions, newest first."""
+        async with unit_of_work(self.database_url) as work:
+            return list(await work.extractions.newest(1000))
 
-    async def _ping_model(self) -> None:
-        if "ai_model" in self.away:
-            raise OSError("no model")
+    async def extraction(self, extraction_id: str | None = None) -> Extraction:
+        """Read one extraction; without an id the only one."""
+        (found,) = [row for row in await self.extractions() if extraction_id in {None, row.id}]
+        return found
+
+    async def change(self, extraction_id: str, **values: Any) -> Extraction:
+        """Change an extraction as another process does, with a notice."""
+        async with unit_of_work(self.database_url) as work:
+            await work.extractions._change(extractions.c.id == extraction_id, **values)
+        return await self.extraction(extraction_id)
+
+    async def add(self, *added: Extraction) -> None:
+        """Store extractions."""
+        async with unit_of_work(self.database_url) as work:
+            for extraction in added:
+                await work.extractions.add(extraction)
+
+    async def sql(self, statement: str, **values: str) -> list[dict[str, Any]]:
+        """Execute a statement and return its rows."""
+        async with unit_of_work(self.database_url) as work:
+            found = await work.connection.exec_driver_sql(statement, values or None)
+            return [dict(row) for row in found.mappings()] if found.returns_rows else []
+
+    async def deliveries(self) -> list[Delivery]:
+        """Read all webhooks, newest first."""
+        async with unit_of_work(self.database_url) as work:
+            return list(await work.deliveries.newest(1000))
 
 
-class Served:
-    """A world on a free port, in a thread of this process."""
+@pytest.fixture(scope="session")
+def make_world(
+    make_settings: Callable[..., Settings], migrated_databases: Callable[[], AbstractContextManager[str]]
+) -> Callable[..., AbstractContextManager[World]]:
+    """Serves worlds with the given settings, each on a database of its own unless one is named."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.app = create_api(world.services(), world.config)
-        settings = uvicorn.Config(
-            Correlation(self.app), host="127.0.0.1", port=0, log_config=None, lifespan="on", access_log=False
-        )
-        self._server = uvicorn.Server(settings)
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
+    @contextmanager
+    def serve(**settings: Any) -> Iterator[World]:
+        with ExitStack() as stack:
+            if "database_url" not in settings:
+                settings["database_url"] = stack.enter_context(migrated_databases())
+            yield stack.enter_context(World(make_settings(**{**SETTINGS, **settings})))
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        while not self._server.started:
-            assert self._thread.is_alive(), "the service did not start"
-            time.sleep(0.01)
-        port = self._server.servers[0].sockets[0].getsockname()[1]
-        self.world.url = f"http://127.0.0.1:{port}"
-        return self
-
-    def stop(self) -> None:
-        """Ask the server to stop, as SIGTERM does."""
-        self._server.should_exit = True
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-        self._thread.join(timeout=30)
+    return serve
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[..., World]]:
-    """Serves a world of the given parts until the test ends."""
-    served: list[Served] = []
-
-    def start(**parts: Any) -> World:
-        world = World(**parts)
-        served.append(Served(world).__enter__())
-        world.stop = served[-1].stop
-        return world
-
-    yield start
-    for one in served:
-        one.__exit__()
+def serve(make_world: Callable[..., AbstractContextManager[World]]) -> Iterator[Callable[..., World]]:
+    """Serves worlds with the given settings until the test ends."""
+    with ExitStack() as stack:
+        yield lambda **settings: stack.enter_context(make_world(**settings))
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    """One world for a module's tests that do not change it."""
-    with Served(World()) as served:
-        yield served.world
+def world(make_world: Callable[..., AbstractContextManager[World]]) -> Iterator[World]:
+    """One world for those tests of a module that do not change it."""
+    with make_world() as world:
+        yield world
 
 
 @pytest.fixture
 async def client(world: World) -> AsyncGenerator[httpx.AsyncClient]:
     """A caller of the module's world, with a key of a principal of its own that holds the default scopes."""
-    key = await world.key(f"principal-{uuid4().hex[:8]}")
+    key = await world.api_key(f"principal-{uuid4().hex[:8]}")
     async with caller(world, key) as client:
         yield client
 
@@ -229,7 +158,7 @@ def live(make_settings: Callable[..., Settings]) -> Iterator[LiveService]:
 
 
 def caller(world: World, key: str | None = None, **headers: str) -> httpx.AsyncClient:
-    """An HTTP client of a world."""
+    """Open an HTTP client of a world."""
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
     if key is not None:
         sent.setdefault("Authorization", f"Bearer {key}")
@@ -239,8 +168,15 @@ def caller(world: World, key: str | None = None, **headers: str) -> httpx.AsyncC
 @pytest.fixture
 async def dataset(client: httpx.AsyncClient) -> str:
     """A dataset of the caller's."""
-    await client.post("/api/v1/datasets?dataset_id=events", content=b"a\n1\n", headers={"Content-Type": "text/csv"})
+    await upload(client)
     return "events"
+
+
+async def upload(client: httpx.AsyncClient, dataset_id: str = "events") -> None:
+    """Upload a dataset."""
+    path = f"/api/v1/datasets?dataset_id={dataset_id}"
+    answer = await client.post(path, content=b"a\n1\n", headers={"Content-Type": "text/csv"})
+    assert answer.status_code == 201, answer.text
 
 
 async def extract(client: httpx.AsyncClient, headers: dict[str, str] | None = None, **fields: object) -> httpx.Response:
@@ -257,7 +193,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def calling(world: World, **headers: str) -> AsyncGenerator[httpx.AsyncClient]:
-    """A caller of the world with a key and a dataset of its own."""
-    async with caller(world, await world.key(), **headers) as client:
-        await client.post("/api/v1/datasets?dataset_id=events", content=b"a\n1\n", headers={"Content-Type": "text/csv"})
+    """Open a client of the world with a key and a dataset of its own."""
+    async with caller(world, await world.api_key(), **headers) as client:
+        await upload(client)
         yield client

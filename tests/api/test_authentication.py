@@ -11,9 +11,12 @@ import pytest
 from service.features.events import AuthenticationFailed, RateLimitDecided
 from service.features.identity import DEFAULT_SCOPES, Principal, Scope
 from service.security.keys import generate
+from service.security.tokens import TokenIssuer
 from tests.api.conftest import World, caller
-from tests.api.doubles import NOW
+from tests.doubles import NOW
+from tests.support import unit_of_work
 
+SECRET = "a secret of at least thirty-two bytes"
 ROUTES: list[tuple[str, str, Scope | None]] = [
     ("POST", "/api/v1/auth/token", None),
     ("POST", "/api/v1/datasets", "datasets:write"),
@@ -30,7 +33,7 @@ PUBLIC = ["/health", "/health/live", "/health/ready", "/api/docs", "/api/redoc",
 
 
 @pytest.mark.parametrize(("method", "path", "scope"), ROUTES)
-async def test_no_credentials_no_answer(world: World, method: str, path: str, scope: Scope | None) -> None:
+async def test_credentials_are_required(world: World, method: str, path: str, scope: Scope | None) -> None:
     """Every route below /api/v1 answers 401 with WWW-Authenticate to a caller without credentials."""
     async with caller(world) as client:
         answer = await client.request(method, path)
@@ -46,11 +49,11 @@ async def test_no_credentials_no_answer(world: World, method: str, path: str, sc
 async def test_each_route_needs_its_scope(world: World, method: str, path: str, scope: Scope | None) -> None:
     """All scopes but the route's own give 403; the route's own, or admin, pass the guard."""
     others: tuple[Scope, ...] = tuple(other for other in DEFAULT_SCOPES if other != scope)
-    async with caller(world, await world.key("scoped", *others)) as client:
+    async with caller(world, await world.api_key("scoped", *others)) as client:
         refused = await client.request(method, path)
     allowed = []
     for scopes in ((scope,) if scope else DEFAULT_SCOPES, ("admin",)):
-        async with caller(world, await world.key("scoped", *scopes)) as client:
+        async with caller(world, await world.api_key("scoped", *scopes)) as client:
             allowed.append((await client.request(method, path)).status_code)
 
     assert refused.status_code == (403 if scope else 200)
@@ -61,9 +64,9 @@ async def test_each_route_needs_its_scope(world: World, method: str, path: str, 
         assert AuthenticationFailed("scope") in world.recorder.events
 
 
-async def test_a_key_is_taken_in_either_header(world: World) -> None:
+async def test_a_key_is_accepted_in_either_header(world: World) -> None:
     """As a bearer token, in any case of the scheme, or in the API key header."""
-    key = await world.key()
+    key = await world.api_key()
 
     for headers in ({"Authorization": f"Bearer {key}"}, {"Authorization": f"bearer  {key}"}, {"X-API-Key": key}):
         async with caller(world, **headers) as client:
@@ -71,15 +74,15 @@ async def test_a_key_is_taken_in_either_header(world: World) -> None:
 
 
 async def test_authorization_wins_over_the_key_header(world: World) -> None:
-    """A bad bearer token is not mended by a good key beside it."""
-    headers = {"Authorization": "Bearer nonsense", "X-API-Key": await world.key()}
+    """A bad bearer token is refused although a good key stands beside it."""
+    headers = {"Authorization": "Bearer nonsense", "X-API-Key": await world.api_key()}
     async with caller(world, **headers) as client:
         assert (await client.get("/api/v1/datasets")).status_code == 401
 
 
 async def test_a_token_made_from_a_key_acts_for_its_principal(world: World) -> None:
     """The exchange answers a bearer token of 30 minutes that reads what the key wrote, with the same scopes."""
-    async with caller(world, await world.key("grace", "datasets:read", "datasets:write")) as client:
+    async with caller(world, await world.api_key("grace", "datasets:read", "datasets:write")) as client:
         await client.post("/api/v1/datasets?dataset_id=mine", content=b"a\n1\n", headers={"Content-Type": "text/csv"})
         answer = await client.post("/api/v1/auth/token")
     token = answer.json()["data"]
@@ -97,15 +100,20 @@ async def test_a_token_made_from_a_key_acts_for_its_principal(world: World) -> N
     assert renewed.status_code == 401
 
 
-async def test_refused_credentials_are_told_and_counted(world: World) -> None:
+async def test_refused_credentials_are_answered_and_counted(serve: Callable[..., World]) -> None:
     """Wrong, expired and revoked credentials, and other schemes: 401 with the reason in the event."""
+    world = serve(jwt_secret=SECRET)
     expired, expired_secret = generate(
         "late", DEFAULT_SCOPES, now=NOW - timedelta(days=2), expires_at=NOW - timedelta(days=1)
     )
-    await world.store.keys.add(expired)
-    revoked = await world.key("gone")
-    await world.store.keys.revoke(revoked.split("_")[1], NOW)
-    stale = world.tokens.issue(Principal("old", frozenset(DEFAULT_SCOPES)), now=NOW - timedelta(hours=1))
+    async with unit_of_work(world.database_url) as work:
+        await work.keys.add(expired)
+    revoked = await world.api_key("gone")
+    async with unit_of_work(world.database_url) as work:
+        await work.keys.revoke(revoked.split("_")[1], NOW)
+    stale = TokenIssuer(SECRET, "HS256").issue(
+        Principal("old", frozenset(DEFAULT_SCOPES)), now=NOW - timedelta(hours=1)
+    )
     cases = [
         (f"Bearer {expired_secret}", "expired"),
         (f"Bearer {revoked}", "revoked"),
@@ -124,13 +132,13 @@ async def test_refused_credentials_are_told_and_counted(world: World) -> None:
         assert world.recorder.events[-1] == AuthenticationFailed(reason), authorization
 
 
-async def test_another_principals_things_do_not_exist(world: World) -> None:
-    """What belongs to another is answered exactly as what is not there."""
-    async with caller(world, await world.key("owner")) as owner:
+async def test_what_belongs_to_another_principal_is_not_found(world: World) -> None:
+    """The answer is exactly that for what does not exist."""
+    async with caller(world, await world.api_key("owner")) as owner:
         await owner.post("/api/v1/datasets?dataset_id=private", content=b"a\n1\n", headers={"Content-Type": "text/csv"})
         body = {"dataset_id": "private", "feature_description": "click rate"}
         identity = (await owner.post("/api/v1/extract-features", json=body)).json()["data"]["extraction_id"]
-    async with caller(world, await world.key("stranger")) as stranger:
+    async with caller(world, await world.api_key("stranger")) as stranger:
         answers = [
             await stranger.get("/api/v1/datasets/private"),
             await stranger.delete("/api/v1/datasets/private"),
@@ -143,7 +151,7 @@ async def test_another_principals_things_do_not_exist(world: World) -> None:
         again = await stranger.post(
             "/api/v1/datasets?dataset_id=private", content=b"a\n1\n", headers={"Content-Type": "text/csv"}
         )
-    async with caller(world, await world.key("owner")) as owner:
+    async with caller(world, await world.api_key("owner")) as owner:
         kept = await owner.get("/api/v1/datasets/private")
 
     assert [answer.status_code for answer in answers] == [404] * 6
@@ -153,9 +161,9 @@ async def test_another_principals_things_do_not_exist(world: World) -> None:
 
 
 async def test_a_lost_database_at_authentication_is_a_503(serve: Callable[..., World]) -> None:
-    """A key that cannot be looked up is not a bad key."""
+    """A key that cannot be looked up is not answered as a bad key."""
     world = serve()
-    key = await world.key()
+    key = await world.api_key()
     world.store.away = True
     async with caller(world, key) as client:
         answer = await client.get("/api/v1/datasets")
@@ -167,7 +175,7 @@ async def test_a_lost_database_at_authentication_is_a_503(serve: Callable[..., W
 @pytest.mark.parametrize("path", PUBLIC)
 async def test_public_routes_need_no_credentials(serve: Callable[..., World], path: str) -> None:
     """Health, the documentation and the problem types are open, and not limited."""
-    world = serve(per_minute=1)
+    world = serve(rate_limit_per_minute=1)
     async with caller(world) as client:
         answers = [await client.get(path) for _ in range(3)]
 
@@ -176,11 +184,11 @@ async def test_public_routes_need_no_credentials(serve: Callable[..., World], pa
 
 
 async def test_the_limit_is_counted_down_and_enforced(serve: Callable[..., World]) -> None:
-    """Each answer tells what is left, errors too; then 429 with Retry-After, for this principal alone."""
-    world = serve(per_minute=3)
-    async with caller(world, await world.key("busy")) as client:
+    """Each answer, errors too, says what is left; then 429 with Retry-After, for this principal alone."""
+    world = serve(rate_limit_per_minute=3)
+    async with caller(world, await world.api_key("busy")) as client:
         answers = [await client.get("/api/v1/datasets/missing") for _ in range(4)]
-    async with caller(world, await world.key("idle")) as client:
+    async with caller(world, await world.api_key("idle")) as client:
         other = await client.get("/api/v1/datasets")
 
     assert [answer.status_code for answer in answers] == [404, 404, 404, 429]
@@ -191,11 +199,11 @@ async def test_the_limit_is_counted_down_and_enforced(serve: Callable[..., World
     assert problem["error_code"] == "rate_limited"
     assert int(answers[3].headers["retry-after"]) == problem["retry_after"] >= 1
     assert other.status_code == 200
-    decisions = [event.decision for event in world.recorder.events if isinstance(event, RateLimitDecided)]
+    decisions = [event.decision for event in world.recorder.of(RateLimitDecided)]
     assert decisions == ["allowed"] * 3 + ["limited", "allowed"]
 
 
-async def test_no_limit_tells_nothing_of_one(client: httpx.AsyncClient) -> None:
+async def test_without_a_limit_there_are_no_ratelimit_fields(client: httpx.AsyncClient) -> None:
     """A deployment without a limit sends no RateLimit fields."""
     answer = await client.get("/api/v1/datasets")
 
@@ -204,7 +212,7 @@ async def test_no_limit_tells_nothing_of_one(client: httpx.AsyncClient) -> None:
 
 async def test_a_preflight_and_options_are_not_limited(serve: Callable[..., World]) -> None:
     """OPTIONS needs no credentials and is not counted."""
-    world = serve(per_minute=1)
+    world = serve(rate_limit_per_minute=1)
     async with caller(world) as client:
         answers = [await client.options("/api/v1/extractions") for _ in range(3)]
 

@@ -345,7 +345,7 @@ async def test_what_cannot_be_an_id_does_not_exist(client: httpx.AsyncClient, da
 async def test_a_lost_database_is_a_503(serve: Callable[..., World]) -> None:
     """Every route says so, with when to come back."""
     world = serve()
-    async with caller(world, await world.key()) as client:
+    async with caller(world, await world.api_key()) as client:
         await client.get("/api/v1/datasets")
         world.store.away = True
         answers = [await client.get("/api/v1/datasets"), await upload(client)]

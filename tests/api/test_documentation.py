@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import jsonschema_rs
 import pytest
 from playwright.async_api import Page, Request, Route, async_playwright
 
+from service.api.application import create_api
 from service.api.documentation import ASSETS
 from service.api.problems import PROBLEMS
-from tests.api.conftest import World, caller
-from tests.api.test_edge import replace_config
+from service.app import api_config, api_services
+from tests.api.conftest import World
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
@@ -181,10 +183,11 @@ async def test_answers_keep_to_the_document(client: httpx.AsyncClient, document:
         jsonschema_rs.validate({**document, "$ref": f"#/components/schemas/{name}"}, answer.json())
 
 
-async def test_without_documentation_there_is_none(serve: Callable[..., World]) -> None:
-    """A deployment may leave the schema and its pages out."""
-    world = serve(config=replace_config(docs_enabled=False))
-    async with caller(world) as client:
+async def test_without_documentation_there_is_none(world: World) -> None:
+    """The schema and its pages can be left out."""
+    config = dataclasses.replace(api_config(world.settings), docs_enabled=False)
+    transport = httpx.ASGITransport(create_api(api_services(world.runtime, running=True), config))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         for path in ("/api/docs", "/api/redoc", "/api/openapi.json", "/api/assets/swagger-ui.css"):
             assert (await client.get(path)).status_code == 404
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -19,6 +18,7 @@ from service.api.errors import InternalError, MalformedRequest, translate
 from service.api.failures import observe_failures
 from service.api.hosts import AllowedHosts
 from service.api.problems import PROBLEMS, problem_of
+from service.app import api_config, api_services
 from service.features.errors import (
     FeatureAgentError,
     InvalidRequest,
@@ -26,8 +26,8 @@ from service.features.errors import (
     NotAuthenticated,
 )
 from service.features.events import AuthenticationFailed
-from tests.api.conftest import CONFIG, World, caller
-from tests.api.doubles import Recorder
+from tests.api.conftest import World, caller
+from tests.doubles import Recorder
 
 MEMBERS = {
     "type", "title", "status", "detail", "instance", "error_category", "error_code", "error_severity", "retry_after",
@@ -54,13 +54,13 @@ def test_no_problem_type_is_left_over() -> None:
     assert {error.code for error in errors_of(FeatureAgentError)} == PROBLEMS.keys()
 
 
-def test_what_asks_to_wait_says_how_long() -> None:
-    """429 and 503 always carry Retry-After."""
+def test_429_and_503_carry_retry_after() -> None:
+    """Every problem type of these statuses has a number of seconds."""
     assert all(kind.retry_after for kind in PROBLEMS.values() if kind.status in {429, 503})
 
 
-def test_a_code_that_is_not_in_the_table_is_an_internal_error() -> None:
-    """An error that nobody mapped is still answered."""
+def test_an_unmapped_code_is_an_internal_error() -> None:
+    """An error without a problem type is still answered."""
     error = FeatureAgentError("new")
     error.code = "novel"  # type: ignore[misc]
 
@@ -109,7 +109,7 @@ def test_foreign_exceptions_are_translated(error: Exception, kind: type[FeatureA
         ("DELETE", "/api/openapi.json", 405, "method_not_allowed"),
     ],
 )
-async def test_what_is_not_there_is_a_problem_too(
+async def test_unknown_routes_are_problem_documents(
     client: httpx.AsyncClient, method: str, path: str, status: int, code: str
 ) -> None:
     """Unknown paths and methods get the whole document with all its members."""
@@ -125,7 +125,7 @@ async def test_what_is_not_there_is_a_problem_too(
     assert (status == 405) == ("GET" in answer.headers.get("allow", "") or "POST" in answer.headers.get("allow", ""))
 
 
-async def test_head_is_not_taken(client: httpx.AsyncClient) -> None:
+async def test_head_is_not_allowed(client: httpx.AsyncClient) -> None:
     """HEAD is a 405 without a body."""
     answer = await client.head("/health")
 
@@ -175,8 +175,8 @@ def test_a_host_is_served_by_name(host: str, served: bool) -> None:  # noqa: FBT
 
 async def test_another_host_is_refused_and_probes_are_not(serve: Callable[..., World]) -> None:
     """A wrong Host is a 400 on every route but health and metrics, which come by address."""
-    world = serve(config=replace_config(allowed_hosts=("api.test",)))
-    async with caller(world, await world.key()) as client:
+    world = serve(allowed_hosts=("api.test",))
+    async with caller(world, await world.api_key()) as client:
         wrong = [await client.get(path) for path in ("/api/v1/datasets", "/api/docs", "/api/problems")]
         right = await client.get("/api/v1/datasets", headers={"Host": "api.test:1234"})
         probes = [await client.get(path) for path in ("/health", "/health/live", "/health/ready")]
@@ -190,14 +190,9 @@ async def test_another_host_is_refused_and_probes_are_not(serve: Callable[..., W
     assert malformed.json()["error_code"] == "request_malformed"
 
 
-def replace_config(**values: Any) -> Any:
-    """The tests' configuration with other values."""
-    return replace(CONFIG, **values)
-
-
 async def test_an_allowed_origin_may_call(serve: Callable[..., World]) -> None:
     """Preflight and answer name the origin and expose the service's header fields, on problems too."""
-    world = serve(config=replace_config(cors_origins=("https://app.test",)))
+    world = serve(cors_origins=("https://app.test",))
     asked = {"Origin": "https://app.test", "Access-Control-Request-Method": "POST"}
     async with caller(world, Origin="https://app.test") as client:
         preflight = await client.options(
@@ -246,12 +241,12 @@ async def test_only_the_services_own_failures_are_logged(caplog: pytest.LogCaptu
     assert recorder.events == [AuthenticationFailed("expired")]
 
 
-async def test_without_an_observer_the_ids_are_empty() -> None:
-    """The API alone still serves: nobody has set the correlation context, so there is nothing to quote."""
-    world = World()
-    headers = {"Authorization": f"Bearer {await world.key()}"}
-    transport = httpx.ASGITransport(create_api(world.services(), world.config))
-    async with httpx.AsyncClient(transport=transport, base_url="http://api.test", headers=headers) as client:
+async def test_without_an_observer_the_ids_are_empty(world: World) -> None:
+    """Without the HTTP observer, which sets the ids of a request, the API still serves."""
+    headers = {"Authorization": f"Bearer {await world.api_key()}"}
+    runtime = world.runtime
+    transport = httpx.ASGITransport(create_api(api_services(runtime, running=True), api_config(runtime.settings)))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=headers) as client:
         answer = (await client.get("/api/v1/datasets")).json()
         problem = (await client.get("/nope")).json()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,15 +11,10 @@ from typing import Any
 import httpx
 import pytest
 from msgspec import Struct
-from msgspec.structs import replace
-from prometheus_client import CollectorRegistry
 
-from service.features.model import Extraction
-from service.telemetry.access import AccessLog
-from service.telemetry.http import HttpObserver
-from service.telemetry.metrics import Metrics
-from tests.api.conftest import Correlation, World, calling, extract, until
-from tests.api.doubles import Gate
+from service.store.extractions import CHANNEL
+from tests.api.conftest import World, calling, extract, until
+from tests.doubles import Gate
 
 ASYNC = {"Prefer": "respond-async"}
 
@@ -60,32 +54,23 @@ async def following(
         yield answer, read(answer)
 
 
-def change(world: World, identity: str, **values: Any) -> Extraction:
-    """Change the row as another process does: nothing but the notice tells of it."""
-    row = world.store.extractions.rows[identity]
-    world.store.extractions.rows[identity] = row = replace(row, version=row.version + 1, **values)
-    world.store.notices.tell(identity)
-    return row
-
-
 async def accepted(client: httpx.AsyncClient) -> str:
     """The id of a new extraction."""
     return (await extract(client, ASYNC)).json()["data"]["extraction_id"]
 
 
-async def test_every_change_is_told_and_the_end(serve: Callable[..., World]) -> None:
-    """The state at once, each change as it comes, whoever makes it, then `end`; and the stream is over."""
-    world = serve()
-    world.queue.held = True
+async def test_every_change_is_an_event_and_the_end_is_the_last(serve: Callable[..., World]) -> None:
+    """The state at once, each change whichever process makes it, then `end`, and the stream closes."""
+    world = serve(worker_in_api=False)
     async with calling(world) as client:
         identity = await accepted(client)
         async with following(client, identity) as (answer, events):
             hint = await anext(events)
             first = await anext(events)
             status = (await client.get(f"/api/v1/extraction/{identity}/status")).json()["data"]
-            change(world, identity, status="processing", stage="plan", progress=7)
+            await world.change(identity, status="processing", stage="plan", progress=7)
             second = await anext(events)
-            ended = change(world, identity, status="cancelled", stage=None, progress=100)
+            ended = await world.change(identity, status="cancelled", stage=None, progress=100)
             rest = [event async for event in events]
 
     assert answer.status_code == 200
@@ -96,7 +81,7 @@ async def test_every_change_is_told_and_the_end(serve: Callable[..., World]) -> 
     assert first == Event("status", 0, status)
     assert (second.name, second.id, second.data["stage"], second.data["progress"]) == ("status", 1, "plan", 7)
     assert [(event.name, event.id, event.data["status"]) for event in rest] == [("end", ended.version, "cancelled")]
-    assert world.store.notices.watches == {}
+    assert world.notices.watches == {}
 
 
 async def test_a_real_run_is_followed_to_its_end(serve: Callable[..., World]) -> None:
@@ -120,16 +105,15 @@ async def test_a_real_run_is_followed_to_its_end(serve: Callable[..., World]) ->
     assert status["status"] == "completed"
 
 
-async def test_a_stream_is_resumed_where_it_broke(serve: Callable[..., World]) -> None:
-    """With Last-Event-ID what was read is not sent again; what changed since is sent at once."""
-    world = serve()
-    world.queue.held = True
+async def test_a_stream_resumes_after_last_event_id(serve: Callable[..., World]) -> None:
+    """Events up to Last-Event-ID are not sent again; later changes are sent at once."""
+    world = serve(worker_in_api=False)
     async with calling(world) as client:
         identity = await accepted(client)
-        row = change(world, identity, status="processing", progress=5)
+        row = await world.change(identity, status="processing", progress=5)
         async with following(client, identity, row.version) as (_, events):
             assert (await anext(events)).name == "retry"
-            newer = change(world, identity, progress=6)
+            newer = await world.change(identity, progress=6)
             event = await anext(events)
         async with following(client, identity, row.version) as (_, events):
             assert (await anext(events)).name == "retry"
@@ -140,10 +124,9 @@ async def test_a_stream_is_resumed_where_it_broke(serve: Callable[..., World]) -
 
 
 @pytest.mark.parametrize("last", ["", "x", "-1", "1.5", "٣", "9" * 5000])
-async def test_an_id_that_was_never_given_is_ignored(serve: Callable[..., World], last: str) -> None:
-    """The stream begins at the beginning."""
-    world = serve()
-    world.queue.held = True
+async def test_an_invalid_last_event_id_is_ignored(serve: Callable[..., World], last: str) -> None:
+    """The stream starts with the present state."""
+    world = serve(worker_in_api=False)
     async with calling(world) as client:
         identity = await accepted(client)
         path = f"/api/v1/extraction/{identity}/events"
@@ -155,12 +138,12 @@ async def test_an_id_that_was_never_given_is_ignored(serve: Callable[..., World]
     assert (event.name, event.id) == ("status", 0)
 
 
-async def test_an_ended_extraction_tells_its_end_and_no_more(serve: Callable[..., World]) -> None:
-    """Also to whoever has read it before: so that nobody connects again and again."""
+async def test_an_ended_extraction_sends_only_its_end(serve: Callable[..., World]) -> None:
+    """Also to a client that has read it before, so that it does not reconnect for ever."""
     world = serve()
     async with calling(world) as client:
         identity = (await extract(client)).json()["data"]["extraction_id"]
-        version = world.store.extractions.rows[identity].version
+        version = (await world.extraction(identity)).version
         streams = []
         for last in (None, version, version + 10):
             async with following(client, identity, last) as (_, events):
@@ -169,26 +152,27 @@ async def test_an_ended_extraction_tells_its_end_and_no_more(serve: Callable[...
     assert streams == [[("retry", -1), ("end", version)]] * 3
 
 
-async def test_anothers_extraction_is_not_there(serve: Callable[..., World]) -> None:
+async def test_an_extraction_of_another_principal_is_not_found(serve: Callable[..., World]) -> None:
     """404, as on every other route; the scope to read is needed."""
     world = serve()
     async with calling(world) as client:
         identity = (await extract(client)).json()["data"]["extraction_id"]
         path = f"/api/v1/extraction/{identity}/events"
-        client.headers["Authorization"] = f"Bearer {await world.key('bob')}"
+        client.headers["Authorization"] = f"Bearer {await world.api_key('bob')}"
         foreign = await client.get(path)
-        client.headers["Authorization"] = f"Bearer {await world.key('ada', 'datasets:read')}"
+        client.headers["Authorization"] = f"Bearer {await world.api_key('ada', 'datasets:read')}"
         forbidden = await client.get(path)
 
     assert (foreign.status_code, foreign.json()["error_code"]) == (404, "extraction_not_found")
     assert forbidden.status_code == 403
 
 
-async def test_silence_is_broken_by_a_comment(serve: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Proxies see that the connection lives; nothing is sent twice."""
+async def test_comments_keep_a_silent_connection_alive(
+    serve: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Proxies see traffic while nothing changes; no event is sent twice."""
     monkeypatch.setattr("service.api.event_routes.HEARTBEAT_SECONDS", 0.0)
-    world = serve()
-    world.queue.held = True
+    world = serve(worker_in_api=False)
     async with calling(world) as client:
         identity = await accepted(client)
         async with following(client, identity) as (_, events):
@@ -197,27 +181,20 @@ async def test_silence_is_broken_by_a_comment(serve: Callable[..., World], monke
     assert names == ["retry", "status", "comment", "comment"]
 
 
-async def test_a_change_without_a_notice_is_seen_all_the_same(
+async def test_a_change_whose_notice_is_lost_is_seen(
     serve: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Notices may get lost: the row is looked at now and then, also when the database was away."""
-    monkeypatch.setattr("service.api.event_routes.UNTOLD_SECONDS", 0.0)
-    world = serve()
-    world.queue.held, world.store.notices.deaf = True, True
-    ping, pings = world.store.ping, []
-
-    async def counted() -> None:
-        pings.append(world.store.away)
-        await ping()
-
+    """The row is read now and then, also after an outage of the database."""
+    monkeypatch.setattr("service.api.event_routes.MAX_STALENESS_SECONDS", 0.0)
+    world = serve(worker_in_api=False)
+    world.notices.deaf = True
     async with calling(world) as client:
         identity = await accepted(client)
         async with following(client, identity) as (_, events):
             assert [(await anext(events)).name for _ in range(2)] == ["retry", "status"]
             world.store.away = True
-            monkeypatch.setattr(world.store, "ping", counted)
-            await until(lambda: any(pings))
-            change(world, identity, status="failed")
+            await until(lambda: world.store.refused > 0)
+            await world.change(identity, status="failed")
             world.store.away = False
             rest = [event.name async for event in events]
 
@@ -225,66 +202,50 @@ async def test_a_change_without_a_notice_is_seen_all_the_same(
 
 
 async def test_a_deleted_extraction_ends_the_stream(serve: Callable[..., World]) -> None:
-    """There is nothing to tell any more."""
-    world = serve()
-    world.queue.held = True
+    """The stream closes without an `end` event."""
+    world = serve(worker_in_api=False)
     async with calling(world) as client:
         identity = await accepted(client)
         async with following(client, identity) as (_, events):
             assert [(await anext(events)).name for _ in range(2)] == ["retry", "status"]
-            del world.store.extractions.rows[identity]
-            world.store.notices.tell(identity)
+            await world.sql("DELETE FROM extractions WHERE id = %(id)s", id=identity)
+            await world.sql("SELECT pg_notify(%(channel)s, %(id)s)", channel=CHANNEL, id=identity)
             rest = [event async for event in events]
 
     assert rest == []
 
 
 async def test_a_stopping_service_ends_the_stream(serve: Callable[..., World]) -> None:
-    """The client connects again, elsewhere; the service stops at once."""
-    world = serve()
-    world.queue.held = True
+    """The client reconnects to another process; the service stops at once."""
+    world = serve(worker_in_api=False)
     async with calling(world) as client:
         identity = await accepted(client)
         async with following(client, identity) as (_, events):
             assert [(await anext(events)).name for _ in range(2)] == ["retry", "status"]
-            world.life.draining = True
+            world.runtime.lifecycle.draining = True
             world.stop()
             rest = [event.name async for event in events]
 
     assert rest == []
-    assert await asyncio.to_thread(world.closed.wait, 10)
+    assert await asyncio.to_thread(world.has_ended)
 
 
-async def test_a_client_that_leaves_is_no_error_and_leaves_nothing(
-    serve: Callable[..., World], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its watch ends at once, and the request counts as answered, with the route's name."""
-    registry = CollectorRegistry()
-    metrics = Metrics(registry, version="1", environment="test")
-    closed = threading.Event()
-    lines: list[tuple[str, int]] = []
+async def test_a_client_that_disconnects_is_no_error(serve: Callable[..., World]) -> None:
+    """Its watch is removed at once, and the request is logged as answered, with the route's name."""
+    route = "/api/v1/extraction/{extraction_id}/events"
+    world = serve(worker_in_api=False, log_format="json", access_log_sample=1.0)
 
-    class Access(AccessLog):
-        def __init__(self) -> None: ...
+    def logged() -> list[int]:
+        lines = (json.loads(line) for line in world.log.getvalue().splitlines())
+        return [line["status"] for line in lines if line.get("endpoint") == route]
 
-        def write(self, access: Any, correlation: Any) -> None:
-            lines.append((access.endpoint, access.status))
-            closed.set()
-
-    async def observed(self: Correlation, scope: Any, receive: Any, send: Any) -> None:
-        await HttpObserver(self._app, metrics=metrics, access=Access())(scope, receive, send)
-
-    monkeypatch.setattr(Correlation, "__call__", observed)
-    world = serve()
-    world.queue.held = True
     async with calling(world) as client:
         identity = await accepted(client)
         async with following(client, identity) as (_, events):
             assert [(await anext(events)).name for _ in range(2)] == ["retry", "status"]
-            assert list(world.store.notices.watches) == [identity]
-            lines.clear()
-            closed.clear()
-        assert await asyncio.to_thread(closed.wait, 10)
+            assert list(world.notices.watches) == [identity]
+            assert logged() == []
+        await until(lambda: logged() != [])
 
-    assert lines == [("/api/v1/extraction/{extraction_id}/events", 200)]
-    assert world.store.notices.watches == {}
+    assert logged() == [200]
+    assert world.notices.watches == {}

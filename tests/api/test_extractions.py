@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import math
 from collections.abc import Callable
 from datetime import timedelta
@@ -11,7 +10,6 @@ from typing import Any
 
 import httpx
 import pytest
-from msgspec.structs import replace
 
 from service.api.problems import PROBLEMS
 from service.features.errors import (
@@ -30,13 +28,13 @@ from service.features.errors import (
 )
 from service.features.events import PlanningAdmitted
 from service.features.model import FieldError
-from tests.api.conftest import CONFIG, World, caller, extract
-from tests.api.doubles import NOW, Gate
+from tests.api.conftest import World, caller, calling, extract, upload
+from tests.doubles import NOW, Gate
 
 FAULTS = [FieldError("features[0]", "is constant")]
 
 
-async def test_the_whole_result_is_answered(client: httpx.AsyncClient, dataset: str) -> None:
+async def test_the_answer_holds_the_whole_result(client: httpx.AsyncClient, dataset: str) -> None:
     """Features with lineage and quality, the model, the links and the ids come in one answer."""
     answer = await extract(client, quality_threshold="low", completion_date="2026-11-23", options={"max_features": 5})
 
@@ -68,7 +66,7 @@ async def test_the_whole_result_is_answered(client: httpx.AsyncClient, dataset: 
     assert answer.json()["request_id"]
 
 
-async def test_every_route_tells_the_same_of_it(client: httpx.AsyncClient, dataset: str) -> None:
+async def test_all_routes_agree_about_an_extraction(client: httpx.AsyncClient, dataset: str) -> None:
     """The result is read again as it was answered; status and list agree with it."""
     answered = (await extract(client)).json()["data"]
     path = answered["links"]["self"]
@@ -132,8 +130,8 @@ async def test_every_fault_of_the_body_is_named(
     assert (await client.get("/api/v1/extractions")).json()["data"]["items"] == []
 
 
-async def test_a_bad_choice_lists_the_good_ones(client: httpx.AsyncClient) -> None:
-    """The message for a threshold says which there are."""
+async def test_a_bad_choice_lists_the_valid_ones(client: httpx.AsyncClient) -> None:
+    """The message for a threshold names them."""
     fault = (await extract(client, quality_threshold="extreme")).json()["errors"][0]
 
     assert fault["message"] == "must be one of: low, medium, high"
@@ -157,8 +155,8 @@ async def test_a_bad_choice_lists_the_good_ones(client: httpx.AsyncClient) -> No
         (b'{"dataset_id": "' + b"x" * (1024 * 1024) + b'"}', 413, "payload_too_large"),
     ],
 )
-async def test_a_body_that_is_not_the_document(client: httpx.AsyncClient, body: bytes, status: int, code: str) -> None:
-    """Malformed JSON, another type of value, too much of it: each has its own answer and none is a 5xx."""
+async def test_an_unreadable_body_is_refused(client: httpx.AsyncClient, body: bytes, status: int, code: str) -> None:
+    """Malformed JSON, another type of value, or too much of it: each has its own answer, and none is a 5xx."""
     answer = await client.post(
         "/api/v1/extract-features", content=body, headers={"Content-Type": "application/json; charset=utf-8"}
     )
@@ -177,8 +175,8 @@ async def test_another_content_type_is_unsupported(client: httpx.AsyncClient, me
     assert "application/json" in answer.json()["detail"]
 
 
-async def test_a_dataset_that_is_not_there(client: httpx.AsyncClient) -> None:
-    """An unknown dataset is a 404 before anything is stored."""
+async def test_an_unknown_dataset_is_not_found(client: httpx.AsyncClient) -> None:
+    """404 before anything is stored."""
     answer = await extract(client, dataset_id="missing")
 
     assert answer.status_code == 404
@@ -209,8 +207,8 @@ async def test_every_failure_has_its_problem(
     """Each error of the domain is answered with its own status and code, and the extraction keeps the reason."""
     world = serve()
     world.planner.error = error
-    async with caller(world, await world.key()) as client:
-        await client.post("/api/v1/datasets?dataset_id=events", content=b"a\n1\n", headers={"Content-Type": "text/csv"})
+    async with caller(world, await world.api_key()) as client:
+        await upload(client)
         answer = await extract(client)
         problem = answer.json()
         kept = (await client.get(f"/api/v1/extraction/{problem['extraction_id']}")).json()["data"]
@@ -236,11 +234,11 @@ async def test_every_failure_has_its_problem(
 
 
 async def test_an_extraction_ends_at_its_deadline(serve: Callable[..., World]) -> None:
-    """What no step ends by itself is ended at the deadline: 504, and the extraction is stored as failed."""
-    world = serve(run_seconds=0.2)
+    """A run that does not end by itself is stopped at the deadline: 504, and the extraction is stored as failed."""
+    world = serve(extraction_timeout_seconds=0.2)
     world.planner.gate = Gate()
-    async with caller(world, await world.key()) as client:
-        await client.post("/api/v1/datasets?dataset_id=events", content=b"a\n1\n", headers={"Content-Type": "text/csv"})
+    async with caller(world, await world.api_key()) as client:
+        await upload(client)
         answer = await extract(client)
         listed = (await client.get("/api/v1/extractions")).json()["data"]["items"]
     world.planner.gate.set()
@@ -250,16 +248,16 @@ async def test_an_extraction_ends_at_its_deadline(serve: Callable[..., World]) -
     assert [item["status"] for item in listed] == ["failed"]
 
 
-async def test_beyond_the_places_clients_are_turned_away_at_once(serve: Callable[..., World]) -> None:
-    """Nothing is stored for them, they are told when to come back, and the place is free again afterwards."""
-    world = serve(config=dataclasses.replace(CONFIG, waiting_clients=1))
+async def test_more_waiting_clients_than_allowed_are_refused(serve: Callable[..., World]) -> None:
+    """503 with Retry-After at once, nothing is stored, and the place is free again afterwards."""
+    world = serve(model_concurrency=1, model_queue=0)
     world.planner.gate = Gate()
-    async with caller(world, await world.key()) as client:
-        await client.post("/api/v1/datasets?dataset_id=events", content=b"a\n1\n", headers={"Content-Type": "text/csv"})
+    async with caller(world, await world.api_key()) as client:
+        await upload(client)
         first = asyncio.create_task(extract(client))
         await asyncio.to_thread(world.planner.started.wait, 10)
         second = await extract(client)
-        stored = len(world.store.extractions.rows)
+        stored = len(await world.extractions())
         world.planner.gate.set()
         third = (await first, await extract(client))[1]
 
@@ -270,23 +268,19 @@ async def test_beyond_the_places_clients_are_turned_away_at_once(serve: Callable
     assert PlanningAdmitted("refused") in world.recorder.events
 
 
-async def test_a_client_that_goes_away_does_not_lose_its_extraction(serve: Callable[..., World]) -> None:
-    """The extraction runs on without its connection, patiently since nobody waits any more, and is found completed."""
-
-    def patient(world: World) -> bool:
-        return all(row.patient for row in world.store.extractions.rows.values())
-
-    world = serve(config=dataclasses.replace(CONFIG, sync_wait_seconds=1e6))
+async def test_a_client_that_disconnects_keeps_its_extraction(serve: Callable[..., World]) -> None:
+    """The extraction runs on after its client disconnected, is marked detached, and is found completed."""
+    world = serve(sync_wait_seconds=300)
     world.planner.gate = Gate()
-    async with caller(world, await world.key()) as client:
-        await client.post("/api/v1/datasets?dataset_id=events", content=b"a\n1\n", headers={"Content-Type": "text/csv"})
+    async with caller(world, await world.api_key()) as client:
+        await upload(client)
         asking = asyncio.create_task(extract(client))
         await asyncio.to_thread(world.planner.started.wait, 10)
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
         listed = (await client.get("/api/v1/extractions")).json()["data"]["items"]
         running = {"stage": None}
-        while running["stage"] is None or not patient(world):
+        while running["stage"] is None or not (await world.extraction()).detached:
             running = (await client.get(f"{listed[0]['links']['self']}/status")).json()["data"]
         table = await client.get(f"{listed[0]['links']['self']}/features")
         whole = (await client.get(listed[0]["links"]["self"])).json()["data"]
@@ -304,21 +298,26 @@ async def test_a_client_that_goes_away_does_not_lose_its_extraction(serve: Calla
     assert ended["status"] == "completed"
 
 
-async def test_extractions_are_filtered_and_paged(client: httpx.AsyncClient, world: World, dataset: str) -> None:
+async def test_extractions_are_filtered_and_paged(serve: Callable[..., World]) -> None:
     """`status` and `dataset_id` select; the cursor goes on where the page ended."""
-    identities = [(await extract(client)).json()["data"]["extraction_id"] for _ in range(3)]
-    world.store.extractions.rows[identities[0]] = replace(world.store.extractions.rows[identities[0]], status="queued")
+    world = serve()
+    async with calling(world) as client:
+        identities: list[str] = []
+        for _ in range(3):
+            identities.append((await extract(client)).json()["data"]["extraction_id"])
+            world.clock.advance(seconds=1)
+        await world.change(identities[0], status="queued")
 
-    async def listed(query: str) -> list[str]:
-        items = (await client.get(f"/api/v1/extractions?{query}")).json()["data"]["items"]
-        return [item["extraction_id"] for item in items]
+        async def listed(query: str) -> list[str]:
+            items = (await client.get(f"/api/v1/extractions?{query}")).json()["data"]["items"]
+            return [item["extraction_id"] for item in items]
 
-    assert await listed("") == identities[::-1]
-    assert await listed("status=queued") == identities[:1]
-    assert await listed("status=completed&limit=1") == identities[2:]
-    assert await listed("dataset_id=other") == []
-    first = (await client.get("/api/v1/extractions?limit=2")).json()["data"]
-    assert await listed(f"limit=2&cursor={first['next_cursor']}") == identities[:1]
+        assert await listed("") == identities[::-1]
+        assert await listed("status=queued") == identities[:1]
+        assert await listed("status=completed&limit=1") == identities[2:]
+        assert await listed("dataset_id=other") == []
+        first = (await client.get("/api/v1/extractions?limit=2")).json()["data"]
+        assert await listed(f"limit=2&cursor={first['next_cursor']}") == identities[:1]
 
 
 @pytest.mark.parametrize("query", ["status=done", "status=", "dataset_id=../x", "limit=0", "limit=101", "state=failed"])
@@ -332,24 +331,23 @@ async def test_bad_filters_are_named(client: httpx.AsyncClient, query: str) -> N
 
 @pytest.mark.parametrize("identity", ["missing", "%00", "_", "x" * 101])
 @pytest.mark.parametrize("tail", ["", "/status", "/features", "/events"])
-async def test_an_extraction_that_is_not_there(client: httpx.AsyncClient, identity: str, tail: str) -> None:
-    """Each route answers 404 for any id that is nobody's."""
+async def test_an_unknown_extraction_is_not_found(client: httpx.AsyncClient, identity: str, tail: str) -> None:
+    """Each route answers 404 for an id that does not exist."""
     answer = await client.get(f"/api/v1/extraction/{identity}{tail}")
 
     assert answer.status_code == 404
     assert answer.json()["error_code"] == "extraction_not_found"
 
 
-async def test_a_waiting_extraction_has_no_estimate(client: httpx.AsyncClient, world: World, dataset: str) -> None:
-    """Without a start there is nothing to estimate from; half way, as much is still to come."""
+async def test_estimates_need_a_start(client: httpx.AsyncClient, world: World, dataset: str) -> None:
+    """A queued extraction has no estimate; half way, as much time again is still to come."""
     identity = (await extract(client)).json()["data"]["extraction_id"]
-    row = world.store.extractions.rows[identity]
-    waiting = replace(row, status="queued", progress=0, started_at=None, finished_at=None, result=None)
-    half = replace(waiting, status="processing", progress=50, started_at=NOW - timedelta(seconds=10))
+    waiting = {"status": "queued", "progress": 0, "started_at": None, "finished_at": None, "result": None}
+    half = {**waiting, "status": "processing", "progress": 50, "started_at": NOW - timedelta(seconds=10)}
 
     estimates = []
     for state in (waiting, half):
-        world.store.extractions.rows[identity] = state
+        await world.change(identity, **state)
         status = (await client.get(f"/api/v1/extraction/{identity}/status")).json()["data"]
         estimates.append(status["estimated_completion"])
 

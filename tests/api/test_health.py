@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
+from service import __version__
 from tests.api.conftest import World, caller
 
 
-async def test_health_tells_each_dependency(serve: Callable[..., World]) -> None:
+async def test_health_lists_each_dependency(serve: Callable[..., World]) -> None:
     """Healthy, degraded without the model, unhealthy without the database; what is not used is disabled."""
     world = serve()
     async with caller(world) as client:
         healthy = await client.get("/health")
-        world.away.add("ai_model")
+        world.planner.away = True
         degraded = await client.get("/health")
         still_ready = await client.get("/health/ready")
         world.store.away = True
@@ -26,7 +26,7 @@ async def test_health_tells_each_dependency(serve: Callable[..., World]) -> None
     assert healthy.json() == {
         "status": "healthy",
         "timestamp": "2026-11-23T12:00:00Z",
-        "version": "1.2.3",
+        "version": __version__,
         "services": {"database": "healthy", "redis": "disabled", "ai_model": "healthy"},
     }
     assert (degraded.status_code, degraded.json()["status"]) == (200, "degraded")
@@ -49,7 +49,7 @@ async def test_readiness_follows_the_lifecycle(
 ) -> None:
     """Starting and draining send traffic elsewhere."""
     world = serve()
-    world.life.ready, world.life.draining = ready, draining
+    world.runtime.lifecycle.ready, world.runtime.lifecycle.draining = ready, draining
     async with caller(world) as client:
         answer = await client.get("/health/ready")
 
@@ -57,9 +57,7 @@ async def test_readiness_follows_the_lifecycle(
     assert answer.status_code == (200 if status == "ready" else 503)
 
 
-async def test_a_ping_that_hangs_is_an_unhealthy_one(
-    serve: Callable[..., World], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_ping_that_hangs_is_unhealthy(serve: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
     """A dependency that does not answer in time does not hold up the probe."""
     monkeypatch.setattr("service.api.health_routes.PING_SECONDS", 0.01)
     world = serve()
@@ -70,15 +68,11 @@ async def test_a_ping_that_hangs_is_an_unhealthy_one(
     assert answer.json()["status"] == "unavailable"
 
 
-async def test_metrics_are_served_where_they_are_given(serve: Callable[..., World]) -> None:
+async def test_metrics_are_served_where_they_are_enabled(serve: Callable[..., World]) -> None:
     """The exposition is mounted at /metrics, in public."""
-
-    async def exposition(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
-        await send({"type": "http.response.body", "body": b"up 1\n"})
-
-    world = serve(metrics=exposition)
+    world = serve(prometheus_enabled=True)
     async with caller(world) as client:
         answer = await client.get("/metrics")
 
-    assert (answer.status_code, answer.text) == (200, "up 1\n")
+    assert answer.status_code == 200
+    assert "# TYPE api_requests_total counter" in answer.text

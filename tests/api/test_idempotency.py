@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
-from msgspec.structs import replace
 
-from service.api.application import create_api
 from service.features.errors import ModelUnavailable
-from tests.api.conftest import CONFIG, World, calling, extract, until
-from tests.api.doubles import Gate
+from service.features.events import ExtractionStarted
+from tests.api.conftest import World, caller, calling, extract, until, upload
+from tests.doubles import Gate
 
 KEY = {"Idempotency-Key": "8e03978e-40d5-43dd-bc93-6894a57f9324"}
 
 
-async def test_the_same_request_gets_the_same_answer(serve: Callable[..., World]) -> None:
-    """A repeated request makes nothing new: status, body and place are those of the first answer, and it says so."""
+async def test_a_repeated_request_gets_the_first_answer(serve: Callable[..., World]) -> None:
+    """Nothing new is made: status, body and Location are those of the first answer, marked as replayed."""
     world = serve()
     async with calling(world) as client:
         first = await extract(client, KEY)
@@ -45,8 +43,8 @@ async def test_the_same_request_gets_the_same_answer(serve: Callable[..., World]
         b'{"dataset_id":"events","feature_description":"Click rate of each user","quality_threshold":"medium"}',
     ],
 )
-async def test_how_the_json_is_written_does_not_matter(serve: Callable[..., World], body: bytes) -> None:
-    """Spacing, order, escapes and defaults that are spelt out make no other request."""
+async def test_spelling_of_the_json_does_not_matter(serve: Callable[..., World], body: bytes) -> None:
+    """Spacing, order, escapes and explicit defaults make no other request."""
     world = serve()
     async with calling(world) as client:
         first = await extract(client, KEY)
@@ -58,7 +56,7 @@ async def test_how_the_json_is_written_does_not_matter(serve: Callable[..., Worl
 
 
 async def test_another_request_under_the_key_is_refused(serve: Callable[..., World]) -> None:
-    """A key stands for one request: another body is a 422 that names the header, and changes nothing."""
+    """Another body under a used key is a 422 that names the header, and changes nothing."""
     world = serve()
     async with calling(world) as client:
         first = await extract(client, KEY)
@@ -68,25 +66,24 @@ async def test_another_request_under_the_key_is_refused(serve: Callable[..., Wor
     assert (other.status_code, other.json()["error_code"]) == (422, "idempotency_key_reused")
     assert [fault["field"] for fault in other.json()["errors"]] == ["Idempotency-Key"]
     assert again.content == first.content
-    assert len(world.store.extractions.rows) == 1
+    assert len(await world.extractions()) == 1
 
 
 async def test_keys_belong_to_their_owner(serve: Callable[..., World]) -> None:
     """Two principals may use the same key for different things."""
     world = serve()
-    async with calling(world) as ada:
+    async with calling(world) as ada, caller(world, await world.api_key("bob")) as bob:
+        await upload(bob)
         hers = await extract(ada, KEY)
-        await world.store.datasets.add(replace(world.store.datasets.rows["ada", "events"], owner="bob"))
-        ada.headers["Authorization"] = f"Bearer {await world.key('bob')}"
-        his = await extract(ada, KEY, quality_threshold="low")
+        his = await extract(bob, KEY, quality_threshold="low")
 
     assert hers.status_code == his.status_code == 200
     assert hers.json()["data"]["extraction_id"] != his.json()["data"]["extraction_id"]
 
 
 @pytest.mark.parametrize("key", ["", "k" * 256, "two words", "tab\there", "clé"])
-async def test_a_key_that_is_none_is_named(serve: Callable[..., World], key: str) -> None:
-    """A key has 1 to 255 visible ASCII characters; else the header is named in a 422, and nothing is stored."""
+async def test_an_invalid_key_is_refused(serve: Callable[..., World], key: str) -> None:
+    """A key has 1 to 255 visible ASCII characters; otherwise 422 names the header, and nothing is stored."""
     world = serve()
     async with calling(world) as client:
         answer = await client.post(
@@ -97,11 +94,11 @@ async def test_a_key_that_is_none_is_named(serve: Callable[..., World], key: str
 
     assert answer.status_code == 422, answer.text
     assert [fault["field"] for fault in answer.json()["errors"]] == ["Idempotency-Key"]
-    assert world.store.extractions.rows == {}
+    assert await world.extractions() == []
 
 
-async def test_two_keys_are_none(serve: Callable[..., World]) -> None:
-    """The header comes once."""
+async def test_two_keys_are_refused(serve: Callable[..., World]) -> None:
+    """The header may be sent once."""
     world = serve()
     async with calling(world) as client:
         answer = await client.post(
@@ -114,8 +111,8 @@ async def test_two_keys_are_none(serve: Callable[..., World]) -> None:
     assert [fault["field"] for fault in answer.json()["errors"]] == ["Idempotency-Key"]
 
 
-async def test_the_longest_key_is_a_key(serve: Callable[..., World]) -> None:
-    """255 characters, quotes and signs among them."""
+async def test_the_longest_key_is_accepted(serve: Callable[..., World]) -> None:
+    """255 characters, with quotes and signs."""
     world = serve()
     async with calling(world) as client:
         answers = [await extract(client, {"Idempotency-Key": '"!~' + "k" * 252}) for _ in range(2)]
@@ -123,13 +120,13 @@ async def test_the_longest_key_is_a_key(serve: Callable[..., World]) -> None:
     assert answers[0].content == answers[1].content
 
 
-async def test_fifty_at_once_are_one(serve: Callable[..., World]) -> None:
-    """Fifty equal requests at the same time make one extraction, and get fifty equal answers."""
+async def test_fifty_concurrent_requests_make_one_extraction(serve: Callable[..., World]) -> None:
+    """Fifty equal requests at the same time make one extraction and get fifty equal answers."""
     world = serve()
     world.planner.gate = Gate()
     async with calling(world) as client:
         asking = [asyncio.create_task(extract(client, {**KEY, "X-Request-ID": f"n-{n}"})) for n in range(50)]
-        await until(lambda: [len(waiting) for waiting in world.store.notices.watches.values()] == [50])
+        await until(lambda: [*world.notices.watches.values()] == [50])
         world.planner.gate.set()
         answers = await asyncio.gather(*asking)
 
@@ -137,10 +134,10 @@ async def test_fifty_at_once_are_one(serve: Callable[..., World]) -> None:
     assert len({answer.content for answer in answers}) == 1
     assert len({answer.headers["location"] for answer in answers}) == 1
     assert sum("idempotency-replayed" not in answer.headers for answer in answers) <= 1
-    assert len(world.store.extractions.rows) == world.queue.jobs == world.planner.asked == 1
+    assert len(await world.extractions()) == len(world.recorder.of(ExtractionStarted)) == world.planner.asked == 1
 
 
-async def test_a_failure_is_final_too(serve: Callable[..., World]) -> None:
+async def test_a_failure_is_replayed(serve: Callable[..., World]) -> None:
     """The problem document of a failed extraction is replayed with its Retry-After, though it would succeed now."""
     world = serve()
     world.planner.error = ModelUnavailable("No model answers.")
@@ -156,8 +153,8 @@ async def test_a_failure_is_final_too(serve: Callable[..., World]) -> None:
     assert first.json()["extraction_id"]
 
 
-async def test_what_was_refused_before_it_was_accepted_leaves_the_key_free(serve: Callable[..., World]) -> None:
-    """A 404 for the dataset is not kept: the same request succeeds once the dataset is there."""
+async def test_a_refused_request_leaves_the_key_free(serve: Callable[..., World]) -> None:
+    """A 404 for the dataset is not stored: the same request succeeds once the dataset exists."""
     world = serve()
     async with calling(world) as client:
         missing = await extract(client, KEY, dataset_id="later")
@@ -168,8 +165,8 @@ async def test_what_was_refused_before_it_was_accepted_leaves_the_key_free(serve
     assert "idempotency-replayed" not in found.headers
 
 
-async def test_an_unfinished_answer_is_never_frozen(serve: Callable[..., World]) -> None:
-    """A 202 is not kept: the same request waits by its own preference, and gets the result when it is there."""
+async def test_a_202_is_not_replayed(serve: Callable[..., World]) -> None:
+    """The same request waits as its own preference says, and gets the result when it is ready."""
     world = serve()
     world.planner.gate = Gate()
     async with calling(world) as client:
@@ -185,8 +182,8 @@ async def test_an_unfinished_answer_is_never_frozen(serve: Callable[..., World])
     assert fourth.content == third.content
 
 
-async def test_a_day_that_is_over_does_not_matter_to_a_known_request(serve: Callable[..., World]) -> None:
-    """What was accepted in time is answered again after its completion date; a new request with it is refused."""
+async def test_a_past_completion_date_is_replayed(serve: Callable[..., World]) -> None:
+    """A request accepted in time is answered again after its completion date; a new one with it is refused."""
     world = serve()
     async with calling(world) as client:
         first = await extract(client, KEY, completion_date="2026-11-23")
@@ -198,8 +195,8 @@ async def test_a_day_that_is_over_does_not_matter_to_a_known_request(serve: Call
     assert (new.status_code, new.json()["errors"][0]["field"]) == (422, "completion_date")
 
 
-async def test_after_a_day_the_key_is_free(serve: Callable[..., World]) -> None:
-    """24 hours later the same key stands for a new extraction."""
+async def test_keys_expire_after_24_hours(serve: Callable[..., World]) -> None:
+    """Then the same key stands for a new extraction."""
     world = serve()
     async with calling(world) as client:
         first = await extract(client, KEY)
@@ -210,38 +207,30 @@ async def test_after_a_day_the_key_is_free(serve: Callable[..., World]) -> None:
     assert first.json()["data"]["extraction_id"] != again.json()["data"]["extraction_id"]
 
 
-async def test_another_process_answers_the_same() -> None:
-    """Two processes on one database: each waits for the other's extraction, and both give the same bytes."""
-    one = World()
-    two = World(store=one.store, queue=one.queue)
-    headers = {"Authorization": f"Bearer {await one.key()}", **KEY}
-    one.planner.gate = Gate()
-    apps = [create_api(world.services(), world.config) for world in (two, one)]
-    clients = [
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api.test", headers=headers)
-        for app in apps
-    ]
-    await clients[1].post("/api/v1/datasets?dataset_id=events", content=b"a\n1\n", headers={"Content-Type": "text/csv"})
-
-    asking = [asyncio.create_task(extract(client)) for client in clients]
-    await until(lambda: [len(waiting) for waiting in one.store.notices.watches.values()] == [2])
-    one.planner.gate.set()
-    answers = await asyncio.gather(*asking)
-    for client in clients:
-        await client.aclose()
+async def test_another_process_answers_the_same(serve: Callable[..., World]) -> None:
+    """Two processes on one database wait for the same extraction and give the same bytes."""
+    one = serve()
+    two = serve(database_url=one.database_url)
+    one.planner.gate = two.planner.gate = Gate()
+    key = await one.api_key()
+    async with caller(one, key) as first, caller(two, key) as second:
+        await upload(first)
+        asking = [asyncio.create_task(extract(client, KEY)) for client in (second, first)]
+        await until(lambda: [*one.notices.watches.values(), *two.notices.watches.values()] == [1, 1])
+        one.planner.gate.set()
+        answers = await asyncio.gather(*asking)
 
     assert [answer.status_code for answer in answers] == [200, 200]
     assert answers[0].content == answers[1].content
-    assert len(one.store.extractions.rows) == 1
+    assert len(await one.extractions()) == 1
 
 
-async def test_a_process_that_died_before_it_kept_the_answer(serve: Callable[..., World]) -> None:
-    """The answer is made from the extraction then, and kept."""
+async def test_a_lost_answer_is_rebuilt(serve: Callable[..., World]) -> None:
+    """When a process died before it stored the answer, it is built from the extraction, and stored."""
     world = serve()
     async with calling(world) as client:
         first = await extract(client, KEY)
-        ((place, (record, since)),) = world.store.idempotency.rows.items()
-        world.store.idempotency.rows[place] = replace(record, answer=None), since
+        await world.sql("UPDATE idempotency_keys SET answer_status = NULL, answer_headers = NULL, answer_body = NULL")
         rebuilt = await extract(client, KEY)
         again = await extract(client, KEY)
 
@@ -253,25 +242,24 @@ async def test_a_process_that_died_before_it_kept_the_answer(serve: Callable[...
     assert rebuilt.headers["idempotency-replayed"] == "true"
 
 
-async def test_an_answer_whose_key_is_kept_no_longer_is_given_all_the_same(serve: Callable[..., World]) -> None:
-    """Keys that were swept, or stand for another extraction by now, are left alone."""
+async def test_an_answer_is_given_though_its_key_is_gone(serve: Callable[..., World]) -> None:
+    """A key that was removed, or stands for another extraction by now, is left alone."""
     world = serve()
     world.planner.gate = Gate()
     async with calling(world) as client:
         asking = asyncio.create_task(extract(client, KEY))
         await asyncio.to_thread(world.planner.started.wait, 10)
-        ((place, (record, since)),) = world.store.idempotency.rows.items()
-        other = replace(record, extraction_id="another"), since
-        world.store.idempotency.rows[place] = other
+        await world.sql("UPDATE idempotency_keys SET extraction_id = 'another'")
         world.planner.gate.set()
         answer = await asking
 
     assert answer.status_code == 200
-    assert world.store.idempotency.rows[place] == other
+    (kept,) = await world.sql("SELECT extraction_id, answer_status FROM idempotency_keys")
+    assert kept == {"extraction_id": "another", "answer_status": None}
 
 
-async def test_a_deleted_extraction_is_not_made_again(serve: Callable[..., World]) -> None:
-    """Its key stands for something that is gone: 404."""
+async def test_a_deleted_extraction_is_not_replayed(serve: Callable[..., World]) -> None:
+    """Its key answers 404."""
     world = serve()
     async with calling(world) as client:
         first = await extract(client, KEY)
@@ -281,9 +269,9 @@ async def test_a_deleted_extraction_is_not_made_again(serve: Callable[..., World
     assert (again.status_code, again.json()["error_code"]) == (404, "extraction_not_found")
 
 
-async def test_another_page_may_use_it(serve: Callable[..., World]) -> None:
+async def test_cors_allows_the_header(serve: Callable[..., World]) -> None:
     """An allowed origin may send the header and read the answer's."""
-    world = serve(config=dataclasses.replace(CONFIG, cors_origins=("https://app.test",)))
+    world = serve(cors_origins=("https://app.test",))
     asked = {"Origin": "https://app.test", "Access-Control-Request-Method": "POST"}
     async with calling(world) as client:
         preflight = await client.options(

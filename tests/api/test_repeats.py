@@ -7,14 +7,13 @@ from typing import Any
 
 import httpx
 
-from service.features.events import CacheLooked, ExtractionRepeated
+from service.features.events import CacheLooked, ExtractionRepeated, ExtractionStarted
 from tests.api.conftest import World, caller, calling, extract
 
 
 def looked(world: World) -> list[str]:
-    """What the result cache was found to have."""
-    events = [event for event in world.recorder.events if isinstance(event, CacheLooked)]
-    return [event.result for event in events if event.cache == "result"]
+    """Return the results of looking into the result cache, in order."""
+    return [event.result for event in world.recorder.of(CacheLooked) if event.cache == "result"]
 
 
 async def twice(client: httpx.AsyncClient, **second: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -27,7 +26,7 @@ async def twice(client: httpx.AsyncClient, **second: Any) -> tuple[dict[str, Any
 
 async def test_an_equal_request_gets_an_equal_result_of_its_own(serve: Callable[..., World]) -> None:
     """The same features under another id, marked as cached and spending nothing; nothing is planned or queued again."""
-    world = serve(repeat_seconds=60.0)
+    world = serve(plan_cache_seconds=60)
     async with calling(world) as client:
         first, again = await twice(client)
         status = await client.get(again["links"]["status"])
@@ -52,14 +51,14 @@ async def test_an_equal_request_gets_an_equal_result_of_its_own(serve: Callable[
     assert status.json()["data"]["progress"] == 100
     assert table.status_code == 200
     assert {item["extraction_id"] for item in listed} == {first["extraction_id"], again["extraction_id"]}
-    assert (world.planner.asked, world.queue.jobs) == (1, 1)
+    assert (world.planner.asked, len(world.recorder.of(ExtractionStarted))) == (1, 1)
     assert looked(world) == ["miss", "hit"]
     assert ExtractionRepeated(again["extraction_id"], "medium") in world.recorder.events
 
 
-async def test_neither_needs_the_other(serve: Callable[..., World]) -> None:
+async def test_original_and_repeat_are_deleted_independently(serve: Callable[..., World]) -> None:
     """Deleting the first leaves the second with its table; deleting the second, a third is computed or repeated."""
-    world = serve(repeat_seconds=60.0)
+    world = serve(plan_cache_seconds=60)
     async with calling(world) as client:
         first, again = await twice(client)
         assert (await client.delete(first["links"]["self"])).status_code == 204
@@ -72,9 +71,9 @@ async def test_neither_needs_the_other(serve: Callable[..., World]) -> None:
     assert world.planner.asked == 2, "the file that could be copied was gone with the first"
 
 
-async def test_what_differs_is_not_repeated(serve: Callable[..., World]) -> None:
-    """Another sentence, threshold or option, and `Cache-Control: no-cache`, are planned; another principal's too."""
-    world = serve(repeat_seconds=60.0)
+async def test_different_requests_are_not_repeated(serve: Callable[..., World]) -> None:
+    """Another sentence, threshold, option or principal, and `Cache-Control: no-cache`, are planned."""
+    world = serve(plan_cache_seconds=60)
     async with calling(world) as client:
         await extract(client)
         await extract(client, feature_description="Something else altogether")
@@ -84,7 +83,7 @@ async def test_what_differs_is_not_repeated(serve: Callable[..., World]) -> None
         assert world.planner.asked == 5
         await extract(client)
         assert world.planner.asked == 5
-    async with caller(world, await world.key("bob")) as other:
+    async with caller(world, await world.api_key("bob")) as other:
         csv = {"Content-Type": "text/csv"}
         await other.post("/api/v1/datasets?dataset_id=events", content=b"a\n1\n", headers=csv)
         assert (await extract(other)).status_code == 200
@@ -92,9 +91,9 @@ async def test_what_differs_is_not_repeated(serve: Callable[..., World]) -> None
     assert looked(world) == ["miss", "miss", "miss", "miss", "bypassed", "hit", "miss"]
 
 
-async def test_data_uploaded_anew_have_no_results(serve: Callable[..., World]) -> None:
-    """A dataset that was deleted and uploaded again under its id is another one, whatever is in it."""
-    world = serve(repeat_seconds=60.0)
+async def test_a_dataset_uploaded_again_has_no_results(serve: Callable[..., World]) -> None:
+    """A dataset deleted and uploaded again under its id is another one, whatever is in it."""
+    world = serve(plan_cache_seconds=60)
     async with calling(world) as client:
         await extract(client)
         await client.delete("/api/v1/datasets/events")
@@ -112,9 +111,9 @@ async def test_data_uploaded_anew_have_no_results(serve: Callable[..., World]) -
     assert len(files) == 2, "what was copied in vain is gone"
 
 
-async def test_without_the_database_it_is_as_if_nothing_were_kept(serve: Callable[..., World]) -> None:
-    """A repeat that cannot be stored is tried the long way, which says what is wrong."""
-    world = serve(repeat_seconds=60.0)
+async def test_a_repeat_that_cannot_be_stored_is_computed(serve: Callable[..., World]) -> None:
+    """Without the database's answer the request is planned and computed as usual."""
+    world = serve(plan_cache_seconds=60)
     async with calling(world) as client:
         await extract(client)
         world.store.lost_commits = 1

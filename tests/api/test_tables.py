@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from tests.api.conftest import World, extract
-from tests.api.doubles import TABLE
+from tests.doubles import TABLE
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from tests.api.doubles import TABLE
         ("?format=ndjson", None, "application/x-ndjson", "ndjson"),
     ],
 )
-async def test_the_table_comes_in_the_form_that_was_asked_for(
+async def test_the_table_comes_in_the_requested_format(
     client: httpx.AsyncClient,
     world: World,
     dataset: str,
@@ -30,7 +30,7 @@ async def test_the_table_comes_in_the_form_that_was_asked_for(
     media_type: str,
     name: str,
 ) -> None:
-    """`?format=` wins over `Accept`; the answer is a file, and no rendered copy stays behind."""
+    """`?format=` wins over `Accept`; the answer is a file, and no rendered copy stays on disk."""
     identity = (await extract(client)).json()["data"]["extraction_id"]
     client.headers.pop("accept", None)
 
@@ -45,8 +45,8 @@ async def test_the_table_comes_in_the_form_that_was_asked_for(
     assert not [path for path in world.engine.exported if path.exists()]
 
 
-async def test_no_acceptable_form_is_a_406(client: httpx.AsyncClient, dataset: str) -> None:
-    """An Accept header that admits none of the three is told what there is."""
+async def test_no_acceptable_format_is_a_406(client: httpx.AsyncClient, dataset: str) -> None:
+    """An Accept header that admits none of the three formats gets their names."""
     path = (await extract(client)).json()["data"]["links"]["features"]
 
     answer = await client.get(path, headers={"Accept": "application/xml"})
@@ -55,8 +55,8 @@ async def test_no_acceptable_form_is_a_406(client: httpx.AsyncClient, dataset: s
     assert "text/csv" in answer.json()["detail"]
 
 
-async def test_an_unknown_form_is_a_422(client: httpx.AsyncClient, dataset: str) -> None:
-    """`?format=` takes three words."""
+async def test_an_unknown_format_is_a_422(client: httpx.AsyncClient, dataset: str) -> None:
+    """`?format=` takes three values."""
     path = (await extract(client)).json()["data"]["links"]["features"]
 
     answer = await client.get(f"{path}?format=xlsx")
@@ -65,10 +65,8 @@ async def test_an_unknown_form_is_a_422(client: httpx.AsyncClient, dataset: str)
     assert [fault["field"] for fault in answer.json()["errors"]] == ["format"]
 
 
-async def test_a_table_that_cannot_be_read_is_a_problem_not_a_torn_file(
-    client: httpx.AsyncClient, world: World, dataset: str
-) -> None:
-    """What fails before the first byte is still answered as a problem document."""
+async def test_an_unreadable_table_is_a_problem_document(client: httpx.AsyncClient, world: World, dataset: str) -> None:
+    """A failure before the first byte is answered as a problem document."""
     data = (await extract(client)).json()["data"]
     world.artifacts.files.clear()
 

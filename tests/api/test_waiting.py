@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Callable
 from datetime import date, timedelta
 
@@ -12,18 +11,23 @@ from msgspec.structs import replace
 
 from service.api.preferences import read_preferences
 from service.features.errors import ModelUnavailable
-from service.features.model import Extraction
-from tests.api.conftest import CONFIG, World, calling, extract, until
-from tests.api.doubles import NOW, Gate
+from service.features.model import Extraction, ExtractionRequest
+from service.store.extractions import SqlExtractions
+from service.store.tables import extractions as table
+from tests.api.conftest import World, calling, extract, until
+from tests.doubles import NOW, Gate, result_of
 
-LONG = dataclasses.replace(CONFIG, sync_wait_seconds=300)
-SHORT = dataclasses.replace(CONFIG, sync_wait_seconds=0.05)
+LONG, SHORT = 300, 0.05
+"""Seconds that a request waits at most."""
 
 
-def only(world: World) -> Extraction:
-    """The one extraction that there is."""
-    (row,) = world.store.extractions.rows.values()
-    return row
+def completed(extraction_id: str, seconds: float) -> Extraction:
+    """Build an extraction that completed at noon after so many seconds."""
+    extraction = Extraction(
+        extraction_id, "ada", ExtractionRequest("events", "Click rate"), "completed", NOW - timedelta(days=1),
+        progress=100, attempt=1, started_at=NOW - timedelta(seconds=seconds), finished_at=NOW,
+    )  # fmt: skip
+    return replace(extraction, result=result_of(extraction))
 
 
 @pytest.mark.parametrize(
@@ -48,8 +52,10 @@ def only(world: World) -> Extraction:
         (['"', "=", ",,", "return=minimal", 'handling="lenient'], 25, None, None),
     ],
 )
-def test_preferences_are_read(lines: list[str], seconds: float, finished: str | None, unfinished: str | None) -> None:
-    """RFC 7240: the first of a name counts, parameters and case do not, and what is not understood is ignored."""
+def test_prefer_header_is_parsed(
+    lines: list[str], seconds: float, finished: str | None, unfinished: str | None
+) -> None:
+    """RFC 7240: the first of a name counts, parameters and case are ignored, and so is what is not understood."""
     preferences = read_preferences(lines, 25)
 
     assert preferences.seconds == seconds
@@ -60,34 +66,31 @@ def test_preferences_are_read(lines: list[str], seconds: float, finished: str | 
 @pytest.mark.parametrize(
     ("prefer", "applied"), [("respond-async", "respond-async"), ("wait=0", "wait=0"), ("respond-async, wait=0", None)]
 )
-async def test_who_does_not_wait_is_sent_to_look_for_himself(
-    serve: Callable[..., World], prefer: str, applied: str | None
-) -> None:
-    """202 at once, with the place, the time to come again and the status; nobody waits, so failures are tried again."""
-    world = serve(config=LONG)
-    world.queue.held = True
+async def test_async_preference_is_answered_202(serve: Callable[..., World], prefer: str, applied: str | None) -> None:
+    """202 at once with Location, Retry-After and the status; its failures are retried, as it is detached."""
+    world = serve(sync_wait_seconds=LONG, worker_in_api=False)
     async with calling(world) as client:
         answer = await extract(client, {"Prefer": prefer})
         status = await client.get(f"{answer.headers['location']}/status")
 
-    row = only(world)
+    row = await world.extraction()
     assert answer.status_code == 202, answer.text
     assert answer.headers["location"] == f"/api/v1/extraction/{row.id}"
     assert answer.headers["preference-applied"] == (applied or prefer)
     assert 1 <= int(answer.headers["retry-after"]) <= 30
     assert answer.json()["data"] == status.json()["data"]
     assert answer.json()["data"]["status"] == "queued"
-    assert (row.patient, row.version) == (True, 0)
+    assert (row.detached, row.version) == (True, 0)
 
 
-async def test_what_is_not_done_in_time_goes_on(serve: Callable[..., World]) -> None:
-    """After the longest wait the answer is 202, and the extraction is done all the same."""
-    world = serve(config=SHORT)
+async def test_wait_that_is_over_is_answered_202_and_the_run_continues(serve: Callable[..., World]) -> None:
+    """After the longest wait the answer is 202, and the extraction completes all the same."""
+    world = serve(sync_wait_seconds=SHORT)
     world.planner.gate = Gate()
     async with calling(world) as client:
         answer = await extract(client)
         assert answer.status_code == 202, answer.text
-        assert only(world).patient
+        assert (await world.extraction()).detached
         world.planner.gate.set()
         while (await client.get(f"{answer.headers['location']}/status")).json()["data"]["status"] != "completed":
             pass
@@ -97,12 +100,12 @@ async def test_what_is_not_done_in_time_goes_on(serve: Callable[..., World]) -> 
     assert "preference-applied" not in answer.headers
 
 
-async def test_a_result_is_answered_when_it_is_there(serve: Callable[..., World]) -> None:
-    """However long the client would wait, it is answered with the end, also when no notice tells of it."""
+async def test_result_is_answered_as_soon_as_it_is_ready(serve: Callable[..., World]) -> None:
+    """However long the client would wait, it is answered at the end, also when the notice is lost."""
     for deaf in (False, True):
-        world = serve(config=LONG)
+        world = serve(sync_wait_seconds=LONG)
         world.planner.gate = Gate()
-        world.store.notices.deaf = deaf
+        world.notices.deaf = deaf
         async with calling(world) as client:
             asking = asyncio.create_task(extract(client, {"Prefer": "wait=200"}))
             await asyncio.to_thread(world.planner.started.wait, 10)
@@ -110,67 +113,63 @@ async def test_a_result_is_answered_when_it_is_there(serve: Callable[..., World]
             answer = await asking
 
         assert (answer.status_code, answer.headers["preference-applied"]) == (200, "wait=200")
-        assert world.store.notices.watches == {}
+        assert world.notices.watches == {}
 
 
-async def test_the_row_is_looked_at_when_it_changes_not_all_the_time(serve: Callable[..., World]) -> None:
-    """Two seconds of waiting for nothing take a handful of looks."""
-    world = serve(config=LONG)
-    world.queue.held = True
+async def test_a_waiting_request_does_not_poll_the_database(serve: Callable[..., World]) -> None:
+    """Two seconds of waiting without a change take at most five reads."""
+    world = serve(sync_wait_seconds=LONG, worker_in_api=False)
     async with calling(world) as client:
         answer = await extract(client, {"Prefer": "wait=2"})
 
     assert answer.status_code == 202
-    assert world.store.extractions.looks <= 5
+    assert world.store.watching <= 5
 
 
-async def test_an_end_at_the_last_moment_is_still_answered(
+async def test_run_that_ends_at_the_end_of_the_wait_is_answered(
     serve: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When the run ends between the last look and the note that nobody waits, the answer is the result."""
-    world = serve(config=SHORT)
+    """When the run ends between the last read and the detaching, the answer is the result."""
+    world = serve(sync_wait_seconds=SHORT)
     world.planner.gate = Gate()
-    extractions = world.store.extractions
-    note = extractions.wait_no_more
+    note = SqlExtractions.mark_detached
 
-    async def late(owner: str, extraction_id: str) -> None:
-        done = replace(finished, id=extraction_id)
-        extractions.rows[extraction_id] = done
-        await note(owner, extraction_id)
+    async def late(extractions: SqlExtractions, owner: str, extraction_id: str) -> None:
+        end = {"status": "completed", "progress": 100, "result": completed(extraction_id, 1).result, "finished_at": NOW}
+        await extractions._change(table.c.id == extraction_id, **end)
+        await note(extractions, owner, extraction_id)
 
     async with calling(world) as client:
-        world.planner.gate.set()
-        finished = extractions.rows[(await extract(client)).json()["data"]["extraction_id"]]
-        world.planner.gate = Gate()
-        monkeypatch.setattr(extractions, "wait_no_more", late)
+        monkeypatch.setattr(SqlExtractions, "mark_detached", late)
         answer = await extract(client)
         world.planner.gate.set()
 
     assert answer.status_code == 200
-    assert answer.json()["data"]["extraction_id"] != finished.id
+    assert answer.json()["data"]["status"] == "completed"
 
 
-async def test_a_stopping_service_sends_its_waiters_away(serve: Callable[..., World]) -> None:
-    """Asked to stop, the service answers 202 to whoever waits; a job that runs is put back to the queue."""
-    world = serve(config=LONG)
+async def test_a_stopping_service_answers_waiting_requests_with_202(serve: Callable[..., World]) -> None:
+    """Draining, the service answers 202 to waiting requests; a running job is put back into the queue."""
+    world = serve(sync_wait_seconds=LONG)
     world.planner.gate = Gate()
     async with calling(world) as client:
         asking = asyncio.create_task(extract(client))
         await asyncio.to_thread(world.planner.started.wait, 10)
-        world.life.draining = True
+        world.runtime.lifecycle.draining = True
         answer = await asking
     world.stop()
 
-    assert await asyncio.to_thread(world.closed.wait, 10)
+    assert await asyncio.to_thread(world.has_ended)
     assert answer.status_code == 202
-    row = only(world)
-    assert (row.status, row.patient, row.attempt, row.failure) == ("queued", True, 1, None)
-    assert world.queue.waiting == [(row.id, 0.0)]
+    row = await world.extraction()
+    assert (row.status, row.detached, row.attempt, row.failure) == ("queued", True, 1, None)
+    (job,) = await world.sql("SELECT lock, status, scheduled_at IS NULL AS at_once FROM procrastinate_jobs")
+    assert job == {"lock": row.id, "status": "todo", "at_once": True}
 
 
-async def test_a_failure_that_will_be_tried_again_is_not_waited_for(serve: Callable[..., World]) -> None:
-    """Of an extraction whose caller was sent away, another who waits hears 202 and why its last run failed."""
-    world = serve(config=LONG)
+async def test_a_failure_that_will_be_retried_ends_the_wait(serve: Callable[..., World]) -> None:
+    """A second caller who waits for a detached extraction gets 202 and why its last run failed."""
+    world = serve(sync_wait_seconds=LONG)
     world.planner.gate, world.planner.error = Gate(), ModelUnavailable("No model answers.", retry_after=7)
     key = {"Idempotency-Key": "k"}
     async with calling(world) as client:
@@ -181,75 +180,61 @@ async def test_a_failure_that_will_be_tried_again_is_not_waited_for(serve: Calla
         answer = await asking
         summary = (await client.get("/api/v1/extractions")).json()["data"]["items"][0]
 
-    row = only(world)
+    row = await world.extraction()
     assert first.status_code == answer.status_code == 202
     assert answer.json()["data"]["status"] == "queued"
     assert answer.json()["data"]["error_message"].endswith("will be tried again: No model answers.")
     assert summary["error_message"] == answer.json()["data"]["error_message"]
     assert row.retries == 1
-    assert [(name, delay >= 7) for name, delay in world.queue.waiting] == [(row.id, True)]
+    (job,) = await world.sql(
+        "SELECT lock, scheduled_at > now() AS delayed FROM procrastinate_jobs WHERE status = 'todo'"
+    )
+    assert job == {"lock": row.id, "delayed": True}
 
 
-async def test_a_database_that_is_away_for_a_while_does_not_end_the_wait(
-    serve: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+async def test_an_outage_of_the_database_does_not_end_the_wait(
+    serve: Callable[..., World],
 ) -> None:
-    """The wait outlives the outage, and is answered with the result."""
-    world = serve(config=LONG)
-    rows, pings = world.store.extractions.rows, []
-    ping = world.store.ping
-
-    async def counted() -> None:
-        pings.append(world.store.away)
-        await ping()
-
+    """The wait outlives the outage and is answered with the result."""
+    world = serve(sync_wait_seconds=LONG, worker_in_api=False)
     async with calling(world) as client:
-        done = rows.pop((await extract(client)).json()["data"]["extraction_id"])
-        world.queue.held = True
         asking = asyncio.create_task(extract(client))
-        await until(lambda: len(world.store.notices.watches) == 1)
+        await until(lambda: len(world.notices.watches) == 1)
         world.store.away = True
-        monkeypatch.setattr(world.store, "ping", counted)
-        await until(lambda: any(pings))
+        await until(lambda: world.store.refused > 0)
         world.store.away = False
-        (waiting,) = rows
-        rows[waiting] = replace(done, id=waiting)
-        world.store.notices.tell(waiting)
+        waiting = (await world.extraction()).id
+        done = completed(waiting, 1)
+        await world.change(waiting, status="completed", result=done.result, finished_at=done.finished_at)
         answer = await asking
 
     assert answer.status_code == 200, answer.text
     assert answer.json()["data"]["extraction_id"] == waiting
 
 
-async def test_an_unreachable_completion_date_is_refused_at_once(serve: Callable[..., World]) -> None:
-    """By what others took it would come too late: a 422 that says so, and nothing is stored."""
+async def test_an_unreachable_completion_date_is_refused(serve: Callable[..., World]) -> None:
+    """422 when extractions of its lane usually take longer, and nothing is stored."""
     world = serve()
     async with calling(world) as client:
-        identity = (await extract(client)).json()["data"]["extraction_id"]
-        done = world.store.extractions.rows.pop(identity)
-        for number in range(5):
-            took = replace(done, id=f"old-{number}", started_at=NOW - timedelta(hours=13), finished_at=NOW)
-            world.store.extractions.rows[took.id] = took
+        await world.add(*(completed(f"old-{number}", 13 * 3600) for number in range(5)))
         today = await extract(client, completion_date=date(2026, 11, 23).isoformat())
         tomorrow = await extract(client, completion_date=date(2026, 11, 24).isoformat())
 
     assert (today.status_code, today.json()["error_code"]) == (422, "completion_date_unreachable")
     assert [fault["field"] for fault in today.json()["errors"]] == ["completion_date"]
     assert tomorrow.status_code == 200
-    assert len(world.store.extractions.rows) == 6
+    assert len(await world.extractions()) == 6
 
 
-async def test_the_estimate_comes_from_what_others_took(serve: Callable[..., World]) -> None:
-    """From five measured ones on: the usual time after the start; linear in the progress when it takes longer."""
-    world = serve()
-    rows = world.store.extractions.rows
+async def test_estimates_come_from_completed_extractions(serve: Callable[..., World]) -> None:
+    """From five completed ones on: the start plus the median time; linear in the progress when it takes longer."""
+    world = serve(worker_in_api=False)
+    await world.add(*(completed(f"old-{number}", 20 + number) for number in range(5)))
+    await world.add(Extraction("one", "ada", ExtractionRequest("events", "Click rate"), "queued", NOW))
     async with calling(world) as client:
-        done = rows.pop((await extract(client)).json()["data"]["extraction_id"])
-        for number in range(5):
-            took = replace(done, id=f"old-{number}", started_at=NOW - timedelta(seconds=20 + number), finished_at=NOW)
-            rows[took.id] = took
 
         async def estimate(**values: object) -> str | None:
-            rows["one"] = replace(done, id="one", finished_at=None, result=None, **values)
+            await world.change("one", **values)
             answer = await client.get("/api/v1/extraction/one/status")
             return answer.json()["data"]["estimated_completion"]
 

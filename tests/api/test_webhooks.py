@@ -12,26 +12,20 @@ import msgspec
 import pytest
 
 from service.api.schemas import ExtractionBody
-from service.features.delivery import Delivery
-from tests.api.conftest import World, caller, calling, extract
+from tests.api.conftest import World, caller, calling, extract, until
 
 URL = "https://example.org/hooks/features?key=1"
 
 
-def told(world: World) -> list[Delivery]:
-    """All webhooks that are to be sent."""
-    return list(world.store.deliveries.rows.values())
-
-
-async def test_an_extraction_is_told_where_it_was_asked(serve: Callable[..., World]) -> None:
-    """The address is answered back, and the webhook's data is the status that a client would have asked for."""
+async def test_the_end_is_sent_to_the_callback_url(serve: Callable[..., World]) -> None:
+    """The address is in the answer, and the webhook's data is the status that a client would have read."""
     world = serve()
     async with calling(world) as client:
         data = (await extract(client, callback_url=URL)).json()["data"]
         status = (await client.get(data["links"]["status"])).json()["data"]
         answer = (await client.get(data["links"]["deliveries"])).json()["data"]
 
-    (delivery,) = told(world)
+    (delivery,) = await world.deliveries()
     assert (data["callback_url"], delivery.url, delivery.owner) == (URL, URL, "ada")
     event = json.loads(delivery.body)
     assert (event["type"], event["timestamp"]) == ("extraction.completed", data["finished_at"])
@@ -47,21 +41,21 @@ async def test_an_extraction_is_told_where_it_was_asked(serve: Callable[..., Wor
             }
         ]
     }  # fmt: skip
-    assert world.queue.webhooks == [(delivery.id, 0.0)]
+    await until(lambda: [sent.id for sent in world.sender.sent] == [delivery.id])
 
 
-async def test_nothing_of_the_data_is_in_a_webhook(serve: Callable[..., World]) -> None:
-    """No feature, no statistic and no sentence: who wants them has to ask for them with credentials."""
+async def test_a_webhook_holds_no_results(serve: Callable[..., World]) -> None:
+    """No feature, statistic or sentence: those need credentials."""
     world = serve()
     async with calling(world) as client:
         await extract(client, callback_url=URL, feature_description="The sentence of the client")
-    (delivery,) = told(world)
+    (delivery,) = await world.deliveries()
     assert "click_rate" not in delivery.body
     assert "sentence" not in delivery.body
 
 
-async def test_without_a_callback_there_is_nothing_to_tell(serve: Callable[..., World]) -> None:
-    """No link to webhooks, and none when asked."""
+async def test_without_a_callback_there_is_no_webhook(serve: Callable[..., World]) -> None:
+    """No link to deliveries, and an empty list of them."""
     world = serve()
     async with calling(world) as client:
         data = (await extract(client)).json()["data"]
@@ -69,19 +63,21 @@ async def test_without_a_callback_there_is_nothing_to_tell(serve: Callable[..., 
 
     assert (data["callback_url"], data["links"]["deliveries"]) == (None, None)
     assert (answer.status_code, answer.json()["data"]) == (200, {"deliveries": []})
-    assert told(world) == []
+    assert await world.deliveries() == []
 
 
-async def test_a_waiting_extraction_that_is_cancelled_is_told(serve: Callable[..., World]) -> None:
+async def test_cancelling_a_queued_extraction_sends_a_webhook(serve: Callable[..., World]) -> None:
     """The cancellation and its webhook are one transaction."""
-    world = serve()
-    world.queue.held = True
+    world = serve(worker_in_api=False)
     async with calling(world) as client:
         path = (await extract(client, {"Prefer": "respond-async"}, callback_url=URL)).headers["location"]
         await client.delete(path)
 
-    assert [delivery.event_type for delivery in told(world)] == ["extraction.cancelled"]
-    assert len(world.queue.webhooks) == 1
+    assert [delivery.event_type for delivery in await world.deliveries()] == ["extraction.cancelled"]
+    (job,) = await world.sql(
+        "SELECT scheduled_at IS NULL AS at_once FROM procrastinate_jobs WHERE queue_name = 'webhooks'"
+    )
+    assert job == {"at_once": True}
 
 
 @pytest.mark.parametrize(
@@ -94,9 +90,7 @@ async def test_a_waiting_extraction_that_is_cancelled_is_told(serve: Callable[..
         ("https://example.org:6379/", "must not use port 6379"),
     ],
 )
-async def test_an_address_that_is_not_called_is_refused_at_once(
-    client: httpx.AsyncClient, dataset: str, url: str, why: str
-) -> None:
+async def test_a_forbidden_address_is_refused(client: httpx.AsyncClient, dataset: str, url: str, why: str) -> None:
     """422 with the reason, before anything is stored."""
     answer = await extract(client, callback_url=url)
 
@@ -105,25 +99,25 @@ async def test_an_address_that_is_not_called_is_refused_at_once(
     assert (await client.get("/api/v1/extractions")).json()["data"]["items"] == []
 
 
-async def test_another_principals_webhooks_do_not_exist(serve: Callable[..., World]) -> None:
-    """404, as its extraction."""
+async def test_webhooks_of_another_principal_are_not_found(serve: Callable[..., World]) -> None:
+    """404, as for its extraction."""
     world = serve()
-    async with calling(world) as ada, caller(world, await world.key("bob")) as bob:
+    async with calling(world) as ada, caller(world, await world.api_key("bob")) as bob:
         path = (await extract(ada, callback_url=URL)).json()["data"]["links"]["deliveries"]
         answer = await bob.get(path)
     assert (answer.status_code, answer.json()["error_code"]) == (404, "extraction_not_found")
 
 
 async def test_each_principal_reads_its_own_secrets(world: World) -> None:
-    """All keys of one principal get the same, no other principal does, and one that may only read gets none."""
-    keys = [await world.key("ada"), await world.key("ada"), await world.key("bob")]
+    """All keys of a principal get the same secrets, other principals get others, and a read-only key gets 403."""
+    keys = [await world.api_key("ada"), await world.api_key("ada"), await world.api_key("bob")]
     secrets = []
     for key in keys:
         async with caller(world, key) as client:
             answer = await client.get("/api/v1/webhooks/secrets")
             secrets.append(answer.json()["data"]["secrets"])
             assert answer.headers["cache-control"] == "no-store"
-    async with caller(world, await world.key("ada", "extractions:read")) as client:
+    async with caller(world, await world.api_key("ada", "extractions:read")) as client:
         refused = await client.get("/api/v1/webhooks/secrets")
 
     assert secrets[0] == secrets[1] != secrets[2]
@@ -132,8 +126,8 @@ async def test_each_principal_reads_its_own_secrets(world: World) -> None:
     assert (refused.status_code, refused.json()["error_code"]) == (403, "scope_missing")
 
 
-async def test_equal_requests_tell_their_end_once(serve: Callable[..., World]) -> None:
-    """Sent again under its key, a request is neither run nor told again; another address makes it another request."""
+async def test_a_replayed_request_sends_no_second_webhook(serve: Callable[..., World]) -> None:
+    """Sent again under its key, a request is neither run nor announced again; another address is another request."""
     world = serve()
     async with calling(world) as client:
         answers = [await extract(client, {"Idempotency-Key": "k"}, callback_url=URL) for _ in range(2)]
@@ -142,11 +136,11 @@ async def test_equal_requests_tell_their_end_once(serve: Callable[..., World]) -
     assert [answer.status_code for answer in answers] == [200, 200]
     assert answers[0].content == answers[1].content
     assert (other.status_code, other.json()["error_code"]) == (422, "idempotency_key_reused")
-    assert len(told(world)) == 1
+    assert len(await world.deliveries()) == 1
 
 
-def test_a_request_without_a_callback_is_the_same_to_releases_that_knew_none() -> None:
-    """During a rollout a key that the release before has claimed stands for the same request here."""
+def test_digest_of_a_request_without_callback_is_that_of_older_releases() -> None:
+    """During a rollout, a key claimed by the release before stands for the same request."""
     body: dict[str, Any] = {
         "dataset_id": "events", "feature_description": "Click rate", "quality_threshold": "medium",
         "completion_date": None, "options": {"max_features": 20, "entity": None, "time": None, "target": None},

@@ -21,16 +21,19 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client import CollectorRegistry, Metric
 
 from service.agents import retrying
+from service.resources.overrides import Overrides
 from service.settings import Settings
 from service.store.artifacts import open_artifacts
-from service.store.backup_record import BackupRecord, note_backup
+from service.store.backup_record import BackupRecord, record_backup
 from service.telemetry import catalog
 from service.telemetry.spans import SpanIds
-from tests.model_scenarios import GOOD, SCENARIOS, SECRET, Turn, calling, failing, feature
-from tests.model_server import ModelServer
 from tests.receiver import Receiver
-from tests.redis_process import REDIS, running_redis
-from tests.support import Answer, Client, KeptIds, LiveService
+from tests.redis_process import running_redis
+from tests.support import KeptIds, LiveService
+from tools.testbed.api_client import Answer, Client
+from tools.testbed.model_scenarios import GOOD, SCENARIOS, SECRET, Turn, calling, failing, feature
+from tools.testbed.model_server import ModelServer
+from tools.testbed.redis import REDIS_SERVER
 
 PRIMARY = "openai-chat:gpt-4o-mini"
 """Its price is known."""
@@ -74,7 +77,7 @@ class Afternoon:
     spans: Sequence[ReadableSpan] = ()
     lines: Sequence[dict[str, Any]] = ()
     endpoints: set[str] = field(default_factory=set[str])
-    with_redis: bool = REDIS is not None
+    with_redis: bool = REDIS_SERVER is not None
     retried: str = ""
     """Id of the extraction that took two attempts."""
 
@@ -262,12 +265,12 @@ def afternoon(make_settings: Callable[..., Settings], folder: Path) -> Generator
             **redis,
         )
         asyncio.run(_backed_up(settings))
-        waits = retrying.WAIT_FIRST_SECONDS, retrying.WAIT_JITTER_SECONDS
+        waits = retrying.INITIAL_WAIT_SECONDS, retrying.WAIT_JITTER_SECONDS
         stack.callback(lambda: _set_waits(*waits))
         _set_waits(0.01, 0.01)
         # Every trace is one that is kept, so that every request has an exemplar to compare.
         stack.enter_context(patch.object(SpanIds, "generate_trace_id", KeptIds.generate_trace_id))
-        with LiveService(settings, span_exporters=[exporter, Lossy()], log_stream=log) as service:
+        with LiveService(settings, Overrides(span_exporters=[exporter, Lossy()], log_stream=log)) as service:
             Busy(service, provider, receiver, seen).run()
             seen.endpoints = set(_endpoints(service))
     seen.spans = exporter.get_finished_spans()
@@ -281,9 +284,9 @@ def _endpoints(service: LiveService) -> Iterator[str]:
 
 
 def _set_waits(first: float, jitter: float) -> None:
-    retrying.WAIT_FIRST_SECONDS, retrying.WAIT_JITTER_SECONDS = first, jitter
+    retrying.INITIAL_WAIT_SECONDS, retrying.WAIT_JITTER_SECONDS = first, jitter
 
 
 async def _backed_up(settings: Settings) -> None:
     artifacts = open_artifacts(str(settings.data_dir / "artifacts"))
-    await note_backup(artifacts, BackupRecord(datetime.now(UTC), "test"))
+    await record_backup(artifacts, BackupRecord(datetime.now(UTC), "test"))

@@ -13,10 +13,12 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry, generate_latest
 
+from service.resources.overrides import NO_OVERRIDES, Overrides
 from service.settings import Settings
-from tests.model_scenarios import CELL, SECRET
-from tests.model_server import Asked, ModelServer
-from tests.support import Answer, LiveService
+from tests.support import LiveService
+from tools.testbed.api_client import Answer
+from tools.testbed.model_scenarios import CELL, SECRET
+from tools.testbed.model_server import Asked, ModelServer
 
 DATASET = "clicks"
 ROWS = "user_id,price,event\n" + "".join(
@@ -82,17 +84,20 @@ class Stand:
         with LiveService(settings) as service:
             assert service.client.upload(DATASET, ROWS.encode()).status == 201
 
-    def service(self, model: str, *, settings: dict[str, object] | None = None, **overrides: object) -> LiveService:
+    def service(
+        self, model: str, *, settings: dict[str, object] | None = None, overrides: Overrides = NO_OVERRIDES
+    ) -> LiveService:
         """A service with that primary model, to be entered."""
         shared = {**self._shared, "openai_base_url": self.provider.url, "prometheus_enabled": False}
         chosen = self._make_settings(**{**shared, "primary_model": model, **(settings or {})})
-        return LiveService(chosen, **overrides)
+        return LiveService(chosen, overrides)
 
     def ask(self, model: str, **settings: object) -> Evidence:
         """What one extraction of a service with that primary model comes to."""
         exporter, log = InMemorySpanExporter(), io.StringIO()
         before = len(self.provider.asked)
-        with self.service(model, settings=settings, span_exporters=[exporter], log_stream=log) as service:
+        overrides = Overrides(span_exporters=[exporter], log_stream=log)
+        with self.service(model, settings=settings, overrides=overrides) as service:
             answer = service.client.extract(DATASET, SENTENCE)
             registry = service.runtime.telemetry.metrics.registry
         # Read when the service has stopped: then every span has ended and every line is written.

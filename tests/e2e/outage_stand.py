@@ -18,7 +18,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from tests.e2e.outage_clients import Outcome, Storm
-from tests.support import Client
+from tools.testbed.api_client import Client
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 60.0

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from service.__main__ import main as service_main
 from service.api import extract_routes
 from service.engines.duckdb import engine as duckdb_engine
 from service.engines.duckdb.compute import DuckDBTable
@@ -84,11 +85,11 @@ def around(publish: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[N
     return staged
 
 
-def answering(status_of: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """The end is stored and the answer kept, and not sent."""
+def answering(store_answer: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """Stop when the end and the answer are stored, before the answer is sent."""
 
     async def staged(*arguments: Any) -> Any:
-        kept = await status_of(*arguments)
+        kept = await store_answer(*arguments)
         await reach("answering")
         return kept
 
@@ -101,11 +102,14 @@ def install() -> None:
     jobs.AcceptExtraction = StagedAccept  # type: ignore[misc]
     duckdb_engine.DuckDBEngine = StagedEngine  # type: ignore[misc]
     DuckDBTable.publish = around(DuckDBTable.publish)  # type: ignore[method-assign]
-    extract_routes.keep = answering(extract_routes.keep)
+    extract_routes.store_answer = answering(extract_routes.store_answer)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command line with the stages."""
+    install()
+    return service_main(arguments)
 
 
 if __name__ == "__main__":
-    from service.__main__ import main
-
-    install()
     sys.exit(main(sys.argv[1:]))

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from service.settings import Settings
-from tests.support import Client, LiveService
+from tests.support import LiveService
+from tools.testbed.api_client import Client
 
 pytestmark = pytest.mark.xdist_group("bad-input")
 

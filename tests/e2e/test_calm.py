@@ -13,12 +13,16 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from service.resources.overrides import Overrides
 from service.settings import Settings
+from tests.doubles import FixedClock
 from tests.e2e.model_evidence import DATASET, Stand, moved
-from tests.model_scenarios import SCENARIOS
-from tests.model_server import ModelServer
-from tests.redis_process import RedisProcess, needs_redis, running_redis
-from tests.support import Answer, LiveService
+from tests.redis_process import needs_redis
+from tests.support import LiveService
+from tools.testbed.api_client import Answer
+from tools.testbed.model_scenarios import SCENARIOS
+from tools.testbed.model_server import ModelServer
+from tools.testbed.redis import RedisProcess
 
 SENTENCE = "Mean price of every user"
 NOON = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
@@ -36,24 +40,6 @@ def stand(make_settings: Callable[..., Settings], tmp_path_factory: pytest.TempP
     with ModelServer() as provider:
         provider.assign(GPT, SCENARIOS["good"])
         yield Stand(make_settings, provider, tmp_path_factory.mktemp("calm"))
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisProcess]:
-    """A running redis-server."""
-    with running_redis(tmp_path) as process:
-        yield process
-
-
-class HeldClock:
-    """A clock that stands still, so that no machine is too slow for what is left of a day."""
-
-    def __init__(self, instant: datetime) -> None:
-        self._instant = instant
-
-    def now(self) -> datetime:
-        """Always the same instant."""
-        return self._instant
 
 
 def extract(service: LiveService, sentence: str = SENTENCE, **headers: str) -> Answer:
@@ -77,9 +63,9 @@ def looked(service: LiveService) -> dict[tuple[str, str], float]:
 
 
 @needs_redis
-def test_plans_are_served_from_two_levels(stand: Stand, redis: RedisProcess) -> None:
+def test_plans_are_served_from_two_levels(stand: Stand, redis_process: RedisProcess) -> None:
     """An equal request is served from memory, in another process from Redis; while that is away, from memory still."""
-    settings: dict[str, Any] = {"redis_url": f"redis://127.0.0.1:{redis.port}/0"}
+    settings: dict[str, Any] = {"redis_url": f"redis://127.0.0.1:{redis_process.port}/0"}
     with stand.service("openai-chat:good.cache", settings=settings) as first:
         answers = [
             extract(first),
@@ -93,7 +79,7 @@ def test_plans_are_served_from_two_levels(stand: Stand, redis: RedisProcess) -> 
     exporter = InMemorySpanExporter()
     with stand.service("openai-chat:good.cache", settings=settings, span_exporters=[exporter]) as second:
         shared = extract(second)
-        redis.kill()
+        redis_process.kill()
         alone = extract(second, "MEAN price of every user")  # the result of the very same words would be repeated
         other = extract(second, "Mean price of every user, and how many clicks")
         assert looked(second) == {
@@ -143,7 +129,7 @@ def test_a_spent_budget_refuses_until_midnight(
 ) -> None:
     """At 100 % of the day's budget it is a 429 that names sum and midnight, warned of before; kept plans serve on."""
     own = Stand(make_settings, stand.provider, tmp_path)
-    with own.service(f"openai-chat:{GPT}", settings=settings, clock=HeldClock(NOON)) as service:
+    with own.service(f"openai-chat:{GPT}", settings=settings, overrides=Overrides(clock=FixedClock(NOON))) as service:
         allowed = [extract(service, f"{SENTENCE}, number {number}") for number in range(2)]
         refused, kept = extract(service, f"{SENTENCE}, number 2"), extract(service, f"{SENTENCE}, number 0")
         counted = metrics(service)
@@ -203,9 +189,9 @@ def test_what_cannot_wait_is_refused_at_once(stand: Stand) -> None:
 
 def test_the_request_s_deadline_reaches_the_model(stand: Stand) -> None:
     """A completion date that is nearly over cuts the model off then, long before any limit of the service's own."""
-    clock = HeldClock(MIDNIGHT - EVENING)
+    clock = FixedClock(MIDNIGHT - EVENING)
     settings: dict[str, Any] = {"model_timeout_seconds": 90.0, "sync_wait_seconds": 90.0}
-    with stand.service("openai-chat:hang.deadline", settings=settings, clock=clock) as service:
+    with stand.service("openai-chat:hang.deadline", settings=settings, overrides=Overrides(clock=clock)) as service:
         started = time.monotonic()
         answer = service.client.extract(DATASET, SENTENCE, completion_date=f"{NOON:%Y-%m-%d}")
         seconds = time.monotonic() - started

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import Client
+from tools.testbed.api_client import Client
 
 ROWS = "city,visits,seen_on\n" + "".join(f"town-{i % 7},{i * 3 % 41},2026-01-{i % 28 + 1:02d}\n" for i in range(300))
 

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from tests.e2e.fleet import Caller, Fleet, open_fleet
+from tools.testbed.fleet import Fleet, open_fleet
+from tools.testbed.retrying_client import RetryingClient
 
 JOBS = 16
 pytestmark = [pytest.mark.proof, pytest.mark.timeout(300), pytest.mark.xdist_group("fleet")]
@@ -25,9 +26,9 @@ def drop(url: str) -> None:
         connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
 
 
-async def table(caller: Caller, extraction_id: str) -> str:
+async def table(caller: RetryingClient, extraction_id: str) -> str:
     """Digest of a feature table as a client gets it."""
-    answer = await caller.ask("GET", f"/api/v1/extraction/{extraction_id}/features?format=csv")
+    answer = await caller.request("GET", f"/api/v1/extraction/{extraction_id}/features?format=csv")
     assert answer.status_code == 200, answer.text
     return hashlib.sha256(answer.content).hexdigest()
 
@@ -44,16 +45,16 @@ async def test_restore_drill_under_load(new_database: Callable[[], str], tmp_pat
         here.start("serve", WORKER_IN_API="true", WORKER_CONCURRENCY="2")
         here.start("worker", WORKER_CONCURRENCY="2")
         await asyncio.gather(*(pod.ready() for pod in here.pods))
-        caller = Caller(here, client)
+        caller = RetryingClient(here, client)
         await caller.upload("clicks")
         acknowledged = await caller.submit("clicks", JOBS)
-        await caller.ended(acknowledged[0])
+        await caller.wait_until_ended(acknowledged[0])
         load = asyncio.create_task(caller.submit("clicks", JOBS, "during"))
         copying = here.start("backup", backup)
-        assert await copying.ended() == 0, copying.tail()
+        assert await copying.exit_status() == 0, copying.tail()
         acknowledged_later = await load
         for extraction_id in acknowledged:
-            assert (await caller.ended(extraction_id))["status"] == "completed"
+            assert (await caller.wait_until_ended(extraction_id))["status"] == "completed"
         tables = {extraction_id: await table(caller, extraction_id) for extraction_id in acknowledged}
         for pod in here.pods:
             pod.kill()
@@ -62,7 +63,7 @@ async def test_restore_drill_under_load(new_database: Callable[[], str], tmp_pat
     there = Fleet(tmp_path / "there", new_database(), f"file://{tmp_path}/there/artifacts", key=here.key)
     try:
         bringing = there.start("restore", backup)
-        assert await bringing.ended() == 0, bringing.tail()
+        assert await bringing.exit_status() == 0, bringing.tail()
         before = {row["id"]: row for row in await there.sql("SELECT * FROM extractions")}
         assert set(acknowledged) <= before.keys()
         unfinished = [each for each, row in before.items() if row["finished_at"] is None]
@@ -70,11 +71,11 @@ async def test_restore_drill_under_load(new_database: Callable[[], str], tmp_pat
         there.start("serve")
         there.start("worker")
         async with there.balanced(), there.client() as client:
-            caller = Caller(there, client)
+            caller = RetryingClient(there, client)
             for extraction_id in before:
-                assert (await caller.ended(extraction_id))["status"] == "completed"
+                assert (await caller.wait_until_ended(extraction_id))["status"] == "completed"
             found = {extraction_id: await table(caller, extraction_id) for extraction_id in acknowledged}
-            await there.until_all_ended()
+            await there.wait_until_all_ended()
             audit = await there.audit(acknowledged)
     finally:
         there.close()

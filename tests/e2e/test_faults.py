@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.fleet import ASYNC, Caller, Fleet, extraction_of, open_fleet, patiently
-from tests.e2e.servers import postgres_process, small_disk
+from tests.e2e.small_disk import small_disk
 from tests.redis_process import running_redis
+from tools.testbed.fleet import Fleet, open_fleet
+from tools.testbed.polling import polling
+from tools.testbed.postgres import running_postgres
+from tools.testbed.retrying_client import RESPOND_ASYNC, RetryingClient, extraction_of
 
 JOBS = int(os.environ.get("FAULT_JOBS", "24"))
 """In the middle of which the database is restarted; `make faults` takes 200."""
@@ -41,7 +44,7 @@ async def count_ended(fleet: Fleet) -> int:
 
 async def until_ended(fleet: Fleet, least: int) -> float:
     """Wait until so many have ended; the instant."""
-    async for _ in patiently():
+    async for _ in polling():
         if await count_ended(fleet) >= least:
             return time.monotonic()
     raise AssertionError([pod.tail() for pod in fleet.pods])
@@ -49,13 +52,13 @@ async def until_ended(fleet: Fleet, least: int) -> float:
 
 async def test_database_crashes_amid_jobs(tmp_path: Path) -> None:
     """A database that crashes and comes back while jobs run costs none of them, and clients only the wait."""
-    with postgres_process(tmp_path / "postgresql") as postgres:
+    with running_postgres(tmp_path / "postgresql") as postgres:
         async with open_fleet(tmp_path, postgres.url) as fleet, fleet.client() as client:
             fleet.start("serve", WORKER_IN_API="true")
             fleet.start("worker")
             fleet.start("worker")
             await asyncio.gather(*(pod.ready() for pod in fleet.pods))
-            caller = Caller(fleet, client)
+            caller = RetryingClient(fleet, client)
             await caller.upload("clicks")
             accepted = await caller.submit("clicks", JOBS)
             await until_ended(fleet, JOBS // 4)
@@ -67,8 +70,8 @@ async def test_database_crashes_amid_jobs(tmp_path: Path) -> None:
             tell("a crash of the database", await until_ended(fleet, before + 1) - back)
             accepted += await later
             for extraction_id in accepted:
-                assert (await caller.ended(extraction_id))["status"] == "completed"
-            await fleet.until_all_ended()
+                assert (await caller.wait_until_ended(extraction_id))["status"] == "completed"
+            await fleet.wait_until_all_ended()
             assert all(pod.process.poll() is None for pod in fleet.pods)
             audit = await fleet.audit(accepted)
     audit.require_nothing_lost()
@@ -81,25 +84,25 @@ async def test_redis_dies_and_comes_back(fleet: Fleet) -> None:
         fleet.environment |= {"REDIS_URL": redis.url, "RATE_LIMIT_PER_MINUTE": "100000"}
         api = await fleet.start("serve", WORKER_IN_API="true").ready()
         async with fleet.client() as client:
-            caller = Caller(fleet, client)
+            caller = RetryingClient(fleet, client)
             await caller.upload("clicks")
             accepted = await caller.submit("clicks", 4, "before")
             redis.kill()
             accepted += await caller.submit("clicks", 4, "during")
             for extraction_id in accepted:
-                assert (await caller.ended(extraction_id))["status"] == "completed"
+                assert (await caller.wait_until_ended(extraction_id))["status"] == "completed"
             health = (await client.get(f"{api.address}/health")).json()
             assert (health["status"], health["services"]["redis"]) == ("degraded", "unhealthy")
             redis.start()
             back = time.monotonic()
-            async for _ in patiently():
+            async for _ in polling():
                 if (await client.get(f"{api.address}/health")).json()["status"] == "healthy":
                     break
             tell("a crash of Redis", time.monotonic() - back)
             assert (await client.get(f"{api.address}/health")).json()["status"] == "healthy"
             accepted += await caller.submit("clicks", 4, "after")
             for extraction_id in accepted:
-                assert (await caller.ended(extraction_id))["status"] == "completed"
+                assert (await caller.wait_until_ended(extraction_id))["status"] == "completed"
             audit = await fleet.audit(accepted)
     assert caller.broken == 0
     audit.require_nothing_lost()
@@ -110,13 +113,15 @@ async def test_disk_is_full(new_database: Callable[[], str], tmp_path: Path) -> 
     with small_disk(tmp_path / "artifacts", 2048) as disk:
         async with open_fleet(tmp_path, new_database()) as fleet, fleet.client() as client:
             api = await fleet.start("serve", WORKER_IN_API="true").ready()
-            caller = Caller(fleet, client)
+            caller = RetryingClient(fleet, client)
             await caller.upload("clicks")
             filler = disk / "filler"
             _fill(filler)
             accepted = await caller.submit("clicks", 3)
             for extraction_id in accepted:
-                waiting = await fleet.until(extraction_id, lambda row: row["status"] == "queued" and row["retries"])
+                waiting = await fleet.wait_for_row(
+                    extraction_id, lambda row: row["status"] == "queued" and row["retries"]
+                )
                 assert waiting["failure"]["code"] == "dependency_unavailable"
             path, headers = f"{api.address}/api/v1/datasets?dataset_id=more", {"Content-Type": "text/csv"}
             refused = await client.post(path, content=b"a\n1\n", headers=headers)
@@ -126,10 +131,10 @@ async def test_disk_is_full(new_database: Callable[[], str], tmp_path: Path) -> 
             filler.unlink()
             freed = time.monotonic()
             for extraction_id in accepted:
-                assert (await caller.ended(extraction_id))["status"] == "completed"
+                assert (await caller.wait_until_ended(extraction_id))["status"] == "completed"
             tell("a full disk", time.monotonic() - freed)
             await caller.upload("more")
-            await fleet.until_all_ended()
+            await fleet.wait_until_all_ended()
             audit = await fleet.audit(accepted)
     audit.require_nothing_lost()
 
@@ -150,16 +155,16 @@ async def test_processes_migrate_at_once(new_database: Callable[[], str], tmp_pa
     try:
         migrating = [fleet.start("migrate") for _ in range(2)]
         serving = [fleet.start("serve"), fleet.start("serve"), fleet.start("worker")]
-        assert [await pod.ended() for pod in migrating] == [0, 0]
+        assert [await pod.exit_status() for pod in migrating] == [0, 0]
         await asyncio.gather(*(pod.ready() for pod in serving))
         revisions = await fleet.sql("SELECT version_num FROM alembic_version")
         assert len(revisions) == 1
         await fleet.prepare()
         async with fleet.balanced(), fleet.client() as client:
-            caller = Caller(fleet, client)
+            caller = RetryingClient(fleet, client)
             await caller.upload("clicks")
-            mine = extraction_of(await caller.extract("clicks", "mine", **ASYNC))
-            assert (await caller.ended(mine))["status"] == "completed"
+            mine = extraction_of(await caller.extract("clicks", "mine", **RESPOND_ASYNC))
+            assert (await caller.wait_until_ended(mine))["status"] == "completed"
             (await fleet.audit([mine])).require_nothing_lost()
     finally:
         fleet.close()
@@ -180,14 +185,14 @@ async def test_clock_jumps(fleet: Fleet, first: str, then: str) -> None:
     odd = fleet.start("serve", WORKER_IN_API="true", **clock)
     await odd.ready()
     async with fleet.client() as client:
-        caller = Caller(fleet, client)
+        caller = RetryingClient(fleet, client)
         await caller.upload("clicks")
         accepted = await caller.submit("clicks", 8)
         dial.write_text(then)
         begun = time.monotonic()
         await fleet.start("worker").ready()
         for extraction_id in accepted:
-            assert (await caller.ended(extraction_id))["status"] == "completed"
+            assert (await caller.wait_until_ended(extraction_id))["status"] == "completed"
         tell(f"a clock set from {first} to {then}", time.monotonic() - begun)
         spans: list[dict[str, Any]] = await fleet.sql("SELECT started_at, finished_at FROM extractions")
         assert all(row["finished_at"] >= row["started_at"] for row in spans)

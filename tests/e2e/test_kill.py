@@ -10,18 +10,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.e2e.fleet import (
-    ASYNC,
-    BROKEN,
-    EXTRACT,
-    RECOVERY_SECONDS,
-    Caller,
-    Fleet,
-    Pod,
-    extraction_of,
-    open_fleet,
-    patiently,
-)
+from tools.testbed.fleet import RECOVERY_SECONDS, Fleet, open_fleet
+from tools.testbed.pod import BROKEN, Pod
+from tools.testbed.polling import polling
+from tools.testbed.retrying_client import EXTRACT, RESPOND_ASYNC, RetryingClient, extraction_of
 
 ACCEPTING = ("before_commit", "after_commit", "answering")
 WORKING = ("computing", "publishing", "published")
@@ -39,12 +31,12 @@ def staged(fleet: Fleet, role: Any, stage: str, **environment: str) -> Pod:
     """A process that stops at that moment of its only job."""
     reached = fleet.folder / f"{role}-{stage}"
     options = {"STAGE": stage, "REACHED": str(reached), "WORKER_CONCURRENCY": "1", **environment}
-    return fleet.start(role, **options)
+    return fleet.start(role, module="tests.e2e.staged", **options)
 
 
 async def reached(fleet: Fleet, role: str, stage: str) -> None:
     """Wait until that process is there."""
-    async for _ in patiently():
+    async for _ in polling():
         if (fleet.folder / f"{role}-{stage}").exists():
             return
     raise AssertionError([pod.tail() for pod in fleet.pods])
@@ -60,7 +52,7 @@ async def broken(client: httpx2.AsyncClient, pod: Pod, key: str) -> None:
 async def recovered(fleet: Fleet, ids: list[str], since: float) -> dict[str, float]:
     """Seconds until another worker has claimed each."""
     seconds: dict[str, float] = {}
-    async for _ in patiently():
+    async for _ in polling():
         for row in await fleet.sql("SELECT id FROM extractions WHERE attempt > 1 AND id = ANY(%s)", ids):
             seconds.setdefault(row["id"], time.monotonic() - since)
         if len(seconds) == len(ids):
@@ -81,14 +73,14 @@ async def test_kill_at_every_stage(fleet: Fleet) -> None:
     survivor = fleet.start("serve")
     await asyncio.gather(*(pod.ready() for pod in fleet.pods))
     async with fleet.client() as client:
-        caller = Caller(fleet, client)
+        caller = RetryingClient(fleet, client)
         await caller.upload("clicks")
         held: list[str] = []
         for number in range(len(embedded + workers)):
             answer = await client.post(
                 f"{survivor.address}{EXTRACT}",
                 json={"dataset_id": "clicks", "feature_description": "Average clicks", "quality_threshold": "low"},
-                headers={"Idempotency-Key": f"held-{number}", **ASYNC},
+                headers={"Idempotency-Key": f"held-{number}", **RESPOND_ASYNC},
             )
             held.append(extraction_of(answer))
         for stage in WORKING:
@@ -111,8 +103,8 @@ async def test_kill_at_every_stage(fleet: Fleet) -> None:
         replayed = {stage: answer.headers.get("Idempotency-Replayed") for stage, answer in again.items()}
         assert replayed == {"before_commit": None, "after_commit": "true", "answering": "true"}
         for extraction_id in held:
-            assert (await caller.ended(extraction_id))["status"] == "completed"
-        await fleet.until_all_ended()
+            assert (await caller.wait_until_ended(extraction_id))["status"] == "completed"
+        await fleet.wait_until_all_ended()
         audit = await fleet.audit([*held, *map(extraction_of, again.values())])
     audit.require_nothing_lost()
     assert (audit.accepted, audit.by_status) == (9, {"completed": 9})
@@ -127,17 +119,17 @@ async def test_paused_between_publishing_and_storing(fleet: Fleet) -> None:
     sleeper = await staged(fleet, "worker", "published", ONCE="yes").ready()
     await fleet.start("serve").ready()
     async with fleet.client() as client:
-        caller = Caller(fleet, client)
+        caller = RetryingClient(fleet, client)
         await caller.upload("clicks")
-        mine = extraction_of(await caller.extract("clicks", "mine", **ASYNC))
+        mine = extraction_of(await caller.extract("clicks", "mine", **RESPOND_ASYNC))
         await reached(fleet, "worker", "published")
         paused = time.monotonic()
         await fleet.start("worker").ready()
         seconds = await recovered(fleet, [mine], paused)
         print(f"recovered from SIGSTOP in {seconds[mine]:.1f} s")  # noqa: T201 - the measurement
-        done = await fleet.until(mine, lambda row: row["status"] == "completed")
+        done = await fleet.wait_for_row(mine, lambda row: row["status"] == "completed")
         sleeper.signal(signal.SIGCONT)
-        async for _ in patiently():
+        async for _ in polling():
             metrics = (await client.get(f"{sleeper.address}/metrics")).text
             if 'job_attempts_total{outcome="superseded"} 1.0' in metrics:
                 break

@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.datasets import load_wine
 
-from service.demo.sample import write_event_log
 from service.settings import Settings
-from tests.support import Client, LiveService
+from tests.support import LiveService
+from tools.demo.sample import write_event_log
+from tools.testbed.api_client import Client
 
 pytestmark = pytest.mark.xdist_group("main-job")
 

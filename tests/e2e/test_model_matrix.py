@@ -12,13 +12,13 @@ import pytest
 from opentelemetry.trace import SpanKind, StatusCode
 
 from service.agents import retrying
-from service.agents.gate import SPREAD_SECONDS
+from service.planning.breaker import SPREAD_SECONDS
 from service.settings import BUILTIN_MODEL, Settings
 from service.telemetry.catalog import BREAKER_STATES
 from tests.e2e.model_evidence import DATASET, SENTENCE, Evidence, Stand, moved
 from tests.e2e.model_rows import ERRORS, RELAYS, ROWS, STATUSES, Relay, Row
-from tests.model_scenarios import CELL, SCENARIOS, SECRET
-from tests.model_server import ModelServer
+from tools.testbed.model_scenarios import CELL, SCENARIOS, SECRET
+from tools.testbed.model_server import ModelServer
 
 WIRES = ("openai-chat", "openai")
 PATHS = {"openai-chat": "chat", "openai": "responses"}

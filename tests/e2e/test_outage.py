@@ -21,10 +21,10 @@ import pytest
 
 from tests.e2e.outage_clients import Outcome, Storm
 from tests.e2e.outage_stand import Prober, ServiceProcess, percentile, run_storm, upload
-from tests.model_scenarios import CELL, SECRET
-from tests.model_server import ModelServerProcess
 from tests.redis_process import needs_redis, running_redis
-from tests.support import Client
+from tools.testbed.api_client import Client
+from tools.testbed.model_scenarios import CELL, SECRET
+from tools.testbed.model_server import ModelServerProcess
 
 CLIENTS = int(os.environ.get("OUTAGE_CLIENTS", "200"))
 SECONDS = float(os.environ.get("OUTAGE_SECONDS", "0"))

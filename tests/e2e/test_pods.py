@@ -11,10 +11,12 @@ import httpx2
 import pytest
 from moto.server import ThreadedMotoServer
 
-from service.demo.collector import Collector
-from service.demo.tree import Span
-from tests.e2e.fleet import ASYNC, Caller, Fleet, Pod, extraction_of, open_fleet
 from tests.redis_process import running_redis
+from tools.demo.collector import Collector
+from tools.demo.trace_tree import Span
+from tools.testbed.fleet import Fleet, open_fleet
+from tools.testbed.pod import Pod
+from tools.testbed.retrying_client import RESPOND_ASYNC, RetryingClient, extraction_of
 
 BUCKET = "features"
 ENDED = {"completed", "failed", "cancelled"}
@@ -97,14 +99,14 @@ async def test_several_pods_are_one_service(s3: Any, new_database: Callable[[], 
             workers = [fleet.start("worker", WORKER_CONCURRENCY="1") for _ in range(2)]
             await asyncio.gather(*(pod.ready() for pod in fleet.pods))
             async with fleet.client() as client:
-                caller = Caller(fleet, client)
+                caller = RetryingClient(fleet, client)
                 await caller.upload("clicks")
                 for api in (one, other):
                     assert not await asyncio.to_thread(holds_engine, api), "an API read the upload itself"
                 await _accepted_here_told_there(caller, one.address or "", other.address or "", collector)
                 accepted = await caller.submit("clicks", 6)
                 for extraction_id in accepted:
-                    assert (await caller.ended(extraction_id))["status"] == "completed"
+                    assert (await caller.wait_until_ended(extraction_id))["status"] == "completed"
                 started = [
                     {line["extraction_id"] for line in worker.lines() if line["message"] == "extraction started"}
                     for worker in workers
@@ -113,10 +115,10 @@ async def test_several_pods_are_one_service(s3: Any, new_database: Callable[[], 
                 await _deleted_there(fleet, client, accepted, s3)
 
 
-async def _accepted_here_told_there(caller: Caller, here: str, there: str, collector: Collector) -> None:
+async def _accepted_here_told_there(caller: RetryingClient, here: str, there: str, collector: Collector) -> None:
     """Accept on one API, follow and download from the other, and find one trace of it all."""
     client = caller.client
-    headers = {"Idempotency-Key": "once", **ASYNC}
+    headers = {"Idempotency-Key": "once", **RESPOND_ASYNC}
     body = {"dataset_id": "clicks", "feature_description": "Average clicks for each user", "quality_threshold": "low"}
     accepted = await client.post(f"{here}/api/v1/extract-features", json=body, headers=headers)
     extraction_id = extraction_of(accepted)

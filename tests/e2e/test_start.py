@@ -18,11 +18,11 @@ import pytest
 from redis import Redis
 
 from service.store.revision import REVISION
-from tests.e2e.processes import Forked
-from tests.e2e.servers import PostgresProcess, postgres_process
 from tests.integration.s3_stub import serve_bucket
 from tests.integration.test_migrations import go_to
 from tests.redis_process import needs_redis, running_redis
+from tools.testbed.postgres import PostgresProcess, running_postgres
+from tools.testbed.processes import ForkedProcess
 
 pytestmark = pytest.mark.proof
 
@@ -60,7 +60,7 @@ class Start:
         self._log = folder / "log"
         self._log.touch()
         self._command = command
-        self._process = Forked(command.split(), {**inherited, **defaults, **settings}, self._log, "")
+        self._process = ForkedProcess(command.split(), {**inherited, **defaults, **settings}, self._log)
 
     def said(self) -> Said:
         """What it said, once it has ended."""
@@ -117,7 +117,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Start]]:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresProcess]:
     """A PostgreSQL with an account that has a password, one without rights, and databases that do not suit."""
     folder = tmp_path_factory.mktemp("guarded")
-    with postgres_process(folder) as process:
+    with running_postgres(folder) as process:
         address = process.url.replace("+psycopg", "")
         with psycopg.connect(address, autocommit=True) as connection:
             for statement in (

@@ -12,7 +12,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.e2e.fleet import CSV, EXTRACT, Fleet, Pod, open_fleet, patiently
+from tools.testbed.fleet import Fleet, open_fleet
+from tools.testbed.pod import Pod
+from tools.testbed.polling import polling
+from tools.testbed.retrying_client import CSV, EXTRACT
 
 pytestmark = [pytest.mark.proof, pytest.mark.timeout(300), pytest.mark.xdist_group("fleet")]
 BODY = {"dataset_id": "clicks", "feature_description": "Average clicks for each user", "quality_threshold": "low"}
@@ -57,17 +60,17 @@ async def test_a_run_elsewhere_is_followed_and_cancelled(fleet: Fleet) -> None:
     """One API takes the request in, a worker runs it, the other API tells its progress and ends it within seconds."""
     one, two = fleet.pods
     reached = fleet.folder / "reached"
-    await fleet.start("worker", STAGE="computing", REACHED=str(reached)).ready()
+    await fleet.start("worker", module="tests.e2e.staged", STAGE="computing", REACHED=str(reached)).ready()
     async with fleet.client() as client:
         accepted = await client.post(f"{one.address}{EXTRACT}", json=BODY, headers={"Prefer": "respond-async"})
         path = accepted.headers["location"]
         following = asyncio.create_task(events(client, two, path))
-        async for _ in patiently():
+        async for _ in polling():
             if reached.exists() and (await status(client, two, path))["stage"] == "compute":
                 break
         started = time.monotonic()
         cancelled = await client.delete(f"{two.address}{path}")
-        async for _ in patiently():
+        async for _ in polling():
             if (await status(client, one, path))["status"] == "cancelled":
                 break
         print(f"cancelled in {time.monotonic() - started:.2f} s")  # noqa: T201 - the measurement

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e import rolling, soak
+from tools import rolling, soak
 
 pytestmark = [pytest.mark.proof, pytest.mark.timeout(400), pytest.mark.xdist_group("fleet")]
 
 
 async def test_soak(tmp_path: Path) -> None:
-    """The short form of `make soak`: nothing lost, nothing twice, and what the dead held is taken up by others.
+    """The short form of `make soak`: nothing is lost or done twice, and other workers take over what killed ones held.
 
-    How soon is measured by the long form: here other tests have the machine as well, and the bound is one of a hang.
+    The long form measures how soon: here other tests use the machine as well, so the bound only finds a hang.
     """
     report = await soak.soak(tmp_path, soak.Plan(jobs=40, kill_every=3.0, clients=8, recovery_seconds=60.0))
     print(report.figures())  # noqa: T201 - the measurement

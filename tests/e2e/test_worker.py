@@ -41,7 +41,7 @@ class Worker:
         assert database_url is not None
         self._log = (settings.data_dir / f"worker-{time.monotonic_ns()}.log").open("w+")
         self.process = subprocess.Popen(
-            [sys.executable, str(ROOT / "tests/e2e/troubled_worker.py")],
+            [sys.executable, str(ROOT / "tools/testbed/faulty_worker.py")],
             cwd=settings.data_dir,
             env={
                 **os.environ,

@@ -16,7 +16,6 @@ from opentelemetry.sdk.trace import TracerProvider
 from psycopg.rows import dict_row
 
 from service.extractions.run import RunExtraction
-from service.features.events import Event
 from service.features.model import (
     Extraction,
     ExtractionRequest,
@@ -28,8 +27,9 @@ from service.features.model import (
 from service.jobs.queue import ProcrastinateQueue
 from service.jobs.worker import JobWorker
 from service.store.database import Database, open_database
+from tests.doubles import Recorder
 
-PATIENCE = 60.0
+TIMEOUT_SECONDS = 60.0
 """Seconds after which what does not come is taken for missing; nothing is measured by it."""
 QUALITY = QualitySummary("low", 1.0, {})
 RESULT = ExtractionResult((), (), (), QUALITY, ModelUsage("builtin:planner"), 0, "row", None, None, "key", "SELECT")
@@ -50,15 +50,8 @@ class NoArtifacts:
         """Nothing to remove."""
 
 
-@dataclass
-class Recorder:
-    """Remembers every event."""
-
-    events: list[Event] = field(default_factory=list)
-
-    def record(self, event: Event) -> None:
-        """Take note."""
-        self.events.append(event)
+class JobRecorder(Recorder):
+    """An observer that also lists how attempts ended."""
 
     def outcomes(self) -> list[str]:
         """How the attempts ended, in order."""
@@ -67,7 +60,7 @@ class Recorder:
 
 @dataclass
 class Work:
-    """Stands for the pipeline: counts its runs, and holds or fails those of the datasets that a test names."""
+    """Replace the pipeline: count its runs, and hold or fail those of the datasets that a test names."""
 
     runs: list[str] = field(default_factory=list)
     """Extractions in the order in which they were begun."""
@@ -92,10 +85,10 @@ class Room:
     def __init__(self, url: str, tracer_provider: TracerProvider | None = None) -> None:
         self.url = url
         self.plain_url = url.replace("+psycopg", "")
-        self.database: Database = open_database(url, pool_size=8, max_overflow=8, pool_timeout=PATIENCE)
+        self.database: Database = open_database(url, pool_size=8, max_overflow=8, pool_timeout=TIMEOUT_SECONDS)
         self.tracer_provider = tracer_provider or TracerProvider()
         self.queue = ProcrastinateQueue(self.tracer_provider)
-        self.recorder = Recorder()
+        self.recorder = JobRecorder()
         self.work = Work()
 
     def run(self) -> RunExtraction:
@@ -112,7 +105,7 @@ class Room:
             database_url=self.url,
             observer=self.recorder,
             tracer_provider=self.tracer_provider,
-            **{"grace_seconds": PATIENCE, **options},
+            **{"grace_seconds": TIMEOUT_SECONDS, **options},
         )
 
     def extraction(self, owner: str = "ada", dataset: str = "events", **fields: Any) -> Extraction:
@@ -137,7 +130,7 @@ class Room:
 
     async def until(self, extraction_id: str, *status: str) -> Extraction:
         """Wait for the row to have one of those statuses."""
-        async for _ in patiently():
+        async for _ in poll():
             found = await self.find(extraction_id)
             if found.status in status:
                 return found
@@ -145,7 +138,7 @@ class Room:
 
     async def empty(self) -> None:
         """Wait until there is no job at all."""
-        async for _ in patiently():
+        async for _ in poll():
             if not await self.jobs():
                 return
         raise AssertionError(f"jobs are left: {await self.jobs()}")
@@ -164,7 +157,7 @@ class Room:
     async def listeners(self, but: Iterable[int] = ()) -> set[int]:
         """The connections on which a worker's two lanes listen, once there are two beside those."""
         statement = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query ILIKE 'LISTEN%%'"
-        async for _ in patiently():
+        async for _ in poll():
             found = {row["pid"] for row in await self.sql(statement)} - set(but)
             if len(found) == 2:
                 return found
@@ -184,9 +177,9 @@ class Room:
         return int(worker["id"])
 
 
-async def patiently() -> Any:
-    """Turns of a loop that looks for something, until patience ends."""
-    last = time.monotonic() + PATIENCE
+async def poll() -> Any:
+    """Repeat a loop that polls for something, until the timeout."""
+    last = time.monotonic() + TIMEOUT_SECONDS
     while time.monotonic() < last:
         yield
         await asyncio.sleep(0.02)

@@ -67,7 +67,7 @@ async def content(artifacts: Artifacts, key: str) -> bytes:
 
 @pytest.mark.parametrize("parts", [(), (b"",), (b"a", b"", b"bc"), (b"x" * MIB,) * 20])
 async def test_stream_comes_back(artifacts: Artifacts, parts: tuple[bytes, ...]) -> None:
-    """A stream of any size comes back byte for byte, as a stream and as a local file, and its size is told."""
+    """A stream of any size is read back byte for byte, as a stream and as a local file, and its size is returned."""
     whole = b"".join(parts)
     assert await artifacts.put_stream("uploads/a", chunks(*parts), limit=len(whole)) == len(whole)
     assert await content(artifacts, "uploads/a") == whole
@@ -154,7 +154,7 @@ async def listed(artifacts: Artifacts, prefix: str) -> list[StoredArtifact]:
 
 async def test_artifacts_are_listed_by_prefix(artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
     """All artifacts below a prefix are listed, in pages, with size and time; none beside it, and none of nothing."""
-    monkeypatch.setattr(module, "PAGE", 3)
+    monkeypatch.setattr(module, "PAGE_SIZE", 3)
     assert await listed(artifacts, "features") == []
     began = datetime.now(UTC) - timedelta(seconds=2)
     keys = {f"features/{number}/1.parquet" for number in range(7)}
@@ -171,8 +171,8 @@ async def test_artifacts_are_listed_by_prefix(artifacts: Artifacts, monkeypatch:
 
 
 async def test_artifacts_may_go_while_they_are_listed(artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever removes what is listed, page by page, gets them all."""
-    monkeypatch.setattr(module, "PAGE", 3)
+    """Removing the listed artifacts page by page removes all of them."""
+    monkeypatch.setattr(module, "PAGE_SIZE", 3)
     for number in range(10):
         await artifacts.put_stream(f"features/{number}/1.parquet", chunks(b"x"), limit=1)
     async for page in artifacts.pages("features"):
@@ -272,7 +272,7 @@ async def test_copy_of_remote_artifact_is_temporary() -> None:
 
 
 async def test_address_with_escapes_and_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file address may be percent-encoded, and a path may begin at home."""
+    """A file URL may be percent-encoded, and a path may begin with `~`."""
     monkeypatch.setenv("HOME", str(tmp_path))
     for url in ((tmp_path / "a b").as_uri(), "~/c d"):
         await open_artifacts(url).put_stream("a", chunks(b"x"), limit=1)
@@ -382,7 +382,7 @@ async def test_unreachable_bucket_is_an_outage(use_endpoint: Callable[[str], Non
 
 async def test_silent_bucket_is_given_up(use_endpoint: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """A bucket that takes the connection and never answers does not hold up a ping."""
-    monkeypatch.setattr(module, "PING_SECONDS", 0.2)
+    monkeypatch.setattr(module, "PING_TIMEOUT_SECONDS", 0.2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()

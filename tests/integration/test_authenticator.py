@@ -39,7 +39,7 @@ class Time:
 
 
 class Table:
-    """Keys in memory behind the store's protocol; lets others run, counts look-ups, and can be away or slow."""
+    """Keys in memory behind the store's protocol; yields, counts look-ups, and can be unavailable or slow."""
 
     def __init__(self) -> None:
         self.records: dict[str, ApiKey] = {}
@@ -126,7 +126,7 @@ async def test_a_key_is_exchanged_for_a_token_of_the_same_principal(auth: Authen
 
 
 async def test_a_token_made_without_a_key_is_accepted(auth: Authenticator, table: Table, time: Time) -> None:
-    """A token that no key stands behind lives until it expires, and asks the database for nothing."""
+    """A token issued without a key is valid until it expires, and needs no query."""
     token = TokenIssuer(SECRET, "HS256").issue(Principal("ops", frozenset({"admin"})), now=time.now())
     table.away = True
     assert (await auth.authenticate(token)).id == "ops"
@@ -139,7 +139,7 @@ async def test_a_token_made_without_a_key_is_accepted(auth: Authenticator, table
 
 @pytest.mark.parametrize("credential", [None, ""])
 async def test_no_credential_is_missing(auth: Authenticator, credential: str | None) -> None:
-    """Nothing sent is told apart from something wrong."""
+    """A missing credential is distinguished from a wrong one."""
     assert await refusal(auth.authenticate(credential)) == "missing"
     assert await refusal(auth.exchange(credential)) == "missing"
 
@@ -155,7 +155,7 @@ async def test_malformed_credentials_never_reach_the_database(
 
 
 async def test_a_wrong_secret_under_a_real_id_is_invalid(auth: Authenticator, table: Table, time: Time) -> None:
-    """Knowing a key's public id is worth nothing, and tells nothing about the key's standing."""
+    """Knowing a key's public id grants nothing, and reveals nothing about the key's state."""
     key, secret = table.make()
     forged = secret[:-1] + ("A" if secret[-1] != "A" else "B")
     assert await refusal(auth.authenticate(forged)) == "invalid"
@@ -190,7 +190,7 @@ async def test_a_token_cannot_renew_itself(auth: Authenticator, table: Table) ->
 
 
 async def test_an_expired_key_ends_with_its_tokens(auth: Authenticator, table: Table, time: Time) -> None:
-    """At a key's expiry both it and the tokens made from it stop, remembered or not."""
+    """At a key's expiry it and the tokens issued for it stop working, cached or not."""
     _, secret = table.make(expires_at=START + timedelta(seconds=5))
     token, _ = await auth.exchange(secret)
     time.seconds = 4.0
@@ -211,7 +211,7 @@ async def test_a_token_of_another_service_is_invalid(auth: Authenticator, time: 
 
 
 async def test_a_revocation_reaches_every_process_within_seconds(table: Table, time: Time) -> None:
-    """Once the remembered record is stale, key and token are refused in processes that had accepted both."""
+    """Once the cached record has expired, key and token are refused in processes that had accepted both."""
     key, secret = table.make()
     pods = [pod(table, time) for _ in range(2)]
     token, _ = await pods[0].exchange(secret)
@@ -235,7 +235,7 @@ async def test_a_token_whose_key_is_gone_is_revoked(auth: Authenticator, table: 
 
 
 async def test_a_key_in_use_is_looked_up_once_while_fresh(auth: Authenticator, table: Table, time: Time) -> None:
-    """A key and its token share one remembered record; it is asked for again when it is stale."""
+    """A key and its token share one cached record, which is queried again when it has expired."""
     key, secret = table.make()
     token, _ = await auth.exchange(secret)
     for _ in range(50):
@@ -248,7 +248,7 @@ async def test_a_key_in_use_is_looked_up_once_while_fresh(auth: Authenticator, t
 
 
 async def test_a_repeated_bad_key_asks_the_database_once(auth: Authenticator, table: Table) -> None:
-    """An id that does not exist is remembered as such."""
+    """An unknown id is cached as such."""
     unknown = keys.generate("ghost", DEFAULT_SCOPES, now=START)[1]
     assert {await refusal(auth.authenticate(unknown)) for _ in range(50)} == {"invalid"}
     assert len(table.lookups) == 1
@@ -281,7 +281,7 @@ async def test_a_burst_with_one_new_key_hardly_asks(auth: Authenticator, table: 
 
 
 async def test_without_the_database_known_keys_work_while_fresh(auth: Authenticator, table: Table, time: Time) -> None:
-    """An outage of the database is told as such, never as a bad credential, and not at all to keys still fresh."""
+    """During an outage of the database cached keys work; others get 503, never a bad credential."""
     _, secret = table.make()
     token, _ = await auth.exchange(secret)
     _, stranger = table.make("stranger")

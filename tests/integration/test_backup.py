@@ -23,18 +23,20 @@ from service.features.errors import DatasetNotFound, DependencyUnavailable, Extr
 from service.features.model import Extraction
 from service.features.ports import Artifacts
 from service.features.stores import IdempotencyRecord
-from service.store import backup as module
-from service.store import restore as restoring
 from service.store.artifacts import FolderArtifacts, open_artifacts
-from service.store.backup import BackupFailed, BackupRefused, Manifest, back_up
 from service.store.backup_record import last_backup_at
 from service.store.database import Database
 from service.store.embedded import embedded_programs, start_embedded
-from service.store.programs import ProgramFailed, ProgramsMissing, connection_environment, find_programs, run
-from service.store.restore import restore
 from tests.integration.s3_stub import serve_bucket
 from tests.integration.test_migrations import INSERT_OF_0001, go, head, rows
 from tests.integration.test_store import NASTY, NOON, api_key, dataset, extraction, open_at, result
+from tools.backup import create as creating
+from tools.backup import manifest as manifests
+from tools.backup import restore as restoring
+from tools.backup.create import create_backup
+from tools.backup.manifest import BackupFailed, BackupRefused, Manifest
+from tools.backup.postgres_programs import ProgramFailed, ProgramsMissing, find_programs, libpq_environment, run
+from tools.backup.restore import restore_backup
 
 ROOT = Path(__file__).parents[2]
 EVERYTHING = "SELECT row_to_json(t)::text FROM {} AS t ORDER BY 1"
@@ -129,12 +131,12 @@ async def fill(place: Place, count: int = 3) -> list[Extraction]:
 
 async def backed_up(place: Place, target: Artifacts) -> Manifest:
     """A backup of the place."""
-    return await back_up(place.database, place.artifacts, target, release=__version__, now=NOON)
+    return await create_backup(place.database, place.artifacts, target, release=__version__, now=NOON)
 
 
 async def restored(place: Place, backup: Artifacts, *, replace: bool = False) -> Manifest:
     """The backup brought back."""
-    return await restore(place.database, place.artifacts, backup, replace=replace)
+    return await restore_backup(place.database, place.artifacts, backup, replace=replace)
 
 
 async def test_everything_comes_back(places: Callable[[], Place], tmp_path: Path) -> None:
@@ -211,7 +213,7 @@ async def test_drill_under_load(places: Callable[[], Place], tmp_path: Path) -> 
             await asyncio.sleep(0.01)
 
     reading = Eventful(here.folder, more)
-    await back_up(here.database, reading, backup, release=__version__, now=NOON)
+    await create_backup(here.database, reading, backup, release=__version__, now=NOON)
     stop.set()
     await asyncio.gather(*load)
     await here.database.close()
@@ -411,7 +413,7 @@ async def test_broken_backup_has_no_manifest(
     here, backup = places(), open_artifacts(str(tmp_path / "backup"))
     await fill(here, 1)
     with monkeypatch.context() as patch:
-        patch.setattr(module, "DUMP_OPTIONS", ("--table=no_such_table",))
+        patch.setattr(creating, "DUMP_OPTIONS", ("--table=no_such_table",))
         with pytest.raises(BackupFailed, match="pg_dump failed: pg_dump: error: no matching tables"):
             await backed_up(here, backup)
 
@@ -419,7 +421,7 @@ async def test_broken_backup_has_no_manifest(
         raise DependencyUnavailable("The artifact store does not answer.")
 
     with pytest.raises(DependencyUnavailable):
-        await back_up(here.database, Eventful(here.folder, away), backup, release="1", now=NOON)
+        await create_backup(here.database, Eventful(here.folder, away), backup, release="1", now=NOON)
     assert not (tmp_path / "backup/manifest.json").exists()
     assert not (tmp_path / "backup/artifacts").exists() or not list((tmp_path / "backup/artifacts").rglob("*.parquet"))
     await backed_up(here, backup)
@@ -470,7 +472,7 @@ def call(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_command_line(guarded: str, tmp_path: Path) -> None:
-    """`backup` and `restore` do it from the settings, with a password that no process list shows; bad input is told."""
+    """`backup` and `restore` work from the settings, and no process list shows the password; bad input is reported."""
     spy, seen = tmp_path / "bin", tmp_path / "seen"
     spy.mkdir()
     for name in ("pg_dump", "pg_restore", "psql"):
@@ -519,10 +521,10 @@ def test_command_line(guarded: str, tmp_path: Path) -> None:
 def test_bad_input_is_one_line(arguments: tuple[str, ...], status: int, tmp_path: Path) -> None:
     """A place that cannot be used, one without a backup and a database that is away each end with one plain line."""
     filled = [argument.replace("{empty}", str(tmp_path / "empty")) for argument in arguments]
-    told = call(*filled, DATABASE_URL="postgresql://ada:hunter2@127.0.0.1:1/x", DATA_DIR=str(tmp_path / "data"))
-    assert (told.returncode, told.stdout) == (status, "")
-    assert told.stderr.count("\n") == 1
-    assert "hunter2" not in told.stderr
+    done = call(*filled, DATABASE_URL="postgresql://ada:hunter2@127.0.0.1:1/x", DATA_DIR=str(tmp_path / "data"))
+    assert (done.returncode, done.stdout) == (status, "")
+    assert done.stderr.count("\n") == 1
+    assert "hunter2" not in done.stderr
 
 
 # The programs
@@ -557,7 +559,7 @@ async def test_missing_programs_are_refused(
     def none(*_: object, **__: object) -> Path:
         raise ProgramsMissing("install them")
 
-    for where in (module, restoring):
+    for where in (creating, restoring):
         monkeypatch.setattr(where, "find_programs", none)
     with pytest.raises(BackupRefused, match="install them"):
         await backed_up(here, open_artifacts(str(tmp_path / "second")))
@@ -571,7 +573,7 @@ def test_connection_is_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("PGSSLROOTCERT", "/ca")
     monkeypatch.setenv("OPENAI_API_KEY", "hunter3")
     database = open_at("postgresql://ada:hunter2@host:7/x?sslmode=verify-full&options=-csearch_path%3Dmine")
-    found = connection_environment(database.driver_arguments(session=""))
+    found = libpq_environment(database.driver_arguments(session=""))
     assert found.items() >= {
         "PGHOST": "host", "PGPORT": "7", "PGUSER": "ada", "PGPASSWORD": "hunter2", "PGDATABASE": "x",
         "PGSSLMODE": "verify-full", "PGOPTIONS": "-csearch_path=mine", "PGSSLROOTCERT": "/ca", "LC_ALL": "C",
@@ -598,7 +600,7 @@ async def test_program_that_is_cancelled_is_gone(tmp_path: Path) -> None:
         await run(program, [], {"PATH": os.environ["PATH"]})
 
 
-async def test_all_copies_end_before_a_failure_is_told() -> None:
+async def test_all_copies_end_before_a_failure_is_raised() -> None:
     """When one of a batch fails the others are not left running, and no further batch begins."""
     ended: list[int] = []
 
@@ -610,6 +612,6 @@ async def test_all_copies_end_before_a_failure_is_told() -> None:
         return number
 
     with pytest.raises(KeyError):
-        await module.each(range(20), work)
-    assert ended == [0, *range(2, module.COPIES_AT_ONCE)]
-    assert await module.each(range(2, 20), work) == list(range(2, 20))
+        await manifests.map_in_batches(range(20), work)
+    assert ended == [0, *range(2, manifests.PARALLEL_COPIES)]
+    assert await manifests.map_in_batches(range(2, 20), work) == list(range(2, 20))

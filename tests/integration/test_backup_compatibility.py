@@ -10,12 +10,13 @@ from alembic import command
 
 from service import __version__
 from service.store.artifacts import open_artifacts
-from service.store.backup import BackupRefused, back_up, read_manifest
-from service.store.restore import restore
 from service.store.revision import REVISION
 from tests.integration.test_migrations import INSERT_OF_0001, go, head, rows
 from tests.integration.test_schema_compatibility import NEWER, OLDEST, change, newer, upgraded
 from tests.integration.test_store import NOON, open_at
+from tools.backup.create import create_backup
+from tools.backup.manifest import BackupRefused, read_manifest
+from tools.backup.restore import restore_backup
 
 
 async def test_a_backup_carries_the_row(new_database: Callable[[], str], tmp_path: Path) -> None:
@@ -25,11 +26,11 @@ async def test_a_backup_carries_the_row(new_database: Callable[[], str], tmp_pat
     rows(here, INSERT_OF_0001, "kept", "failed")
     backup, artifacts = open_artifacts(str(tmp_path / "backup")), open_artifacts(str(tmp_path / "artifacts"))
     source, target = open_at(here), open_at(there)
-    manifest = await back_up(source, artifacts, backup, release=__version__, now=NOON)
+    manifest = await create_backup(source, artifacts, backup, release=__version__, now=NOON)
     assert (manifest.revision, manifest.oldest_revision) == (NEWER, REVISION)
     assert "schema_compatibility" not in manifest.rows
-    await restore(target, artifacts, backup, replace=False)
-    assert await target.standing() == "newer"
+    await restore_backup(target, artifacts, backup, replace=False)
+    assert await target.schema_state() == "newer"
     async with target.store.begin() as work:
         assert (await work.extractions.get("ada", "kept")).status == "failed"
     await source.close()
@@ -45,9 +46,9 @@ async def test_a_backup_of_a_schema_that_does_not_serve_is_refused(
     await upgraded(here, newer(tmp_path, NEWER))
     backup, artifacts = open_artifacts(str(tmp_path / "backup")), open_artifacts(str(tmp_path / "artifacts"))
     source, target = open_at(here), open_at(there)
-    await back_up(source, artifacts, backup, release="9.0.0", now=NOON)
+    await create_backup(source, artifacts, backup, release="9.0.0", now=NOON)
     with pytest.raises(BackupRefused, match="does not know"):
-        await restore(target, artifacts, backup, replace=False)
+        await restore_backup(target, artifacts, backup, replace=False)
     assert await target.revision() is None
     await source.close()
     await target.close()
@@ -64,11 +65,11 @@ async def test_a_restored_older_backup_says_what_the_migrated_schema_says(
     source, target = open_at(here), open_at(there)
     await target.migrate()
     change(there, "UPDATE schema_compatibility SET oldest_revision = '0005'")
-    await back_up(source, artifacts, backup, release=__version__, now=NOON)
+    await create_backup(source, artifacts, backup, release=__version__, now=NOON)
     made = await read_manifest(backup)
     assert made is not None
     assert made.oldest_revision == ("0006" if start == "0006" else None)
-    await restore(target, artifacts, backup, replace=False)
+    await restore_backup(target, artifacts, backup, replace=False)
     assert await target.revision() == head()
     await source.close()
     await target.close()

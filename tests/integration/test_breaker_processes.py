@@ -13,25 +13,21 @@ import pytest
 from msgspec import to_builtins
 from msgspec.structs import replace
 
-from service.agents.breaker import BreakerPolicy
-from tests.redis_process import RedisProcess, needs_redis, running_redis
+from service.planning.circuit import BreakerPolicy
+from tests.redis_process import needs_redis
+from tools.testbed.redis import RedisProcess
 
 ROOT = Path(__file__).parents[2]
-UNHURRIED = BreakerPolicy(window_seconds=3600.0, failures=5, probe_seconds=3600.0)
+UNHURRIED = BreakerPolicy(window_seconds=3600.0, min_failures=5, probe_seconds=3600.0)
 """Redis's own clock runs: no machine is too slow for this window and lease."""
-
-
-@pytest.fixture
-def redis_process(tmp_path: Path) -> Iterator[RedisProcess]:
-    """A running redis-server."""
-    with running_redis(tmp_path) as process:
-        yield process
 
 
 _PROCESS = """
 import asyncio, json, sys
 from redis.asyncio import BlockingConnectionPool
-from service.agents.breaker import BreakerPolicy, CircuitOpen, open_breaker
+from service.planning.breaker import CircuitOpen
+from service.planning.circuit import BreakerPolicy
+from service.planning.shared_breaker import SharedBreaker
 
 class Notes:
     def __init__(self):
@@ -46,7 +42,7 @@ async def main():
     )
     notes, held = Notes(), []
     policy = BreakerPolicy(**json.loads(sys.argv[2]))
-    breaker = open_breaker("openai:gpt", observer=notes, pool=pool, policy=policy, timeout_seconds=60)
+    breaker = SharedBreaker("openai:gpt", pool, observer=notes, policy=policy, timeout_seconds=60)
 
     async def admit():
         try:
@@ -80,7 +76,7 @@ class Other:
     """A process with a breaker of its own over the same Redis.
 
     A number lets so many calls ask at once, and is answered with how many passed; `succeeded`, `failed` or `released`
-    ends those that passed; `look` tells how the circuit stands, and `states` the changes that it saw.
+    ends those that passed; `look` returns the circuit's state, and `states` the changes that it saw.
     """
 
     def __init__(self, redis: RedisProcess, policy: BreakerPolicy) -> None:
@@ -143,7 +139,7 @@ def test_two_processes_send_one_probe_between_them(
     start_two: Callable[[BreakerPolicy], tuple[Other, Other]],
 ) -> None:
     """Each time an opening is over, of 200 calls at once in two processes exactly one passes; its success frees all."""
-    both = start_two(replace(UNHURRIED, open_seconds=0.2, open_seconds_most=0.2))
+    both = start_two(replace(UNHURRIED, open_seconds=0.2, max_open_seconds=0.2))
     assert both[0].ask(5) == 5
     assert both[0].ask("failed") == 5
     for _ in range(6):
@@ -164,11 +160,11 @@ def test_two_processes_send_one_probe_between_them(
 
 
 @needs_redis
-def test_a_process_without_calls_sees_how_the_circuit_stands(
+def test_a_process_without_calls_sees_the_circuit_s_state(
     start_two: Callable[[BreakerPolicy], tuple[Other, Other]],
 ) -> None:
-    """One that only looks knows of what the other found out, takes nobody's probe, and changes nothing."""
-    one, other = start_two(replace(UNHURRIED, open_seconds=0.5, open_seconds_most=600.0))
+    """One that only looks learns what the other found out, takes no probe, and changes nothing."""
+    one, other = start_two(replace(UNHURRIED, open_seconds=0.5, max_open_seconds=600.0))
     assert other.ask("look") == ["closed", None]
     assert one.ask(5) == 5
     assert one.ask("failed") == 5

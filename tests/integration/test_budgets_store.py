@@ -4,8 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,9 @@ from hypothesis import strategies as st
 from sqlalchemy import make_url, select, text
 
 from service.features.errors import BudgetExceeded, DependencyUnavailable
-from service.features.events import BudgetChecked, BudgetWarned, Event
+from service.features.events import BudgetChecked, BudgetWarned
 from service.features.model import Dataset, ExtractionOptions, FeaturePlan, ModelUsage, PlannedFeature, Profile
-from service.features.operations.types import Value
+from service.features.operations import Value
 from service.features.ports import PlanRequest, Proposal, Spending, Spent
 from service.planning.budgets import BudgetedPlanner
 from service.store.budgets import PostgresBudgets
@@ -27,6 +26,7 @@ from service.store.database import Database, open_database
 from service.store.embedded import start_embedded
 from service.store.schema import upgrade
 from service.store.tables import model_spending
+from tests.doubles import FixedClock, Recorder
 
 ROOT = Path(__file__).parents[2]
 DAY = date(2026, 3, 1)
@@ -70,36 +70,13 @@ def principal() -> str:
     return f"principal-{uuid4().hex}"
 
 
-class HeldClock:
-    """A clock that the test sets."""
-
-    def __init__(self) -> None:
-        self.moment = EVENING
-
-    def now(self) -> datetime:
-        """The present instant."""
-        return self.moment
-
-
-class Watcher:
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def record(self, event: Event) -> None:
-        """Keep the event."""
-        self.events.append(event)
-
-    @contextmanager
-    def stage(self, extraction_id: str, stage: str) -> Iterator[None]:
-        """Surround nothing."""
-        yield
+class BudgetRecorder(Recorder):
+    """An observer that also lists the budgets' warnings."""
 
     @property
     def warnings(self) -> list[tuple[str, str]]:
-        """Unit and level of the warnings."""
-        return [(event.unit, event.level) for event in self.events if isinstance(event, BudgetWarned)]
+        """Return unit and level of the warnings."""
+        return [(event.unit, event.level) for event in self.of(BudgetWarned)]
 
 
 class Model:
@@ -126,9 +103,9 @@ def ask(principal: str) -> PlanRequest:
     return PlanRequest(dataset, "ages", ExtractionOptions())
 
 
-def budgeted(model: Model, books: PostgresBudgets, watcher: Watcher, **changed: Any) -> BudgetedPlanner:
+def budgeted(model: Model, books: PostgresBudgets, watcher: BudgetRecorder, **changed: Any) -> BudgetedPlanner:
     """A planner with a budget of 10 000 tokens and 10 dollars."""
-    made: dict[str, Any] = {"clock": HeldClock(), "tokens_per_day": 10_000, "usd_per_day": 10.0}
+    made: dict[str, Any] = {"clock": FixedClock(EVENING), "tokens_per_day": 10_000, "usd_per_day": 10.0}
     return BudgetedPlanner(model, budgets=books, observer=watcher, **(made | changed))
 
 
@@ -239,7 +216,7 @@ async def test_a_database_that_is_away_is_said_to_be(tmp_path: Path, principal: 
     server = start_embedded(tmp_path)
     upgrade(make_url(server.url), {})
     database = open_at(server.url)
-    books, watcher = PostgresBudgets(database.store), Watcher()
+    books, watcher = PostgresBudgets(database.store), BudgetRecorder()
     await books.charge(principal, DAY, Spending(10_000))
     planner = budgeted(Model(Spending(1)), books, watcher)
     with pytest.raises(BudgetExceeded):
@@ -258,11 +235,11 @@ async def test_a_database_that_is_away_is_said_to_be(tmp_path: Path, principal: 
 
 
 async def test_each_level_is_warned_of_once_over_all(pools: list[PostgresBudgets], principal: str) -> None:
-    """Plannings at once through two processes cross each level of each budget, and each is told once in all."""
-    watcher = Watcher()
+    """Concurrent plannings in two processes cross each level of each budget, and each level is reported once in all."""
+    watcher = BudgetRecorder()
     planners = [budgeted(Model(Spending(200, 50, 0.25)), books, watcher) for books in pools]
     burst = [planners[number % 2].propose(ask(principal)) for number in range(40)]
-    await asyncio.gather(*burst, return_exceptions=True)  # some may be refused for what is under way
+    await asyncio.gather(*burst, return_exceptions=True)  # some may be refused because of others under way
     while (await pools[0].spent(principal, DAY)).tokens < 10_000:
         await planners[0].propose(ask(principal))
     assert sorted(watcher.warnings) == [(unit, level) for unit in ("tokens", "usd") for level in ("100", "80", "95")]
@@ -274,8 +251,8 @@ async def test_each_level_is_warned_of_once_over_all(pools: list[PostgresBudgets
 async def test_calls_without_a_price_are_told_of_once_over_all(
     pools: list[PostgresBudgets], principal: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of 20 unpriced plannings through two processes, one is told of."""
-    planners = [budgeted(Model(Spending(1, unpriced_calls=2)), books, Watcher()) for books in pools]
+    """Of 20 unpriced plannings in two processes, one is reported."""
+    planners = [budgeted(Model(Spending(1, unpriced_calls=2)), books, BudgetRecorder()) for books in pools]
     await asyncio.gather(*(planners[number % 2].propose(ask(principal)) for number in range(20)))
     assert [principal in record.getMessage() for record in caplog.records] == [True]
     assert await pools[0].spent(principal, DAY) == Spent(20, 0.0, 40)
@@ -283,22 +260,22 @@ async def test_calls_without_a_price_are_told_of_once_over_all(
 
 async def test_a_spent_budget_is_whole_at_midnight(pools: list[PostgresBudgets], principal: str) -> None:
     """A budget that another process spent refuses until midnight UTC, and then not."""
-    clock, watcher = HeldClock(), Watcher()
+    clock, watcher = FixedClock(EVENING), BudgetRecorder()
     planner = budgeted(Model(Spending(1)), pools[0], watcher, clock=clock)
     await pools[1].charge(principal, DAY, Spending(10_000))
     with pytest.raises(BudgetExceeded) as refused:
         await planner.propose(ask(principal))
     assert refused.value.retry_after == 60
-    clock.moment += timedelta(seconds=60)
+    clock.instant += timedelta(seconds=60)
     assert await planner.propose(ask(principal)) == PROPOSAL
 
 
 async def test_a_cancelled_request_is_charged(database: Database, principal: str) -> None:
-    """What a request took before its client went away is in the books."""
+    """The spending of a request whose client disconnected is recorded."""
     books = PostgresBudgets(database.store)
     model = Model(Spending(80, 20, 0.5))
     model.go.clear()
-    planning = asyncio.create_task(budgeted(model, books, Watcher()).propose(ask(principal)))
+    planning = asyncio.create_task(budgeted(model, books, BudgetRecorder()).propose(ask(principal)))
     await model.entered.wait()
     planning.cancel()
     with pytest.raises(asyncio.CancelledError):

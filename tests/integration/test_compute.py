@@ -24,10 +24,10 @@ from service.concurrency.deadline import deadline
 from service.engines.duckdb import sample as sample_module
 from service.engines.duckdb import sandbox as sandbox_module
 from service.engines.duckdb.association import cramers_v, separation
-from service.engines.duckdb.compute import COMPUTED_SHARE
 from service.engines.duckdb.drift import population_stability
 from service.engines.duckdb.engine import DuckDBEngine
 from service.engines.limits import Limits
+from service.features import operations as op
 from service.features.errors import ComputeFailed, ComputeOutOfMemory, DatasetNotFound, DeadlineExceeded
 from service.features.model import (
     ColumnProfile,
@@ -39,8 +39,7 @@ from service.features.model import (
     Profile,
     ValueCount,
 )
-from service.features.operations import types as op
-from service.features.operations.types import AnyOperation, Predicate
+from service.features.operations import AnyOperation, Predicate
 
 LIMITS = Limits(memory_bytes=256 * 2**20, threads=2, scratch_bytes=64 * 2**20, seconds=60.0)
 LOGICAL = {
@@ -103,8 +102,8 @@ class Room:
 
     async def evidence(self, dataset: Dataset, plan: FeaturePlan, target: str | None = None) -> list[FeatureEvidence]:
         """What the engine measures."""
-        async with self.engine.compute(dataset, plan, target=target) as table:
-            return list(table.evidence)
+        async with self.engine.compute(dataset, plan) as table:
+            return list(await self.engine.measure(table, target=target))
 
 
 @pytest.fixture
@@ -190,7 +189,7 @@ async def test_published_tables_hold_keys_and_named_features(room: Room) -> None
     rows = [("b", START + timedelta(days=1), 3.0), ("a", START, 1e300), (None, START, 2.0)]
     dataset = room.dataset({"user": "VARCHAR", "at": "TIMESTAMP", "x": "DOUBLE"}, rows)
     wanted = plan(op.Value("x"), op.Product("x", "x"), entity="user", time="at")
-    async with room.engine.compute(dataset, wanted, target=None) as table:
+    async with room.engine.compute(dataset, wanted) as table:
         assert table.row_count == 3
         assert "READ_PARQUET" not in table.sql
         await table.publish(["f1"], "out.parquet")
@@ -207,7 +206,7 @@ async def test_the_published_statement_gives_the_published_table(room: Room) -> 
     rows = [(f"u{index % 7}", START + timedelta(hours=index), float(index % 13)) for index in range(60)]
     dataset = room.dataset({"user": "VARCHAR", "at": "TIMESTAMP", "x": "DOUBLE"}, rows)
     wanted = plan(op.Count((), 1), op.Trend("x", "at"), op.Entropy("x"), grain="entity", entity="user", time="at")
-    async with room.engine.compute(dataset, wanted, target=None) as table:
+    async with room.engine.compute(dataset, wanted) as table:
         await table.publish(["f0", "f1", "f2"], "out.parquet")
         with duckdb.connect() as connection:
             connection.read_parquet(str(room.folder / "data.parquet")).create("dataset")
@@ -221,8 +220,9 @@ async def test_hostile_column_names_go_through(room: Room) -> None:
     rows = [(float(index), index % 3, f"c{index % 4}", float(index % 5)) for index in range(50)]
     dataset = room.dataset(dict(zip(names, ("DOUBLE", "BIGINT", "VARCHAR", "DOUBLE"), strict=True)), rows)
     wanted = plan(op.Value(names[0]), op.Value(names[1]), op.ZScore(names[0], names[2]), entity=names[2])
-    async with room.engine.compute(dataset, wanted, target=names[3]) as table:
-        assert [found.statistics.null_ratio for found in table.evidence] == [0.0, 0.0, 0.0]
+    async with room.engine.compute(dataset, wanted) as table:
+        evidence = await room.engine.measure(table, target=names[3])
+        assert [found.statistics.null_ratio for found in evidence] == [0.0, 0.0, 0.0]
         await table.publish(["f0"], "out.parquet")
     assert [row["f0"] for row in read(room.folder / "out.parquet")] == [float(index) for index in range(50)]
     assert names[2] in read(room.folder / "out.parquet")[0]
@@ -476,7 +476,7 @@ async def test_statistics_do_not_know_the_order_of_rows(room: Room) -> None:
 async def test_export_renders_the_table(room: Room) -> None:
     """CSV has a header and empty fields for nulls; NDJSON one object a row; Parquet is the file itself."""
     dataset = room.dataset({"x": "DOUBLE", "c": "VARCHAR"}, [(1.5, 'say "hi", then\ngo'), (None, "é")])
-    async with room.engine.compute(dataset, plan(op.Value("x"), op.Value("c")), target=None) as table:
+    async with room.engine.compute(dataset, plan(op.Value("x"), op.Value("c"))) as table:
         await table.publish(["f0", "f1"], "out.parquet")
     expected = [{"row_id": 0, "f0": 1.5, "f1": 'say "hi", then\ngo'}, {"row_id": 1, "f0": None, "f1": "é"}]
     as_csv = await room.engine.export("out.parquet", "text/csv")
@@ -521,7 +521,7 @@ async def test_a_dataset_deleted_meanwhile_is_not_found(room: Room) -> None:
 async def test_publishing_into_a_full_folder_fails_plainly(room: Room) -> None:
     """A write that the engine cannot do is its failure, not a crash."""
     dataset = room.dataset({"x": "DOUBLE"}, [(1.0,)])
-    async with room.engine.compute(dataset, plan(op.Value("x")), target=None) as table:
+    async with room.engine.compute(dataset, plan(op.Value("x"))) as table:
         (table.box.folder / "features.parquet").mkdir()
         with pytest.raises(ComputeFailed):
             await table.publish(["f0"], "out.parquet")
@@ -556,11 +556,13 @@ async def test_progress_is_told_within_statements(
     dataset = Dataset("d", "me", "text/csv", 1, "data.parquet", Profile(places, columns, "f"), datetime.now(UTC))
     ranks = [op.PercentRank("x"), op.PercentRank("k")]
     told: list[float] = []
-    async with room.engine.compute(dataset, plan(*ranks), target=None, progress=told.append):
-        pass
-    assert told == sorted(set(told))
-    assert told[-1] == 1.0
-    assert len([share for share in told if share < COMPUTED_SHARE]) >= 2
+    measured: list[float] = []
+    async with room.engine.compute(dataset, plan(*ranks), progress=told.append) as table:
+        await room.engine.measure(table, target=None, progress=measured.append)
+    for shares in (told, measured):
+        assert shares == sorted(set(shares))
+        assert shares[-1] == 1.0
+        assert len(shares) >= 3
     assert capfd.readouterr() == ("", "")
 
 
@@ -594,7 +596,7 @@ async def test_no_more_computations_work_at_once_than_may(tmp_path: Path) -> Non
     room = Room(tmp_path, concurrency=1)
     small = room.dataset({"n": "BIGINT"}, [[1], [2]])
     copied = plan(op.Value("n"))
-    async with room.engine.compute(small, copied, target=None):
+    async with room.engine.compute(small, copied):
         with deadline(0.05), pytest.raises(DeadlineExceeded, match="no turn in time"):
             await room.evidence(small, copied)
         waiting = [asyncio.create_task(room.evidence(small, copied)) for _ in range(3)]
@@ -614,7 +616,7 @@ async def test_computations_stay_within_their_memory(tmp_path: Path) -> None:
 
 
 async def test_the_span_tells_sizes_and_no_sql(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One span a computation, with rows and features; neither statement nor cell is in it."""
+    """One span a computation and one a measurement, with their sizes; neither statement nor cell is in them."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -624,16 +626,21 @@ async def test_the_span_tells_sizes_and_no_sql(room: Room, monkeypatch: pytest.M
     (room.folder / "data.parquet").write_bytes(b"PAR1 secret PAR1")
     with pytest.raises(ComputeFailed):
         await room.evidence(dataset, plan(op.Value("c")))
-    done, failed = exporter.get_finished_spans()
-    assert done.name == "engine.compute"
+    done, measured, failed = exporter.get_finished_spans()
+    assert (done.name, measured.name) == ("engine.compute", "engine.measure")
     assert dict(done.attributes or {}) == {
         "db.system.name": "duckdb",
         "db.operation.name": "compute",
         "feature_agent.features": 1,
         "feature_agent.rows": 2,
     }
+    assert dict(measured.attributes or {}) == {
+        "db.system.name": "duckdb",
+        "db.operation.name": "measure",
+        "feature_agent.features": 1,
+    }
     assert not failed.status.is_ok
-    assert "secret" not in done.to_json() + failed.to_json()
+    assert "secret" not in done.to_json() + measured.to_json() + failed.to_json()
 
 
 async def test_the_engine_can_be_pinged(tmp_path: Path) -> None:
@@ -653,7 +660,7 @@ async def test_what_is_ingested_can_be_computed(room: Room) -> None:
     profile = await room.engine.ingest("upload", "text/csv", "data.parquet")
     dataset = Dataset("d", "me", "text/csv", 1, "data.parquet", profile, datetime.now(UTC))
     wanted = plan(op.Aggregate("amount", "sum"), op.Recency("at"), grain="entity", entity="user", time="at")
-    async with room.engine.compute(dataset, wanted, target=None) as table:
+    async with room.engine.compute(dataset, wanted) as table:
         await table.publish(["f0", "f1"], "out.parquet")
     assert read(room.folder / "out.parquet") == [
         {"user": "a", "f0": 6.0, "f1": 2.0},

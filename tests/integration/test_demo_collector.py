@@ -23,14 +23,14 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanKind, Status, StatusCode, format_trace_id
 
-from service.demo import process as process_module
-from service.demo import story as story_module
-from service.demo.client import Client, DemoFailed, Result
-from service.demo.collector import MAX_BODY_BYTES, Collector
-from service.demo.facts import Story
-from service.demo.process import ServiceProcess, Stopped, free_ports, running
-from service.demo.story import run_demo
-from service.demo.tree import build_forest
+from tools.demo import process as process_module
+from tools.demo import run as run_module
+from tools.demo.client import Client, DemoFailed, Result
+from tools.demo.collector import MAX_BODY_BYTES, Collector
+from tools.demo.process import ServiceProcess, StopSignal, free_ports, running
+from tools.demo.report import DemoReport
+from tools.demo.run import run_demo
+from tools.demo.trace_tree import build_forest
 
 # ----------------------------------------------------------------------------------------------------------- collector
 
@@ -199,7 +199,7 @@ def wait_for_output(process: ServiceProcess) -> None:
         time.sleep(0.02)
 
 
-def test_lines_are_told_apart(tmp_path: Path) -> None:
+def test_lines_of_json_and_text_are_distinguished(tmp_path: Path) -> None:
     """JSON objects are log lines; whatever else the process wrote is in the tail alone."""
     command = script(tmp_path, "print('{\"message\": \"here\"}'); print('words'); print('[1]'); print('3')")
     process = ServiceProcess(command, os.environ, tmp_path)
@@ -213,7 +213,7 @@ def test_lines_are_told_apart(tmp_path: Path) -> None:
 
 def test_deaf_process_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that does not end on SIGTERM is killed."""
-    monkeypatch.setattr(process_module, "STOP_SECONDS", 0.3)
+    monkeypatch.setattr(process_module, "STOP_TIMEOUT_SECONDS", 0.3)
     body = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('deaf')\ntime.sleep(60)"
     process = ServiceProcess(script(tmp_path, body), os.environ, tmp_path)
     wait_for_output(process)
@@ -225,7 +225,7 @@ def test_termination_stops_the_service(tmp_path: Path) -> None:
     """SIGTERM to the demonstration ends the service too; the handler of before is back afterwards."""
     before = signal.getsignal(signal.SIGTERM)
     command = script(tmp_path, ENDLESS)
-    with pytest.raises(Stopped, match="SIGTERM"), running(command, os.environ, tmp_path) as process:  # noqa: PT012 -- the signal comes inside
+    with pytest.raises(StopSignal, match="SIGTERM"), running(command, os.environ, tmp_path) as process:  # noqa: PT012 -- the signal comes inside
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(10)
     assert process.exit_code is not None
@@ -293,7 +293,7 @@ def client() -> Iterator[Client]:
 
 def test_waits_for_an_extraction_in_the_background(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """A 202 is followed until the extraction is completed; the ids are those of the request that asked."""
-    monkeypatch.setattr("service.demo.client.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("tools.demo.client.POLL_SECONDS", 0.01)
     Stub.answers |= {
         "/api/v1/extract-features": [(202, {"data": {"extraction_id": "e1", "status": "queued"}})],
         "/api/v1/extraction/e1/status": [
@@ -305,8 +305,8 @@ def test_waits_for_an_extraction_in_the_background(client: Client, monkeypatch: 
     assert (extracted.data.row_count, extracted.request_id, extracted.trace_id) == (2, "r1", "t1")
 
 
-def test_failed_extraction_is_told(client: Client) -> None:
-    """An extraction that fails in the background ends the story with its reason."""
+def test_failed_extraction_ends_the_demo(client: Client) -> None:
+    """An extraction that fails in the background ends the demo with its reason."""
     Stub.answers |= {
         "/api/v1/extract-features": [(202, {"data": {"extraction_id": "e1", "status": "queued"}})],
         "/api/v1/extraction/e1/status": [
@@ -319,8 +319,8 @@ def test_failed_extraction_is_told(client: Client) -> None:
 
 def test_endless_extraction_is_given_up(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """An extraction that does not end is given up after a while."""
-    monkeypatch.setattr("service.demo.client.TIMEOUT_SECONDS", 0.2)
-    monkeypatch.setattr("service.demo.client.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("tools.demo.client.TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("tools.demo.client.POLL_SECONDS", 0.01)
     status = (200, {"data": {"extraction_id": "e1", "status": "processing"}})
     Stub.answers |= {
         "/api/v1/extract-features": [(202, {"data": {"extraction_id": "e1", "status": "queued"}})],
@@ -336,12 +336,12 @@ def test_endless_extraction_is_given_up(client: Client, monkeypatch: pytest.Monk
         ((422, {"title": "Unprocessable", "detail": "Too little.", "errors": [{"field": "x", "message": "is short"}]}),
          "answered 422: Too little. [is short]"),
         ((503, {"title": "Service Unavailable"}), "answered 503: Service Unavailable"),
-        ((502, b"<html>"), "answered 502: and said nothing that can be read"),
+        ((502, b"<html>"), "answered 502: without a problem document"),
         ((200, {"data": {"extraction_id": "e1"}}), "not what its contract says: .*status"),
     ],
 )  # fmt: skip
-def test_refusals_are_told_in_one_line(client: Client, answer: tuple[int, object], words: str) -> None:
-    """A refusal, and an answer off its contract, are told in the service's own words."""
+def test_error_responses_are_reported_in_one_line(client: Client, answer: tuple[int, object], words: str) -> None:
+    """An error response, and one that breaks the contract, are reported in the service's own words."""
     Stub.answers |= {"/api/v1/extract-features": [answer]}
     with pytest.raises(DemoFailed, match=words.replace("[", r"\[")):
         client.extract("d", "a sentence", "medium", "r1")
@@ -356,24 +356,26 @@ def test_dataset_that_is_there_is_used(client: Client, tmp_path: Path) -> None:
         client.upload("d", tmp_path / "log.csv")
 
 
-# --------------------------------------------------------------------------------------------------------------- story
+# ----------------------------------------------------------------------------------------------------------------- run
 
 
-def test_whole_story(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_whole_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The real service, one request: every signal of it is there and carries its ids; a second run uses its data."""
     assert run_demo(data_dir=tmp_path / "data", as_json=True, rows=2_000) == 0
-    told = json.loads(capsys.readouterr().out)
-    root = told["trace"][0]
+    printed = json.loads(capsys.readouterr().out)
+    root = printed["trace"][0]
     inside = json.dumps(root)
-    assert len(told["trace"]) == 1
+    assert len(printed["trace"]) == 1
     assert (root["span"]["name"], root["span"]["kind"]) == ("POST /api/v1/extract-features", "server")
     assert all(f'"extraction.{stage}"' in inside for stage in ("profile", "plan", "compute", "assess"))
-    assert {line["request_id"] for line in told["log"]} == {told["request_id"]}
-    assert {line["trace_id"] for line in told["log"]} == {told["trace_id"]} == {root["span"]["trace_id"]}
-    assert {found["trace_id"] for found in told["exemplars"]} == {told["trace_id"]}
-    moved = {change["name"] for change in told["metrics"]}
+    assert {line["request_id"] for line in printed["log"]} == {printed["request_id"]}
+    assert {line["trace_id"] for line in printed["log"]} == {printed["trace_id"]} == {root["span"]["trace_id"]}
+    assert {found["trace_id"] for found in printed["exemplars"]} == {printed["trace_id"]}
+    moved = {change["name"] for change in printed["metrics"]}
     assert {"api_requests_total", "feature_extractions_total", "model_requests_total"} <= moved
-    assert [name for name in told["table"][0] if name in {feature["name"] for feature in told["result"]["features"]}]
+    assert [
+        name for name in printed["table"][0] if name in {feature["name"] for feature in printed["result"]["features"]}
+    ]
     assert run_demo(data_dir=tmp_path / "data", as_json=False, rows=2_000) == 0
     page = capsys.readouterr().out
     assert "6 By hand" in page
@@ -381,40 +383,40 @@ def test_whole_story(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_service_that_cannot_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A service that ends by itself is told in one line below the end of its log, with exit status 1."""
+    """A service that ends by itself is reported in one line below the end of its log, with exit status 1."""
     (tmp_path / "file").write_text("in the way")
     assert run_demo(data_dir=tmp_path / "file", as_json=True, rows=10) == 1
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert "the service ended by itself with exit status" in told.err.splitlines()[-1]
-    assert len(told.err.splitlines()) > 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "the service ended by itself with exit status" in printed.err.splitlines()[-1]
+    assert len(printed.err.splitlines()) > 1
 
 
 def test_service_that_is_never_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A service that runs and does not become ready in time is not waited for any longer."""
-    monkeypatch.setattr(story_module, "READY_SECONDS", 0.2)
+    monkeypatch.setattr(run_module, "READY_TIMEOUT_SECONDS", 0.2)
     with (
         running(script(tmp_path, ENDLESS), os.environ, tmp_path) as process,
         pytest.raises(DemoFailed, match="was not ready within"),
     ):
-        story_module._wait_until_ready(process, free_ports(1)[0])
+        run_module._wait_until_ready(process, free_ports(1)[0])
 
 
-def test_stopped_story(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """SIGTERM in the middle of the story ends it with exit status 1, its service stopped."""
+def test_stopped_demo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """SIGTERM in the middle of the demo ends it with exit status 1, its service stopped."""
 
     def terminate(path: Path, *, rows: int) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(10)
 
-    monkeypatch.setattr(story_module, "write_event_log", terminate)
+    monkeypatch.setattr(run_module, "write_event_log", terminate)
     assert run_demo(data_dir=None, as_json=True, rows=10) == 1
     assert capsys.readouterr().err.splitlines()[-1] == "feature-agent demo: stopped by SIGTERM"
 
 
 def test_scratch_is_removed_under_a_writer() -> None:
     """The temporary folder is gone in the end although something still makes files in it when it is first removed."""
-    with story_module._scratch_folder() as folder:
+    with run_module._scratch_folder() as folder:
         writer = threading.Thread(target=write_until_removed, args=(folder,))
         writer.start()
     writer.join()
@@ -434,9 +436,9 @@ def write_until_removed(folder: Path) -> None:
 def test_missing_signals_are_a_failure() -> None:
     """A request that left no trace is no success: the failure names what is missing."""
     result = msgspec.convert(RESULT, Result)
-    story = Story(
+    report = DemoReport(
         sentence="", quality_threshold="", dataset_id="", rows=1, request_id="r", trace_id="t", processing_time=1.0,
         steps=(), result=result, trace=(), log=({},), metrics=(), exemplars=(), table=(("a",), ("1",)), commands=(),
     )  # fmt: skip
     with pytest.raises(DemoFailed, match=r"left no features, no spans, no metrics, no exemplars$"):
-        story_module._require_every_signal(story)
+        run_module._require_every_signal(report)

@@ -70,7 +70,7 @@ def answer(url: str) -> int:
 def runs(folder: Path) -> bool:
     """Whether a server lives."""
     with file_lock(folder / "server.lock") as lock:
-        return not lock.try_own()
+        return not lock.try_lock_exclusive()
 
 
 def postmaster(folder: Path) -> int:
@@ -192,7 +192,7 @@ def test_stale_process_number_does_not_block(folder: Path) -> None:
 
 
 def test_interrupted_first_start_is_repeated(folder: Path) -> None:
-    """What an interrupted first start left is cleared away, and the database is made anew."""
+    """The rest of an interrupted first start is removed, and the database is created again."""
     (folder / "data.new-interrupted" / "base").mkdir(parents=True)
     server = start_embedded(folder)
     assert answer(server.url) == 42
@@ -277,7 +277,7 @@ def test_server_that_never_accepts_is_given_up(folder: Path, monkeypatch: pytest
     folder.mkdir()
     monkeypatch.setattr(cluster, "START_SECONDS", 0.1)
     with file_lock(folder / "server.lock") as held:
-        held.own()
+        held.lock_exclusive()
         with pytest.raises(EmbeddedUnavailable, match="does not accept connections"):
             start_embedded(folder)
 
@@ -326,7 +326,7 @@ def test_ordinary_user_runs_the_server_itself() -> None:
 
 @needs_root
 def test_root_needs_an_account(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root that has nobody to hand over to, or runs on a system where it cannot, is told so."""
+    """Root without another account, or on a system where it cannot switch, gets an error that says so."""
     monkeypatch.setattr(unprivileged, "ACCOUNTS", ("no-such-account",))
     with pytest.raises(EmbeddedUnavailable, match="no account no-such-account"):
         start_embedded(folder)
@@ -337,7 +337,7 @@ def test_root_needs_an_account(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @needs_root
 def test_search_is_granted_to_one_account_alone(tmp_path: Path) -> None:
-    """Granting search opens closed folders to one account: others stay out, and nobody can list."""
+    """Granting search opens closed folders to one account: others stay out, and none can list them."""
     nobody, other = pwd.getpwnam("nobody").pw_uid, 12_345
     programs = tmp_path / "closed" / "programs"
     programs.mkdir(parents=True)

@@ -27,7 +27,7 @@ from msgspec import Struct
 from service.engines.duckdb.detect import CHUNK_BYTES, Stopped
 from service.engines.duckdb.engine import DuckDBEngine
 from service.engines.duckdb.ingest import _in_thread
-from service.engines.duckdb.ingest_source import MOST_NOTES
+from service.engines.duckdb.ingest_source import MAX_NOTES
 from service.engines.duckdb.statistics import _significant
 from service.engines.limits import Limits
 from service.features.errors import ComputeOutOfMemory, DatasetUnreadable
@@ -539,7 +539,7 @@ async def test_names_are_cut_and_numbered(room: Room) -> None:
 async def test_notes_are_few(room: Room) -> None:
     """However many columns had to be renamed, the profile lists 40 notes at most and says how many more there were."""
     notes = (await room.ingest(",".join(["a"] * 100) + "\n" + ",".join(["1"] * 100) + "\n")).profile.notes
-    assert len(notes) == MOST_NOTES
+    assert len(notes) == MAX_NOTES
     assert notes[-1] == "and 61 more notes like these"  # 1 on the delimiter and 99 on names, 39 of them listed
 
 

@@ -26,7 +26,7 @@ from service.jobs.monitor import QueueMonitor
 from service.store.embedded import start_embedded
 from service.store.schema import upgrade
 from service.telemetry.logs import configure_logging
-from tests.integration.jobs_support import PATIENCE, Room, patiently
+from tests.integration.jobs_support import TIMEOUT_SECONDS, Room, poll
 
 
 @pytest.fixture
@@ -75,9 +75,9 @@ async def test_job_that_waits_already_is_no_error(room: Room) -> None:
     extraction = await room.find(extraction_id)
     async with room.database.store.begin() as unit:
         await room.queue.enqueue(unit, extraction)
-        await unit.extractions.wait_no_more(extraction.owner, extraction.id)
+        await unit.extractions.mark_detached(extraction.owner, extraction.id)
     assert len(await room.jobs()) == 1
-    assert (await room.find(extraction_id)).patient
+    assert (await room.find(extraction_id)).detached
 
 
 async def test_many_enqueue_the_same_at_once(room: Room) -> None:
@@ -148,7 +148,7 @@ async def test_retry_waits_its_time_and_stays_one_trace(new_database: Callable[[
     room.work.failures = {"events": [ModelUnavailable("not now", retry_after=0.1)]}
     with pytest.MonkeyPatch.context() as patch, provider.get_tracer("test").start_as_current_span("request") as request:
         patch.setattr(run_module, "FIRST_RETRY_SECONDS", 0.1)
-        extraction_id = await room.accept(patient=True)
+        extraction_id = await room.accept(detached=True)
         async with room.worker():
             row = await room.until(extraction_id, "completed")
             await room.empty()
@@ -173,7 +173,7 @@ async def test_job_without_a_trace_begins_one(room: Room) -> None:
 
 
 async def test_new_job_wakes_a_worker_whose_listening_was_cut(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker is told of new jobs, and listens again when its connection has been cut."""
+    """A worker is notified of new jobs, and listens again after its connection was cut."""
     monkeypatch.setattr(worker_module, "POLL_SECONDS", 86_400.0)
     async with room.worker():
         before = await room.listeners()
@@ -196,7 +196,7 @@ async def test_stopping_worker_lets_running_jobs_end(room: Room) -> None:
             beats = "SELECT max(last_heartbeat) AS at FROM procrastinate_workers"
             await worker._stopping.wait()
             [before] = await room.sql(beats)
-            async for _ in patiently():
+            async for _ in poll():
                 [now] = await room.sql(beats)
                 if now["at"] > before["at"]:
                     break
@@ -253,7 +253,7 @@ async def test_absent_store_brings_the_job_back(room: Room) -> None:
         return await room.run()(given)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(manager_module, "AGAIN_SECONDS", 0)
+        patch.setattr(manager_module, "RETRY_SECONDS", 0)
         async with room.worker(run):
             await room.until(extraction_id, "completed")
             await room.empty()
@@ -275,16 +275,16 @@ async def test_queue_is_measured(room: Room) -> None:
     await room.sql("UPDATE procrastinate_events SET at = now() - interval '100 s' WHERE type = 'deferred'")
     measured = await monitor.measure()
     assert (measured.queued, measured.scheduled, measured.running) == (1, 1, 1)
-    assert 100.0 <= measured.oldest_seconds < 100.0 + PATIENCE
+    assert 100.0 <= measured.oldest_seconds < 100.0 + TIMEOUT_SECONDS
     await room.sql("UPDATE procrastinate_jobs SET scheduled_at = now() - interval '300 s' WHERE lock = %s", waiting)
-    assert 300.0 <= (await monitor.measure()).oldest_seconds < 300.0 + PATIENCE
+    assert 300.0 <= (await monitor.measure()).oldest_seconds < 300.0 + TIMEOUT_SECONDS
     assert room.recorder.events[-1] == replace(measured, oldest_seconds=room.recorder.events[-1].oldest_seconds)
 
 
 async def test_worker_outlives_a_restart_of_the_database(
     tmp_path: Path, lines: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After the database was killed and started again the worker is told of jobs, and what ran through it ends well."""
+    """After the database was killed and restarted the worker is notified of jobs, and running ones complete."""
     monkeypatch.setattr(worker_module, "POLL_SECONDS", 86_400.0)
     server = await asyncio.to_thread(start_embedded, tmp_path / "postgresql")
     await asyncio.to_thread(upgrade, make_url(server.url), {})
@@ -294,8 +294,8 @@ async def test_worker_outlives_a_restart_of_the_database(
     async with room.worker() as worker:
         await room.until(slow, "processing")
         os.kill(int((tmp_path / "postgresql/data/postmaster.pid").read_text().splitlines()[0]), signal.SIGQUIT)
-        async for _ in patiently():
-            if worker._manager._away:
+        async for _ in poll():
+            if worker._manager._unavailable:
                 break
         again = await asyncio.to_thread(start_embedded, tmp_path / "postgresql")
         await room.listeners()

@@ -14,7 +14,7 @@ from service.jobs.manager import FencedManager
 from service.jobs.monitor import QueueMonitor
 from service.jobs.rescue import Rescuer
 from service.store.schema import upgrade
-from tests.integration.jobs_support import Clock, Room, patiently
+from tests.integration.jobs_support import Clock, Room, poll
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ async def test_job_of_a_dead_worker_is_put_back_once(room: Room) -> None:
 
 
 async def test_crashes_are_counted_in_the_database(room: Room) -> None:
-    """Every process tells of each, whoever found it and died since; a job that had not begun is no crash."""
+    """Every process reports each crash, whichever process found it; a job that had not begun is no crash."""
     monitor = QueueMonitor(room.database.store, room.recorder)
     assert (await monitor.measure()).crashes == 0
     for round_ in (1, 2):
@@ -95,7 +95,7 @@ async def test_suspects_are_kept_apart(room: Room) -> None:
     assert last.lock == suspects[2]
 
 
-async def test_who_was_silent_calls_nobody_dead(room: Room) -> None:
+async def test_a_worker_that_was_silent_declares_none_dead(room: Room) -> None:
     """A process whose own heartbeats were lost waits until all others have been heard again, and judges as before."""
     now = 100.0
     async with managing(room) as manager:
@@ -140,7 +140,7 @@ async def test_job_of_a_running_extraction_waits_for_its_end(room: Room) -> None
         assert other is not None
         assert other.lock == second
         assert await manager.fetch_job(["small"], worker_id) is None
-        assert not manager._away
+        assert not manager._unavailable
         await manager.finish_job(running, Status.SUCCEEDED, delete_job=True)
         again = await manager.fetch_job(["small"], worker_id)
         assert again is not None
@@ -275,7 +275,7 @@ async def test_dead_jobs_are_cleaned_after_a_day(room: Room, caplog: pytest.LogC
         await room.accept()
     await room.sql("UPDATE procrastinate_jobs SET task_name = 'of another release'")
     async with room.worker() as worker:
-        async for _ in patiently():
+        async for _ in poll():
             if {job["status"] for job in await room.jobs()} == {"failed"}:
                 break
         [old, young] = await room.jobs()

@@ -5,7 +5,7 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,40 +17,28 @@ from redis.exceptions import RedisError
 
 from service.concurrency.optional_dependency import PAUSE_SECONDS
 from service.security import limits
-from service.security.limits import RateLimiter, Standing, open_limiter
-from tests.redis_process import RedisProcess, needs_redis, running_redis
+from service.security.limits import RateLimitDecision, RateLimiter, open_limiter
+from tests.doubles import Timer
+from tests.redis_process import needs_redis
+from tools.testbed.redis import RedisProcess
 
 ROOT = Path(__file__).parents[2]
-PATIENT = 20.0
+TIMEOUT_SECONDS = 20.0
 """Seconds a test's limiter waits for Redis where the wait itself is not what is tested: the machine may be busy."""
-
-
-@pytest.fixture
-def redis_process(tmp_path: Path) -> Iterator[RedisProcess]:
-    """A running redis-server."""
-    with running_redis(tmp_path) as process:
-        yield process
 
 
 @pytest.fixture
 async def pool(redis_process: RedisProcess) -> AsyncIterator[BlockingConnectionPool]:
     """A pool of few connections to it, without retries of its own."""
     pool = BlockingConnectionPool(
-        host="127.0.0.1", port=redis_process.port, max_connections=4, timeout=PATIENT, retry=Retry(NoBackoff(), 0)
+        host="127.0.0.1",
+        port=redis_process.port,
+        max_connections=4,
+        timeout=TIMEOUT_SECONDS,
+        retry=Retry(NoBackoff(), 0),
     )
     yield pool
     await pool.aclose()
-
-
-class Timer:
-    """Monotonic seconds that a test moves."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        """The present reading."""
-        return self.seconds
 
 
 @pytest.fixture
@@ -61,7 +49,7 @@ def minute(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return clock
 
 
-async def spend(limiter: RateLimiter, requests: int, principal: str = "acme") -> list[Standing]:
+async def spend(limiter: RateLimiter, requests: int, principal: str = "acme") -> list[RateLimitDecision]:
     """The decisions on that many requests, one after the other."""
     return [await limiter.hit(principal) for _ in range(requests)]
 
@@ -77,7 +65,7 @@ def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
 async def test_zero_is_no_limit() -> None:
     """With 0 requests a minute configured, everything passes and no number is promised."""
     limiter = open_limiter(0, None)
-    assert set(await spend(limiter, 1000)) == {Standing(allowed=True, limit=0, remaining=0, reset_seconds=0)}
+    assert set(await spend(limiter, 1000)) == {RateLimitDecision(allowed=True, limit=0, remaining=0, reset_seconds=0)}
 
 
 def test_a_negative_limit_is_refused() -> None:
@@ -114,7 +102,7 @@ async def test_the_window_slides_over_the_turn_of_the_minute(minute: SimpleNames
     minute.seconds = 59.0
     assert all(decision.allowed for decision in await spend(limiter, 10))
     minute.seconds = 60.0
-    assert await limiter.hit("acme") == Standing(allowed=False, limit=10, remaining=0, reset_seconds=1)
+    assert await limiter.hit("acme") == RateLimitDecision(allowed=False, limit=10, remaining=0, reset_seconds=1)
     minute.seconds = 90.0  # half of the last minute is left: five of its ten still count
     assert [decision.allowed for decision in await spend(limiter, 6)] == [True] * 5 + [False]
     minute.seconds = 240.0
@@ -180,7 +168,7 @@ def test_two_processes_share_one_limit_exactly(redis_process: RedisProcess) -> N
 @needs_redis
 async def test_redis_counts_as_the_process_does(pool: BlockingConnectionPool) -> None:
     """Over Redis, too, remaining counts down and the refusal names a wait within the minute."""
-    limiter = open_limiter(3, pool, timeout_seconds=PATIENT)
+    limiter = open_limiter(3, pool, timeout_seconds=TIMEOUT_SECONDS)
     decisions = await spend(limiter, 4)
     assert [(decision.allowed, decision.remaining) for decision in decisions] == [
         (True, 2),
@@ -199,15 +187,15 @@ async def test_the_wait_over_redis_is_the_rest_of_the_window(pool: BlockingConne
     key = f"{limits.KEY_PREFIX}:{{acme}}"
     await client.set(f"{key}/-1", 4, px=50_000)
     await client.set(key, 1, px=110_000)
-    decision = await open_limiter(4, pool, timeout_seconds=PATIENT).hit("acme")
+    decision = await open_limiter(4, pool, timeout_seconds=TIMEOUT_SECONDS).hit("acme")
     assert (decision.allowed, decision.remaining) == (False, 0)
     assert 1 <= decision.reset_seconds <= 5  # 4 · 50/60 = 3.3 weigh; below 3 after 5 of the 50 seconds
 
 
 @needs_redis
 async def test_keys_in_redis_expire(pool: BlockingConnectionPool) -> None:
-    """A principal that stays away leaves nothing behind in Redis."""
-    await open_limiter(3, pool, timeout_seconds=PATIENT).hit("acme")
+    """The counters of a principal without requests expire in Redis."""
+    await open_limiter(3, pool, timeout_seconds=TIMEOUT_SECONDS).hit("acme")
     client = Redis(connection_pool=pool)
     found = await client.keys("*")
     assert found
@@ -215,13 +203,13 @@ async def test_keys_in_redis_expire(pool: BlockingConnectionPool) -> None:
 
 
 @needs_redis
-async def test_losing_redis_degrades_and_mends_by_itself(
+async def test_counts_locally_without_redis_and_recovers(
     redis_process: RedisProcess, pool: BlockingConnectionPool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A killed Redis costs nobody an answer: the process counts alone, warns once, and returns to Redis in time."""
+    """Without Redis no request fails: the process counts alone, warns once, and later counts in Redis again."""
     caplog.set_level(logging.INFO, "service.security.limits")
     timer = Timer()
-    limiter = open_limiter(5, pool, timeout_seconds=PATIENT, timer=timer)
+    limiter = open_limiter(5, pool, timeout_seconds=TIMEOUT_SECONDS, timer=timer)
     assert [decision.degraded for decision in await spend(limiter, 2)] == [False, False]
 
     redis_process.kill()
@@ -240,17 +228,17 @@ async def test_losing_redis_degrades_and_mends_by_itself(
         (True, 3, False),
         (True, 2, False),
     ]
-    assert caplog.records[-1].getMessage().startswith("Redis is back")
+    assert caplog.records[-1].getMessage().startswith("Redis answers again")
 
 
 @needs_redis
 async def test_a_redis_that_hangs_is_not_waited_for(
     redis_process: RedisProcess, pool: BlockingConnectionPool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A Redis that never answers costs the patience once, not once a request; its late answers confuse nobody."""
+    """A Redis that never answers costs the timeout once, not at each request; its late responses are ignored."""
     timer = Timer()
-    patient = open_limiter(50, pool, timeout_seconds=PATIENT, timer=timer)
-    assert not (await patient.hit("acme")).degraded
+    other = open_limiter(50, pool, timeout_seconds=TIMEOUT_SECONDS, timer=timer)
+    assert not (await other.hit("acme")).degraded
     limiter = open_limiter(50, pool, timeout_seconds=0.2, timer=timer)
     redis_process.suspend()
     try:
@@ -260,26 +248,26 @@ async def test_a_redis_that_hangs_is_not_waited_for(
     assert all(decision.allowed and decision.degraded for decision in stalled)
     assert len(warnings_in(caplog)) == 1
 
-    decision = await patient.hit("acme")
+    decision = await other.hit("acme")
     assert decision.allowed
     assert not decision.degraded
     assert 50 - 22 <= decision.remaining <= 50 - 2  # the first and this one, and as many of the twenty as arrived late
 
 
 class Flaky:
-    """A shared window that lets others run while it answers, and fails on command; counts how often it is asked."""
+    """A shared window that yields before it answers, and fails on command; counts its calls."""
 
     def __init__(self) -> None:
         self.fault: Exception | None = None
         self.asked = 0
 
-    async def hits(self, principal_ids: Sequence[str]) -> Sequence[Standing]:
+    async def hits(self, principal_ids: Sequence[str]) -> Sequence[RateLimitDecision]:
         """Fail, or allow."""
         self.asked += 1
         await asyncio.sleep(0)
         if self.fault is not None:
             raise self.fault
-        return [Standing(allowed=True, limit=9, remaining=8, reset_seconds=1)] * len(principal_ids)
+        return [RateLimitDecision(allowed=True, limit=9, remaining=8, reset_seconds=1)] * len(principal_ids)
 
 
 async def test_one_request_a_second_tries_redis_again_and_one_warning_a_minute_tells(
@@ -287,8 +275,8 @@ async def test_one_request_a_second_tries_redis_again_and_one_warning_a_minute_t
 ) -> None:
     """In two minutes of outage at eight requests a second, Redis is asked once a second and warned of three times."""
     shared, timer = Flaky(), Timer()
-    limiter = limits.Fallback(
-        shared, open_limiter(10_000, None), limits.redis_for_limits(timeout_seconds=PATIENT, timer=timer)
+    limiter = limits.FallbackRateLimiter(
+        shared, open_limiter(10_000, None), limits.redis_for_limits(timeout_seconds=TIMEOUT_SECONDS, timer=timer)
     )
     shared.fault = RedisError("away")
     for _ in range(8 * 121):
@@ -301,8 +289,8 @@ async def test_one_request_a_second_tries_redis_again_and_one_warning_a_minute_t
 async def test_only_one_request_probes_at_a_time(caplog: pytest.LogCaptureFixture) -> None:
     """When the pause is over, a burst asks Redis once."""
     shared, timer = Flaky(), Timer()
-    limiter = limits.Fallback(
-        shared, open_limiter(10_000, None), limits.redis_for_limits(timeout_seconds=PATIENT, timer=timer)
+    limiter = limits.FallbackRateLimiter(
+        shared, open_limiter(10_000, None), limits.redis_for_limits(timeout_seconds=TIMEOUT_SECONDS, timer=timer)
     )
     shared.fault = ConnectionResetError("away")
     await limiter.hit("acme")
@@ -318,15 +306,15 @@ async def test_only_one_request_probes_at_a_time(caplog: pytest.LogCaptureFixtur
     assert len(warnings_in(caplog)) == 1
 
 
-async def test_a_deaf_redis_client_is_left_behind(caplog: pytest.LogCaptureFixture) -> None:
-    """The patience holds even when the client loses its cancellation; how it ends later is nobody's trouble."""
+async def test_the_timeout_holds_when_the_client_ignores_cancellation(caplog: pytest.LogCaptureFixture) -> None:
+    """The timeout holds even when the client swallows its cancellation, and its later error is not reported."""
     released = asyncio.Event()
     ended = asyncio.Event()
 
-    class Deaf:
-        """A shared window that loses a cancellation, and fails when it is let go."""
+    class Uncancellable:
+        """A shared window that swallows a cancellation, and fails once it is released."""
 
-        async def hits(self, principal_ids: Sequence[str]) -> Sequence[Standing]:
+        async def hits(self, principal_ids: Sequence[str]) -> Sequence[RateLimitDecision]:
             """Wait, whatever happens."""
             try:
                 await released.wait()
@@ -335,8 +323,8 @@ async def test_a_deaf_redis_client_is_left_behind(caplog: pytest.LogCaptureFixtu
             ended.set()
             raise RedisError("too late")
 
-    limiter = limits.Fallback(
-        Deaf(), open_limiter(5, None), limits.redis_for_limits(timeout_seconds=0.01, timer=Timer())
+    limiter = limits.FallbackRateLimiter(
+        Uncancellable(), open_limiter(5, None), limits.redis_for_limits(timeout_seconds=0.01, timer=Timer())
     )
     assert (await limiter.hit("acme")).degraded
     released.set()
@@ -346,21 +334,21 @@ async def test_a_deaf_redis_client_is_left_behind(caplog: pytest.LogCaptureFixtu
     assert not [record for record in caplog.records if record.levelno > logging.WARNING]
 
 
-async def test_a_caller_that_goes_away_takes_nobody_along(caplog: pytest.LogCaptureFixture) -> None:
-    """Of requests asked for together, a cancelled one changes nothing for the others, and is no outage."""
+async def test_a_cancelled_request_does_not_affect_others(caplog: pytest.LogCaptureFixture) -> None:
+    """In a batch of requests, a cancelled one changes nothing for the others, and is no outage."""
     asked, released = asyncio.Event(), asyncio.Event()
 
     class Slow:
-        """A shared window that answers when it is let go."""
+        """A shared window that answers once it is released."""
 
-        async def hits(self, principal_ids: Sequence[str]) -> Sequence[Standing]:
+        async def hits(self, principal_ids: Sequence[str]) -> Sequence[RateLimitDecision]:
             """Wait."""
             asked.set()
             await released.wait()
-            return [Standing(allowed=True, limit=9, remaining=8, reset_seconds=1)] * len(principal_ids)
+            return [RateLimitDecision(allowed=True, limit=9, remaining=8, reset_seconds=1)] * len(principal_ids)
 
-    limiter = limits.Fallback(
-        Slow(), open_limiter(5, None), limits.redis_for_limits(timeout_seconds=PATIENT, timer=Timer())
+    limiter = limits.FallbackRateLimiter(
+        Slow(), open_limiter(5, None), limits.redis_for_limits(timeout_seconds=TIMEOUT_SECONDS, timer=Timer())
     )
     leaving, staying = (asyncio.create_task(limiter.hit("acme")) for _ in range(2))
     await asked.wait()
@@ -377,7 +365,7 @@ async def test_requests_that_arrive_together_are_decided_in_order_and_exactly(
     redis_process: RedisProcess, pool: BlockingConnectionPool
 ) -> None:
     """Sixty requests of two principals at once take few round trips, and each principal gets exactly its limit."""
-    limiter = open_limiter(20, pool, timeout_seconds=PATIENT)
+    limiter = open_limiter(20, pool, timeout_seconds=TIMEOUT_SECONDS)
     await limiter.hit("warm")
     client = Redis(connection_pool=pool)
     before = (await client.info("commandstats"))["cmdstat_evalsha"]["calls"]
@@ -394,8 +382,8 @@ async def test_a_programming_error_is_not_taken_for_an_outage() -> None:
     """Only faults of Redis and of the network degrade; anything else is raised."""
     shared = Flaky()
     shared.fault = KeyError("mistake")
-    limiter = limits.Fallback(
-        shared, open_limiter(5, None), limits.redis_for_limits(timeout_seconds=PATIENT, timer=Timer())
+    limiter = limits.FallbackRateLimiter(
+        shared, open_limiter(5, None), limits.redis_for_limits(timeout_seconds=TIMEOUT_SECONDS, timer=Timer())
     )
     with pytest.raises(KeyError):
         await limiter.hit("acme")

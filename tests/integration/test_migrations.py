@@ -277,7 +277,7 @@ async def test_rows_of_older_releases_live_on(database_url: str, start: str) -> 
     async with database.store.begin() as work:
         old = await work.extractions.get("ada", "old")
     await database.close()
-    assert (old.status, old.lane, old.due_at, old.patient, old.cancel_requested) == (
+    assert (old.status, old.lane, old.due_at, old.detached, old.cancel_requested) == (
         "failed", "small", None, False, False
     )  # fmt: skip
     assert (old.attempt, old.crashes, old.retries, old.version) == (0, 0, 0, 0)
@@ -287,7 +287,7 @@ async def test_rows_of_older_releases_live_on(database_url: str, start: str) -> 
 
 
 async def test_previous_release_writes_on_after_the_upgrade(database_url: str) -> None:
-    """While a rollout is under way the release before this one still inserts and ends extractions, and reads ours."""
+    """During a rollout the previous release still inserts and ends extractions, and reads those of this release."""
     database = open_at(database_url)
     await database.migrate()
     assert rows(database_url, INSERT_OF_0001, "theirs", "processing") == [("theirs",)]
@@ -304,7 +304,7 @@ async def test_previous_release_writes_on_after_the_upgrade(database_url: str) -
 
 async def test_migration_does_not_hold_everybody_up(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A migration that does not soon get a table to itself gives up, and can be tried again."""
-    monkeypatch.setattr(schema, "TABLE_PATIENCE", "50ms")
+    monkeypatch.setattr(schema, "TABLE_LOCK_TIMEOUT", "50ms")
     go(database_url, command.upgrade, "0001")
     database = open_at(database_url)
     with psycopg.connect(database_url.replace("+psycopg", "")) as backup:

@@ -12,9 +12,9 @@ from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.tools import ToolDefinition
 
 from service.agents.providers import build_model
-from tests.model_scenarios import SECRET, Turn, calling
-from tests.model_server import ModelServer, ModelServerProcess
-from tests.model_wire import Message
+from tools.testbed.model_scenarios import SECRET, Turn, calling
+from tools.testbed.model_server import ModelServer, ModelServerProcess
+from tools.testbed.model_wire import Message
 
 DATA = {"columns": [{"name": "user_id", "type": "identifier"}, {"name": "price", "type": "numeric"}]}
 PROMPT = f'<untrusted-data format="json">\n{json.dumps(DATA)}\n</untrusted-data>'

@@ -68,7 +68,7 @@ async def drained(notices: PostgresNotices, url: str) -> None:
     """Wait until the listener runs, and swallow the wake-up of its connecting."""
     with notices.watch("drain") as watch:
         assert await watch.changed(LONG)
-        await listening(url)  # inside: a connection nobody watches may be closed before it is looked for
+        await listening(url)  # inside: without a watch the connection may be closed before it is found
 
 
 async def test_change_by_another_process_wakes_its_watches_alone(database: Database, migrated_url: str) -> None:
@@ -91,7 +91,7 @@ async def test_change_by_another_process_wakes_its_watches_alone(database: Datab
 
 
 async def test_change_before_the_question_is_not_missed(database: Database, migrated_url: str) -> None:
-    """What changes between making the watch and asking it is told, several changes as one, and then no more."""
+    """Changes since the watch began are reported, several as one, and only once."""
     mine = extraction("ada")
     async with database.store.begin() as work:
         await work.extractions.add(mine)
@@ -108,7 +108,7 @@ async def test_change_before_the_question_is_not_missed(database: Database, migr
 
 
 async def test_rolled_back_change_is_not_told(database: Database, migrated_url: str) -> None:
-    """A change whose transaction fails wakes nobody."""
+    """A change whose transaction fails wakes no watch."""
     mine = extraction("ada")
     async with database.store.begin() as work:
         await work.extractions.add(mine)
@@ -149,10 +149,10 @@ async def test_nothing_is_kept_of_ended_watches(database: Database) -> None:
         assert notices._watches == {}
 
 
-async def test_no_connection_while_nobody_watches(
+async def test_no_connection_without_watches(
     database: Database, migrated_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There is no connection before the first watch, none when nobody has watched for a while, and one again then."""
+    """There is no connection before the first watch and after a while without watches; the next watch opens one."""
     monkeypatch.setattr(module, "IDLE_SECONDS", 0.02)
     async with database.notices() as notices:
         assert ask(migrated_url, LISTENERS) == []
@@ -180,7 +180,7 @@ async def test_one_connection_is_enough(database: Database, migrated_url: str) -
 
 
 async def test_killed_connection_heals(database: Database, migrated_url: str, caplog: pytest.LogCaptureFixture) -> None:
-    """When its connection is ended by force every watch is woken once it is back, and then told as before."""
+    """When its connection is terminated, every watch is woken once it is back, and then notified as before."""
     async with database.notices() as notices:
         await drained(notices, migrated_url)
         with notices.watch("a") as first, notices.watch("b") as second:
@@ -196,15 +196,15 @@ async def test_killed_connection_heals(database: Database, migrated_url: str, ca
 
 
 async def test_restarted_server_is_listened_to_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A killed server raises nothing at the watches; after its restart they are woken and told as before."""
-    monkeypatch.setattr(module, "LONGEST_PAUSE_SECONDS", 0.2)
+    """A killed server raises nothing in the watches; after its restart they are woken and notified as before."""
+    monkeypatch.setattr(module, "MAX_PAUSE_SECONDS", 0.2)
     server = await asyncio.to_thread(start_embedded, tmp_path / "postgresql")
     database = open_database(server.url, pool_size=1, max_overflow=0, pool_timeout=5.0)
     async with database.notices() as notices:
         with notices.watch("a") as watch:
             assert await watch.changed(LONG)
             os.kill(int((tmp_path / "postgresql/data/postmaster.pid").read_text().splitlines()[0]), signal.SIGQUIT)
-            while not notices._away:
+            while not notices._unavailable:
                 assert not await watch.changed(0.05)
             again = await asyncio.to_thread(start_embedded, tmp_path / "postgresql")
             assert await watch.changed(LONG)

@@ -2,10 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,7 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from service.concurrency.optional_dependency import PAUSE_SECONDS, WARNING_SECONDS
-from service.features.events import CacheLooked, Event
+from service.features.events import CacheLooked
 from service.features.model import (
     ColumnProfile,
     Dataset,
@@ -27,12 +25,14 @@ from service.features.model import (
     PlannedFeature,
     Profile,
 )
-from service.features.operations.types import CountDistinct, Flag, Predicate, Value
+from service.features.operations import CountDistinct, Flag, Predicate, Value
 from service.features.ports import KeptPlan, PlanRequest, Proposal
 from service.planning.plan_cache import CachedPlanner, KeptPlans
 from service.planning.plan_key import plan_key
 from service.store.plan_cache import KEY_PREFIX, MAX_BYTES, RedisPlans
-from tests.redis_process import RedisProcess, needs_redis, running_redis
+from tests.doubles import Recorder, Timer
+from tests.redis_process import needs_redis
+from tools.testbed.redis import RedisProcess
 
 pytestmark = needs_redis
 
@@ -51,58 +51,28 @@ PLAN = FeaturePlan(
 )
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[RedisProcess]:
-    """A running redis-server."""
-    with running_redis(tmp_path) as process:
-        yield process
-
-
-def connect(server: RedisProcess) -> BlockingConnectionPool:
+def connect(redis_process: RedisProcess) -> BlockingConnectionPool:
     """A pool of few connections, without retries of its own."""
     return BlockingConnectionPool(
-        host="127.0.0.1", port=server.port, max_connections=4, timeout=PATIENT, retry=Retry(NoBackoff(), 0)
+        host="127.0.0.1", port=redis_process.port, max_connections=4, timeout=PATIENT, retry=Retry(NoBackoff(), 0)
     )
 
 
 @pytest.fixture
-async def pool(server: RedisProcess) -> AsyncIterator[BlockingConnectionPool]:
+async def pool(redis_process: RedisProcess) -> AsyncIterator[BlockingConnectionPool]:
     """A pool of connections to the server."""
-    pool = connect(server)
+    pool = connect(redis_process)
     yield pool
     await pool.aclose()
 
 
-class Timer:
-    """Monotonic seconds that a test moves."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        """The present reading."""
-        return self.seconds
-
-
-class Watcher:
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def record(self, event: Event) -> None:
-        """Keep the event."""
-        self.events.append(event)
-
-    @contextmanager
-    def stage(self, extraction_id: str, stage: str) -> Iterator[None]:
-        """Surround nothing."""
-        yield
+class CacheRecorder(Recorder):
+    """An observer that also tells how the plan cache was found."""
 
     @property
     def redis(self) -> list[str]:
-        """The results of looking into Redis, in order."""
-        return [event.result for event in self.events if isinstance(event, CacheLooked) and event.level == "redis"]
+        """Return the results of looking into Redis, in order."""
+        return [event.result for event in self.of(CacheLooked) if event.level == "redis"]
 
 
 class Model:
@@ -137,10 +107,10 @@ def plans(pool: BlockingConnectionPool, **changed: Any) -> RedisPlans:
     return RedisPlans(pool, **({"seconds": 60, "timeout_seconds": PATIENT} | changed))
 
 
-def cache(model: Model, shared: RedisPlans, watcher: Watcher | None = None) -> CachedPlanner:
+def cache(model: Model, shared: RedisPlans, watcher: CacheRecorder | None = None) -> CachedPlanner:
     """One process's cache on the shared plans."""
     kept = KeptPlans(shared=shared, seconds=60.0, entries=10, models=[MODEL], versions=["1"], timer=Timer())
-    return CachedPlanner(model, kept, watcher or Watcher())
+    return CachedPlanner(model, kept, watcher or CacheRecorder())
 
 
 def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -151,9 +121,9 @@ def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
 # -------------------------------------------------------------------------------------------------------------- sharing
 
 
-async def test_two_processes_share_plans(server: RedisProcess) -> None:
+async def test_two_processes_share_plans(redis_process: RedisProcess) -> None:
     """What one cache planned, another on the same Redis serves without a model, as the same plan."""
-    pools, models, watcher = (connect(server), connect(server)), (Model(), Model()), Watcher()
+    pools, models, watcher = (connect(redis_process), connect(redis_process)), (Model(), Model()), CacheRecorder()
     first = await cache(models[0], plans(pools[0])).propose(ask())
     other = cache(models[1], plans(pools[1]), watcher)
     answers = await asyncio.gather(*(other.propose(ask()) for _ in range(50)))
@@ -167,7 +137,7 @@ async def test_two_processes_share_plans(server: RedisProcess) -> None:
 
 async def test_principals_do_not_share_plans(pool: BlockingConnectionPool) -> None:
     """Another principal's equal request finds nothing in Redis."""
-    model, watcher = Model(), Watcher()
+    model, watcher = Model(), CacheRecorder()
     planner = cache(model, plans(pool), watcher)
     for owner in ("ann", "bob"):
         await planner.propose(ask(owner))
@@ -176,7 +146,7 @@ async def test_principals_do_not_share_plans(pool: BlockingConnectionPool) -> No
 
 async def test_a_fresh_plan_replaces_the_shared_one(pool: BlockingConnectionPool) -> None:
     """A fresh request does not read Redis, and writes to it."""
-    shared, watcher = plans(pool), Watcher()
+    shared, watcher = plans(pool), CacheRecorder()
     old = Proposal(FeaturePlan("row", (PlannedFeature("old", "Old.", Value("age")),)), KEPT)
     await shared.put(key_of(ask()), old)
     await cache(Model(), shared, watcher).propose(ask(fresh=True))
@@ -187,7 +157,7 @@ async def test_a_fresh_plan_replaces_the_shared_one(pool: BlockingConnectionPool
 
 
 async def test_plans_expire_and_say_when(pool: BlockingConnectionPool) -> None:
-    """A plan is kept for its seconds under a key that names nobody, and the reader learns how long it has left."""
+    """A plan is stored for its seconds under an anonymous key, and read with its remaining time."""
     shared, client = plans(pool, seconds=50), Redis(connection_pool=pool)
     key = key_of(ask())
     await shared.put(key, Proposal(PLAN, KEPT))
@@ -209,24 +179,24 @@ async def test_plans_expire_and_say_when(pool: BlockingConnectionPool) -> None:
 
 
 async def test_losing_redis_costs_a_planning_and_no_error(
-    server: RedisProcess, pool: BlockingConnectionPool, caplog: pytest.LogCaptureFixture
+    redis_process: RedisProcess, pool: BlockingConnectionPool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """While Redis is away each request is planned; when it is back, plans are shared again."""
-    timer, model, watcher = Timer(), Model(), Watcher()
+    """Without Redis each request is planned; when it is back, plans are shared again."""
+    timer, model, watcher = Timer(), Model(), CacheRecorder()
     shared = plans(pool, timer=timer)
 
     def forgetful() -> CachedPlanner:
         return cache(model, shared, watcher)
 
     await forgetful().propose(ask())
-    server.kill()
+    redis_process.kill()
     for _ in range(3):
         assert (await forgetful().propose(ask())).plan == PLAN
     assert (model.calls, watcher.redis) == (4, ["miss"] * 4)
     assert len(warnings_in(caplog)) == 1
     assert "each process keeps plans by itself" in warnings_in(caplog)[0]
 
-    server.start()
+    redis_process.start()
     timer.seconds += PAUSE_SECONDS
     for _ in range(2):
         await forgetful().propose(ask())
@@ -257,12 +227,12 @@ BAD = {
 
 
 @pytest.mark.parametrize("content", BAD)
-async def test_what_cannot_be_read_is_planned_anew(
+async def test_an_unreadable_plan_is_planned_again(
     content: str, pool: BlockingConnectionPool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Bytes that are no plan are a miss, said once without their content, and are replaced by the new plan."""
     assert BAD[content] != GOOD
-    model, watcher, shared = Model(), Watcher(), plans(pool)
+    model, watcher, shared = Model(), CacheRecorder(), plans(pool)
     await Redis(connection_pool=pool).set(KEY_PREFIX + key_of(ask()), BAD[content], ex=60)
     assert (await cache(model, shared, watcher).propose(ask())).plan == PLAN
     assert (model.calls, watcher.redis) == (1, ["miss"])
@@ -271,7 +241,7 @@ async def test_what_cannot_be_read_is_planned_anew(
 
 
 async def test_large_values_are_refused_before_they_are_read(pool: BlockingConnectionPool) -> None:
-    """However large a value is, no more of it than may be crosses the network."""
+    """However large a value is, no more than the limit is transferred."""
     key = key_of(ask())
     await Redis(connection_pool=pool).set(KEY_PREFIX + key, GOOD + bytes(64 * MAX_BYTES), ex=60)
     shared = plans(pool)
@@ -299,7 +269,7 @@ async def test_a_plan_that_never_expires_is_none_of_ours(pool: BlockingConnectio
 
 async def test_a_tampered_plan_is_validated(pool: BlockingConnectionPool) -> None:
     """A well-formed plan whose columns were changed in Redis is a miss."""
-    model, watcher, shared = Model(), Watcher(), plans(pool)
+    model, watcher, shared = Model(), CacheRecorder(), plans(pool)
     tampered = GOOD.replace(b"column\xa3age", b"column\xa3pay")
     assert msgspec.msgpack.decode(tampered, type=Proposal).plan != PLAN
     await Redis(connection_pool=pool).set(KEY_PREFIX + key_of(ask()), tampered, ex=60)

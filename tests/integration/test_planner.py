@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,10 +19,11 @@ from service.agents.builtin.model import BuiltinPlanner
 from service.agents.planner import AgentPlanner
 from service.agents.providers import build_model
 from service.features.errors import ModelOutputInvalid, ModelTimeout, ModelUnavailable, RequestImpossible
-from service.features.events import Event, ModelCalled, OutputRetried
-from service.features.model import ColumnProfile, Dataset, ExtractionOptions, FeaturePlan, Profile, Stage, ValueCount
+from service.features.events import ModelCalled, OutputRetried
+from service.features.model import ColumnProfile, Dataset, ExtractionOptions, FeaturePlan, Profile, ValueCount
 from service.features.plan import validate
 from service.features.ports import PlanRequest
+from tests.doubles import Recorder
 from tests.integration.openai_stub import Reply, openai_stub
 
 CANARY = "canary-7f3a"
@@ -70,30 +71,18 @@ UNKNOWN_COLUMN = {
 }  # fmt: skip
 
 
-class Recorder:
-    """An observer that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def record(self, event: Event) -> None:
-        """Keep the event."""
-        self.events.append(event)
-
-    @contextmanager
-    def stage(self, extraction_id: str, stage: Stage) -> Iterator[None]:
-        """No span."""
-        yield
+class ModelRecorder(Recorder):
+    """An observer that also lists the model requests and the rejected answers."""
 
     @property
     def calls(self) -> list[ModelCalled]:
-        """The model requests."""
-        return [event for event in self.events if isinstance(event, ModelCalled)]
+        """Return the model requests."""
+        return self.of(ModelCalled)
 
     @property
     def retries(self) -> list[str]:
-        """The reasons of rejected answers."""
-        return [event.reason for event in self.events if isinstance(event, OutputRetried)]
+        """Return the reasons of the rejected answers."""
+        return [event.reason for event in self.of(OutputRetried)]
 
 
 class Traced:
@@ -120,7 +109,7 @@ def at_once() -> Iterator[None]:
 @pytest.fixture
 def recorder() -> Recorder:
     """An observer."""
-    return Recorder()
+    return ModelRecorder()
 
 
 @pytest.fixture
@@ -148,7 +137,7 @@ async def propose(planner: AgentPlanner, sentence: str = f"clicks per user {CANA
         return await planner.propose(request(sentence))
 
 
-async def test_good_plan(recorder: Recorder, traced: Traced) -> None:
+async def test_good_plan(recorder: ModelRecorder, traced: Traced) -> None:
     """A valid plan of a chat-completions model is decoded, measured and traced."""
     async with openai_stub([Reply(arguments=GOOD)]) as stub:
         planner = AgentPlanner(stub_model(stub.url), name=NAME, observer=recorder, tracer_provider=traced.provider)
@@ -169,7 +158,7 @@ async def test_good_plan(recorder: Recorder, traced: Traced) -> None:
     assert chat.parent.span_id == agent.context.span_id
 
 
-async def test_request_on_the_wire(recorder: Recorder) -> None:
+async def test_request_on_the_wire(recorder: ModelRecorder) -> None:
     """The request offers two object-typed tools without references, fences the data, and sets the limits."""
     async with openai_stub([Reply(arguments=GOOD)]) as stub:
         model = stub_model(stub.url, temperature=0.25, max_tokens=777)
@@ -186,8 +175,8 @@ async def test_request_on_the_wire(recorder: Recorder) -> None:
     assert user.count("<untrusted-data") == user.count("</untrusted-data>") == 1
 
 
-async def test_mended_after_faults(recorder: Recorder) -> None:
-    """Every fault goes back to the model with its exact place, once an answer, and the mended plan is taken."""
+async def test_corrected_after_faults(recorder: ModelRecorder) -> None:
+    """Every fault is sent back with its location, once for each answer, and the corrected plan is accepted."""
     async with openai_stub([
         Reply(arguments=UNDECODABLE), Reply(arguments=UNKNOWN_COLUMN), Reply(text="A plan"), Reply(arguments=GOOD)
     ]) as stub:  # fmt: skip
@@ -205,7 +194,7 @@ async def test_mended_after_faults(recorder: Recorder) -> None:
     assert "price" in second
 
 
-async def test_malformed_arguments_are_a_schema_fault(recorder: Recorder) -> None:
+async def test_malformed_arguments_are_a_schema_fault(recorder: ModelRecorder) -> None:
     """Arguments that are no JSON are sent back like any other fault."""
     async with openai_stub([Reply(arguments='{"grain": '), Reply(arguments=GOOD)]) as stub:
         proposal = await propose(AgentPlanner(stub_model(stub.url), name=NAME, observer=recorder))
@@ -213,8 +202,8 @@ async def test_malformed_arguments_are_a_schema_fault(recorder: Recorder) -> Non
     assert recorder.retries == ["schema"]
 
 
-async def test_faults_without_end(recorder: Recorder) -> None:
-    """After its retries a faulty model is given up, and the error holds the last faults."""
+async def test_faults_without_end(recorder: ModelRecorder) -> None:
+    """After its retries a faulty model fails, and the error holds the last faults."""
     async with openai_stub([Reply(arguments=UNKNOWN_COLUMN)]) as stub:
         planner = AgentPlanner(stub_model(stub.url), name=NAME, observer=recorder, retries=2)
         with pytest.raises(ModelOutputInvalid) as raised:
@@ -224,16 +213,16 @@ async def test_faults_without_end(recorder: Recorder) -> None:
     assert recorder.retries == ["unknown_column"] * 3
 
 
-async def test_prose_without_end(recorder: Recorder) -> None:
-    """A model that only talks is given up as well."""
+async def test_prose_without_end(recorder: ModelRecorder) -> None:
+    """A model that only writes prose fails as well."""
     async with openai_stub([Reply(text="I would count the clicks.")]) as stub:
         with pytest.raises(ModelOutputInvalid):
             await propose(AgentPlanner(stub_model(stub.url), name=NAME, observer=recorder, retries=1))
     assert recorder.retries == ["schema"] * 2
 
 
-async def test_impossible(recorder: Recorder) -> None:
-    """A model's report that the request is impossible is told to the client with the dataset's columns."""
+async def test_impossible(recorder: ModelRecorder) -> None:
+    """A model's report that the request is impossible reaches the client with the dataset's columns."""
     reply = Reply(tool="report_impossible", arguments={"reason": "No column holds blood pressure."})
     async with openai_stub([reply]) as stub:
         with pytest.raises(RequestImpossible, match=r"No column holds blood pressure\. .*user_id, at, event, price\."):
@@ -259,7 +248,7 @@ async def test_provider_errors(
     status: str,
     retry_after: float | None,
     requests: int,
-    recorder: Recorder,
+    recorder: ModelRecorder,
     traced: Traced,
 ) -> None:
     """A provider's error that lasts ends the run, each request measured, without the provider's own words."""
@@ -274,7 +263,7 @@ async def test_provider_errors(
     assert all(CANARY not in span.to_json() for span in traced.spans)
 
 
-async def test_unreachable(recorder: Recorder) -> None:
+async def test_unreachable(recorder: ModelRecorder) -> None:
     """A server that is not there makes the model unavailable."""
     planner = AgentPlanner(stub_model("http://127.0.0.1:9/v1"), name=NAME, observer=recorder)
     with pytest.raises(ModelUnavailable, match="could not be reached"):
@@ -282,7 +271,7 @@ async def test_unreachable(recorder: Recorder) -> None:
     assert [call.status for call in recorder.calls] == ["error"] * 3
 
 
-async def test_run_over_its_time(recorder: Recorder) -> None:
+async def test_run_over_its_time(recorder: ModelRecorder) -> None:
     """A model that never answers is cut off when the run's time is over, and counts as a timeout."""
     async with openai_stub([Reply(hang=True)]) as stub:
         with pytest.raises(ModelTimeout, match="within"):
@@ -290,7 +279,7 @@ async def test_run_over_its_time(recorder: Recorder) -> None:
     assert [call.status for call in recorder.calls] == ["timeout"]
 
 
-async def test_request_over_its_time(recorder: Recorder) -> None:
+async def test_request_over_its_time(recorder: ModelRecorder) -> None:
     """A request that goes over its own time is a timeout, too."""
     async with openai_stub([Reply(hang=True)]) as stub:
         with pytest.raises(ModelTimeout, match="in time"):
@@ -298,8 +287,8 @@ async def test_request_over_its_time(recorder: Recorder) -> None:
     assert [call.status for call in recorder.calls] == ["timeout"] * 3
 
 
-async def test_cancelled_by_the_client(recorder: Recorder) -> None:
-    """A run that its caller cancels stays cancelled and says nothing of the model."""
+async def test_cancelled_by_the_client(recorder: ModelRecorder) -> None:
+    """A run that its caller cancels stays cancelled and does not count against the model."""
     async with openai_stub([Reply(hang=True)]) as stub:
         planner = AgentPlanner(stub_model(stub.url), name=NAME, observer=recorder)
         task = asyncio.ensure_future(propose(planner))
@@ -310,7 +299,7 @@ async def test_cancelled_by_the_client(recorder: Recorder) -> None:
     assert recorder.calls == []
 
 
-async def test_unknown_price(recorder: Recorder) -> None:
+async def test_unknown_price(recorder: ModelRecorder) -> None:
     """The cost of a model without a known price is unknown, not nothing."""
     async with openai_stub([Reply(arguments=GOOD)]) as stub:
         model = build_model("openai-chat:home-grown-model", keys={}, openai_base_url=stub.url)
@@ -325,7 +314,7 @@ async def test_unknown_price(recorder: Recorder) -> None:
     [Reply(arguments={**UNDECODABLE, CANARY: CANARY})],
     [Reply(text=CANARY)],
 ])  # fmt: skip
-async def test_no_content_in_spans(replies: list[Reply], recorder: Recorder, traced: Traced) -> None:
+async def test_no_content_in_spans(replies: list[Reply], recorder: ModelRecorder, traced: Traced) -> None:
     """Neither the sentence, a value of the dataset, nor an answer of the model is in any span."""
     async with openai_stub(replies) as stub:
         planner = AgentPlanner(stub_model(stub.url), name=NAME, observer=recorder, tracer_provider=traced.provider)
@@ -336,8 +325,8 @@ async def test_no_content_in_spans(replies: list[Reply], recorder: Recorder, tra
     assert all(CANARY not in span.to_json() for span in traced.spans)
 
 
-async def test_builtin_planner(recorder: Recorder, traced: Traced) -> None:
-    """The built-in planner goes the way of any model: spans, metrics, estimated tokens, no cost."""
+async def test_builtin_planner(recorder: ModelRecorder, traced: Traced) -> None:
+    """The built-in planner is handled like any model: spans, metrics, estimated tokens, no cost."""
     planner = AgentPlanner(BuiltinPlanner(), name="builtin:planner", observer=recorder, tracer_provider=traced.provider)
     proposal = await propose(planner, f"click-through features for each user {CANARY}")
     assert validate(proposal.plan, PROFILE, ExtractionOptions()) == ()
@@ -351,8 +340,8 @@ async def test_builtin_planner(recorder: Recorder, traced: Traced) -> None:
     assert all(CANARY not in span.to_json() for span in traced.spans)
 
 
-async def test_builtin_planner_refuses(recorder: Recorder) -> None:
-    """The built-in planner reports what no column can serve."""
+async def test_builtin_planner_refuses(recorder: ModelRecorder) -> None:
+    """The built-in planner reports what no column can provide."""
     with pytest.raises(RequestImpossible, match="blood pressure"):
         await propose(
             AgentPlanner(BuiltinPlanner(), name="builtin:planner", observer=recorder),

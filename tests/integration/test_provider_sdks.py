@@ -16,7 +16,7 @@ from service.agents.http_client import MAX_ANSWER_BYTES
 from service.agents.planner import AgentPlanner
 from service.agents.providers import build_model
 from service.features.errors import ModelUnavailable
-from tests.integration.test_planner import GOOD, Recorder, propose
+from tests.integration.test_planner import GOOD, ModelRecorder, propose
 
 KEYS = {"OPENAI_API_KEY": "sk-1", "ANTHROPIC_API_KEY": "sk-2", "GOOGLE_API_KEY": "sk-3"}
 MODELS = (
@@ -79,7 +79,7 @@ def good_answer(path: str) -> bytes:
 
 @dataclass
 class Far:
-    """The far end of any SDK: answers all requests alike, and counts them."""
+    """The server of any SDK: answers all requests alike, and counts them."""
 
     status: int = 200
     body: bytes | None = None
@@ -125,7 +125,7 @@ def at_once() -> Iterator[None]:
         yield
 
 
-def planner(name: str, far: Far, recorder: Recorder) -> AgentPlanner:
+def planner(name: str, far: Far, recorder: ModelRecorder) -> AgentPlanner:
     """A planner on that model, whose provider is the far end."""
     return AgentPlanner(build_model(name, keys=KEYS, openai_base_url=f"{far.url}/v1"), name=name, observer=recorder)
 
@@ -133,7 +133,7 @@ def planner(name: str, far: Far, recorder: Recorder) -> AgentPlanner:
 @pytest.mark.parametrize("name", MODELS)
 async def test_any_provider_plans(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One request in the provider's own format gives the plan, with its tokens."""
-    far, recorder = Far(), Recorder()
+    far, recorder = Far(), ModelRecorder()
     async with far.listening(monkeypatch):
         proposal = await propose(planner(name, far, recorder))
     assert [feature.name for feature in proposal.plan.features] == [feature["name"] for feature in GOOD["features"]]
@@ -143,8 +143,8 @@ async def test_any_provider_plans(name: str, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("name", MODELS)
 async def test_no_sdk_repeats_a_request(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A failing provider is asked as often as the service tells of, and not once more by its SDK."""
-    far, recorder = Far(status=503, body=b'{"error": {"message": "down", "type": "server_error"}}'), Recorder()
+    """A failing provider is called as often as the service reports, and not once more by its SDK."""
+    far, recorder = Far(status=503, body=b'{"error": {"message": "down", "type": "server_error"}}'), ModelRecorder()
     async with far.listening(monkeypatch):
         with pytest.raises(ModelUnavailable, match="answered with HTTP status 503"):
             await propose(planner(name, far, recorder))
@@ -154,10 +154,10 @@ async def test_no_sdk_repeats_a_request(name: str, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("name", MODELS)
 async def test_every_provider_s_wish_to_be_left_alone_is_passed_on(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A long Retry-After is not waited for, and the client is told it."""
+    """A long Retry-After is not waited for but passed on to the client."""
     far, recorder = (
         Far(status=429, body=b'{"error": {"message": "slow down"}}', headers={"retry-after": "77"}),
-        Recorder(),
+        ModelRecorder(),
     )
     async with far.listening(monkeypatch):
         with pytest.raises(ModelUnavailable, match="is limiting the service's requests") as raised:
@@ -168,8 +168,8 @@ async def test_every_provider_s_wish_to_be_left_alone_is_passed_on(name: str, mo
 
 @pytest.mark.parametrize("name", MODELS)
 async def test_no_provider_s_answer_is_read_without_end(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer over the limit is given up, whichever SDK reads it."""
-    far, recorder = Far(body=b" " * (MAX_ANSWER_BYTES + 1) + b"{}"), Recorder()
+    """An answer over the limit is refused, whichever SDK reads it."""
+    far, recorder = Far(body=b" " * (MAX_ANSWER_BYTES + 1) + b"{}"), ModelRecorder()
     async with far.listening(monkeypatch):
         with pytest.raises(ModelUnavailable, match="cannot be read"):
             await propose(planner(name, far, recorder))

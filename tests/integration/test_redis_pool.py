@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,21 +11,14 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from service.features.errors import DependencyUnavailable
 from service.store import redis_pool
 from service.store.redis_pool import open_redis_pool, ping
-from tests.redis_process import REDIS, needs_redis
+from tests.redis_process import needs_redis, running_redis
 
 
 @pytest.fixture
 def redis_url(tmp_path: Path) -> Iterator[str]:
-    """Address of a Redis of this test's own, with a password."""
-    assert REDIS is not None
-    path = tmp_path / "redis.sock"
-    command = [REDIS, "--port", "0", "--unixsocket", str(path), "--save", "", "--requirepass", "hunter2"]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        while "ready to accept connections" not in server.stdout.readline().lower():
-            assert server.poll() is None
-        yield f"unix://{path}"
-        server.kill()
+    """Address of a Redis of the test's own, on a socket file and with a password."""
+    with running_redis(tmp_path, password="hunter2") as server:
+        yield f"unix://{server.socket_path}"
 
 
 @needs_redis
@@ -45,7 +37,7 @@ async def test_pool_blocks_when_exhausted_and_answers_bytes(redis_url: str) -> N
 @needs_redis
 async def test_exhausted_pool_gives_up_after_its_wait(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A caller waits its time for a connection and no longer, and a ping then is an outage."""
-    monkeypatch.setattr(redis_pool, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(redis_pool, "POOL_TIMEOUT_SECONDS", 0.05)
     pool = open_redis_pool(redis_url, password="hunter2", db=0, max_connections=1)
     held = await pool.get_connection()
     with pytest.raises(RedisConnectionError):
@@ -78,7 +70,7 @@ async def test_absent_redis_is_an_outage(tmp_path: Path) -> None:
 
 async def test_silent_redis_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that takes the connection and says nothing does not hold up a ping."""
-    monkeypatch.setattr(redis_pool, "PING_SECONDS", 0.1)
+    monkeypatch.setattr(redis_pool, "PING_TIMEOUT_SECONDS", 0.1)
     silence = asyncio.Event()
 
     async def listen(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

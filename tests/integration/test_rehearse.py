@@ -19,9 +19,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from service.concurrency.deadline import deadline
 from service.engines.duckdb import rehearse as module
 from service.engines.duckdb.engine import DuckDBEngine
-from service.engines.duckdb.rehearse import LEAST_ENTITIES, ROWS, shares
+from service.engines.duckdb.rehearse import MIN_ENTITIES, ROWS, shares
 from service.engines.duckdb.sandbox import sandbox
 from service.engines.limits import Limits
+from service.features import operations as op
 from service.features.errors import ComputeFailed, ComputeOutOfMemory, DeadlineExceeded
 from service.features.model import (
     ColumnProfile,
@@ -33,8 +34,7 @@ from service.features.model import (
     PlannedFeature,
     Profile,
 )
-from service.features.operations import types as op
-from service.features.operations.types import AnyOperation, Predicate
+from service.features.operations import AnyOperation, Predicate
 from service.features.plan import validate
 from service.features.ports import Rehearsal, RehearsedFeature
 
@@ -111,8 +111,8 @@ class Room:
 
     async def computed(self, dataset: Dataset, plan: FeaturePlan) -> dict[str, RehearsedFeature]:
         """The same of a whole run."""
-        async with self.engine.compute(dataset, plan, target=None) as table:
-            return {found.name: module._told(found) for found in table.evidence}
+        async with self.engine.compute(dataset, plan) as table:
+            return {found.name: module._rehearsed(found) for found in await self.engine.measure(table, target=None)}
 
 
 @pytest.fixture
@@ -217,7 +217,7 @@ def test_shares() -> None:
     assert of(100 * ROWS, 100 * ROWS) == (0.01, 1.0)
     assert of(100 * ROWS, 10) == (1.0, 0.01)
     entities, rows = of(100 * ROWS, 1_000)
-    assert entities == LEAST_ENTITIES / 1_000
+    assert entities == MIN_ENTITIES / 1_000
     assert entities * rows == pytest.approx(0.01)
 
 

@@ -1,4 +1,4 @@
-"""What one request is told of: a log line, an observation, a count, and what the rate limit decided."""
+"""The telemetry of one request: a log line, an observation, a count, and the rate limit's decision."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry
 
+from service.resources.overrides import Overrides
 from service.settings import Settings
 from tests.support import LiveService
 
 REQUESTS = 20
 APART = ("process_", "python_", "event_loop_", "gc_", "telemetry_", "dependency_", "db_", "extraction_", "memory_")
-"""What moves by itself, whoever asks."""
+"""Series that change without requests."""
 
 
 def counts(registry: CollectorRegistry) -> Counter[str]:
@@ -28,9 +29,9 @@ def counts(registry: CollectorRegistry) -> Counter[str]:
 
 
 def test_a_request_costs_a_line_an_observation_and_its_counts(make_settings: Callable[..., Settings]) -> None:
-    """Nothing moves with a read but its count, its duration, and the count of the rate limit's decisions."""
+    """A read changes only its count, its duration, and the count of the rate limit's decisions."""
     log = io.StringIO()
-    with LiveService(make_settings(), log_stream=log) as service:
+    with LiveService(make_settings(), Overrides(log_stream=log)) as service:
         client, registry = service.client, service.runtime.telemetry.metrics.registry
         client.get("/api/v1/datasets")
         while not (before := counts(registry))["api_requests_total"]:

@@ -18,34 +18,43 @@ from pydantic_ai import RunContext, Tool
 from pydantic_ai.exceptions import ModelAuthenticationError, ModelServerError
 
 from service.agents import retrying
-from service.agents.breaker import BreakerPolicy, CircuitOpen, open_breaker
 from service.agents.builtin.model import BuiltinPlanner
 from service.agents.fallback import FallbackPlanner
-from service.agents.gate import SPREAD_SECONDS
 from service.agents.http_client import MAX_ANSWER_BYTES
 from service.agents.planner import MAX_TOOL_CALLS, AgentPlanner
-from service.agents.retrying import ASKED_WAIT_MOST_SECONDS, FAIR_SECONDS, WAIT_JITTER_SECONDS, Patience
+from service.agents.retrying import FAIR_SECONDS, MAX_RETRY_AFTER_WAIT_SECONDS, WAIT_JITTER_SECONDS, RetryPolicy
 from service.agents.run import PlanningRun
 from service.concurrency.deadline import deadline
 from service.features.errors import DeadlineExceeded, ModelOutputInvalid, ModelTimeout, ModelUnavailable
 from service.features.events import ModelFellBack, ModelRetried
+from service.planning.breaker import SPREAD_SECONDS, Breaker, CircuitOpen
+from service.planning.circuit import BreakerPolicy
 from tests.integration.openai_stub import Reply, openai_stub
-from tests.integration.test_planner import CANARY, GOOD, NAME, UNKNOWN_COLUMN, Recorder, Traced, request, stub_model
+from tests.integration.test_planner import (
+    CANARY,
+    GOOD,
+    NAME,
+    UNKNOWN_COLUMN,
+    ModelRecorder,
+    Traced,
+    request,
+    stub_model,
+)
 
 GOOD_REPLY = Reply(arguments=GOOD)
 DEEP = "[" * 100_000 + "]" * 100_000
 
 
 class CountingBreaker:
-    """A breaker that lets everything pass and keeps what it is told."""
+    """A breaker that admits every call and keeps what is reported."""
 
     def __init__(self) -> None:
         self.state = "closed"
         self.retry_after: float | None = None
-        self.told: list[tuple[str, float | None]] = []
+        self.reports: list[tuple[str, float | None]] = []
 
-    async def look(self) -> None:
-        """See nothing new."""
+    def require_not_open(self) -> None:
+        """It never is."""
 
     async def admit(self) -> CountingBreaker:
         """Pass; it is its own permit."""
@@ -53,17 +62,17 @@ class CountingBreaker:
 
     async def succeeded(self) -> None:
         """Note it."""
-        self.told.append(("succeeded", None))
+        self.reports.append(("succeeded", None))
 
     async def failed(self, retry_after: float | None = None) -> None:
         """Note it, after a moment in which a cancellation could lose it."""
         await asyncio.sleep(0)
-        self.told.append(("failed", retry_after))
+        self.reports.append(("failed", retry_after))
 
     async def released(self) -> None:
         """Note it, after a moment in which a cancellation could lose it."""
         await asyncio.sleep(0)
-        self.told.append(("released", None))
+        self.reports.append(("released", None))
 
 
 class Clock:
@@ -85,9 +94,9 @@ def at_once() -> Iterator[None]:
 
 
 @pytest.fixture
-def recorder() -> Recorder:
+def recorder() -> ModelRecorder:
     """An observer."""
-    return Recorder()
+    return ModelRecorder()
 
 
 @pytest.fixture
@@ -113,7 +122,7 @@ def attempts(traced: Traced) -> list[ReadableSpan]:
     return [span for span in traced.spans if span.name == "model.attempt"]
 
 
-def reasons(recorder: Recorder) -> list[str]:
+def reasons(recorder: ModelRecorder) -> list[str]:
     """Why requests were repeated."""
     return [event.reason for event in recorder.events if isinstance(event, ModelRetried)]
 
@@ -137,11 +146,11 @@ async def test_passing_fault(
     reason: str,
     status: int | None,
     error: str,
-    recorder: Recorder,
+    recorder: ModelRecorder,
     traced: Traced,
     breaker: CountingBreaker,
 ) -> None:
-    """A fault that may pass is repeated once; each attempt has its span, its metric and its word to the breaker."""
+    """A fault that may pass is repeated once; each attempt has its span, its metric and its report to the breaker."""
     async with openai_stub([fault, GOOD_REPLY]) as stub:
         planner = AgentPlanner(
             stub_model(stub.url), name=NAME, observer=recorder, breaker=breaker, tracer_provider=traced.provider
@@ -151,7 +160,7 @@ async def test_passing_fault(
     assert len(stub.requests) == 2
     assert reasons(recorder) == [reason]
     assert [call.status for call in recorder.calls][1:] == ["success"]
-    assert [word for word, _ in breaker.told] == ["failed", "succeeded"]
+    assert [outcome for outcome, _ in breaker.reports] == ["failed", "succeeded"]
     first, second = attempts(traced)
     assert first.kind is second.kind is SpanKind.CLIENT
     assert first.status.status_code is StatusCode.ERROR
@@ -173,7 +182,7 @@ async def test_passing_fault(
 
 
 @pytest.mark.parametrize(
-    ("reply", "words", "told"),
+    ("reply", "words", "outcome"),
     [
         (Reply(status=400, body={}), "HTTP status 400", "released"),
         (Reply(status=404, body={}), "HTTP status 404", "released"),
@@ -183,18 +192,20 @@ async def test_passing_fault(
         (Reply(status=429, body={"error": {"code": "insufficient_quota"}}), "no quota", "failed"),
     ],
 )  # fmt: skip
-async def test_lasting_fault(reply: Reply, words: str, told: str, recorder: Recorder, breaker: CountingBreaker) -> None:
-    """A fault that repeating cannot mend costs one request; the breaker counts those that all requests would meet."""
+async def test_lasting_fault(
+    reply: Reply, words: str, outcome: str, recorder: ModelRecorder, breaker: CountingBreaker
+) -> None:
+    """A fault that repeating cannot fix costs one request; the breaker counts those that all requests would meet."""
     async with openai_stub([reply]) as stub:
         planner = AgentPlanner(stub_model(stub.url), name=NAME, observer=recorder, breaker=breaker)
         with pytest.raises(ModelUnavailable, match=words):
             await propose(planner)
     assert len(stub.requests) == 1
     assert reasons(recorder) == []
-    assert [word for word, _ in breaker.told] == [told]
+    assert [reported for reported, _ in breaker.reports] == [outcome]
 
 
-async def test_no_more_than_three_attempts(recorder: Recorder, traced: Traced) -> None:
+async def test_no_more_than_three_attempts(recorder: ModelRecorder, traced: Traced) -> None:
     """A fault that stays is met three times in all: the SDK repeats nothing by itself."""
     async with openai_stub([Reply(status=503, body={})]) as stub:
         planner = AgentPlanner(stub_model(stub.url), name=NAME, observer=recorder, tracer_provider=traced.provider)
@@ -208,15 +219,15 @@ async def test_no_more_than_three_attempts(recorder: Recorder, traced: Traced) -
 @pytest.mark.parametrize(
     ("asked", "least", "most"),
     [
-        (str(int(ASKED_WAIT_MOST_SECONDS) + 1), 11, 11),
+        (str(int(MAX_RETRY_AFTER_WAIT_SECONDS) + 1), 11, 11),
         (format_datetime(datetime.now(UTC) + timedelta(minutes=55), usegmt=True), 300, 3_300),
         ("Wed, 21 Oct 2099 07:28:00 GMT", 3_600, 3_600),
         ("9" * 300, 3_600, 3_600),
     ],
     ids=["seconds", "date", "far date", "nonsense"],
 )
-async def test_long_wait_is_passed_on(asked: str, least: float, most: float, recorder: Recorder) -> None:
-    """A provider that wants to be left alone for long is not asked again; the client is told when, within reason."""
+async def test_long_wait_is_passed_on(asked: str, least: float, most: float, recorder: ModelRecorder) -> None:
+    """A provider with a long Retry-After is not called again; the client gets a bounded one."""
     async with openai_stub([Reply(status=429, body={}, headers={"retry-after": asked})]) as stub:
         with pytest.raises(ModelUnavailable) as raised:
             await propose(AgentPlanner(stub_model(stub.url), name=NAME, observer=recorder))
@@ -225,7 +236,7 @@ async def test_long_wait_is_passed_on(asked: str, least: float, most: float, rec
     assert least <= raised.value.retry_after <= most
 
 
-async def test_wait_beyond_the_deadline(recorder: Recorder) -> None:
+async def test_wait_beyond_the_deadline(recorder: ModelRecorder) -> None:
     """A wait that the deadline does not leave time for is not begun."""
     async with openai_stub([Reply(status=503, body={}, headers={"retry-after": "9"})]) as stub:
         planner = AgentPlanner(stub_model(stub.url), name=NAME, observer=recorder, timeout=8)
@@ -248,9 +259,9 @@ async def test_wait_beyond_the_deadline(recorder: Recorder) -> None:
 )
 def test_asked_wait(error: BaseException, seconds: float | None) -> None:
     """A provider's wish for a wait of at most ten seconds is kept, with a little on top that spreads callers out."""
-    patience = Patience(open_breaker(NAME, observer=Recorder(), pool=None))
-    patience.longest = 0.5
-    answer = patience(error)
+    policy = RetryPolicy(Breaker(NAME, observer=ModelRecorder()))
+    policy.max_backoff = 0.5
+    answer = policy(error)
     if seconds is None:
         assert answer is False
     else:
@@ -260,24 +271,24 @@ def test_asked_wait(error: BaseException, seconds: float | None) -> None:
 @pytest.mark.parametrize(("left", "worth"), [(0.4, False), (60, True)])
 def test_usual_wait(left: float, worth: bool) -> None:  # noqa: FBT001 -- a parameter of the test
     """The usual wait is taken when the deadline leaves time for it, also when the provider asks for less."""
-    patience = Patience(open_breaker(NAME, observer=Recorder(), pool=None))
-    patience.longest = 0.5
+    policy = RetryPolicy(Breaker(NAME, observer=ModelRecorder()))
+    policy.max_backoff = 0.5
     with deadline(left):
-        assert patience(ModelServerError("m", "x")) is worth
-        assert patience(ModelServerError("m", "x", retry_after=0)) is worth
+        assert policy(ModelServerError("m", "x")) is worth
+        assert policy(ModelServerError("m", "x", retry_after=0)) is worth
 
 
-async def test_open_circuit(recorder: Recorder, traced: Traced) -> None:
+async def test_open_circuit(recorder: ModelRecorder, traced: Traced) -> None:
     """An open circuit ends the run without a request or a metric, and the health check knows; a probe closes it."""
     clock = Clock()
-    policy = BreakerPolicy(failures=2, open_seconds=15)
-    breaker = open_breaker(NAME, observer=recorder, pool=None, policy=policy, timer=clock)
+    policy = BreakerPolicy(min_failures=2, open_seconds=15)
+    breaker = Breaker(NAME, observer=recorder, policy=policy, timer=clock)
     async with openai_stub([Reply(status=500, body={}), Reply(status=500, body={}), GOOD_REPLY]) as stub:
         planner = AgentPlanner(
             stub_model(stub.url), name=NAME, observer=recorder, breaker=breaker, tracer_provider=traced.provider
         )
         async with planner:
-            await planner.ping()
+            await breaker.ping()
             with pytest.raises(ModelUnavailable, match="status 500") as raised:
                 await planner.propose(request("clicks"))
             assert raised.value.retry_after == 15
@@ -288,16 +299,16 @@ async def test_open_circuit(recorder: Recorder, traced: Traced) -> None:
             assert len(stub.requests) == len(recorder.calls) == len(attempts(traced)) == 2
             assert reasons(recorder) == ["server_error"]
             with pytest.raises(ModelUnavailable, match=planner.name) as away:
-                await planner.ping()
+                await breaker.ping()
             assert away.value.retry_after is not None
             assert 15 <= away.value.retry_after <= 15 + SPREAD_SECONDS
             clock.seconds += 15
             await planner.propose(request("clicks"))
-            await planner.ping()
+            await breaker.ping()
     assert len(stub.requests) == 3
 
 
-async def test_cut_off_by_the_run(recorder: Recorder, traced: Traced, breaker: CountingBreaker) -> None:
+async def test_cut_off_by_the_run(recorder: ModelRecorder, traced: Traced, breaker: CountingBreaker) -> None:
     """An attempt that the run's time cuts off is the model's failure in metric, span and breaker."""
     async with openai_stub([Reply(hang=True)]) as stub:
         planner = AgentPlanner(
@@ -311,11 +322,11 @@ async def test_cut_off_by_the_run(recorder: Recorder, traced: Traced, breaker: C
         with pytest.raises(ModelTimeout, match=r"within 1\.5 seconds"):
             await propose(planner)
     assert [call.status for call in recorder.calls] == ["timeout"]
-    assert [word for word, _ in breaker.told] == ["failed"]
+    assert [outcome for outcome, _ in breaker.reports] == ["failed"]
     assert [span.attributes["error.type"] for span in attempts(traced)] == ["TimeoutError"]
 
 
-async def test_cut_off_by_the_callers_deadline(recorder: Recorder, breaker: CountingBreaker) -> None:
+async def test_cut_off_by_the_callers_deadline(recorder: ModelRecorder, breaker: CountingBreaker) -> None:
     """A deadline before the planner's own time bounds the run, and no time at all is not the model's fault."""
     async with openai_stub([Reply(hang=True)]) as stub, AgentPlanner(
         stub_model(stub.url), name=NAME, observer=recorder, breaker=breaker
@@ -325,30 +336,11 @@ async def test_cut_off_by_the_callers_deadline(recorder: Recorder, breaker: Coun
         with deadline(0), pytest.raises(DeadlineExceeded):
             await planner.propose(request("clicks"))
     assert len(stub.requests) == 1
-    assert [word for word, _ in breaker.told] == ["failed"]
-
-
-async def test_health_and_door_know_what_another_process_found_out(recorder: Recorder) -> None:
-    """A process that calls no model sees an open circuit when its health is asked, and refuses from then on."""
-
-    class OpenElsewhere(CountingBreaker):
-        async def look(self) -> None:
-            """Another process has opened the circuit."""
-            self.state, self.retry_after = "open", 9.0
-
-    planner = AgentPlanner(BuiltinPlanner(), name=NAME, observer=recorder, breaker=OpenElsewhere())
-    await planner.require_capacity(request("clicks"))
-    with pytest.raises(ModelUnavailable) as unhealthy:
-        await planner.ping()
-    with pytest.raises(ModelUnavailable) as refused:
-        await planner.require_capacity(request("clicks"))
-    for told in (unhealthy.value.retry_after, refused.value.retry_after):
-        assert told is not None
-        assert 9 <= told <= 9 + SPREAD_SECONDS
+    assert [outcome for outcome, _ in breaker.reports] == ["failed"]
 
 
 @pytest.mark.parametrize(
-    ("error", "given", "told"),
+    ("error", "seconds", "outcome"),
     [
         (TimeoutError(), FAIR_SECONDS / 2, "released"),
         (TimeoutError(), FAIR_SECONDS, "failed"),
@@ -357,14 +349,14 @@ async def test_health_and_door_know_what_another_process_found_out(recorder: Rec
     ids=["hurried", "fair", "answered"],
 )
 async def test_an_attempt_without_time_blames_no_model(
-    error: Exception, given: float, told: str, breaker: CountingBreaker
+    error: Exception, seconds: float, outcome: str, breaker: CountingBreaker
 ) -> None:
     """What was cut off after less time than any model needs, as after a long wait for a place, is no failure of its."""
-    await retrying._settle(breaker, error, given)
-    assert breaker.told == [(told, None)]
+    await retrying._report(breaker, error, seconds)
+    assert breaker.reports == [(outcome, None)]
 
 
-async def test_cancelled_attempt(recorder: Recorder, traced: Traced, breaker: CountingBreaker) -> None:
+async def test_cancelled_attempt(recorder: ModelRecorder, traced: Traced, breaker: CountingBreaker) -> None:
     """A caller that goes away says nothing of the model: the permit is given back, no metric moves."""
     async with openai_stub([Reply(hang=True)]) as stub:
         planner = AgentPlanner(
@@ -376,11 +368,11 @@ async def test_cancelled_attempt(recorder: Recorder, traced: Traced, breaker: Co
         with pytest.raises(asyncio.CancelledError):
             await task
     assert recorder.events == []
-    assert breaker.told == [("released", None)]
+    assert breaker.reports == [("released", None)]
     assert [span.attributes["error.type"] for span in attempts(traced)] == ["CancelledError"]
 
 
-async def test_slow_drip(recorder: Recorder) -> None:
+async def test_slow_drip(recorder: ModelRecorder) -> None:
     """An answer that drips in for ever ends with the request's own time, and is asked for again."""
     async with openai_stub([Reply(arguments=GOOD, wire="drip"), GOOD_REPLY]) as stub:
         proposal = await propose(AgentPlanner(stub_model(stub.url, timeout=2), name=NAME, observer=recorder))
@@ -419,7 +411,9 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("reply", UNREADABLE.values(), ids=UNREADABLE)
-async def test_unreadable_answer(reply: Reply, recorder: Recorder, traced: Traced, breaker: CountingBreaker) -> None:
+async def test_unreadable_answer(
+    reply: Reply, recorder: ModelRecorder, traced: Traced, breaker: CountingBreaker
+) -> None:
     """Whatever else a provider sends, the model is unavailable: no internal error, no repeat, no quote of it."""
     async with openai_stub([reply]) as stub:
         planner = AgentPlanner(
@@ -429,12 +423,12 @@ async def test_unreadable_answer(reply: Reply, recorder: Recorder, traced: Trace
             await propose(planner)
     assert len(stub.requests) == 1
     assert [call.status for call in recorder.calls] == ["error"]
-    assert breaker.told == [("released", None)]
+    assert breaker.reports == [("released", None)]
     assert all(CANARY not in span.to_json() for span in traced.spans)
 
 
 @pytest.mark.parametrize("status", [200, 500])
-async def test_answer_without_end(status: int, recorder: Recorder) -> None:
+async def test_answer_without_end(status: int, recorder: ModelRecorder) -> None:
     """An answer larger than any plan is not read to its end, and asked for once."""
     size = 64 * MAX_ANSWER_BYTES
     async with openai_stub([Reply(status=status, raw=b" " * size)]) as stub:
@@ -444,7 +438,7 @@ async def test_answer_without_end(status: int, recorder: Recorder) -> None:
     assert stub.sent < size
 
 
-async def test_large_answer(recorder: Recorder) -> None:
+async def test_large_answer(recorder: ModelRecorder) -> None:
     """An answer of two megabytes is refused, one just within the bound is read."""
     padded = {**GOOD, "steps": ["x" * 400] * 20}
     whole = Reply(arguments=json.dumps(padded) + " " * (MAX_ANSWER_BYTES - 20_000))
@@ -463,7 +457,7 @@ async def test_large_answer(recorder: Recorder) -> None:
         (Reply(text="", finish_reason="content_filter"), "content filter"),
     ],
 )
-async def test_cut_off_answer(reply: Reply, words: str, recorder: Recorder) -> None:
+async def test_cut_off_answer(reply: Reply, words: str, recorder: ModelRecorder) -> None:
     """An answer that was cut off or refused is said to be so, and is not sent back to be cut off again."""
     async with openai_stub([reply]) as stub:
         with pytest.raises(ModelOutputInvalid, match=words):
@@ -472,21 +466,21 @@ async def test_cut_off_answer(reply: Reply, words: str, recorder: Recorder) -> N
     assert recorder.retries == []
 
 
-async def test_whole_answer_at_the_limit(recorder: Recorder) -> None:
+async def test_whole_answer_at_the_limit(recorder: ModelRecorder) -> None:
     """A plan that is whole counts, whatever the provider says of its end."""
     async with openai_stub([Reply(arguments=GOOD, finish_reason="length")]) as stub:
         assert (await propose(AgentPlanner(stub_model(stub.url), name=NAME, observer=recorder))).plan.features
 
 
 @pytest.mark.parametrize("arguments", [DEEP, '{"grain": "entity", "features": ' + DEEP + "}", '{"grain": "\\ud800"}'])
-async def test_hostile_arguments(arguments: str, recorder: Recorder) -> None:
+async def test_hostile_arguments(arguments: str, recorder: ModelRecorder) -> None:
     """Arguments made to break a parser are a fault of the answer, sent back like any other."""
     async with openai_stub([Reply(arguments=arguments), GOOD_REPLY]) as stub:
         assert (await propose(AgentPlanner(stub_model(stub.url), name=NAME, observer=recorder))).plan.features
     assert recorder.retries == ["schema"]
 
 
-async def test_spending_of_a_failed_run(recorder: Recorder) -> None:
+async def test_spending_of_a_failed_run(recorder: ModelRecorder) -> None:
     """What a run took is known although it failed in the end, and calls without an answer add nothing."""
     asked = request("clicks")
     rejected = Reply(arguments=UNKNOWN_COLUMN)
@@ -504,7 +498,7 @@ async def test_spending_of_a_failed_run(recorder: Recorder) -> None:
 @pytest.mark.filterwarnings("ignore::pydantic_ai.exceptions.UsageLimitUnavailableWarning")
 @pytest.mark.filterwarnings("ignore::pydantic_ai.exceptions.UsageExtractionFailedWarning")
 @pytest.mark.parametrize("usage", [None, {"prompt_tokens": -5, "completion_tokens": 10**30, "total_tokens": 1}])
-async def test_usage_that_cannot_be_known(usage: dict[str, int] | None, recorder: Recorder) -> None:
+async def test_usage_that_cannot_be_known(usage: dict[str, int] | None, recorder: ModelRecorder) -> None:
     """A provider that does not say what a call took, or states nonsense, gives a call without a price."""
     asked = request("clicks")
     async with openai_stub([Reply(arguments=GOOD, usage=usage)]) as stub:
@@ -522,7 +516,7 @@ def look(ctx: RunContext[PlanningRun], column: str) -> str:
     return f"nothing is known of {column}"
 
 
-async def test_tools(recorder: Recorder) -> None:
+async def test_tools(recorder: ModelRecorder) -> None:
     """The model may call the tools it is given before it answers; no call of a tool counts as a rejected answer."""
     seen: list[object] = []
 
@@ -547,7 +541,7 @@ async def test_tools(recorder: Recorder) -> None:
     }  # fmt: skip
 
 
-async def test_tools_without_end(recorder: Recorder) -> None:
+async def test_tools_without_end(recorder: ModelRecorder) -> None:
     """A model that never stops calling tools is given up."""
     async with openai_stub([Reply(tool="look", arguments={"column": "price"})]) as stub:
         with pytest.raises(ModelOutputInvalid):
@@ -555,14 +549,14 @@ async def test_tools_without_end(recorder: Recorder) -> None:
     assert len(stub.requests) == MAX_TOOL_CALLS + 1
 
 
-async def test_unknown_tool(recorder: Recorder) -> None:
-    """A tool that does not exist is told to the model, which may then answer; it counts by a reason of its own."""
+async def test_unknown_tool(recorder: ModelRecorder) -> None:
+    """The model learns that a tool does not exist and may then answer; it counts by a reason of its own."""
     async with openai_stub([Reply(tool="drop_table", arguments={}), GOOD_REPLY]) as stub:
         assert (await propose(AgentPlanner(stub_model(stub.url), name=NAME, observer=recorder))).plan.features
     assert recorder.retries == ["unknown_tool"]
 
 
-async def test_unknown_tools_without_end(recorder: Recorder) -> None:
+async def test_unknown_tools_without_end(recorder: ModelRecorder) -> None:
     """A model that calls nothing else is given up, and the error says what was wrong."""
     async with openai_stub([Reply(tool="drop_table", arguments={})]) as stub:
         with pytest.raises(ModelOutputInvalid) as raised:
@@ -571,7 +565,7 @@ async def test_unknown_tools_without_end(recorder: Recorder) -> None:
     assert recorder.retries == ["unknown_tool"] * len(stub.requests)
 
 
-async def test_fallback_to_another_model(recorder: Recorder, traced: Traced) -> None:
+async def test_fallback_to_another_model(recorder: ModelRecorder, traced: Traced) -> None:
     """When a model fails the next one plans, in the same trace; usage sums what all of them took."""
     async with (
         openai_stub([Reply(arguments=UNKNOWN_COLUMN), Reply(status=401)]) as first,
@@ -588,7 +582,7 @@ async def test_fallback_to_another_model(recorder: Recorder, traced: Traced) -> 
     assert fell == [ModelFellBack("openai-chat:first", NAME, "model_unavailable")]
 
 
-async def test_fallback_from_a_hanging_model(recorder: Recorder) -> None:
+async def test_fallback_from_a_hanging_model(recorder: ModelRecorder) -> None:
     """A model that hangs leaves the last resort time to plan."""
     async with openai_stub([Reply(hang=True)]) as stub:
         planners = [
@@ -600,7 +594,7 @@ async def test_fallback_from_a_hanging_model(recorder: Recorder) -> None:
     assert [(call.model, call.status) for call in recorder.calls] == [(NAME, "timeout"), ("builtin:planner", "success")]
 
 
-async def test_no_metrics_or_lines_of_stamina(recorder: Recorder, caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_metrics_or_lines_of_stamina(recorder: ModelRecorder, caplog: pytest.LogCaptureFixture) -> None:
     """Repeated requests leave the client library's global registry and the log as they were."""
     before = set(REGISTRY._names_to_collectors)
     async with openai_stub([Reply(status=500)]) as stub:

@@ -77,7 +77,7 @@ async def upgraded(url: str, scripts: str) -> None:
         database = open_at(url)
         try:
             assert await database.migrate()
-            assert await database.standing() == "current"
+            assert await database.schema_state() == "current"
         finally:
             await database.close()
 
@@ -104,9 +104,9 @@ async def test_the_row_after_an_upgrade(database_url: str, start: str | None) ->
     if start is not None:
         go(database_url, command.upgrade, start)
     database = open_at(database_url)
-    assert await database.standing() == "older"
+    assert await database.schema_state() == "older"
     assert await database.migrate()
-    assert await database.standing() == "current"
+    assert await database.schema_state() == "current"
     await database.close()
     assert rows(database_url, OLDEST) == [("0006",)]
     with pytest.raises(psycopg.errors.CheckViolation):
@@ -129,7 +129,7 @@ async def test_an_old_release_starts_on_a_newer_schema_that_serves_it(database_u
     await upgraded(database_url, newer(tmp_path))
 
     database = open_at(database_url)
-    assert await database.standing() == "newer"
+    assert await database.schema_state() == "newer"
     assert await database.migrate() is False
     assert await database.revision() == NEWER
     async with database.store.begin() as work:
@@ -174,7 +174,7 @@ async def test_an_old_release_is_refused_a_newer_schema_that_does_not_say(
 async def refused(url: str) -> None:
     """Require that this release does not touch the database."""
     database = open_at(url)
-    assert await database.standing() == "too new"
+    assert await database.schema_state() == "too new"
     with pytest.raises(DatabaseTooNew, match=r"revision 9000, which this release does not know.* Run that") as error:
         await database.migrate()
     assert isinstance(error.value, DependencyUnavailable)
@@ -216,7 +216,7 @@ async def test_a_failed_migration_leaves_the_row(database_url: str, tmp_path: Pa
     with pytest.raises(ProgrammingError, match="already exists"):
         await upgraded(database_url, newer(tmp_path, NEWER))
     assert rows(database_url, OLDEST) == [(REVISION,)]
-    assert await database.standing() == "current"
+    assert await database.schema_state() == "current"
     await database.close()
 
 

@@ -44,7 +44,7 @@ from service.features.model import (
     Status,
     ValueCount,
 )
-from service.features.operations.types import Flag, Predicate, Rate, RollingStatistic
+from service.features.operations import Flag, Predicate, Rate, RollingStatistic
 from service.features.stores import AttemptSuperseded
 from service.store import unit_of_work
 from service.store.database import Database, open_database
@@ -219,7 +219,7 @@ async def test_others_do_not_exist(database: Database, owner: str) -> None:
         for change in (work.extractions.cancel(stranger, mine.id, NOON), work.extractions.remove(stranger, mine.id)):
             with pytest.raises(ExtractionNotFound):
                 await change
-        await work.extractions.wait_no_more(stranger, mine.id)
+        await work.extractions.mark_detached(stranger, mine.id)
         assert await work.extractions.get(owner, mine.id) == mine
 
 
@@ -229,7 +229,7 @@ async def test_extraction_comes_back_as_it_was(database: Database, owner: str) -
         owner, status="failed", progress=100, stage="assess", started_at=NOON, finished_at=NOON + timedelta(seconds=1),
         result=result(),
         failure=Failure("code", "internal", NASTY, retryable=True, errors=(FieldError("row 1", NASTY),)),
-        lane="large", due_at=NOON + timedelta(days=1), patient=True, cancel_requested=True, attempt=4, crashes=2,
+        lane="large", due_at=NOON + timedelta(days=1), detached=True, cancel_requested=True, attempt=4, crashes=2,
         retries=1, version=2**40,
     )  # fmt: skip
     bare = extraction(owner, request_id="", trace_id="")
@@ -484,7 +484,7 @@ async def test_unit_of_work_gives_its_connection(database: Database, owner: str)
 
 
 async def test_connections_are_counted(database: Database) -> None:
-    """The pool's connections are told apart by use."""
+    """The pool's connections are counted by state."""
     assert database.pool_connections() == {"in_use": 0, "idle": 0}
     async with database.store.begin():
         assert database.pool_connections() == {"in_use": 1, "idle": 0}
@@ -526,7 +526,7 @@ async def test_slow_statement_is_an_outage(migrated_url: str) -> None:
 
 async def test_slow_ping_is_given_up(migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A ping that finds no free connection in its time is an outage."""
-    monkeypatch.setattr(unit_of_work, "PING_SECONDS", 0.05)
+    monkeypatch.setattr(unit_of_work, "PING_TIMEOUT_SECONDS", 0.05)
     database = open_at(migrated_url, pool_size=1, pool_timeout=30.0)
     async with database.store.begin():
         with pytest.raises(DependencyUnavailable, match="too slow"):
@@ -548,7 +548,7 @@ async def test_absent_database_is_an_outage(query: str) -> None:
 
 
 def wait_for_end(process: int) -> None:
-    """A server that was told to quit may still answer that it shuts down."""
+    """A server that is shutting down may still answer so."""
     status = Path(f"/proc/{process}/stat")
     while status.exists() and ") Z " not in status.read_text():
         time.sleep(0.05)
@@ -671,7 +671,7 @@ async def test_untraced_database_makes_no_spans(migrated_url: str) -> None:
 
 
 async def test_states_are_read_fresh_and_only_by_their_owner(database: Database, owner: str) -> None:
-    """Many who ask at once are each told of their own extraction, as it is now; another's is not there."""
+    """Concurrent requests each get their own extraction's present state; another owner's is not found."""
     own = [extraction(owner) for _ in range(30)]
     async with database.store.begin() as work:
         for item in own:
@@ -693,7 +693,7 @@ async def test_states_are_read_fresh_and_only_by_their_owner(database: Database,
 async def test_a_state_is_read_over_a_connection_that_was_cut(
     database: Database, migrated_url: str, owner: str
 ) -> None:
-    """A connection that the database closed while it lay idle is made anew, and nobody is told."""
+    """A connection that the database closed while it was idle is replaced without an error."""
     item = extraction(owner)
     async with database.store.begin() as work:
         await work.extractions.add(item)
@@ -738,7 +738,7 @@ async def test_a_repeated_extraction_is_stored_for_its_very_dataset(database: Da
 
 
 async def test_a_sampled_caller_s_statement_is_a_span_of_its_trace(migrated_url: str, owner: str) -> None:
-    """Whoever is traced sees its own wait as a span; reads for others make none."""
+    """A sampled caller gets a span of its own wait; others get none."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))

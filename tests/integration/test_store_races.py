@@ -17,7 +17,7 @@ from service.features.errors import ExtractionEnded, ExtractionNotFound, Extract
 from service.features.model import Extraction
 from service.features.stores import AttemptSuperseded, IdempotencyRecord, StoredAnswer
 from service.store.database import Database
-from service.store.idempotency import KEPT
+from service.store.idempotency import RETENTION
 from service.store.schema import upgrade
 from service.store.unit_of_work import SqlUnitOfWork
 from tests.integration.test_store import NOON, extraction, open_at, result
@@ -178,8 +178,8 @@ async def test_cancel_after_completion_is_refused(database: Database, race: Race
     assert await stored(database, running) == replace(done(running), version=2)
 
 
-async def test_completion_after_cancel_stands(database: Database, race: Race, running: Extraction) -> None:
-    """A result that is there before the run saw that nobody wants it is kept."""
+async def test_completion_after_cancellation_is_kept(database: Database, race: Race, running: Extraction) -> None:
+    """A result that is stored before the run sees its cancellation is kept."""
     await race.run(
         lambda work: work.extractions.cancel("ada", running.id, NOON), lambda work: work.extractions.save(done(running))
     )
@@ -187,7 +187,7 @@ async def test_completion_after_cancel_stands(database: Database, race: Race, ru
 
 
 async def test_claim_after_cancel_gets_nothing(database: Database, race: Race, queued: Extraction) -> None:
-    """A queued extraction that was cancelled is run by nobody."""
+    """A queued extraction that was cancelled does not run."""
     claimed = await race.run(
         lambda work: work.extractions.cancel("ada", queued.id, NOON),
         lambda work: work.extractions.claim(queued.id, NOON),
@@ -209,7 +209,7 @@ async def test_cancel_after_claim_asks(database: Database, race: Race, queued: E
 
 
 async def test_remove_after_revival_is_refused(database: Database, race: Race, running: Extraction) -> None:
-    """A failed extraction that is queued again cannot be removed by whoever still saw it failed."""
+    """A failed extraction that is queued again is not removed by a request that still saw it failed."""
     failed = replace(running, status="failed", progress=100, finished_at=NOON, crashes=0)
     async with database.store.begin() as work:
         await work.extractions.save(failed)
@@ -219,7 +219,7 @@ async def test_remove_after_revival_is_refused(database: Database, race: Race, r
         )
     row = await stored(database, running)
     assert row == replace(
-        running, status="queued", progress=0, stage=None, started_at=None, patient=True, version=row.version
+        running, status="queued", progress=0, stage=None, started_at=None, detached=True, version=row.version
     )
     async with database.store.begin() as work:
         again = await work.extractions.claim(running.id, NOON + timedelta(days=1))
@@ -254,12 +254,12 @@ async def test_only_ended_extractions_are_removed_and_only_failed_revived(
             await work.extractions.remove("ada", queued.id)
 
 
-async def test_patience_is_noted_once(database: Database, queued: Extraction) -> None:
-    """Sending the caller away makes the extraction patient; a second time changes nothing, not even the version."""
+async def test_detaching_is_recorded_once(database: Database, queued: Extraction) -> None:
+    """Detaching an extraction a second time changes nothing, not even the version."""
     async with database.store.begin() as work:
         for _ in range(2):
-            await work.extractions.wait_no_more("ada", queued.id)
-        assert await work.extractions.get("ada", queued.id) == replace(queued, patient=True, version=1)
+            await work.extractions.mark_detached("ada", queued.id)
+        assert await work.extractions.get("ada", queued.id) == replace(queued, detached=True, version=1)
 
 
 async def test_usual_time_is_the_median_of_the_newest(database_url: str) -> None:
@@ -347,7 +347,7 @@ async def test_rolled_back_claim_frees_its_key(database: Database, migrated_url:
 
 async def test_keys_are_kept_for_a_day(database: Database) -> None:
     """A key keeps its first answer for 24 hours and is then free, without that answer; each owner has its own keys."""
-    key, day_later = uuid4().hex, NOON + KEPT
+    key, day_later = uuid4().hex, NOON + RETENTION
     async with database.store.begin() as work:
         keys = work.idempotency
         assert await keys.claim("ada", key, record("a"), NOON) is None
@@ -383,7 +383,7 @@ async def test_key_that_is_being_swept_away_is_free(database: Database, migrated
 
 
 async def test_record_that_a_claim_found_cannot_be_swept_away(database: Database, migrated_url: str) -> None:
-    """Between finding a record and reading what it stands for nobody removes it."""
+    """A record cannot be deleted between its claim and the reading of its extraction."""
     key = uuid4().hex
     async with database.store.begin() as work:
         await work.idempotency.claim("ada", key, record("old"), NOON)

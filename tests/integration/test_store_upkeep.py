@@ -26,6 +26,7 @@ from service.features.ports import Artifacts
 from service.features.stores import IdempotencyRecord
 from service.store.artifacts import open_artifacts
 from service.store.database import Database
+from tests.doubles import FixedClock
 from tests.integration.test_store import NOON, dataset, extraction, open_at, result
 
 ROOT = Path(__file__).parents[2]
@@ -63,17 +64,6 @@ def artifacts(folder: Path) -> Artifacts:
     return open_artifacts(str(folder))
 
 
-class HeldClock:
-    """A clock that stands where it is set."""
-
-    def __init__(self, at: datetime) -> None:
-        self.at = at
-
-    def now(self) -> datetime:
-        """That instant."""
-        return self.at
-
-
 def held_elsewhere(url: str) -> subprocess.Popen[str]:
     """A process that takes the lock and keeps it."""
     return subprocess.Popen([sys.executable, "-c", HOLD, url], cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -94,7 +84,7 @@ def completed(key: str, **fields: Any) -> Extraction:
     return extraction(fields.pop("owner", "ada"), **{**done, **fields})
 
 
-async def test_only_old_ends_are_forgotten(database: Database) -> None:
+async def test_only_old_extractions_are_purged(database: Database) -> None:
     """Ended extractions of all owners go oldest first, as many as asked; what has not ended stays, however old."""
     rows = [
         completed(f"features/{day}/1.parquet", id=str(day), finished_at=NOON + timedelta(days=day), owner=owner)
@@ -105,9 +95,9 @@ async def test_only_old_ends_are_forgotten(database: Database) -> None:
     async with database.store.begin() as work:
         for row in (*rows, failed, *stay):
             await work.extractions.add(row)
-    first = await database.upkeep.forget_extractions(LATER, limit=2)
+    first = await database.upkeep.purge_extractions(LATER, limit=2)
     assert (first.count, first.artifact_keys) == (2, ("features/0/1.parquet",))
-    rest = await database.upkeep.forget_extractions(rows[2].finished_at or NOON, limit=9)
+    rest = await database.upkeep.purge_extractions(rows[2].finished_at or NOON, limit=9)
     assert (rest.count, rest.artifact_keys) == (1, ("features/1/1.parquet",))
     async with database.store.begin() as work:
         left = (await work.extractions.list("ada", limit=9)).items
@@ -122,8 +112,8 @@ async def test_extraction_in_somebodys_hands_is_passed_over(database: Database) 
         await work.extractions.add(failed)
     async with database.store.begin() as work:
         await work.extractions.revive(failed.id)
-        assert (await database.upkeep.forget_extractions(LATER, limit=9)).count == 0
-    assert (await database.upkeep.forget_extractions(LATER, limit=9)).count == 0
+        assert (await database.upkeep.purge_extractions(LATER, limit=9)).count == 0
+    assert (await database.upkeep.purge_extractions(LATER, limit=9)).count == 0
 
 
 async def test_only_keys_that_are_kept_no_longer_go(database: Database) -> None:
@@ -132,7 +122,7 @@ async def test_only_keys_that_are_kept_no_longer_go(database: Database) -> None:
     async with database.store.begin() as work:
         for hours in range(3):
             await work.idempotency.claim("ada", f"key {hours}", record, NOON + timedelta(hours=hours))
-    assert await database.upkeep.forget_idempotency_keys(NOON + timedelta(hours=25)) == 2
+    assert await database.upkeep.purge_idempotency_keys(NOON + timedelta(hours=25)) == 2
     async with database.store.begin() as work:
         found = [await work.idempotency.find("ada", f"key {hours}", NOON) for hours in range(3)]
     assert found == [None, None, record]
@@ -196,21 +186,21 @@ async def test_lost_lock_is_an_outage_and_no_more(database: Database, database_u
 
 async def test_housekeeping_cleans_up(database: Database, artifacts: Artifacts, folder: Path) -> None:
     """Rows over their time go with their tables, orphans go, and whatever a row refers to is still there."""
-    clock = HeldClock(datetime.now(UTC))
-    kept = completed("features/kept/1.parquet", id="kept", finished_at=clock.at)
-    old = completed("features/old/1.parquet", id="old", finished_at=clock.at - timedelta(days=31))
+    clock = FixedClock(datetime.now(UTC))
+    kept = completed("features/kept/1.parquet", id="kept", finished_at=clock.instant)
+    old = completed("features/old/1.parquet", id="old", finished_at=clock.instant - timedelta(days=31))
     async with database.store.begin() as work:
         await work.extractions.add(kept)
         await work.extractions.add(old)
         await work.datasets.add(replace(dataset("ada"), artifact_key="datasets/d.parquet"))
-        await work.idempotency.claim("ada", "k", IdempotencyRecord(b"d" * 32, "x"), clock.at - timedelta(days=2))
+        await work.idempotency.claim("ada", "k", IdempotencyRecord(b"d" * 32, "x"), clock.instant - timedelta(days=2))
     orphans = ("features/kept/2.parquet", "datasets/x.parquet", "uploads/x")
     for key in ("features/kept/1.parquet", "features/old/1.parquet", "datasets/d.parquet", *orphans):
         await put(artifacts, key)
     housekeeping = Housekeeping(upkeep=database.upkeep, artifacts=artifacts, clock=clock, days=30)
     assert await housekeeping() == Removed(1, 1, 0)
     for key in orphans:
-        os.utime(folder / key, ((clock.at - timedelta(hours=2)).timestamp(),) * 2)
+        os.utime(folder / key, ((clock.instant - timedelta(hours=2)).timestamp(),) * 2)
     assert await housekeeping() == Removed(0, 0, 3)
     found = [artifact.key for prefix in ("features", "datasets", "uploads") async for page in artifacts.pages(prefix)
              for artifact in page]  # fmt: skip
@@ -219,14 +209,14 @@ async def test_housekeeping_cleans_up(database: Database, artifacts: Artifacts, 
 
 async def test_results_outlive_their_dataset(database: Database, artifacts: Artifacts, folder: Path) -> None:
     """Deleting a dataset leaves what was extracted from it readable, row and table, also by housekeeping."""
-    clock = HeldClock(datetime.now(UTC))
-    done = completed("features/a/1.parquet", id="a", finished_at=clock.at)
+    clock = FixedClock(datetime.now(UTC))
+    done = completed("features/a/1.parquet", id="a", finished_at=clock.instant)
     async with database.store.begin() as work:
         await work.datasets.add(replace(dataset("ada"), artifact_key="datasets/d.parquet"))
         await work.extractions.add(done)
     for key in ("features/a/1.parquet", "datasets/d.parquet"):
         await put(artifacts, key)
-        os.utime(folder / key, ((clock.at - timedelta(days=1)).timestamp(),) * 2)
+        os.utime(folder / key, ((clock.instant - timedelta(days=1)).timestamp(),) * 2)
     async with database.store.begin() as work:
         await work.datasets.delete("ada", "sales")
     assert await Housekeeping(upkeep=database.upkeep, artifacts=artifacts, clock=clock, days=30)() == Removed(0, 0, 1)
@@ -293,5 +283,5 @@ async def run(database: Database, data: Dataset, reading: Any) -> None:
     """Store the dataset and run an extraction on it."""
     async with database.store.begin() as work:
         await work.datasets.add(data)
-    pipeline = Pipeline(store=database.store, planner=reading, engine=reading, observer=reading)
+    pipeline = Pipeline(store=database.store, planner=reading, compute=reading, measure=reading, observer=reading)
     await pipeline(extraction("ada"), lambda stage, share: None)

@@ -35,7 +35,7 @@ from service.webhooks.deliver import DeliverWebhook, announce
 from service.webhooks.payload import delivery_of
 from service.webhooks.sender import HttpSender
 from service.webhooks.signing import WebhookSecrets
-from tests.integration.jobs_support import PATIENCE, Clock, Room, patiently
+from tests.integration.jobs_support import TIMEOUT_SECONDS, Clock, Room, poll
 from tests.receiver import Receiver
 
 SECRETS = WebhookSecrets(["a secret of the deployment, of 32 bytes"])
@@ -51,14 +51,14 @@ class WebhookRoom(Room):
             policy=CallbackPolicy(allow_private=True),
             tracer_provider=self.tracer_provider,
             version="1",
-            seconds=PATIENCE,
+            seconds=TIMEOUT_SECONDS,
         )
         return DeliverWebhook(
             store=self.database.store, queue=self.queue, sender=sender, observer=self.recorder, clock=Clock()
         )
 
     async def asked(self, url: str, owner: str = "ada", dataset: str = "events") -> str:
-        """Take in an extraction that is to be told there."""
+        """Accept an extraction with that callback."""
         request = ExtractionRequest(dataset, "Clicks of each user", callback_url=url)
         return await self.accept(owner, dataset, request=request)
 
@@ -85,7 +85,7 @@ class WebhookRoom(Room):
     async def until_told(self, extraction_id: str, state: str = "delivered") -> Delivery:
         """Wait for its webhook to have that state."""
         found: tuple[Delivery, ...] = ()
-        async for _ in patiently():
+        async for _ in poll():
             found = await self.deliveries(extraction_id)
             if found and found[0].state == state:
                 return found[0]
@@ -113,7 +113,7 @@ def held(gate: threading.Event) -> Callable[[BaseHTTPRequestHandler], None]:
     """Answers when the gate opens."""
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
-        gate.wait(PATIENCE)
+        gate.wait(TIMEOUT_SECONDS)
         handler.send_response(200)
         handler.end_headers()
 
@@ -178,7 +178,7 @@ async def test_an_end_that_is_told_by_many_is_told_once(room: WebhookRoom) -> No
     assert len(await room.jobs()) == 1
 
 
-async def test_without_a_callback_nobody_is_told(room: WebhookRoom) -> None:
+async def test_without_a_callback_nothing_is_sent(room: WebhookRoom) -> None:
     """No row, no job."""
     extraction_id = await room.accept()
     assert await room.run()(extraction_id) == "completed"
@@ -189,12 +189,12 @@ async def test_without_a_callback_nobody_is_told(room: WebhookRoom) -> None:
 async def test_a_failed_try_waits_for_its_time_as_a_job(
     room: WebhookRoom, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next try is stored with the outcome of the first, and comes under the same id, signed anew."""
+    """The next attempt is stored with the outcome of the first, and is sent under the same id with a new signature."""
     monkeypatch.setattr(webhooks_module, "RETRY_SECONDS", (1.0,) * 9)
     receiver.answer = 503
     extraction_id = await room.asked(receiver.url())
     async with room.worker(deliver=room.deliver()):
-        async for _ in patiently():
+        async for _ in poll():
             found = await room.deliveries(extraction_id)
             if found and found[0].log.attempts:
                 break
@@ -221,11 +221,11 @@ async def test_webhooks_and_extractions_do_not_wait_for_each_other(room: Webhook
     receiver.answer = held(gate)
     room.work.held = {"slow"}
     with pytest.MonkeyPatch.context() as patch, Receiver() as other:
-        patch.setattr(worker_module, "DELIVERIES_AT_ONCE", 2)
+        patch.setattr(worker_module, "DELIVERY_CONCURRENCY", 2)
         for _ in range(3):
             await room.ended(receiver.url())
         async with room.worker(deliver=room.deliver(), concurrency=1):
-            async for _ in patiently():
+            async for _ in poll():
                 if len(receiver.had) == 2:
                     break
             plain = await room.accept()
@@ -245,7 +245,7 @@ async def test_principals_webhooks_take_turns(room: WebhookRoom, receiver: Recei
     many = [(await room.ended(receiver.url(path="/many"))).id for _ in range(5)]
     one = (await room.ended(receiver.url(path="/one"), owner="bob")).id
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(worker_module, "DELIVERIES_AT_ONCE", 1)
+        patch.setattr(worker_module, "DELIVERY_CONCURRENCY", 1)
         async with room.worker(deliver=room.deliver()):
             await room.empty()
 
@@ -288,7 +288,7 @@ async def test_one_trace_leads_from_the_extraction_to_its_receiver(
 
 
 async def test_webhooks_are_no_part_of_the_extractions_queue(room: WebhookRoom) -> None:
-    """What waits to be told is not counted as work that waits."""
+    """Waiting webhooks are not counted as waiting extractions."""
     await room.ended()
     measured = await QueueMonitor(room.database.store, room.recorder).measure()
     assert (measured.queued, measured.scheduled, measured.running, measured.oldest_seconds) == (0, 0, 0, 0.0)
@@ -309,7 +309,7 @@ async def test_a_dead_workers_webhook_is_sent_again(room: WebhookRoom, receiver:
 
 
 async def test_a_webhook_without_a_job_gets_one_for_its_time(room: WebhookRoom) -> None:
-    """Whatever took the job away, what is not told yet is told: when it is due, not before."""
+    """A pending webhook that lost its job gets one, due when the webhook is due."""
     told = await room.ended()
     due = datetime.now(UTC) + timedelta(hours=1)
     await room.sql("DELETE FROM procrastinate_jobs")
@@ -334,7 +334,7 @@ async def test_a_stopping_worker_gives_a_webhook_back(room: WebhookRoom, receive
     receiver.answer = held(gate)
     told = await room.ended(receiver.url())
     async with room.worker(deliver=room.deliver(), grace_seconds=0.1):
-        assert await asyncio.to_thread(receiver.arrived.wait, PATIENCE)
+        assert await asyncio.to_thread(receiver.arrived.wait, TIMEOUT_SECONDS)
     (job,) = await room.jobs()
     assert (job["status"], job["lock"]) == ("todo", told.id)
     gate.set()
@@ -350,9 +350,9 @@ async def test_webhooks_go_with_their_extraction(room: WebhookRoom) -> None:
     async with room.database.store.begin() as unit:
         await unit.extractions.remove("ada", told.extraction_id)
     old = await room.ended()
-    forgotten = await room.database.upkeep.forget_extractions(datetime.now(UTC) + timedelta(days=1), limit=10)
+    purged = await room.database.upkeep.purge_extractions(datetime.now(UTC) + timedelta(days=1), limit=10)
 
-    assert forgotten.count == 1
+    assert purged.count == 1
     assert await room.sql("SELECT id FROM webhook_deliveries") == []
     assert [await room.deliver()(gone.id) for gone in (told, old)] == ["gone", "gone"]
 

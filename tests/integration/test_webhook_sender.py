@@ -111,7 +111,7 @@ async def test_only_a_2xx_means_that_it_has_arrived(answer: Any, sent: Sent) -> 
 
 
 async def test_redirects_are_not_followed() -> None:
-    """Wherever it points, the answer itself is a failure, and nobody else is called."""
+    """A redirect is a failure, and its target is not called."""
     with Receiver() as elsewhere:
 
         def answer(handler: BaseHTTPRequestHandler) -> None:
@@ -176,7 +176,7 @@ async def test_a_slow_resolver_has_had_its_time() -> None:
 
 
 async def test_what_does_not_speak_http_is_not_reached() -> None:
-    """A closed port, a broken connection, another protocol, and a name that stands for nothing."""
+    """A closed port, a broken connection, another protocol, and an unknown name."""
 
     async def garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
@@ -251,7 +251,7 @@ async def test_the_next_address_of_a_name_is_tried() -> None:
 
 
 async def test_the_environments_proxy_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy would look the name up once more, and call whatever it then stands for."""
+    """A proxy would resolve the name again, and might call another address."""
     with Receiver() as receiver, Receiver() as proxy:
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, proxy.url(path=""))
@@ -289,7 +289,7 @@ def contexts(folder: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     return server, ssl.create_default_context(cafile=str(pem))
 
 
-async def test_tls_asks_for_the_name_and_believes_nobody_else(tmp_path: Path) -> None:
+async def test_tls_verifies_the_name(tmp_path: Path) -> None:
     """The connection goes to the checked address; the certificate has to be the name's, from a CA that is trusted."""
     server, client = contexts(tmp_path, NAME)
     asked: list[str | None] = []
@@ -305,7 +305,7 @@ async def test_tls_asks_for_the_name_and_believes_nobody_else(tmp_path: Path) ->
     assert [had.headers["host"] for had in receiver.had] == [f"{NAME}:{receiver.port}"]
 
 
-async def test_production_wants_https() -> None:
+async def test_production_requires_https() -> None:
     """Also of an address that was taken in before the deployment became one."""
     with Receiver() as receiver:
         policy = CallbackPolicy(https_only=True, allow_private=True)

@@ -1,25 +1,17 @@
-"""The two connections past their drivers: a statement over libpq, a script over hiredis."""
+"""Execute statements over libpq, without the driver's cursors."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 import psycopg
 import pytest
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
 
 from service.features.errors import DependencyUnavailable
-from service.security.limits import open_limiter
-from service.security.redis_wire import RedisWire
 from service.store.dedicated_connection import DedicatedConnection
-from service.store.redis_pool import open_redis_pool
 from service.store.wire import Wire, array
-from tests.redis_process import RedisProcess, needs_redis, running_redis
 
 NASTY = ["", "a", "a,b", '"', "\\", '\\"', "{}", "NULL", "ü\n\t", "'; DROP TABLE x"]
 
@@ -107,75 +99,7 @@ async def test_a_caller_that_leaves_takes_the_connection_along(database_url: str
 
 
 async def test_no_server() -> None:
-    """Without a database it is the dependency that is away."""
+    """Without a database DependencyUnavailable is raised."""
     lasting = DedicatedConnection(lambda: connect("postgresql://none@127.0.0.1:1/none"))
     with pytest.raises(DependencyUnavailable):
         await lasting.rows("SELECT 1", (), repeatable=True)
-
-
-@pytest.fixture
-def redis_process(tmp_path: Path) -> Iterator[RedisProcess]:
-    """A running redis-server."""
-    with running_redis(tmp_path) as process:
-        yield process
-
-
-@pytest.fixture
-async def pool(redis_process: RedisProcess) -> AsyncIterator[BlockingConnectionPool]:
-    """The service's own pool to it, to a database of another number."""
-    pool = open_redis_pool(f"redis://127.0.0.1:{redis_process.port}/3", password=None, db=0, max_connections=4)
-    yield pool
-    await pool.aclose()
-
-
-@needs_redis
-async def test_answers_of_every_kind(pool: BlockingConnectionPool) -> None:
-    """Texts are bytes, errors are raised and cost no connection, and the pool's settings count."""
-    wire = RedisWire(pool)
-    await wire.ask("SET", "key", "ü")
-    assert await wire.ask("GET", "key") == "ü".encode()
-    assert await Redis(connection_pool=pool).get("key") == "ü".encode()
-    with pytest.raises(ResponseError, match="unknown command"):
-        await wire.ask("NONSENSE")
-    assert await wire.ask("ECHO", "x" * 5_000_000) == b"x" * 5_000_000
-    number = await wire.ask("CLIENT", "ID")
-    assert b"db=3 " in await wire.ask("CLIENT", "LIST", "ID", number)
-
-
-@needs_redis
-async def test_a_connection_that_redis_closed(pool: BlockingConnectionPool) -> None:
-    """Closed while idle, it is opened again; closed under a command, that one fails and the next is answered."""
-    wire, client = RedisWire(pool), Redis(connection_pool=pool)
-    number = await wire.ask("CLIENT", "ID")
-    await client.client_kill_filter(_id=number)
-    await asyncio.sleep(0.1)
-    renewed = await wire.ask("CLIENT", "ID")
-    assert renewed != number
-    asking = asyncio.create_task(wire.ask("BLPOP", "never", 30))
-    await asyncio.sleep(0.1)
-    await client.client_kill_filter(_id=renewed)
-    with pytest.raises(RedisConnectionError):
-        await asking
-    assert await wire.ask("PING") in {b"PONG", "PONG"}
-
-
-@needs_redis
-async def test_late_answers_are_for_nobody(pool: BlockingConnectionPool) -> None:
-    """Who leaves before its answer takes the connection along, and the pool has its place back."""
-    wire, client = RedisWire(pool), Redis(connection_pool=pool)
-    for _ in range(6):
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05):
-                await wire.ask("BLPOP", "never", 30)
-    assert await wire.ask("ECHO", "mine") == b"mine"
-    assert await client.ping()
-
-
-@needs_redis
-async def test_the_limit_s_script_is_loaded_again(pool: BlockingConnectionPool) -> None:
-    """A Redis that has forgotten the script counts on without an outage."""
-    limiter = open_limiter(5, pool, timeout_seconds=20)
-    await limiter.hit("acme")
-    await Redis(connection_pool=pool).script_flush()
-    standing = await limiter.hit("acme")
-    assert (standing.degraded, standing.remaining) == (False, 3)

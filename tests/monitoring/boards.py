@@ -9,20 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tools.gameday.dashboards import filled, panels
+
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "observability/grafana/dashboards"
 
-VARIABLES = {
-    "__rate_interval": "15m",
-    "__range": "15m",
-    "__interval": "15s",
-    "job": ".+",
-    "instance": ".+",
-    "model": ".+",
-    "route": ".+",
-    "slo": "api-availability",
-}
-"""What Grafana would put in place of variables: All for those that offer it, and more than the whole test for times."""
 LABEL_VALUES = re.compile(r"label_values\((?P<series>.+), (?P<label>\w+)\)")
 IN_LEGEND = re.compile(r"\{\{(\w+)\}\}")
 
@@ -63,25 +54,9 @@ class Asked:
         return filled(WHERE_COUNTED.sub("", self.expression))
 
 
-def filled(expression: str) -> str:
-    """The expression with Grafana's variables filled in, the longest names first."""
-    for name in sorted(VARIABLES, key=len, reverse=True):
-        expression = expression.replace(f"${{{name}}}", VARIABLES[name]).replace(f"${name}", VARIABLES[name])
-    return expression
-
-
 def boards() -> list[dict[str, Any]]:
     """Every dashboard's JSON."""
     return [json.loads(file.read_text()) for file in sorted(FOLDER.glob("*.json"))]
-
-
-def panels(board: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Its panels, those of collapsed rows too, rows themselves not."""
-    for panel in board["panels"]:
-        if panel["type"] == "row":
-            yield from panel.get("panels", [])
-        else:
-            yield panel
 
 
 def metric_panels(board: dict[str, Any]) -> Iterator[dict[str, Any]]:

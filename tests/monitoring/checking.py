@@ -17,9 +17,8 @@ from urllib.parse import urlencode, urlsplit
 
 from tests.monitoring.boards import Asked
 from tests.monitoring.promql import needs
+from tools.gameday.dashboards import Series
 
-Series = list[tuple[dict[str, str], float]]
-"""Labels and a value each."""
 LONGEST_OFFSET_SECONDS = 150.0
 """Beyond which no annotation looks back."""
 

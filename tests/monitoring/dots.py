@@ -23,11 +23,11 @@ from urllib.parse import urlencode
 import yaml
 
 from service.telemetry.catalog import METRICS
-from tests.monitoring.gameday.stand import Stand, stand
-from tests.monitoring.gameday.watch import missing_programs
 from tests.monitoring.jaeger import JAEGER, NONE_HERE, Jaeger, configuration, running_jaeger
 from tests.monitoring.stand import ROOT, free_port, prometheus, shipped
-from tests.support import Client
+from tools.gameday.monitoring import missing_programs
+from tools.gameday.system import System, running_system
+from tools.testbed.api_client import Client
 
 PAGE = ROOT / "docs/measurements/exemplars.md"
 RATES = {"read": 4.0, "extract": 1.0, "stranger": 0.5}
@@ -101,7 +101,7 @@ def _run(folder: Path, seconds: int, stack: ExitStack) -> tuple[Followed, dict[s
     limit = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["jaeger"]["environment"]["GOMEMLIMIT"]
     jaeger = stack.enter_context(running_jaeger(folder / "jaeger", GOMEMLIMIT=limit))
     environment = {"JAEGER_ENABLED": "true", "JAEGER_ENDPOINT": jaeger.otlp}
-    place = stack.enter_context(stand(folder / "stand", environment))
+    place = stack.enter_context(running_system(folder / "stand", environment))
     nothing = f"127.0.0.1:{free_port()}"
     targets = {name: [f"127.0.0.1:{port}"] for name, port in place.targets.items()} | {"recorded": [nothing]}
     configured = shipped(folder / "prometheus", targets, nothing)
@@ -118,7 +118,7 @@ def _run(folder: Path, seconds: int, stack: ExitStack) -> tuple[Followed, dict[s
     return followed, _facts(jaeger, most_memory)
 
 
-def _traffic(place: Stand, seconds: int) -> Any:
+def _traffic(place: System, seconds: int) -> Any:
     """Users at work and the model's troubles, with a pause to look now and then."""
     place.users.rates |= RATES
     began, troubles = time.monotonic(), list(TROUBLES)

@@ -21,8 +21,8 @@ import yaml
 from observability.source.alertmanager import shipped
 from observability.source.durations import seconds_of, written
 from observability.source.links import filled
-from tests.monitoring.gameday.watch import free_port
 from tests.monitoring.tools import ALERTS, alerts, run, tool
+from tools.gameday.monitoring import free_port
 
 CONFIGS = (ALERTS / "alertmanager.yml", ALERTS / "alertmanager.local.yml")
 PATIENCE = 60.0

@@ -20,7 +20,7 @@ from observability.source.dashboards import disk
 from observability.stack import secret_files
 from observability.stack.engine import NoEngine, Stack, compose
 from observability.stack.first_requests import Service, warm_up
-from service.commands.serving import GRACE_SECONDS
+from service.commands.serving import SHUTDOWN_TIMEOUT_SECONDS
 from service.settings import PRODUCTION_DRAIN_SECONDS, Settings
 from tests.monitoring.stand import ROOT
 from tests.support import LiveService
@@ -144,7 +144,7 @@ def test_services_have_the_time_that_they_take_to_stop() -> None:
         grace = float(SERVICES[name].get("stop_grace_period", "10s").removesuffix("s"))
         drain = float(environment.get("DRAIN_SECONDS", PRODUCTION_DRAIN_SECONDS))
         jobs = Settings.model_fields["worker_grace_seconds"].default
-        assert grace > drain + max(GRACE_SECONDS, jobs), name
+        assert grace > drain + max(SHUTDOWN_TIMEOUT_SECONDS, jobs), name
 
 
 def test_the_builder_can_mount_secrets(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from service.resources.overrides import Overrides
 from service.resources.telemetry import Role, open_telemetry
 from service.settings import Settings
 from service.telemetry.catalog import EXEMPLAR, KEPT_BY_ID
@@ -23,7 +24,8 @@ from tests.monitoring import traffic
 from tests.monitoring.jaeger import JAEGER, NONE_HERE, configuration, running_jaeger
 from tests.monitoring.sampling import TailSampler, kept_by_id, rule
 from tests.monitoring.stand import until
-from tests.support import Client, LiveService
+from tests.support import LiveService
+from tools.testbed.api_client import Client
 
 Worked = tuple[LiveService, dict[str, str]]
 """A service, and the traces of its requests by what they are."""
@@ -93,7 +95,7 @@ def sampler() -> TailSampler:
 @pytest.fixture(scope="module")
 def worked(sampler: TailSampler, make_settings: Callable[..., Settings]) -> Iterator[Worked]:
     """A service that has worked, and whose spans have left."""
-    with LiveService(make_settings(), span_exporters=[sampler], log_stream=io.StringIO()) as service:
+    with LiveService(make_settings(), Overrides(span_exporters=[sampler], log_stream=io.StringIO())) as service:
         traces = work(service)
         assert service.runtime.telemetry.tracing.force_flush()
         yield service, traces
@@ -134,7 +136,9 @@ def test_api_and_worker_are_services_of_one_namespace(make_settings: Callable[..
     """Traces know each of the two by a name of its own."""
     found: set[tuple[object, object]] = set()
     for role in get_args(Role):
-        telemetry = open_telemetry(make_settings(), role=role, span_exporters=[], log_stream=io.StringIO())
+        telemetry = open_telemetry(
+            make_settings(), role=role, overrides=Overrides(span_exporters=[], log_stream=io.StringIO())
+        )
         of = telemetry.tracing.provider.resource.attributes
         found.add((of["service.namespace"], of["service.name"]))
         telemetry.close()

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from tests.monitoring.checking import Series
-from tests.monitoring.gameday.fault import Shows
-from tests.monitoring.gameday.faults import FAULTS
-from tests.monitoring.gameday.receiver import Message, pages
-from tests.monitoring.panel_colours import Ask, colours_of, panel_of, possible_colours, shown
 from tests.monitoring.tools import OBSERVABILITY
+from tools.gameday.dashboards import Series
+from tools.gameday.fault import ExpectedPanel
+from tools.gameday.faults import FAULTS
+from tools.gameday.panel_colours import Ask, colours_of, panel_of, possible_colours, shown
+from tools.gameday.receiver import Message, count_pages
 
 OVERVIEW = json.loads((OBSERVABILITY / "grafana/dashboards/feature-agent-overview.json").read_text())
 STEPS = {"steps": [{"color": "green", "value": None}, {"color": "orange", "value": 0.05}, {"color": "red", "value": 1}]}
@@ -97,9 +97,9 @@ def test_only_coloured_cells_colour_a_row() -> None:
 
 
 @pytest.mark.parametrize(
-    "shows", [pytest.param(each, id=f"{one.name}-{each.panel}") for one in FAULTS for each in one.shows]
+    "shows", [pytest.param(each, id=f"{one.name}-{each.panel}") for one in FAULTS for each in one.panels]
 )
-def test_faults_name_panels_that_can_show_them(shows: Shows) -> None:
+def test_faults_name_panels_that_can_show_them(shows: ExpectedPanel) -> None:
     """Each panel is on the overview, has that colour to give, and a fault is seen within a minute."""
     assert shows.colour in possible_colours(panel_of(OVERVIEW, shows.panel))
     assert shows.within <= 60
@@ -108,7 +108,7 @@ def test_faults_name_panels_that_can_show_them(shows: Shows) -> None:
 def test_every_fault_is_seen_in_the_first_row() -> None:
     """Of each fault the overview's first row, or the row below it that it leads to, names an alert or a state."""
     first = {"API processes", "Worker processes", "Worst alert", "Dependencies now", "Alerts firing"}
-    assert all(first & {each.panel for each in fault.shows} for fault in FAULTS)
+    assert all(first & {each.panel for each in fault.panels} for fault in FAULTS)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +137,6 @@ def test_pages_are_counted_once_an_outage() -> None:
         return Message(receiver, group, status, next(at))
 
     first = [sent("a", "firing"), sent("a", "firing"), sent("b", "firing", "chat"), sent("a", "resolved")]
-    assert pages(first, 0) == 1
-    assert pages([*first, sent("a", "firing"), sent("c", "firing")], 0) == 3
-    assert pages(first, 50) == 0
+    assert count_pages(first, 0) == 1
+    assert count_pages([*first, sent("a", "firing"), sent("c", "firing")], 0) == 3
+    assert count_pages(first, 50) == 0

@@ -18,8 +18,6 @@ from pathlib import Path
 
 import pytest
 
-from service.demo.collector import Collector
-from tests.model_server import ModelServer
 from tests.monitoring import traffic
 from tests.monitoring.boards import Asked, boards, filled, metric_panels, queries
 from tests.monitoring.checking import Prometheus, faults
@@ -39,7 +37,9 @@ from tests.monitoring.stand import (
 )
 from tests.receiver import Receiver
 from tests.redis_process import needs_redis, running_redis
-from tests.support import Client
+from tools.demo.collector import Collector
+from tools.testbed.api_client import Client
+from tools.testbed.model_server import ModelServer
 
 SETTLE_SECONDS = 11.0
 """After the last rule: two more scrapes of everything."""

@@ -19,11 +19,12 @@ import yaml
 
 from observability.source.slo import load_objectives
 from service.settings import Settings
-from tests.monitoring.gameday.faults import FAULTS
-from tests.monitoring.gameday.watch import free_port
 from tests.monitoring.test_rules import known_names, names_in
 from tests.monitoring.tools import ALERTS, OBSERVABILITY, ROOT, RULES, alerts, tool
-from tests.support import Client, LiveService
+from tests.support import LiveService
+from tools.gameday.faults import FAULTS
+from tools.gameday.monitoring import free_port
+from tools.testbed.api_client import Client
 
 pytestmark = [pytest.mark.proof, pytest.mark.xdist_group("runbooks")]
 
@@ -101,10 +102,10 @@ def test_what_a_page_says_of_its_tests_is_true(page: Path) -> None:
     [proofs] = re.findall(r"\]\((\S+\.test\.yml)\)", tested)
     shown = yaml.safe_load((page.parent / proofs).read_text())["tests"]
     assert any(check["alertname"] == page.stem for test in shown for check in test["alert_rule_test"])
-    played = {fault.name for fault in FAULTS if page.stem in {*(each.alert for each in fault.expect), *fault.may_page}}
+    played = {fault.name for fault in FAULTS if page.stem in {*(each.alert for each in fault.alerts), *fault.may_page}}
     named = set(re.findall(r"`([a-z0-9-]+)`", tested))
     assert named <= played, named - played
-    expected = {fault.name for fault in FAULTS if page.stem in {each.alert for each in fault.expect}}
+    expected = {fault.name for fault in FAULTS if page.stem in {each.alert for each in fault.alerts}}
     assert not expected or named, f"a game day shows it: {expected}"
 
 

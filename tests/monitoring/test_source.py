@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import msgspec
@@ -20,6 +21,20 @@ RULE_FILE = "observability/alerts/api.rules.yml"
 def test_what_is_committed_is_what_is_rendered() -> None:
     """Nobody has changed a generated file by hand, or the source without rendering."""
     assert main(["--check"]) == 0
+
+
+@pytest.mark.skipif(shutil.which("git") is None or not (ROOT / ".git").exists(), reason="this is no git checkout")
+def test_generated_files_are_marked() -> None:
+    """`.gitattributes` marks every rendered file as generated, and no other file beside them."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "docs", "k8s", "observability"], cwd=ROOT, capture_output=True, check=True
+    )
+    files = [path for path in listed.stdout.decode().split("\0") if path and not path.startswith("docs/measurements/")]
+    command = ["git", "check-attr", "--stdin", "-z", "linguist-generated"]
+    asked = "\0".join({*files, *rendered()}).encode()
+    found = subprocess.run(command, cwd=ROOT, input=asked, capture_output=True, check=True).stdout.decode().split("\0")
+    marked = {path for path, value in zip(found[::3], found[2::3], strict=False) if value == "set"}
+    assert marked - {"docs/operations.md"} == set(rendered()) - {"docs/operations.md"}
 
 
 @pytest.fixture

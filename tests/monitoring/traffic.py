@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tests.model_scenarios import SCENARIOS
-from tests.model_server import ModelServer
-from tests.support import Answer, Client
+from tools.testbed.api_client import Answer, Client
+from tools.testbed.model_scenarios import SCENARIOS
+from tools.testbed.model_server import ModelServer
 
 PRIMARY, FALLBACK = "gpt-4o-mini", "backup"
 """The first has a public price, the second has none."""

@@ -37,9 +37,9 @@ from service.features.model import (
     Profile,
     ValueCount,
 )
-from service.features.operations.types import Column
+from service.features.operations import Column
 from service.features.ports import PlanRequest, Proposal
-from tests.integration.test_planner import Recorder, Traced
+from tests.integration.test_planner import ModelRecorder, Traced
 from tests.red_team.payloads import PAYLOADS, SECRET, VARIABLE, Room, carried, payload, payload_names
 
 LIMITS = Limits(memory_bytes=256 * 2**20, threads=1, scratch_bytes=64 * 2**20, seconds=20.0)
@@ -106,7 +106,7 @@ class Stage:
         """What the planner makes of a model that says this."""
         model, traced = Scripted(*turns), Traced()
         planner = AgentPlanner(
-            model, name="test:scripted", observer=Recorder(), tracer_provider=traced.provider,
+            model, name="test:scripted", observer=ModelRecorder(), tracer_provider=traced.provider,
             retries=retries, rehearsal=self.engine, tools=planner_tools(),
         )  # fmt: skip
         try:
@@ -287,9 +287,9 @@ async def computes(
         assert isinstance(outcome, ModelOutputInvalid)
         assert outcome.errors
         return None
-    async with stage.engine.compute(dataset, outcome.plan, target=None) as computed:
+    async with stage.engine.compute(dataset, outcome.plan) as computed:
         check_statement(computed.sql, {known.name for known in dataset.profile.columns})
-        evidence = {found.name: found for found in computed.evidence}
+        evidence = {found.name: found for found in await stage.engine.measure(computed, target=None)}
         await computed.publish(list(evidence), "out.parquet")
     assert SECRET not in computed.sql + repr(evidence)
     return computed.sql, evidence, computed.compiled.keys

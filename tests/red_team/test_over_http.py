@@ -18,10 +18,12 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client.parser import text_string_to_metric_families
 from sqlglot import exp
 
+from service.resources.overrides import Overrides
 from service.settings import Settings
 from service.telemetry.catalog import LOG_ACCESS, LOG_CORRELATION, LOG_IDENTITY
 from tests.red_team.payloads import PAYLOADS, SECRET, VARIABLE, Room, carried, payload, payload_names
-from tests.support import Answer, Client, LiveService
+from tests.support import LiveService
+from tools.testbed.api_client import Answer, Client
 
 pytestmark = [pytest.mark.proof, pytest.mark.xdist_group("red-team")]
 
@@ -94,7 +96,7 @@ def scene(make_settings: Callable[..., Settings], tmp_path_factory: pytest.TempP
     logs, spans = io.StringIO(), InMemorySpanExporter()
     os.environ[VARIABLE] = SECRET
     try:
-        with LiveService(make_settings(), log_stream=logs, span_exporters=[spans]) as service:
+        with LiveService(make_settings(), Overrides(log_stream=logs, span_exporters=[spans])) as service:
             scene = Scene(service, room, logs, spans)
             other = "a,b\n" + "".join(f"{SECRET},{row}\n" for row in range(20))
             assert scene.client.upload("other", other.encode()).status == 201

@@ -5,55 +5,33 @@ import itertools
 import random
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.agents import admission as admission_module
-from service.agents.admission import EARLY_SECONDS, Admission, AdmittedPlanner
 from service.concurrency.deadline import deadline
 from service.features.errors import ModelUnavailable, PlanningBusy
-from service.features.events import Event, PlanningAdmitted, PlanningLoad
-from service.features.model import Stage
+from service.features.events import PlanningAdmitted, PlanningLoad
 from service.features.ports import PlanRequest, Proposal
+from service.planning import admission as admission_module
+from service.planning.admission import EARLY_SECONDS, Admission, AdmittedPlanner
+from tests.doubles import Recorder, Timer
 
 
-class Timer:
-    """Monotonic seconds that a test moves."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        """The present reading."""
-        return self.seconds
-
-
-class Notes:
-    """An observer that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def record(self, event: Event) -> None:
-        """Keep it."""
-        self.events.append(event)
-
-    def stage(self, extraction_id: str, stage: Stage) -> AbstractContextManager[None]:
-        """Nothing to surround."""
-        return nullcontext()
+class AdmissionRecorder(Recorder):
+    """An observer that also lists the decisions and the load of planning."""
 
     @property
     def decisions(self) -> list[str]:
-        """What was decided, in order."""
-        return [event.decision for event in self.events if isinstance(event, PlanningAdmitted)]
+        """Return the decisions, in order."""
+        return [event.decision for event in self.of(PlanningAdmitted)]
 
     @property
     def load(self) -> PlanningLoad:
-        """The last one told; nothing is running before any is."""
-        return [PlanningLoad(0, 0), *(event for event in self.events if isinstance(event, PlanningLoad))][-1]
+        """Return the last load; before the first one nothing runs."""
+        return [PlanningLoad(0, 0), *self.of(PlanningLoad)][-1]
 
 
 class Hall:
@@ -61,7 +39,7 @@ class Hall:
 
     def __init__(self, concurrency: int, queue: int) -> None:
         self.timer = Timer()
-        self.notes = Notes()
+        self.notes = AdmissionRecorder()
         self.concurrency = concurrency
         self.admission = Admission(concurrency=concurrency, queue=queue, observer=self.notes, timer=self.timer)
         self.entered: list[int] = []
@@ -126,7 +104,7 @@ def set_time_left(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
 def test_impossible_sizes_are_refused(concurrency: int, queue: int) -> None:
     """A gate that nobody could ever pass is a mistake in the settings, said when it is made."""
     with pytest.raises(ValueError, match="at least one place"):
-        Admission(concurrency=concurrency, queue=queue, observer=Notes())
+        Admission(concurrency=concurrency, queue=queue, observer=AdmissionRecorder())
 
 
 async def test_places_go_in_the_order_of_arrival() -> None:
@@ -143,7 +121,7 @@ async def test_places_go_in_the_order_of_arrival() -> None:
     await hall.empty()
 
 
-async def test_a_newcomer_does_not_overtake_whoever_was_just_handed_the_place() -> None:
+async def test_a_newcomer_does_not_overtake_the_one_just_handed_the_place() -> None:
     """Between the handing over and the waiter's waking the place is not free."""
     hall = Hall(concurrency=1, queue=1)
     notes = hall.notes
@@ -165,7 +143,7 @@ async def test_a_newcomer_does_not_overtake_whoever_was_just_handed_the_place() 
     await hall.empty()
 
 
-async def test_what_is_told() -> None:
+async def test_decisions_and_load_are_recorded() -> None:
     """Each decision is recorded, queueing besides what comes of it, and the load with every change."""
     hall = Hall(concurrency=1, queue=1)
     for _ in range(3):
@@ -227,7 +205,7 @@ async def refusal(hall: Hall) -> float | None:
     ],
 )
 async def test_the_estimate(concurrency: int, queue: int, stays: tuple[float, ...], retry_after: float) -> None:
-    """A refused client is told when its turn would have come, by how long recent plans took; 1 to 60 seconds."""
+    """Retry-After is when the turn would have come, by how long recent plannings took; 1 to 60 seconds."""
     hall = Hall(concurrency, queue)
     await stay(hall, *stays)
     for _ in range(concurrency + queue):
@@ -278,7 +256,7 @@ async def test_without_time_nobody_waits() -> None:
     await hall.empty()
 
 
-async def test_a_waiter_whose_time_ends_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_waiter_whose_time_ends_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The deadline ends the wait with PlanningBusy, and the place goes to the next in time."""
     hall = Hall(concurrency=1, queue=5)
     hall.arrive()
@@ -390,7 +368,7 @@ def test_any_course_of_events(concurrency: int, actions: tuple[str, ...]) -> Non
 
 
 async def test_a_waiter_cancelled_as_it_is_handed_the_place_passes_it_on() -> None:
-    """Its cancellation is kept, and whoever stands behind it enters."""
+    """Its cancellation is kept, and the one behind it enters."""
     hall = Hall(concurrency=1, queue=5)
     held = hall.admission.place()
     await held.__aenter__()
@@ -442,7 +420,7 @@ async def test_a_thousand_random_cancellations_leak_nothing() -> None:
 
 
 class Crowded:
-    """A planner that never answers until it is told; counts how many plan at once."""
+    """A planner that does not answer until the test lets it; counts how many plan at once."""
 
     def __init__(self, answer: Callable[[], Proposal]) -> None:
         self.answer = answer
@@ -467,7 +445,7 @@ def fail() -> Proposal:
 
 async def test_a_planner_behind_it_is_asked_by_so_many_at_once() -> None:
     """Two plan, three wait and are served after them, five are refused; the planner's own errors come through."""
-    notes, planner = Notes(), Crowded(fail)
+    notes, planner = AdmissionRecorder(), Crowded(fail)
     admitted = AdmittedPlanner(planner, Admission(concurrency=2, queue=3, observer=notes))
     request: PlanRequest = object()  # pyright: ignore[reportAssignmentType] - it is passed on, not looked at
     proposals = [asyncio.create_task(admitted.propose(request)) for _ in range(10)]

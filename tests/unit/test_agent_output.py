@@ -19,14 +19,14 @@ from service.agents.output import (
 )
 from service.agents.providers import build_model
 from service.features.model import FeaturePlan
-from service.features.operations.registry import REGISTRY
+from service.features.operations import REGISTRY
 
 FEATURE = {"name": "rows", "description": "Rows of a user.", "operation": {"kind": "count"}}
 PLAN: dict[str, Any] = {"grain": "entity", "entity": "user", "features": [FEATURE]}
 
 
 def faults(answer: object) -> list[str]:
-    """The places of an undecodable answer's faults."""
+    """Return the locations of an undecodable answer's faults."""
     plan, found = decode_plan(answer)
     assert plan is None
     assert all(message for _, message in found)
@@ -72,7 +72,7 @@ def test_missing_fields() -> None:
 
 
 def test_too_many_features() -> None:
-    """The contract's most features are kept to."""
+    """A plan with too many features is refused."""
     many = [{**FEATURE, "name": f"f{number}"} for number in range(201)]
     assert faults({**PLAN, "features": many}) == ["features"]
 
@@ -97,7 +97,7 @@ def test_both_tools() -> None:
 
 
 def test_faults_without_a_path() -> None:
-    """A message of msgspec that names no place is a fault of the whole."""
+    """A message of msgspec without a location is a fault of the whole answer."""
     assert split_fault("Expected `object`, got `int`") == ((), "Expected `object`, got `int`")
     assert split_fault("Bad - at `$.a[2].b`") == (("a", 2, "b"), "Bad")
 
@@ -122,7 +122,7 @@ def test_unknown_models(name: str) -> None:
     ],
 )  # fmt: skip
 def test_missing_keys(name: str, setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A provider without its key is refused with the setting that mends it."""
+    """A provider without its key is refused with the setting that is missing."""
     for variable in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GOOGLE_API_KEY", "GEMINI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(variable, raising=False)
     with pytest.raises(ModelConfigurationError, match=f"export {setting}="):
@@ -137,7 +137,7 @@ def test_missing_sdk(name: str) -> None:
 
 
 def test_other_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A provider that reads its own settings tells what it misses."""
+    """A provider that reads its own settings names what is missing."""
     monkeypatch.delenv("DEEPSEEK_API_KEY", raising=False)
     with pytest.raises(ModelConfigurationError, match="DEEPSEEK_API_KEY"):
         build_model("deepseek:deepseek-chat", keys={})

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from service.features.errors import BudgetExceeded, DependencyUnavailable, ModelUnavailable
-from service.features.events import BudgetChecked, BudgetWarned, Event
+from service.features.events import BudgetChecked, BudgetWarned
 from service.features.model import (
     Dataset,
     ExtractionOptions,
@@ -20,51 +19,29 @@ from service.features.model import (
     PlannedFeature,
     Profile,
 )
-from service.features.operations.types import Value
+from service.features.operations import Value
 from service.features.ports import PlanRequest, Proposal, Spending, Spent
 from service.planning import budgets as module
 from service.planning.budgets import BUSY_RETRY_SECONDS, BudgetedPlanner
+from tests.doubles import FixedClock, Recorder
 
 EVENING = datetime(2026, 3, 1, 22, 0, tzinfo=UTC)
 TODAY = EVENING.date()
 PROPOSAL = Proposal(FeaturePlan("row", (PlannedFeature("age", "The age.", Value("age")),)), ModelUsage("m"))
 
 
-class HeldClock:
-    """A clock that the test sets."""
-
-    def __init__(self) -> None:
-        self.moment = EVENING
-
-    def now(self) -> datetime:
-        """The present instant."""
-        return self.moment
-
-
-class Watcher:
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def record(self, event: Event) -> None:
-        """Keep the event."""
-        self.events.append(event)
-
-    @contextmanager
-    def stage(self, extraction_id: str, stage: str) -> Iterator[None]:
-        """Surround nothing."""
-        yield
+class BudgetRecorder(Recorder):
+    """An observer that also lists the budgets' decisions and warnings."""
 
     @property
     def decisions(self) -> list[str]:
-        """How the checks went, in order."""
-        return [event.decision for event in self.events if isinstance(event, BudgetChecked)]
+        """Return the decisions, in order."""
+        return [event.decision for event in self.of(BudgetChecked)]
 
     @property
     def warnings(self) -> list[tuple[str, str, str]]:
-        """Principal, unit and level of the warnings, in order."""
-        return [(each.principal, each.unit, each.level) for each in self.events if isinstance(each, BudgetWarned)]
+        """Return principal, unit and level of the warnings, in order."""
+        return [(each.principal, each.unit, each.level) for each in self.of(BudgetWarned)]
 
 
 class Books:
@@ -131,7 +108,8 @@ def ask(owner: str = "ann") -> PlanRequest:
 def budgeted(model: Model, books: Books, **changed: Any) -> BudgetedPlanner:
     """A planner with a budget of 1 000 tokens."""
     made: dict[str, Any] = {
-        "budgets": books, "observer": Watcher(), "clock": HeldClock(), "tokens_per_day": 1000, "usd_per_day": 0.0,
+        "budgets": books, "observer": BudgetRecorder(), "clock": FixedClock(EVENING), "tokens_per_day": 1000,
+        "usd_per_day": 0.0,
     }  # fmt: skip
     return BudgetedPlanner(model, **(made | changed))
 
@@ -150,7 +128,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Books that do not answer are not waited for."""
-    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(module, "ACCOUNTS_TIMEOUT_SECONDS", 0.01)
 
 
 # ------------------------------------------------------------------------------------------------------------ refusals
@@ -158,7 +136,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_requests_pass_until_the_budget_is_spent() -> None:
     """With 1 000 tokens a day and 100 a planning, ten requests are planned and the eleventh is refused."""
-    model, books, watcher = Model(), Books(), Watcher()
+    model, books, watcher = Model(), Books(), BudgetRecorder()
     planner = budgeted(model, books, observer=watcher)
     for _ in range(10):
         assert await planner.propose(ask()) == PROPOSAL
@@ -205,25 +183,25 @@ async def test_principals_have_budgets_of_their_own() -> None:
 
 async def test_a_day_turns_at_midnight_utc() -> None:
     """A second before midnight the wait is a second; at midnight the budget is whole, wherever the clock is read."""
-    books, clock = Books(), HeldClock()
+    books, clock = Books(), FixedClock(EVENING)
     books.days["ann", TODAY] = Spent(1000)
     planner = budgeted(Model(), books, clock=clock)
-    clock.moment = datetime(2026, 3, 1, 23, 59, 59, tzinfo=UTC)
+    clock.instant = datetime(2026, 3, 1, 23, 59, 59, tzinfo=UTC)
     with pytest.raises(BudgetExceeded) as refused:
         await planner.propose(ask())
     assert refused.value.retry_after == 1
-    clock.moment += timedelta(seconds=1)
+    clock.instant += timedelta(seconds=1)
     assert await planner.propose(ask()) == PROPOSAL
     assert books.days["ann", TODAY + timedelta(days=1)].tokens == 100
 
 
 async def test_a_planning_over_midnight_is_the_old_day_s() -> None:
     """What began before midnight is charged to the day whose budget allowed it."""
-    model, books, clock = Model(), Books(), HeldClock()
+    model, books, clock = Model(), Books(), FixedClock(EVENING)
     model.go.clear()
     planning = asyncio.create_task(budgeted(model, books, clock=clock).propose(ask()))
     await settle()
-    clock.moment += timedelta(hours=3)
+    clock.instant += timedelta(hours=3)
     model.go.set()
     await planning
     assert books.days == {("ann", TODAY): Spent(100)}
@@ -298,7 +276,7 @@ async def test_a_request_that_is_refused_is_not_charged() -> None:
 
 async def test_each_level_is_warned_of_once() -> None:
     """As 1 000 tokens are spent by hundreds, each level is told once: 80 at 800, 95 and 100 at the last."""
-    books, watcher = Books(), Watcher()
+    books, watcher = Books(), BudgetRecorder()
     planner = budgeted(Model(), books, observer=watcher)
     told: dict[int, list[str]] = {}
     for number in range(1, 11):
@@ -311,7 +289,7 @@ async def test_each_level_is_warned_of_once() -> None:
 
 async def test_one_charge_may_cross_every_level() -> None:
     """A planning that takes more than the whole budget crosses three levels of each unit."""
-    watcher = Watcher()
+    watcher = BudgetRecorder()
     planner = budgeted(Model(Spending(5000, 0, 9.0)), Books(), observer=watcher, usd_per_day=1.0)
     await planner.propose(ask())
     assert watcher.warnings == [("ann", unit, level) for unit in ("tokens", "usd") for level in ("80", "95", "100")]
@@ -319,13 +297,13 @@ async def test_one_charge_may_cross_every_level() -> None:
 
 async def test_calls_without_a_price_are_told_of_once_a_day(caplog: pytest.LogCaptureFixture) -> None:
     """A budget in dollars that cannot see a call says so once a principal and day; one in tokens is silent."""
-    books, clock = Books(), HeldClock()
+    books, clock = Books(), FixedClock(EVENING)
     planner = budgeted(Model(Spending(1, 1, 0.0, 1)), books, clock=clock, tokens_per_day=0, usd_per_day=1.0)
     for owner in ("ann", "ann", "bob"):
         await planner.propose(ask(owner))
     text = "the day's budget in dollars cannot see calls without a known price; {} made one"
     assert lines(caplog) == [text.format("'ann'"), text.format("'bob'")]
-    clock.moment += timedelta(days=1)
+    clock.instant += timedelta(days=1)
     await planner.propose(ask())
     assert len(lines(caplog)) == 3
     caplog.clear()
@@ -338,7 +316,7 @@ async def test_calls_without_a_price_are_told_of_once_a_day(caplog: pytest.LogCa
 
 async def test_without_books_requests_are_planned_unchecked(caplog: pytest.LogCaptureFixture) -> None:
     """While the database is away requests are planned, and each charge that is lost is told of with its amounts."""
-    books, watcher = Books(), Watcher()
+    books, watcher = Books(), BudgetRecorder()
     books.fault = DependencyUnavailable("away")
     planner = budgeted(Model(Spending(70, 7, 0.5, 1)), books, observer=watcher)
     assert await planner.propose(ask()) == PROPOSAL
@@ -351,7 +329,7 @@ async def test_without_books_requests_are_planned_unchecked(caplog: pytest.LogCa
 @pytest.mark.usefixtures("hurried")
 async def test_silent_books_are_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
     """Books that never answer delay a request by the patience before and after; the charge is written when they do."""
-    books, watcher = Books(), Watcher()
+    books, watcher = Books(), BudgetRecorder()
     books.open.clear()
     assert await budgeted(Model(), books, observer=watcher).propose(ask()) == PROPOSAL
     assert watcher.decisions == ["unchecked"]

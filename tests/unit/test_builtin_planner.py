@@ -26,7 +26,7 @@ from service.features.model import (
     Profile,
     ValueCount,
 )
-from service.features.operations.types import (
+from service.features.operations import (
     ActiveDays,
     ActiveSpan,
     Aggregate,
@@ -187,7 +187,7 @@ PURCHASE = (Predicate("event_type", "eq", ("purchase",)),)
 
 
 def answer(profile: Profile, sentence: str, **options: Any) -> FeaturePlan | Impossible:
-    """What the planner makes of a prompt; a plan is always valid."""
+    """Answer a prompt; every plan is checked for validity."""
     chosen = ExtractionOptions(**options)
     made = make_plan(parse(render(build_request(sentence, profile, chosen))))
     if isinstance(made, FeaturePlan):
@@ -196,7 +196,7 @@ def answer(profile: Profile, sentence: str, **options: Any) -> FeaturePlan | Imp
 
 
 def plan(profile: Profile, sentence: str, **options: Any) -> FeaturePlan:
-    """A plan that must not be refused."""
+    """Plan, and fail if the request is refused."""
     made = answer(profile, sentence, **options)
     assert isinstance(made, FeaturePlan), made
     return made
@@ -220,18 +220,18 @@ def test_the_demo_sentence() -> None:
     wanted = {Count(CLICK), Count(IMPRESSION), Count(PURCHASE), Recency("event_time", CLICK), Recency("event_time")}
     assert wanted <= set(operations(made))
     assert len(made.features) == 20
-    told = " ".join(made.steps)
+    steps = " ".join(made.steps)
     for words in (
         "for each user_id",
         "event_time",
         "event_type is 'click'",
         "Conversion rate is purchases over clicks",
     ):
-        assert words in told
+        assert words in steps
     assert feature(made, "click_count").description == "Clicks of each user_id: rows where event_type is 'click'."
 
 
-def test_few_features_are_the_asked_ones() -> None:
+def test_few_features_are_the_requested_ones() -> None:
     """A small `max_features` keeps what the sentence names first."""
     made = plan(EVENTS, "Extract click-through and conversion features for recommendation engine", max_features=3)
     assert [each.name for each in made.features] == ["click_through_rate", "conversion_rate", "click_count"]
@@ -284,7 +284,7 @@ def test_few_features_are_the_asked_ones() -> None:
         ("penguins", "quartile of body mass", QuantileBin("body_mass_g", 4)),
     ],
 )  # fmt: skip
-def test_the_asked_feature_comes_first(dataset: str, sentence: str, first: object) -> None:
+def test_the_requested_feature_comes_first(dataset: str, sentence: str, first: object) -> None:
     """A sentence that asks for one thing gets it as the first feature."""
     assert operations(plan(DATASETS[dataset], sentence))[0] == first
 
@@ -310,7 +310,7 @@ def test_the_asked_feature_comes_first(dataset: str, sentence: str, first: objec
     ],
 )  # fmt: skip
 def test_it_understands(dataset: str, sentence: str, first: object) -> None:
-    """Conditions, arithmetic, quantiles, steps and slips of the keyboard are read as they are meant."""
+    """Conditions, arithmetic, quantiles, lags and typing errors are understood."""
     assert first in operations(plan(DATASETS[dataset], sentence))[:4]
 
 
@@ -336,7 +336,7 @@ def test_what_is_not_wanted_is_not_read(sentence: str) -> None:
 
 
 def test_what_gives_the_target_away_is_not_read() -> None:
-    """A column that tells of the outcome's aftermath, or is filled just where it came true, is in no feature."""
+    """A column that is filled only after the outcome, or exactly where it came true, is in no feature."""
     profile = table(
         1_000,
         number("spend", 1.0, 9.0, 5.0, 99.0),
@@ -355,7 +355,7 @@ def test_what_gives_the_target_away_is_not_read() -> None:
     ["/ " * 2_000, "over 5 " * 570, "without a, " * 360, "price / price " * 280, "7 and " * 660, "lags 1," * 570],
 )
 def test_no_sentence_is_too_long(text: str) -> None:
-    """A sentence of signs and numbers is answered like any other: what is compared with every column is bounded."""
+    """A very long sentence of signs and numbers is answered: the number of comparisons is bounded."""
     assert isinstance(answer(EVENTS, text), FeaturePlan | Impossible)
     assert len(read(text).limits) <= 12
     assert len(read(text).numbers) <= 12
@@ -398,7 +398,7 @@ def test_vague_sentences_get_a_plan(dataset: str, sentence: str) -> None:
 
 
 def test_balanced_set_for_a_target() -> None:
-    """What is to be predicted is not read, and the other columns all have their part."""
+    """The predicted column is not read, and every other column is used."""
     made = plan(PENGUINS, "useful features for predicting species")
     read_columns = {
         name
@@ -416,7 +416,7 @@ def test_target_option_is_left_alone() -> None:
 
 
 def test_options_fix_entity_and_time() -> None:
-    """The client's entity and time stand against the sentence."""
+    """The client's entity and time take precedence over the sentence."""
     made = plan(EVENTS, "click features per user", entity="session_id", time="event_time")
     assert (made.grain, made.entity, made.time) == ("entity", "session_id", "event_time")
 
@@ -437,14 +437,14 @@ def test_options_fix_entity_of_rows() -> None:
     ],
 )
 def test_options_that_no_plan_can_keep(options: dict[str, str], words: str) -> None:
-    """An entity that is a measure, or a time that is none, makes the request impossible in plain words."""
+    """An entity that is a measure, or a time that is no time, makes the request impossible, in plain words."""
     made = answer(EVENTS, "click features", **options)
     assert isinstance(made, Impossible)
     assert words in made.reason
 
 
 def test_constant_empty_and_personal_columns_are_left_out() -> None:
-    """Columns that say nothing, and those that are about a person, are in no feature."""
+    """Columns without information and personal columns are in no feature."""
     profile = table(
         500,
         number("height", 1.0, 1.7, 1.7, 2.0),
@@ -464,14 +464,14 @@ def test_nothing_to_plan_on() -> None:
 
 
 def test_sessions_have_a_length_and_no_age() -> None:
-    """Features of sessions tell how long each was, not on how many days it was active."""
+    """Features of sessions describe their length, not the days on which they were active."""
     made = operations(plan(EVENTS, "engagement features per session"))
     assert ActiveSpan("event_time") in made
     assert ActiveDays("event_time") not in made
 
 
 def test_flag_columns_are_events() -> None:
-    """Without an event column, yes/no columns tell what happened, set against every row."""
+    """Without an event column, yes/no columns are events, compared with all rows."""
     profile = table(
         5_000,
         column("visitor", "identifier", 300),
@@ -526,21 +526,21 @@ def test_long_values_and_names_stay_within_the_contract() -> None:
 
 
 def test_sorting_is_rationed_on_huge_tables() -> None:
-    """On a table of hundreds of millions of rows no plan sorts more than may be."""
+    """On a table of hundreds of millions of rows a plan sorts no more than allowed."""
     huge = replace(EVENTS, row_count=400_000_000)
     made = plan(huge, "distinct items, sessions, categories, favourite device and active days per user")
     assert len(made.features) >= 1
 
 
-def test_what_is_left_out_is_told() -> None:
-    """A sentence half of which can be served gets that half, and is told of the other."""
+def test_steps_name_what_is_left_out() -> None:
+    """A sentence that can only be served in part gets that part, and the steps say what is left out."""
     made = plan(ORDERS, "average unit price and average humidity per customer")
     assert operations(made)[0] == Aggregate("unit_price", "mean")
     assert any("Left out" in step and "humidity" in step for step in made.steps)
 
 
 def test_the_same_request_gives_the_same_plan() -> None:
-    """Planning has no chance in it."""
+    """Planning is deterministic."""
     assert plan(EVENTS, "churn features") == plan(EVENTS, "churn features")
 
 
@@ -563,7 +563,7 @@ def rejection(response: ModelResponse, content: str) -> list[ModelMessage]:
 
 
 async def test_rejected_features_are_dropped() -> None:
-    """After a rejection the same plan comes again without the features that the faults name."""
+    """After a rejection the plan is sent again without the features that the faults name."""
     prompt = message(render(build_request("click features", EVENTS, ExtractionOptions())))
     first = await respond(prompt)
     before, _ = decode_plan(first.tool_calls[0].args_as_dict())
@@ -575,7 +575,7 @@ async def test_rejected_features_are_dropped() -> None:
 
 
 async def test_a_rejection_that_names_no_feature_ends_it() -> None:
-    """When the fault is not a feature's, the model admits that it has no plan."""
+    """If the fault is not in a feature, the model reports that it has no plan."""
     prompt = message(render(build_request("click features", EVENTS, ExtractionOptions())))
     first = await respond(prompt)
     second = await respond([*prompt, *rejection(first, "- entity: the client fixed the entity")])
@@ -639,12 +639,12 @@ def test_stems_stay_apart() -> None:
     ],
 )  # fmt: skip
 def test_mention(name: str, sentence: str, strength: int) -> None:
-    """A column is spoken of by its name, a part of it, or a word of like meaning."""
+    """A column is mentioned by its name, a part of it, or a word of the same meaning."""
     assert mention(stems(name), stems(sentence)) == strength
 
 
 def test_ascii_words() -> None:
-    """What can be written in ASCII is; the rest is dropped."""
+    """Convertible letters become ASCII; others are dropped."""
     assert ascii_words("Größe in Café") == "grosse_in_cafe"
     assert ascii_words("价格") == ""
 
@@ -746,7 +746,7 @@ NUMBERS = st.lists(st.sampled_from(["1", "2", "3.5", "nan", "x"]), unique=True, 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data(), profile=profiles(), sentence=st.lists(st.sampled_from(WORDS), min_size=1, max_size=7))
 def test_every_plan_is_valid(data: st.DataObject, profile: Profile, sentence: list[str]) -> None:
-    """Whatever the table, the sentence and the options: a plan that passes validation, or a reason against one."""
+    """For any table, sentence and options: a valid plan, or a reason why there is none."""
     names = st.sampled_from([None, *(each.name for each in profile.columns if 0 < len(each.name) <= 256)])
     options = ExtractionOptions(
         max_features=data.draw(st.sampled_from([1, 5, 20, 200])),

@@ -1,4 +1,4 @@
-"""Which addresses may be called on a client's behalf."""
+"""Check which addresses may be called on a client's behalf."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_an_address_that_is_not_called_is_refused_with_the_reason(url: str, why:
 
 
 def test_a_deployment_decides() -> None:
-    """Production wants https, also where private networks are allowed; one without a secret sends nothing."""
+    """Production requires https, also where private networks are allowed; without a secret nothing is sent."""
     production = CallbackPolicy(https_only=True, allow_private=True)
     with pytest.raises(CallbackRefused, match="https"):
         production.target("http://10.0.0.1/")
@@ -144,5 +144,5 @@ def test_a_deployment_decides() -> None:
 
 
 def test_logs_and_operators_see_no_secret_of_an_address() -> None:
-    """A path or query may be one: scheme, host and port are enough."""
+    """A path or query may hold a secret; scheme, host and port are enough."""
     assert shown("https://example.org:8443/hooks/T0K3N?key=s3cret") == "https://example.org:8443"

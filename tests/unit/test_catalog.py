@@ -109,7 +109,7 @@ def test_buckets_hold_the_bounds_of_the_objectives() -> None:
 
 
 def test_exemplars_are_on_every_duration() -> None:
-    """Exemplars hang on each histogram of seconds but the loop's lag, which is measured outside of all requests."""
+    """Each histogram of seconds has exemplars, except the loop's lag, which is measured outside of requests."""
     durations = {metric.name for metric in METRICS if metric.kind == "histogram" and metric.unit == "seconds"}
     assert {metric.name for metric in METRICS if metric.exemplars} == durations - {"event_loop_lag_seconds"}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.demo.sample import CATEGORIES, COLUMNS, COUNTRIES, DAYS, DEVICES, FIRST_DAY, write_event_log
+from tools.demo.sample import CATEGORIES, COLUMNS, COUNTRIES, DAYS, DEVICES, FIRST_DAY, write_event_log
 
 FUNNEL = ("impression", "click", "add_to_cart", "purchase")
 
@@ -134,9 +134,9 @@ def test_place_and_dwell_only_where_measured(events: list[dict[str, str]]) -> No
 
 
 def test_runs_as_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`python -m service.demo.sample FILE` writes the same log to that file."""
+    """`python -m tools.demo.sample FILE` writes the same log to that file."""
     monkeypatch.setattr(sys, "argv", ["sample", str(tmp_path / "log.csv")])
-    monkeypatch.delitem(sys.modules, "service.demo.sample")
-    runpy.run_module("service.demo.sample", run_name="__main__")
+    monkeypatch.delitem(sys.modules, "tools.demo.sample")
+    runpy.run_module("tools.demo.sample", run_name="__main__")
     write_event_log(tmp_path / "again.csv")
     assert (tmp_path / "log.csv").read_bytes() == (tmp_path / "again.csv").read_bytes()

@@ -13,12 +13,12 @@ from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from rich.console import Console
 
-from service.demo.client import Feature, Model, Quality, Rejected, Result, Statistics
-from service.demo.facts import Step, Story, commands_by_hand
-from service.demo.page import show_failure, show_story
-from service.demo.process import free_ports, service_environment
-from service.demo.scrape import Change, Exemplar, Scrape, difference, parse
-from service.demo.tree import Kind, Node, Span, build_forest, draw_forest
+from tools.demo.client import Feature, Model, Quality, Rejected, Result, Statistics
+from tools.demo.metrics import Change, Exemplar, Scrape, changes_between, parse
+from tools.demo.page import print_failure, print_report
+from tools.demo.process import free_ports, service_environment
+from tools.demo.report import DemoReport, Step, manual_commands
+from tools.demo.trace_tree import Kind, Node, Span, build_forest, draw_forest
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 REQUEST = "demo-3fa91b22"
@@ -144,7 +144,7 @@ def test_difference_of_two_scrapes(registry: CollectorRegistry) -> None:
     pool.set(4)
     requests.labels("GET", "200").inc()
     requests.labels("POST", "201").inc()
-    assert difference(before, openmetrics(registry)) == (
+    assert changes_between(before, openmetrics(registry)) == (
         Change("api_requests_total", {"method": "GET", "status": "200"}, 2, 3),
         Change("api_requests_total", {"method": "POST", "status": "201"}, 0, 1),
     )
@@ -156,7 +156,7 @@ def test_histogram_moves_count_and_sum(registry: CollectorRegistry) -> None:
     before = openmetrics(registry)
     seconds.labels("/x").observe(2.5, {"trace_id": TRACE})
     after = openmetrics(registry)
-    assert [(change.name, change.after) for change in difference(before, after)] == [
+    assert [(change.name, change.after) for change in changes_between(before, after)] == [
         ("api_request_duration_seconds_count", 1),
         ("api_request_duration_seconds_sum", 2.5),
     ]
@@ -200,8 +200,8 @@ def test_broken_exposition_is_refused() -> None:
 # ---------------------------------------------------------------------------------------------------------------- page
 
 
-def story() -> Story:
-    """A story with something in every part, and more table columns than any screen holds."""
+def report() -> DemoReport:
+    """Make a report with something in every part, and more table columns than any screen holds."""
     feature = Feature(
         "user_click_rate", "Clicks over impressions of each user", "number", 0.91,
         Statistics(0.03, 812, 0.0, 1.0, 0.2, 0.18),
@@ -213,7 +213,7 @@ def story() -> Story:
         "trace_id": TRACE, "endpoint": "/x", "path": "/x", "status": 200, "note": "n" * 60, "version": "0.0.0",
     }  # fmt: skip
     stranger = {"message": "odd", "level": "warning", "request_id": "other", "endpoint": "/x", "path": "/y"}
-    return Story(
+    return DemoReport(
         sentence="Click-through, please",
         quality_threshold="medium",
         dataset_id="event-log",
@@ -244,16 +244,16 @@ def story() -> Story:
             ("u00001", *["0.123456"] * 30),
             ("a.b", *["x" * 40] * 30),
         ),
-        commands=commands_by_hand("Click-through, please", "medium", None),
+        commands=manual_commands("Click-through, please", "medium", None),
     )
 
 
-def page(width: int, told: Story | None = None, *, colours: bool = False) -> str:
-    """The story as printed on a screen of that width."""
+def page(width: int, given: DemoReport | None = None, *, colours: bool = False) -> str:
+    """Return the report as printed on a screen of that width."""
     system = "standard" if colours else None
     console = Console(file=StringIO(), width=width, force_terminal=colours, color_system=system)
     with console.capture() as screen:
-        show_story(console, told or story())
+        print_report(console, given or report())
     return screen.get()
 
 
@@ -295,7 +295,7 @@ def test_words_of_others_are_not_markup() -> None:
 
 def test_all_columns_when_they_fit() -> None:
     """A table that fits is shown whole, and nothing says that columns are left out."""
-    narrow = replace(story(), table=(("id", "x"), ("1", "2")))
+    narrow = replace(report(), table=(("id", "x"), ("1", "2")))
     assert "more columns" not in page(100, narrow)
 
 
@@ -303,7 +303,7 @@ def test_failure_is_one_line_after_the_tail() -> None:
     """A failure ends with one line of its own, after the end of the service's log."""
     console = Console(file=StringIO(), width=40, color_system=None)
     with console.capture() as screen:
-        show_failure(console, "it broke\nbadly", ["a log line that is longer than the screen is wide", "[bold]last"])
+        print_failure(console, "it broke\nbadly", ["a log line that is longer than the screen is wide", "[bold]last"])
     assert screen.get().splitlines() == [
         "  a log line that is longer than the screen is wide",
         "  [bold]last",
@@ -317,7 +317,7 @@ def test_failure_is_one_line_after_the_tail() -> None:
 def test_commands_name_the_key_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The commands read the key from the data folder, quoted for a shell, and use the port of `make serve`."""
     folder = tmp_path / "my data"
-    text = "\n".join(commands_by_hand("A sentence", "high", folder))
+    text = "\n".join(manual_commands("A sentence", "high", folder))
     assert f"KEY=$(cat '{folder}/development.key')" in text
     assert "http://127.0.0.1:8000/api/v1/extract-features" in text
     assert '"quality_threshold": "high"' in text
@@ -327,9 +327,9 @@ def test_interpreter_is_named_as_one_would_type_it(tmp_path: Path, monkeypatch: 
     """An interpreter below the working folder is named by its relative path, another one by its name."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.executable", str(tmp_path / ".venv/bin/python"))
-    assert commands_by_hand("A sentence", "low", None)[1].startswith(".venv/bin/python -m")
+    assert manual_commands("A sentence", "low", None)[1].startswith(".venv/bin/python -m")
     monkeypatch.setattr("sys.executable", "/elsewhere/python3")
-    assert commands_by_hand("A sentence", "low", None)[1].startswith("python3 -m")
+    assert manual_commands("A sentence", "low", None)[1].startswith("python3 -m")
 
 
 def test_environment_of_the_service() -> None:

@@ -9,7 +9,7 @@ from service.telemetry.disk import disk_free_bytes, disk_size_bytes
 
 
 async def test_room_is_that_of_the_folders_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Free is what may still be written, size is all; the folder asked about is the one given."""
+    """Free is what can still be written, size is everything; of the file system of the given folder."""
     asked: list[object] = []
 
     def usage(folder: object) -> object:
@@ -22,6 +22,6 @@ async def test_room_is_that_of_the_folders_file_system(tmp_path: Path, monkeypat
 
 
 async def test_a_folder_that_is_gone_is_an_error(tmp_path: Path) -> None:
-    """A file system that is away gives no number: the monitor keeps the last one."""
+    """An unreachable file system raises: the monitor keeps the last value."""
     with pytest.raises(OSError, match="gone"):
         await disk_free_bytes(tmp_path / "gone")

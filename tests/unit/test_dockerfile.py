@@ -115,7 +115,7 @@ def test_what_is_copied_exists_and_reaches_the_builder() -> None:
     sources = [
         source for value in values("COPY") if not value.startswith("--from=") for source in value.split(" ")[:-1]
     ]
-    assert {"service/", "pyproject.toml", "requirements/runtime.lock"} <= set(sources)
+    assert {"service/", "tools/", "pyproject.toml", "requirements/runtime.lock"} <= set(sources)
     for source in sources:
         assert (ROOT / source).exists(), source
         assert not ignored(source.rstrip("/")), source
@@ -128,6 +128,9 @@ def test_what_is_copied_exists_and_reaches_the_builder() -> None:
         ".venv/bin/python",
         ".env",
         "tests/conftest.py",
+        "tools/gameday/faults.py",
+        "tools/release.py",
+        "tools/testbed/fleet.py",
         "docs/decisions/0001-how-decisions-are-written.md",
         "requirements/dev.lock",
         "service/__pycache__/app.cpython-311.pyc",
@@ -140,7 +143,16 @@ def test_the_builder_never_sees(path: str) -> None:
     assert ignored(path)
 
 
-@pytest.mark.parametrize("path", ["service/app.py", "service/api/static/redoc.standalone.js", "README.md"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "service/app.py",
+        "service/api/static/redoc.standalone.js",
+        "tools/backup/commands.py",
+        "tools/demo/run.py",
+        "README.md",
+    ],
+)
 def test_the_builder_sees(path: str) -> None:
     """The package with its data files is in the build context."""
     assert not ignored(path)
@@ -180,5 +192,5 @@ def test_dependencies_are_a_layer_of_their_own() -> None:
     """The source is copied after the dependencies are installed, so a change of code does not install them again."""
     first = [found for found in instructions() if found.stage == 1]
     steps = [(found.name, found.value) for found in first if found.name in {"COPY", "RUN"}]
-    assert [name for name, _ in steps] == ["COPY", "RUN", "COPY", "COPY", "RUN"]
+    assert [name for name, _ in steps] == ["COPY", "RUN", "COPY", "COPY", "COPY", "RUN"]
     assert "runtime.lock" in steps[0][1]

@@ -20,8 +20,7 @@ from evals.tables.__main__ import TABLES, profile_of
 from service.agents.prompts import Request, build_request
 from service.features.events import ModelCalled, OutputRetried
 from service.features.model import ExtractionOptions, FeaturePlan, PlannedFeature, Profile
-from service.features.operations.registry import REGISTRY
-from service.features.operations.types import AnyOperation, Count, Predicate, Rate, RollingStatistic
+from service.features.operations import REGISTRY, AnyOperation, Count, Predicate, Rate, RollingStatistic
 from service.settings import BUILTIN_MODEL, load_settings
 
 CASES = load_cases()

@@ -30,14 +30,12 @@ PLAN = FeaturePlan(grain="row", features=())
 
 
 class Scripted:
-    """A planner that answers or fails as it is told, and notes the time it was given; it is its own gate."""
+    """A planner that answers or fails as scripted, and notes the time it was given."""
 
     def __init__(self, name: str, outcome: Exception | None = None, *, on_enter: Exception | None = None) -> None:
         self.name = name
         self.given: list[float] = []
         self.open = False
-        self.looks = 0
-        self.gate = self
         self._outcome = outcome
         self._on_enter = on_enter
 
@@ -49,15 +47,6 @@ class Scripted:
 
     async def __aexit__(self, *_error: object) -> None:
         self.open = False
-
-    async def ping(self) -> None:
-        """Raises what the planner fails with."""
-        if self._outcome is not None:
-            raise self._outcome
-
-    async def look(self) -> None:
-        """Note it."""
-        self.looks += 1
 
     async def propose(self, request: PlanRequest) -> Proposal:
         """Answer or fail."""
@@ -101,7 +90,7 @@ async def test_alone() -> None:
     ],
 )
 async def test_next_one_plans(error: FeatureAgentError, code: str) -> None:
-    """Whatever is the model's failure, the next planner is asked, and the observer told."""
+    """Whatever the model's failure, the next planner is asked, and the fallback recorded."""
     events = Events()
     first, second, third = Scripted("first", error), Scripted("second"), Scripted("third")
     proposal = await fallback(first, second, third, events=events).propose(REQUEST)
@@ -165,17 +154,6 @@ async def test_all_failed(waits: Sequence[float | None], least: float | None) ->
     with pytest.raises(ModelUnavailable, match="2") as raised:
         await fallback(*row).propose(REQUEST)
     assert raised.value.retry_after == least
-
-
-async def test_health_is_the_first_ones() -> None:
-    """The name and the health check are the preferred model's; the others' circuits are looked at beside."""
-    second = Scripted("second", ModelUnavailable("away"))
-    well = fallback(Scripted("first"), second)
-    assert well.name == "first"
-    await well.ping()
-    assert second.looks == 1
-    with pytest.raises(ModelUnavailable):
-        await fallback(Scripted("first", ModelUnavailable("away")), Scripted("second")).ping()
 
 
 async def test_opens_and_closes_all() -> None:

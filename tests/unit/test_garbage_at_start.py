@@ -1,4 +1,4 @@
-"""The collector's settings in a process of its own, whose collector may be turned off."""
+"""Garbage collection while a process starts; each test in a process of its own, whose collector it may turn off."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 PROGRAM = """
 import gc
-from service.commands.garbage import THRESHOLDS, resting, rest, settle
+from service.commands.garbage import THRESHOLDS, freeze_after_startup, gc_paused, pause_gc
 
 class Knot:
     def __init__(self):
@@ -16,57 +16,57 @@ class Knot:
         gone.append(1)
 
 gone = []
-with resting():
+with gc_paused():
     assert not gc.isenabled()
     kept = [[number] for number in range(10_000)]
     Knot()
 assert gc.isenabled() and gc.get_freeze_count() > 10_000 and not gone
-rest()
+pause_gc()
 assert not gc.isenabled()
 Knot()
-settle()
+freeze_after_startup()
 assert gc.isenabled() and gc.get_threshold() == THRESHOLDS
-assert len(gone) == 2, "what starting has left is still there"
+assert len(gone) == 2, "the garbage of the start is still there"
 assert gc.get_freeze_count() > 10_000
 Knot()
 gc.collect()
-assert len(gone) == 3, "nothing is cleared away any more"
+assert len(gone) == 3, "garbage is not collected any more"
 try:
-    with resting():
+    with gc_paused():
         raise KeyError
 except KeyError:
     assert gc.isenabled()
-print("seen")
+print("passed")
 """
 
 
-def test_at_rest_while_starting_then_at_work() -> None:
-    """Starting is not looked at, what it leaves is cleared away once, and later garbage is collected as ever."""
+def test_garbage_of_the_start_is_collected_once_and_later_garbage_as_usual() -> None:
+    """The collector is off during the start, then collects its garbage once, exempts the rest, and works as usual."""
     ran = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
-    assert (ran.stdout, ran.stderr) == ("seen\n", "")
+    assert (ran.stdout, ran.stderr) == ("passed\n", "")
 
 
 MEMORY = """
 import ctypes, gc
 from pathlib import Path
-from service.commands.garbage import rest, settle
+from service.commands.garbage import freeze_after_startup, pause_gc
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
-rest()
+pause_gc()
 kept, dropped = [], []
 for number in range(2_000):
     dropped.append(bytearray(20_000))
     kept.append(bytearray(1_000))  # above each piece, so that the heap does not shrink by itself
 dropped.clear()
 before = resident()
-settle()
+freeze_after_startup()
 print(before - resident() > 20_000_000 if hasattr(ctypes.CDLL(None), "malloc_trim") else True)
 """
 
 
-def test_what_starting_took_and_left_is_given_back() -> None:
-    """Memory that is free after the start goes back to the system, where the C library can return it."""
+def test_memory_freed_by_the_start_is_returned_to_the_system() -> None:
+    """Free memory goes back to the system after the start, where the C library can return it."""
     ran = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=False)
     assert (ran.stdout, ran.stderr) == ("True\n", "")

@@ -43,7 +43,7 @@ def answering(status: int = 200, template: str | None = "/items/{id}", body: byt
 
 
 class World:
-    """An observer around an application, and everything that it leaves behind."""
+    """An observer around an application, with everything it records."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -73,7 +73,7 @@ class World:
         scope: Message | None = None,
         **options: Any,
     ) -> list[Message]:
-        """Send one request through an observer around `app`, and give what the client was sent."""
+        """Send one request through an observer around `app`, and return what the client received."""
         options.setdefault("tracer_provider", self.provider(sampler))
         observer = HttpObserver(app, metrics=self.metrics, access=self.logs.access, **options)
         sent: list[Message] = []
@@ -139,10 +139,10 @@ def header(sent: list[Message], name: bytes) -> bytes:
 
 
 class TestAnAnsweredRequest:
-    """What a request that is answered leaves behind."""
+    """The records of an answered request."""
 
     async def test_one_story_in_three_signals(self, world: World) -> None:
-        """Metric, span, line and headers tell of the same request, with the same ids."""
+        """Metric, span, line and headers describe the same request, with the same ids."""
         sent = await world.ask(answering(), headers=[(b"x-request-id", b"abc.1-2_3")])
         assert world.counted("GET", "/items/{id}", 200) == 1
         span, line = world.span(), world.access()
@@ -159,7 +159,7 @@ class TestAnAnsweredRequest:
         assert sent[1]["body"] == b"ok"
 
     async def test_the_span_tells_no_query_string(self, world: World) -> None:
-        """The span has the route, and neither query string nor headers but the user agent."""
+        """The span has the route, but neither query string nor headers except the user agent."""
         headers = [
             (b"user-agent", b"tester/1 password=canary"),
             (b"authorization", b"Bearer canary"),
@@ -174,7 +174,7 @@ class TestAnAnsweredRequest:
         assert "canary" not in world.stream.getvalue()
 
     async def test_what_the_span_says(self, world: World) -> None:
-        """Its attributes are those of the semantic conventions for HTTP servers, with the types that they ask for."""
+        """Its attributes follow the semantic conventions for HTTP servers, with the right types."""
         await world.ask(answering(), headers=[(b"user-agent", b"tester/1")])
         assert dict(world.span().attributes or {}) == {
             "http.request.method": "GET",
@@ -191,7 +191,7 @@ class TestAnAnsweredRequest:
         }
 
     async def test_what_the_span_cannot_say(self, world: World) -> None:
-        """Of a client behind a Unix socket and a method of its own: the socket without a port, and both methods."""
+        """A client behind a Unix socket has no port, and an unknown method is recorded as both names."""
         scope = {"client": None, "server": ("/run/api.sock", None)}
         await world.ask(answering(405, template=None), method="BREW", scope=scope)
         assert dict(world.span().attributes or {}) == {
@@ -205,7 +205,7 @@ class TestAnAnsweredRequest:
         }
 
     async def test_the_span_ends_with_the_last_byte(self, world: World) -> None:
-        """What an application still does after its answer is no part of the request's time."""
+        """Work that the application does after its answer is not part of the request's time."""
         answered: list[int] = []
 
         async def app(scope: Message, receive: Any, send: Any) -> None:
@@ -373,11 +373,11 @@ class TestRoutes:
 
 
 class TestFailures:
-    """What happens when the application breaks."""
+    """Failures of the application."""
 
     @pytest.mark.parametrize("sampler", [DEFAULT_ON, ALWAYS_OFF], ids=["sampled", "not sampled"])
     async def test_an_error_before_the_answer(self, world: World, sampler: Any) -> None:
-        """The observer answers a problem document with the ids, and tells the error in one line."""
+        """The observer answers a problem document with the ids, and logs the error once."""
 
         async def app(scope: Message, receive: Any, send: Any) -> None:
             scope["path_template"] = "/items/{id}"
@@ -401,7 +401,7 @@ class TestFailures:
         assert "Ann" not in world.stream.getvalue()
 
     async def test_its_span(self, world: World) -> None:
-        """The span of a failed request is an error with the error's type; its message is not told."""
+        """The span of a failed request has the error's type, and not its message."""
 
         async def app(scope: Message, receive: Any, send: Any) -> None:
             raise ValueError("Ann")
@@ -423,7 +423,7 @@ class TestFailures:
         assert sent[1]["body"] == b""
 
     async def test_no_answer_at_all(self, world: World) -> None:
-        """An application that returns without answering is answered for."""
+        """A request is answered even if the application returns without an answer."""
 
         async def app(scope: Message, receive: Any, send: Any) -> None: ...
 
@@ -461,7 +461,7 @@ class TestFailures:
         assert world.access()["status"] == 500
 
     async def test_an_error_after_the_end(self, world: World) -> None:
-        """What fails once the answer is complete is told, and does not change what the client got."""
+        """An error after the complete answer is logged, and does not change the client's answer."""
 
         async def app(scope: Message, receive: Any, send: Any) -> None:
             await answering()(scope, receive, send)
@@ -473,7 +473,7 @@ class TestFailures:
         assert world.span().status.status_code is StatusCode.UNSET
 
     async def test_a_cancelled_request(self, world: World) -> None:
-        """A request cut off by the server's end counts as 500, is told, and the cancellation goes on its way."""
+        """A request that the server cancels counts as 500 and is logged, and the cancellation is passed on."""
 
         async def app(scope: Message, receive: Any, send: Any) -> None:
             raise asyncio.CancelledError
@@ -486,13 +486,13 @@ class TestFailures:
 
 
 class TestAClientThatLeft:
-    """What happens when nobody waits for the answer."""
+    """Requests whose client disconnected."""
 
     LEFT: list[Message] = [{"type": "http.disconnect"}]  # noqa: RUF012 -- read only
 
     @pytest.mark.parametrize("sampler", [DEFAULT_ON, ALWAYS_OFF], ids=["sampled", "not sampled"])
     async def test_before_the_answer(self, world: World, sampler: Any) -> None:
-        """Whatever the framework makes of the departure, it is 499: no server error, and nothing is sent."""
+        """However the framework reacts to the disconnect, it is 499: no server error, and nothing is sent."""
 
         async def app(scope: Message, receive: Any, send: Any) -> None:
             await receive()
@@ -532,7 +532,7 @@ class TestAClientThatLeft:
         assert world.access()["status"] == 499
 
     async def test_within_the_answer(self, world: World) -> None:
-        """Who leaves while the answer is on its way got its status."""
+        """A client that disconnects during the answer counts with the answer's status."""
 
         async def app(scope: Message, receive: Any, send: Any) -> None:
             await send({"type": "http.response.start", "status": 200})
@@ -544,7 +544,7 @@ class TestAClientThatLeft:
 
 
 async def test_access_lines_can_be_off(world: World) -> None:
-    """At a level above INFO a served request is counted and not told."""
+    """At a level above INFO a served request is counted but not logged."""
     world.logs.access._level = logging.WARNING
     await world.ask(answering())
     assert world.lines() == []

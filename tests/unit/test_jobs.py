@@ -74,7 +74,7 @@ def test_settings_of_the_worker() -> None:
 def test_health_of_a_process_without_an_api() -> None:
     """The metrics port tells liveness and readiness at the API's paths; without a registry it has no metrics."""
     lifecycle = Lifecycle()
-    server = MetricsServer(None, host="127.0.0.1", port=0, readiness=lifecycle.standing)
+    server = MetricsServer(None, host="127.0.0.1", port=0, readiness=lifecycle.readiness)
 
     def ask(path: str) -> tuple[int, bytes]:
         try:
@@ -97,13 +97,13 @@ def test_health_of_a_process_without_an_api() -> None:
 
 
 def test_process_whose_worker_is_silent_is_not_ready() -> None:
-    """A worker that lost its database, or whose event loop stands still, is unavailable."""
+    """A worker that lost its database, or whose event loop is blocked, is unavailable."""
 
     class Silent:
         alive = False
 
     silent: Any = Silent()
-    assert Lifecycle(ready=True, worker=silent).standing() == "unavailable"
+    assert Lifecycle(ready=True, worker=silent).readiness() == "unavailable"
 
 
 def test_metrics_port_of_an_api_tells_no_health() -> None:

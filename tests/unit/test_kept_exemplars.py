@@ -1,4 +1,4 @@
-"""Exemplars are given of traces that stay, and the spans say so."""
+"""Exemplars are made only of traces that are kept, and spans are marked for it."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Tracing:
     ids=["quick", "chosen", "failed", "slow", "with a job", "too late", "chosen and late", "with a job and late"],
 )
 def test_a_request_has_an_exemplar_where_its_trace_stays(trace_id: int, facts: dict[str, Any], *, leads: bool) -> None:
-    """A request leads to its trace when that is kept anyway, or when a mark on its span still comes in time."""
+    """A request has an exemplar if its trace is kept anyway, or if a mark on its span still comes in time."""
     tracing = Tracing(trace_id)
     span = tracing.start()
     exemplar = request_exemplar(span, **{**PLAIN, **facts})
@@ -88,7 +88,7 @@ def test_a_request_has_an_exemplar_where_its_trace_stays(trace_id: int, facts: d
 
 
 def test_a_span_that_has_ended_or_is_not_recorded_gives_none() -> None:
-    """A mark that cannot leave with the span any more, or never could, makes no exemplar."""
+    """A span that can no longer be marked, or never could, gives no exemplar."""
     ended = Tracing(LOW).start()
     ended.end()
     dropped = Tracing(LOW, sampler=ALWAYS_OFF).start()
@@ -110,7 +110,7 @@ def test_a_head_sampler_of_a_tenth_keeps_what_is_kept() -> None:
 
 @pytest.mark.parametrize(("trace_id", "leads"), [(LOW, True), (HIGH, False)], ids=["chosen", "not chosen"])
 def test_a_pause_leads_to_a_trace_that_is_kept_by_its_id(trace_id: int, *, leads: bool) -> None:
-    """A garbage collection marks nothing, since it may come while the span is locked."""
+    """A garbage collection marks no span, since it may come while the span is locked."""
     registry = CollectorRegistry()
     watch = GcPauseMonitor(Metrics(registry, version="1", environment="test"))
     tracing = Tracing(trace_id)

@@ -67,7 +67,7 @@ def test_an_unusable_key_is_not_made(name: str, scopes: Any, expires_at: datetim
 
 
 def test_all_faults_are_named_at_once() -> None:
-    """Nobody has to mend a key's options one refusal at a time."""
+    """All faults of a key's options are reported together."""
     with pytest.raises(InvalidRequest) as raised:
         keys.generate("", [], now=NOW, expires_at=NOW - timedelta(days=1))
     assert [error.field for error in raised.value.errors] == ["name", "scopes", "expires_at"]
@@ -95,7 +95,7 @@ def test_the_id_is_read_from_a_key() -> None:
     ],
 )
 def test_other_texts_have_no_id(text: str) -> None:
-    """A text that is not exactly of a key's form is turned away before anything is asked for it."""
+    """A text that is not exactly in the form of a key is refused without a look-up."""
     assert keys.parse_id(text) is None
 
 
@@ -127,9 +127,7 @@ def test_only_the_very_secret_matches(position: int, replacement: str) -> None:
         (timedelta(days=-1), timedelta(days=-2), "revoked"),
     ],
 )
-def test_a_key_stands_as_its_record_says(
-    expires_in: timedelta | None, revoked_in: timedelta | None, expected: str
-) -> None:
+def test_state_of_a_key(expires_in: timedelta | None, revoked_in: timedelta | None, expected: str) -> None:
     """A key works until the instant it expires, and not at all once it is revoked, by whichever clock."""
     key, _ = keys.generate("acme", SCOPES, now=NOW)
     key = msgspec.structs.replace(
@@ -137,4 +135,4 @@ def test_a_key_stands_as_its_record_says(
         expires_at=None if expires_in is None else NOW + expires_in,
         revoked_at=None if revoked_in is None else NOW + revoked_in,
     )
-    assert keys.standing(key, NOW) == expected
+    assert keys.state(key, NOW) == expected

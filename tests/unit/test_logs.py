@@ -114,7 +114,7 @@ class TestEveryLine:
         }
 
     def test_libraries_write_the_same_line(self, configure: Configure, stream: io.StringIO) -> None:
-        """A record of the standard library's logging becomes the same object, without the fields it smuggles in."""
+        """A record of standard logging becomes the same object, without its extra fields."""
         configure()
         logging.getLogger("some.library").warning("took %d s", 3, extra={"color_message": "x", "rows": ["cell"]})
         line = only(stream)
@@ -203,18 +203,18 @@ class TestEveryLine:
         assert line["unit"] == "\\udc80 é"
 
     def test_only_fields_of_the_catalog(self, configure: Configure, stream: io.StringIO) -> None:
-        """A field that the catalog does not have, or that would replace the identity, is left out, and told of once."""
+        """A field outside the catalog, or one that would replace the identity, is left out, and reported once."""
         configure()
         data = {"Customer Name": 1, "password": 2, "service": 3, "timestamp": 4, "exception": 5, "percent": 7}
         for _ in range(2):
             structlog.stdlib.get_logger("service.x").info("data", **data)
-        told, first, second = lines(stream)
-        assert (told["level"], told["source"]) == ("warning", "service.x")
+        warning, first, second = lines(stream)
+        assert (warning["level"], warning["source"]) == ("warning", "service.x")
         assert set(first) == set(second) == {*LOG_IDENTITY, "percent"}
         assert first["service"] == "feature-agent"
 
     def test_a_line_that_cannot_be_rendered(self, configure: Configure, stream: io.StringIO) -> None:
-        """A record with wrong arguments costs neither the caller nor the format of the stream."""
+        """A record with wrong arguments neither raises nor breaks the format of the stream."""
         configure()
         logging.getLogger("lib").warning("%d items", "many")
         assert (only(stream)["message"], only(stream)["logger"]) == ("unrenderable line", "lib")
@@ -237,7 +237,7 @@ class TestEveryLine:
 
 
 class TestExceptions:
-    """How exceptions are told."""
+    """How exceptions are logged."""
 
     def test_one_line_with_a_structured_stack(self, configure: Configure, stream: io.StringIO) -> None:
         """An exception is an object on the same line: type, message, frames without locals, and its cause."""
@@ -286,7 +286,7 @@ class TestExceptions:
         ],
     )
     def test_messages_quote_no_cell(self, error: Exception, message: str) -> None:
-        """Of foreign errors the first line is told without what it quotes; the system's own are told whole."""
+        """Other errors show their first line without quoted text; the operating system's are shown in full."""
         assert describe(error)["message"] == message
 
     def test_groups_and_long_chains(self) -> None:
@@ -312,7 +312,7 @@ class TestExceptions:
 
 
 class TestSecrets:
-    """What must not be told."""
+    """What must not be logged."""
 
     @pytest.mark.parametrize(("text", "canary"), CANARIES)
     def test_redaction(self, text: str, canary: str) -> None:

@@ -137,7 +137,7 @@ class TestMetrics:
     def test_unknown_values_fall_into_the_labels_fallback(
         self, registry: CollectorRegistry, metrics: Metrics, logs: Logs, stream: io.StringIO
     ) -> None:
-        """A value outside its closed set becomes the fallback, and each label is complained of once."""
+        """A value outside its closed set becomes the fallback, and each label is reported once."""
         requests = metrics.counter("api_requests_total")
         for junk in range(50):
             requests.child(f"M{junk}", f"/junk/{junk}", f"{junk}").inc()
@@ -145,8 +145,8 @@ class TestMetrics:
         labels = {"method": "_OTHER", "endpoint": "unmatched", "status": "other"}
         assert value(registry, "api_requests_total", labels) == 50
         assert value(registry, "model_requests_total", {"model": "other", "status": "success"}) == 50
-        told = [(line["metric"], line["label"]) for line in lines(stream)]
-        assert told == [
+        reported = [(line["metric"], line["label"]) for line in lines(stream)]
+        assert reported == [
             ("api_requests_total", "method"),
             ("api_requests_total", "endpoint"),
             ("api_requests_total", "status"),
@@ -154,12 +154,12 @@ class TestMetrics:
         ]
 
     def test_a_fallback_is_a_known_value(self, metrics: Metrics, logs: Logs, stream: io.StringIO) -> None:
-        """Counting under the fallback on purpose is not complained of."""
+        """Counting under the fallback on purpose is not reported."""
         metrics.counter("api_requests_total").child("GET", "unmatched", "404").inc()
         assert stream.getvalue() == ""
 
     def test_lost_spans_are_counted(self, registry: CollectorRegistry, metrics: Metrics) -> None:
-        """The tracing tells how many spans were lost."""
+        """Tracing reports how many spans were lost."""
         metrics.spans_dropped(3)
         assert value(registry, "telemetry_spans_dropped_total") == 3
 
@@ -175,7 +175,7 @@ class TestMetrics:
 
 
 class TestExemplarOf:
-    """The link from a bucket to a trace."""
+    """The exemplar that links a bucket to a trace."""
 
     def test_sampled_span(self) -> None:
         """A sampled span gives its ids in lower-case hexadecimal, within the 128 characters that OpenMetrics allows."""
@@ -193,12 +193,12 @@ class TestExemplarOf:
         ids=["not sampled", "no span", "invalid"],
     )
     def test_anything_else(self, span: SpanContext) -> None:
-        """A span that is not exported has no exemplar, for its link would lead nowhere."""
+        """A span that is not exported has no exemplar, because a link to it would lead nowhere."""
         assert exemplar_of(span) is None
 
 
 class TestTelemetryObserver:
-    """What the domain's events move."""
+    """How the domain's events change metrics."""
 
     def test_an_extraction(
         self, registry: CollectorRegistry, observer: TelemetryObserver, provider: TracerProvider, stream: io.StringIO
@@ -242,7 +242,7 @@ class TestTelemetryObserver:
             ("never_heard_of", "failed", "warning"),
         ],
     )
-    def test_failures_are_told_apart(
+    def test_failures_are_distinguished(
         self,
         registry: CollectorRegistry,
         observer: TelemetryObserver,
@@ -251,7 +251,7 @@ class TestTelemetryObserver:
         status: str,
         level: str,
     ) -> None:
-        """What the client can mend is rejected, what the service answers for is failed: only that burns the budget."""
+        """A fault that the client can correct is rejected; the service's own is failed and uses up the budget."""
         observer.record(events.ExtractionFinished("x", "low", "failed", 0.1, failure_code=code))
         labels = {"status": status, "quality_threshold": "low"}
         assert value(registry, "feature_extractions_total", labels) == 1
@@ -263,7 +263,7 @@ class TestTelemetryObserver:
     def test_the_gauge_survives_lost_and_repeated_events(
         self, registry: CollectorRegistry, observer: TelemetryObserver
     ) -> None:
-        """An extraction cancelled before its start, or told twice, leaves the gauge at the true number."""
+        """An extraction that is cancelled before its start, or reported twice, leaves the gauge correct."""
         observer.record(events.ExtractionFinished("never-started", "low", "cancelled", 0.0))
         observer.record(events.ExtractionStarted("a", "low"))
         observer.record(events.ExtractionStarted("a", "low"))
@@ -282,7 +282,7 @@ class TestTelemetryObserver:
     def test_a_failed_model_call(
         self, registry: CollectorRegistry, observer: TelemetryObserver, stream: io.StringIO
     ) -> None:
-        """A failed call is counted by its outcome and told; an unknown price adds no cost."""
+        """A failed call is counted by its outcome and logged; an unknown price adds no cost."""
         observer.record(events.ModelCalled("builtin:planner", "timeout", 30.0))
         assert value(registry, "model_requests_total", {"model": "builtin:planner", "status": "timeout"}) == 1
         assert value(registry, "model_cost_usd_total", {"model": "builtin:planner"}) == 0
@@ -308,7 +308,7 @@ class TestTelemetryObserver:
         assert set(observer._recorders) == set(get_args(events.Event))
 
     def test_recording_never_raises(self, observer: TelemetryObserver, stream: io.StringIO) -> None:
-        """A fact that cannot be recorded is logged, and the caller does not notice."""
+        """An event that cannot be recorded is logged, and the caller does not notice."""
         observer.record(object())  # type: ignore[arg-type]
         line = lines(stream)[-1]
         assert (line["message"], line["event_type"]) == ("event not recorded", "object")
@@ -362,7 +362,7 @@ class TestTelemetryObserver:
         *,
         fails: bool,
     ) -> None:
-        """A stage that the client has to mend, or that was called off, is no failed span; the error's type is said."""
+        """A stage that fails by the client's fault, or is cancelled, is no failed span; it has the error's type."""
         with pytest.raises(type(error)), deadline(seconds), observer.stage("x9", "plan"):
             raise error
         (span,) = spans.get_finished_spans()
@@ -381,7 +381,7 @@ class TestTelemetryObserver:
 
 
 class TestRuntimeMonitor:
-    """What a process tells of itself."""
+    """Measurements of the process itself."""
 
     async def test_refresh(self, registry: CollectorRegistry, metrics: Metrics) -> None:
         """A check that answers is up; one that raises, says False or hangs is down; the pool's numbers are taken."""
@@ -410,8 +410,8 @@ class TestRuntimeMonitor:
         assert value(registry, "db_pool_connections", {"state": "in_use"}) == 3
         assert value(registry, "db_pool_connections", {"state": "idle"}) == 2
 
-    async def test_changes_are_told_once(self, metrics: Metrics, logs: Logs, stream: io.StringIO) -> None:
-        """A dependency that goes and comes back is told at each change, not at each check."""
+    async def test_changes_are_logged_once(self, metrics: Metrics, logs: Logs, stream: io.StringIO) -> None:
+        """A change of a dependency's state is logged once, not at each check."""
         answers = iter([True, False, False, True, True])
 
         async def check() -> bool:
@@ -420,9 +420,9 @@ class TestRuntimeMonitor:
         monitor = RuntimeMonitor(metrics, checks={"redis": check})
         for _ in range(5):
             await monitor.refresh()
-        assert [line["message"] for line in lines(stream)] == ["dependency is away", "dependency is back"]
+        assert [line["message"] for line in lines(stream)] == ["dependency is unreachable", "dependency is back"]
 
-    async def test_a_broken_pool_is_told(self, metrics: Metrics, logs: Logs, stream: io.StringIO) -> None:
+    async def test_a_broken_pool_is_logged(self, metrics: Metrics, logs: Logs, stream: io.StringIO) -> None:
         """A pool that cannot be measured is logged and does not end the monitor."""
 
         def pool() -> Mapping[Any, int]:
@@ -449,10 +449,10 @@ class TestRuntimeMonitor:
         assert observed > quick
         assert len(asyncio.all_tasks()) == 1
 
-    async def test_seldom_gauges_keep_their_value_while_they_cannot_be_told(
+    async def test_slow_gauges_keep_their_value_while_they_cannot_be_measured(
         self, registry: CollectorRegistry, metrics: Metrics
     ) -> None:
-        """A gauge that is measured seldom keeps its last value while its measure fails."""
+        """A slow gauge keeps its last value while its measure fails."""
         answers = iter([None, 17.0, None])
         asked = asyncio.Event()
 

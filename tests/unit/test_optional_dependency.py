@@ -6,6 +6,7 @@ import logging
 import pytest
 
 from service.concurrency.optional_dependency import PAUSE_SECONDS, WARNING_SECONDS, OptionalDependency, Unavailable
+from tests.doubles import Timer
 
 _LOG = logging.getLogger("tests.optional_dependency")
 PATIENT = 60.0
@@ -14,17 +15,6 @@ PATIENT = 60.0
 
 class Fault(Exception):
     """What the server's client raises when it is away."""
-
-
-class Timer:
-    """Monotonic seconds that a test moves."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        """The present reading."""
-        return self.seconds
 
 
 class Server:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from service.features.personal import (
     GIVEN_NAME_SHAPE,
-    LEAST_DISTINCT,
-    LEAST_PHONE,
-    MOST_VALUES,
+    MIN_DISTINCT_RATIO,
+    MIN_PHONE_NUMBER,
+    MIN_SHAPED_SHARE,
     NAMED_VALUES,
     OTHER_SHAPES,
     PART_OF_VALUE,
@@ -183,7 +183,7 @@ def test_contact_data_inside_a_text_hides_the_text(text: str, shown: bool) -> No
 @pytest.mark.parametrize("shape", sorted(WHOLE_VALUE))
 def test_half_of_the_values_make_the_column_personal(shape: str) -> None:
     """From one half on, blanks and slips among the rest do not clear a column."""
-    assert MOST_VALUES == 0.5
+    assert MIN_SHAPED_SHARE == 0.5
     assert is_personal_text("x", {shape: 0.5})
     assert not is_personal_text("x", {shape: 0.499})
 
@@ -211,7 +211,7 @@ def test_identifiers_are_not_personal(shape: str) -> None:
 
 def test_a_number_is_personal_by_name_size_and_rarity_together() -> None:
     """A telephone number has seven digits and seldom repeats; each of the three must hold."""
-    assert (LEAST_PHONE, LEAST_DISTINCT) == (1_000_000, 0.5)
+    assert (MIN_PHONE_NUMBER, MIN_DISTINCT_RATIO) == (1_000_000, 0.5)
     assert is_personal_number("phone", minimum=1_000_000, distinct_ratio=0.5)
     assert not is_personal_number("phone", minimum=999_999, distinct_ratio=0.5)
     assert not is_personal_number("phone", minimum=1_000_000, distinct_ratio=0.499)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from service.features import operations as op
 from service.features.model import ColumnProfile, ExtractionOptions, FeaturePlan, Grain, PlannedFeature, Profile
-from service.features.operations import types as op
-from service.features.operations.types import AnyOperation, Predicate
+from service.features.operations import AnyOperation, Predicate
 from service.features.plan import Fault, validate
 
 COLUMNS: tuple[tuple[str, Any, str], ...] = (

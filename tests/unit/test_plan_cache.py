@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import unicodedata
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +13,6 @@ from msgspec.structs import replace
 
 from service.agents.prompts import prompt_version
 from service.concurrency.deadline import deadline
-from service.concurrency.recent import Recent
 from service.features.errors import (
     DeadlineExceeded,
     FeatureAgentError,
@@ -23,7 +21,7 @@ from service.features.errors import (
     PlanningBusy,
     RequestImpossible,
 )
-from service.features.events import CacheLooked, Event
+from service.features.events import CacheLooked
 from service.features.model import (
     ColumnProfile,
     Dataset,
@@ -35,11 +33,11 @@ from service.features.model import (
     Profile,
     ValueCount,
 )
-from service.features.operations.registry import operations_version
-from service.features.operations.types import Value
+from service.features.operations import Value, operations_version
 from service.features.ports import KeptPlan, PlanRequest, Proposal
 from service.planning.plan_cache import WIDE_COLUMNS, CachedPlanner, KeptPlans
 from service.planning.plan_key import normalise, plan_key
+from tests.doubles import Recorder, Timer
 
 MODELS = ("openai:first", "openai:second")
 VERSIONS = ("operations-1", "prompt-1")
@@ -73,35 +71,12 @@ def key_of(request: PlanRequest, models: tuple[str, ...] = MODELS, versions: tup
     return plan_key(request, models=models, versions=versions)
 
 
-class Timer:
-    """Monotonic seconds that a test moves."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        """The present reading."""
-        return self.seconds
-
-
-class Watcher:
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def record(self, event: Event) -> None:
-        """Keep the event."""
-        self.events.append(event)
-
-    @contextmanager
-    def stage(self, extraction_id: str, stage: str) -> Iterator[None]:
-        """Surround nothing."""
-        yield
+class CacheRecorder(Recorder):
+    """An observer that also tells how the plan cache was found."""
 
     def looks(self, level: str = "memory") -> list[str]:
-        """The results of looking at one level, in order."""
-        return [event.result for event in self.events if isinstance(event, CacheLooked) and event.level == level]
+        """Return the results of looking into one level, in order."""
+        return [event.result for event in self.of(CacheLooked) if event.level == level]
 
 
 class Model:
@@ -138,7 +113,7 @@ class Shared:
     def __init__(self) -> None:
         self.plans: dict[str, KeptPlan] = {}
         self.asked = 0
-        self.told = 0
+        self.puts = 0
         self.go = asyncio.Event()
         self.go.set()
 
@@ -150,7 +125,7 @@ class Shared:
 
     async def put(self, key: str, proposal: Proposal) -> None:
         """Keep the plan for a minute."""
-        self.told += 1
+        self.puts += 1
         self.plans[key] = KeptPlan(proposal, 60.0)
 
 
@@ -159,7 +134,7 @@ def cache(model: Model, **changed: Any) -> CachedPlanner:
     made: dict[str, Any] = {
         "shared": None, "seconds": 60.0, "entries": 2, "models": MODELS, "versions": VERSIONS, "timer": Timer(),
     }  # fmt: skip
-    observer = changed.pop("observer", None) or Watcher()
+    observer = changed.pop("observer", None) or CacheRecorder()
     return CachedPlanner(model, KeptPlans(**(made | changed)), observer)
 
 
@@ -245,7 +220,7 @@ def test_no_character_turns_into_a_quotation_mark() -> None:
     [profile("Amount", "amount"), profile("kind", values=("US", "us")), profile("email", values=("Email",))],
     ids=["columns", "values", "column and value"],
 )
-def test_what_the_dataset_tells_apart_is_told_apart(dataset: Profile) -> None:
+def test_what_the_dataset_distinguishes_is_distinguished(dataset: Profile) -> None:
     """Where names or values differ by case alone, so do sentences."""
     assert key_of(ask("Mean of US amount", profile=dataset)) != key_of(ask("Mean of us Amount", profile=dataset))
     plain = profile("age", values=("US", "DE"))
@@ -323,7 +298,7 @@ def test_the_version_of_operations_follows_a_summary(monkeypatch: pytest.MonkeyP
 
 async def test_an_equal_request_costs_nothing() -> None:
     """The second of two equal requests gets the first one's plan without a model, and says that it was cached."""
-    model, watcher = Model(), Watcher()
+    model, watcher = Model(), CacheRecorder()
     planner = cache(model, observer=watcher)
     first, second = await planner.propose(ask()), await planner.propose(ask("the  age of each PERSON."))
     assert first.usage == model.usage
@@ -349,12 +324,21 @@ async def test_a_plan_is_served_until_its_time_is_over() -> None:
 
 def test_the_plan_used_longest_ago_makes_room() -> None:
     """With as many plans as may be, a new one displaces the one that was used longest ago."""
-    recent: Recent[Any] = Recent(2, Timer())
+    plans = KeptPlans(shared=None, seconds=60.0, entries=2, models=MODELS, versions=VERSIONS, timer=Timer())
     for name in ("a", "b"):
-        recent.put(name, Proposal(plan(name), ModelUsage("m")), 60.0)
-    assert recent.get("a") is not None
-    recent.put("c", Proposal(plan("c"), ModelUsage("m")), 60.0)
-    assert [recent.get(name) is not None for name in ("a", "b", "c")] == [True, False, True]
+        plans.remember(name, KeptPlan(Proposal(plan(name), ModelUsage("m")), 60.0))
+    assert plans.remembered("a") is not None
+    plans.remember("c", KeptPlan(Proposal(plan("c"), ModelUsage("m")), 60.0))
+    assert [plans.remembered(name) is not None for name in ("a", "b", "c")] == [True, False, True]
+
+
+def test_a_plan_of_no_more_time_replaces_an_earlier_one_and_is_not_kept() -> None:
+    """What is put for no time at all, or for no number, is not served; nor is what was there before."""
+    plans = KeptPlans(shared=None, seconds=60.0, entries=2, models=MODELS, versions=VERSIONS, timer=Timer())
+    for seconds in (0.0, -1.0, math.nan):
+        plans.remember("a", KeptPlan(Proposal(plan("a"), ModelUsage("m")), 60.0))
+        plans.remember("a", KeptPlan(Proposal(plan("b"), ModelUsage("m")), seconds))
+        assert plans.remembered("a") is None
 
 
 def test_a_cache_without_room_is_refused() -> None:
@@ -397,7 +381,7 @@ async def test_an_error_is_not_kept() -> None:
 
 async def test_two_hundred_equal_requests_plan_once() -> None:
     """Of 200 equal requests at once, one plans and pays; the others share its plan and pay nothing."""
-    model, watcher = Model(held=True), Watcher()
+    model, watcher = Model(held=True), CacheRecorder()
     planner = cache(model, observer=watcher)
     asking = [asyncio.create_task(planner.propose(ask())) for _ in range(200)]
     await settle()
@@ -421,7 +405,7 @@ async def test_requests_that_differ_do_not_wait_for_each_other() -> None:
     await asyncio.gather(*asking)
 
 
-async def test_who_joins_a_fallback_s_plan_is_told_so() -> None:
+async def test_who_joins_a_fallback_s_plan_gets_it_as_one() -> None:
     """A plan of a fallback model that is shared while it is made says that it is one."""
     model = Model(held=True)
     model.usage = ModelUsage(MODELS[1], 10, 10, None, fallback=True)
@@ -480,8 +464,8 @@ async def test_all_who_wait_get_the_error_that_ended_the_planning() -> None:
     assert model.calls == 1
     assert {type(error) for error in errors} == {RequestImpossible}
     assert len({id(error) for error in errors}) == 50
-    told = {(error.message, error.errors, error.retry_after, str(error)) for error in errors}  # type: ignore[union-attr]
-    assert told == {("no such column", (FieldError("description", "?"),), 3.0, "no such column")}
+    raised = {(error.message, error.errors, error.retry_after, str(error)) for error in errors}  # type: ignore[union-attr]
+    assert raised == {("no such column", (FieldError("description", "?"),), 3.0, "no such column")}
 
 
 async def test_what_is_done_to_one_s_error_is_not_done_to_another_s() -> None:
@@ -508,7 +492,7 @@ async def test_what_is_done_to_one_s_error_is_not_done_to_another_s() -> None:
 
 
 async def test_a_mistake_in_planning_fails_those_who_wait_once() -> None:
-    """An unexpected error is raised where it happened; those who wait are told of a failure, and nobody repeats it."""
+    """An unexpected error is raised where it happened; those who wait get an error, and nobody repeats it."""
     model = Model(held=True)
     planner = cache(model)
     model.error = KeyError("mistake")
@@ -564,7 +548,7 @@ async def test_without_deadlines_a_timeout_is_shared() -> None:
 
 async def test_a_fresh_request_reads_nothing_and_is_kept() -> None:
     """A fresh request is planned anew at both levels' cost, and its plan replaces the kept one at both."""
-    model, watcher, shared = Model(), Watcher(), Shared()
+    model, watcher, shared = Model(), CacheRecorder(), Shared()
     planner = cache(model, observer=watcher, shared=shared)
     await planner.propose(ask())
     fresh, after = await planner.propose(ask(fresh=True)), await planner.propose(ask())
@@ -605,14 +589,14 @@ async def test_fresh_requests_plan_each_for_itself() -> None:
 
 async def test_what_one_process_planned_another_serves() -> None:
     """A plan that a second cache finds in the shared level costs it nothing, and is then in its own memory."""
-    models, watcher, shared = (Model(), Model()), Watcher(), Shared()
+    models, watcher, shared = (Model(), Model()), CacheRecorder(), Shared()
     await cache(models[0], shared=shared).propose(ask())
     other = cache(models[1], shared=shared, observer=watcher)
     answers = [await other.propose(ask()) for _ in range(2)]
     assert {name_of(answer) for answer in answers} == {"plan_1"}
     assert answers[0].usage == ModelUsage(MODELS[0], cached=True)
     assert (models[1].calls, watcher.looks(), watcher.looks("redis")) == (0, ["miss", "hit"], ["hit"])
-    assert shared.told == 1, "what is read is not written again, or it would never expire"
+    assert shared.puts == 1, "what is read is not written again, or it would never expire"
 
 
 async def test_a_shared_plan_grows_no_older_in_memory() -> None:
@@ -640,7 +624,7 @@ async def test_a_shared_plan_grows_no_older_in_memory() -> None:
 )
 async def test_a_shared_plan_that_may_not_run_is_a_miss(kept: Proposal) -> None:
     """A plan from outside is judged like a model's: with a fault, or a usage never written, it is not served."""
-    model, watcher, shared = Model(), Watcher(), Shared()
+    model, watcher, shared = Model(), CacheRecorder(), Shared()
     shared.plans[key_of(ask())] = KeptPlan(kept, 60.0)
     planner = cache(model, shared=shared, observer=watcher)
     assert name_of(await planner.propose(ask())) == "plan_1"
@@ -658,7 +642,7 @@ async def test_a_shared_plan_that_reads_the_target_is_a_miss() -> None:
 
 async def test_the_shared_level_is_asked_once_for_equal_requests() -> None:
     """Requests that arrive while the shared level is being asked wait for its answer."""
-    model, shared, watcher = Model(), Shared(), Watcher()
+    model, shared, watcher = Model(), Shared(), CacheRecorder()
     shared.go.clear()
     planner = cache(model, shared=shared, observer=watcher)
     asking = [asyncio.create_task(planner.propose(ask())) for _ in range(50)]

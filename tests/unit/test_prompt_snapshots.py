@@ -1,6 +1,6 @@
-"""The whole prompt as it is sent, compared with committed text; `UPDATE_SNAPSHOTS=1 pytest` on this file rewrites it.
+"""The whole prompt as sent, compared with committed text; `UPDATE_SNAPSHOTS=1 pytest` on this file rewrites it.
 
-A change of the words, of an operation, of a threshold or of a tool shows in the difference, and so does its size.
+A change of the words, of an operation, of a threshold or of a tool shows in the diff, with its size.
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ WIDE = Profile(
 
 
 class Rehearsal:
-    """There is one, so that its tool is offered."""
+    """It exists, so that its tool is offered."""
 
     async def rehearse(self, dataset: Dataset, plan: FeaturePlan) -> tuple[RehearsedFeature, ...]:
-        """Never asked."""
+        """Never called."""
         raise AssertionError
 
 
@@ -76,7 +76,7 @@ async def sent(profile: Profile, description: str, options: ExtractionOptions) -
         return ModelResponse(parts=[TextPart("noted")])
 
     class Silent:
-        """An observer that nobody asks."""
+        """An observer that is never called."""
 
         def record(self, event: object) -> None:
             """Nothing."""

@@ -24,7 +24,7 @@ from service.agents.prompts import (
     render,
 )
 from service.features.model import ColumnProfile, ExtractionOptions, LogicalType, Profile, ValueCount
-from service.features.operations.registry import REGISTRY
+from service.features.operations import REGISTRY
 from service.features.quality import BARS, WEIGHTS
 
 OPTIONS = ExtractionOptions(max_features=7, target="churned")
@@ -203,7 +203,7 @@ def test_no_text_leaves_the_block_or_its_bounds(
     sentence: str, columns: list[ColumnProfile], times: int, options: ExtractionOptions
 ) -> None:
     """Whatever names, values, options and sentence hold: one block, closed once, as long as it may be, and readable."""
-    # Ingest makes repeated names unique, as here.
+    # Reading an upload makes repeated names unique, as here.
     named = (replace(each, name=each.name and f"{place}{each.name}") for place, each in enumerate(columns * times))
     message = render(build_request(sentence, table(*named), options))
     assert message.count(OPENING) == message.count(CLOSING) == 1
@@ -258,7 +258,7 @@ def test_thresholds_in_the_instructions_are_the_codes_own() -> None:
 
 
 def test_operations_are_named_by_grain() -> None:
-    """The instructions name each operation of the registry once, under its grain, which no schema tells."""
+    """The instructions name each operation of the registry once, under its grain, which no schema contains."""
     lines = {
         grain: next(line for line in INSTRUCTIONS.splitlines() if f'- `grain` "{grain}"' in line)
         for grain in ("row", "entity")

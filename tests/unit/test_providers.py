@@ -55,7 +55,7 @@ async def test_openai_compatible_server() -> None:
 @pytest.mark.parametrize("setting", ["PRIMARY_MODEL", "FALLBACK_MODEL"])
 @pytest.mark.parametrize("name", ["nope:x", "nope", "", "test", "openai", "openai:"])
 def test_unknown_model(name: str, setting: str) -> None:
-    """An unknown name is refused with the setting that holds it and what would do instead."""
+    """An unknown name is refused with its setting and possible values."""
     with pytest.raises(ModelConfigurationError, match=rf"{setting}='{name}'.*set {setting} to 'builtin:planner'"):
         build_model(name, keys={}, setting=setting)
 
@@ -72,7 +72,7 @@ def test_missing_key(name: str, key: str, setting: str) -> None:
 
 
 def test_missing_key_of_another_provider() -> None:
-    """A provider whose key the service does not hand over says itself what it lacks."""
+    """A provider whose key is not passed by the service names what is missing."""
     with pytest.raises(ModelConfigurationError, match=r"FALLBACK_MODEL='deepseek:c' needs .*export DEEPSEEK_API_KEY="):
         build_model("deepseek:c", keys={}, setting="FALLBACK_MODEL")
 
@@ -96,7 +96,7 @@ def test_missing_sdk_of_our_own_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_sdk_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An SDK's own error is told by its type alone: its message may hold what it was given."""
+    """An SDK's own error is shown by its type only: its message may hold a secret."""
 
     def refuse(*_arguments: object) -> None:
         raise OSError("sk-secret")

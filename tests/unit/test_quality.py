@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from service.features import operations as op
 from service.features.errors import QualityTooLow
 from service.features.model import (
     Assessment,
@@ -17,8 +18,7 @@ from service.features.model import (
     Threshold,
     ValueCount,
 )
-from service.features.operations import types as op
-from service.features.operations.types import AnyOperation
+from service.features.operations import AnyOperation
 from service.features.quality import BARS, WEIGHTS, assess, require_features
 
 SOUND = FeatureEvidence(

@@ -12,19 +12,12 @@ from service.extractions import retention as module
 from service.extractions.retention import Housekeeping, Removed
 from service.features.errors import DependencyUnavailable
 from service.features.ports import Artifacts
-from service.features.stores import Forgotten
+from service.features.stores import Purged
 from service.store.artifacts import ObjectArtifacts, open_artifacts
+from tests.doubles import FixedClock
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
-
-
-class HeldClock:
-    """A clock that stands still."""
-
-    def now(self) -> datetime:
-        """The instant that the test chose."""
-        return NOW
 
 
 class Rows:
@@ -48,15 +41,15 @@ class Rows:
         """The database's clock."""
         return self.clock
 
-    async def forget_extractions(self, before: datetime, *, limit: int) -> Forgotten:
+    async def purge_extractions(self, before: datetime, *, limit: int) -> Purged:
         """Oldest first."""
         old = sorted((end, key) for key, end in self.ended.items() if end < before)[:limit]
         for _, key in old:
             del self.ended[key]
         self.batches.append(len(old))
-        return Forgotten(len(old), tuple(key for _, key in old if not key.startswith("none")))
+        return Purged(len(old), tuple(key for _, key in old if not key.startswith("none")))
 
-    async def forget_idempotency_keys(self, now: datetime) -> int:
+    async def purge_idempotency_keys(self, now: datetime) -> int:
         """All of them."""
         assert now == min(NOW, self.clock)
         keys, self.keys = self.keys, 0
@@ -69,7 +62,7 @@ class Rows:
 
 
 class Failing(ObjectArtifacts):
-    """A store that is away as soon as something is to be removed."""
+    """A store that is unavailable as soon as something is to be removed."""
 
     async def delete(self, key: str) -> None:
         """Fail."""
@@ -110,7 +103,7 @@ def files(folder: Path) -> set[str]:
 
 def housekeeping(rows: Rows, artifacts: Artifacts, days: int = 30) -> Housekeeping:
     """The use case on these rows and files."""
-    return Housekeeping(upkeep=rows, artifacts=artifacts, clock=HeldClock(), days=days)
+    return Housekeeping(upkeep=rows, artifacts=artifacts, clock=FixedClock(NOW), days=days)
 
 
 async def test_old_extractions_go_with_their_tables(

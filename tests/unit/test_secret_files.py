@@ -3,7 +3,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from service.resources.secrets import read_secret, secret_kept_in, write_secret
+from service.resources.secrets import read_or_create_secret, read_secret, write_secret
 
 
 def test_a_written_secret_is_its_owners_alone(tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ def test_racing_processes_agree_on_one_secret(tmp_path: Path) -> None:
     path = tmp_path / "jwt.secret"
 
     with ThreadPoolExecutor(8) as pool:
-        secrets = set(pool.map(lambda _: secret_kept_in(path), range(32)))
+        secrets = set(pool.map(lambda _: read_or_create_secret(path), range(32)))
 
     assert len(secrets) == 1
     assert [file.name for file in tmp_path.iterdir()] == ["jwt.secret"]

@@ -1,4 +1,4 @@
-"""Where several workers keep their numbers."""
+"""The folder in which several workers keep their metrics."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What stands for the system's memory file system."""
+    """A folder in place of the system's shared memory."""
     folder = tmp_path / "shm"
     folder.mkdir()
-    monkeypatch.setattr(serve, "MEMORY", folder)
+    monkeypatch.setattr(serve, "SHARED_MEMORY", folder)
     return folder
 
 
-def test_a_folder_in_memory_is_ours_alone(settings: Settings, memory: Path) -> None:
-    """It is made when it is not there, readable by nobody else, and used again."""
-    folder = serve.memory_of_our_own(settings)
+def test_folder_in_shared_memory_is_private(settings: Settings, memory: Path) -> None:
+    """It is created when it does not exist, readable by its owner alone, and used again."""
+    folder = serve.metrics_folder(settings)
     assert folder == memory / f"feature-agent-{os.getuid()}"
     assert folder.stat().st_mode & 0o777 == 0o700
-    assert serve.memory_of_our_own(settings) == folder
+    assert serve.metrics_folder(settings) == folder
 
 
-def test_what_others_may_write_is_left_alone(settings: Settings, memory: Path, tmp_path: Path) -> None:
-    """A folder that is open to others, or leads elsewhere, or no such place at all: the data folder it is."""
+def test_folder_that_others_can_write_is_not_used(settings: Settings, memory: Path, tmp_path: Path) -> None:
+    """A folder with open permissions, a symbolic link, and missing shared memory all fall back to DATA_DIR."""
     name, elsewhere = f"feature-agent-{os.getuid()}", settings.data_dir / "scratch"
     (memory / name).mkdir()
     (memory / name).chmod(0o777)
-    assert serve.memory_of_our_own(settings) == elsewhere
+    assert serve.metrics_folder(settings) == elsewhere
     (memory / name).rmdir()
     (tmp_path / "trap").mkdir(mode=0o700)
     (memory / name).symlink_to(tmp_path / "trap")
-    assert serve.memory_of_our_own(settings) == elsewhere
+    assert serve.metrics_folder(settings) == elsewhere
     (memory / name).unlink()
     memory.rmdir()
-    assert serve.memory_of_our_own(settings) == elsewhere
+    assert serve.metrics_folder(settings) == elsewhere

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from service.engines.selection import engine_options
 from service.settings import SettingsError, load_settings
 
 GOOD_SECRET = "0123456789abcdef0123456789abcdef"
@@ -108,7 +109,7 @@ def test_lists_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_engine_options_are_read_from_the_address() -> None:
     """What the address leaves out keeps its default."""
-    options = load_settings(engine_url="duckdb://?memory_mib=256&threads=1").engine_options()
+    options = engine_options("duckdb://?memory_mib=256&threads=1")
 
     assert options == {"memory_mib": 256, "threads": 1, "scratch_mib": 20_480, "timeout_seconds": 600, "concurrency": 4}
 

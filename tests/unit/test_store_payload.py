@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec import Struct
 from msgspec import json as msgjson
 
-from service.features.operations.types import Scalar
+from service.features.operations import Scalar
 from service.store.payload import encode, storable, unescaped
 
 HARD = st.text(st.sampled_from('\0\x10\\u0010"e59é😀 '))

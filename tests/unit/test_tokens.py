@@ -86,7 +86,7 @@ def test_reading_tells_the_key_behind_a_token() -> None:
 
 
 def test_a_token_works_until_the_second_it_expires() -> None:
-    """The caller's time decides, whether the token is remembered or not."""
+    """The given time decides, whether the token is cached or not."""
     tokens = issuer(lifetime_seconds=60)
     token = tokens.issue(ACME, now=NOW)
     assert tokens.verify(token, now=NOW + timedelta(seconds=59)) == ACME
@@ -136,7 +136,7 @@ def test_a_changed_payload_is_refused() -> None:
     ],
 )
 def test_a_well_signed_token_with_other_claims_is_refused(changes: dict[str, Any]) -> None:
-    """A secret shared with another service does not make that service's tokens ours."""
+    """Tokens of another service that shares the secret are refused."""
     assert refusal(resigned(changes)) == "invalid"
 
 
@@ -172,7 +172,7 @@ def test_any_text_is_answered(text: str) -> None:
 
 
 def test_a_verified_token_is_not_decoded_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Verifying a remembered token does no cryptography, and a refused one is never remembered."""
+    """Verifying a cached token does no cryptography, and a refused one is never cached."""
     tokens, decoded = issuer(), []
     decode = module.jwt.decode
 
@@ -190,7 +190,7 @@ def test_a_verified_token_is_not_decoded_again(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_an_oversized_token_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A text longer than any token of ours is refused before work is spent on it."""
+    """A text longer than any issued token is refused before it is decoded."""
     monkeypatch.delattr(module.jwt, "decode")
     assert refusal("A" * 4097) == "invalid"
 

@@ -1,4 +1,4 @@
-"""The agent's tools through a real agent: what they tell, what they keep to themselves, and where they stop."""
+"""The agent's tools through a real agent: what they answer, what they keep private, and their limits."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from service.concurrency.deadline import deadline
 from service.features.errors import ComputeFailed, FeatureAgentError
 from service.features.events import Event
 from service.features.model import ColumnProfile, Dataset, ExtractionOptions, FeaturePlan, Profile, ValueCount
-from service.features.operations.registry import REGISTRY
+from service.features.operations import REGISTRY
 from service.features.ports import PlanRequest, Rehearsal, RehearsedFeature
 
 COLUMNS = (
@@ -58,7 +58,7 @@ CLICKS = RehearsedFeature("clicks", "integer", 0.3, 40, 0.97, 3.14159265, 1.0)
 
 
 class Trial:
-    """A rehearsal that answers what it is given to, and counts."""
+    """A rehearsal that returns a given answer and counts its calls."""
 
     def __init__(self, answer: Sequence[RehearsedFeature] | Exception | None = (CLICKS,)) -> None:
         self.answer = answer
@@ -67,7 +67,7 @@ class Trial:
         self.most = 0
 
     async def rehearse(self, dataset: Dataset, plan: FeaturePlan) -> tuple[RehearsedFeature, ...]:
-        """The answer; the error; or nothing for ever."""
+        """Return the answer, raise the error, or never return."""
         self.tried.append(plan)
         self.running += 1
         self.most = max(self.most, self.running)
@@ -81,7 +81,7 @@ class Trial:
 
 
 class Silent:
-    """An observer that is not asked."""
+    """An observer that is never called."""
 
     def record(self, event: Event) -> None:
         """No tool records anything."""
@@ -100,7 +100,7 @@ def run_of(columns: Sequence[ColumnProfile], rehearsal: Rehearsal | None) -> Pla
 async def converse(
     *turns: Sequence[ToolCallPart], columns: Sequence[ColumnProfile] = COLUMNS, rehearsal: Rehearsal | None = None
 ) -> list[ToolReturnPart]:
-    """What the tools answer a model that makes these calls, turn by turn."""
+    """Return the tools' answers to a model that makes these calls, turn by turn."""
     heard: list[list[ModelMessage]] = []
 
     def model(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
@@ -136,7 +136,7 @@ async def ask(tool: str, /, columns: Sequence[ColumnProfile] = COLUMNS, **argume
 
 
 async def test_columns_are_described_in_full() -> None:
-    """Quantiles, ranges, typed frequent values and not-finite shares are told, by exact names and each column once."""
+    """Quantiles, ranges, typed frequent values and non-finite shares are given, by exact names, each column once."""
     described = await ask("describe_columns", names=["price", "event", "price"])
     price, event = described["columns"]
     assert (price["quantiles"], price["not_finite"], price["physical_type"]) == (
@@ -149,7 +149,7 @@ async def test_columns_are_described_in_full() -> None:
 
 
 async def test_nothing_of_personal_columns_is_described() -> None:
-    """Of a personal column the type, distinct count and missing share are told; of identifiers no value."""
+    """A personal column shows its type, distinct count and missing share; an identifier no values."""
     described = await ask("describe_columns", names=["email", "user_id"])
     assert described["columns"][0] == {
         "name": "email", "type": "text", "distinct": 99, "missing": 0.5, "personal": True
@@ -158,14 +158,14 @@ async def test_nothing_of_personal_columns_is_described() -> None:
 
 
 async def test_unknown_names_give_close_ones() -> None:
-    """A name that no column has is answered with those that come close."""
+    """An unknown name is answered with similar ones."""
     described = await ask("describe_columns", names=["prise", "xyzzy", "at"])
     assert described["unknown"] == [{"name": "prise", "close": ["price"]}, {"name": "xyzzy", "close": []}]
     assert [column["name"] for column in described["columns"]] == ["at"]
 
 
 async def test_columns_are_found_by_words() -> None:
-    """Columns are found by mention, meaning and part of the spelling, the plainest first, with what is not listed."""
+    """Columns are found by mention, meaning and part of their spelling, the clearest first; the rest is counted."""
     wide = [ColumnProfile(f"sensor_{place}", place, "numeric", "DOUBLE", 0.0, 9) for place in range(100)]
     found = await ask("find_columns", columns=[*COLUMNS, *wide], words="sensor 42")
     assert (len(found["columns"]), found["further"]) == (30, 70)
@@ -177,7 +177,7 @@ async def test_columns_are_found_by_words() -> None:
 
 @pytest.mark.parametrize("kind", sorted(REGISTRY))
 async def test_operations_are_described(kind: str) -> None:
-    """Every operation tells its grain, column types, other parameters and what it gives."""
+    """Every operation is described by its grain, column types, other parameters and result type."""
     described = await ask("describe_operation", kind=kind)
     spec = REGISTRY[kind]
     assert (described["kind"], described["grain"], described["gives"]) == (kind, spec.grain, spec.dtype)
@@ -187,13 +187,13 @@ async def test_operations_are_described(kind: str) -> None:
 
 
 async def test_unknown_operations_give_close_ones() -> None:
-    """An operation that there is not is answered with those that come close."""
+    """An unknown operation is answered with similar ones."""
     refused = await ask("describe_operation", kind="rolling_mean")
     assert "rolling_count" in refused["faults"]
 
 
 async def test_a_plan_is_tried() -> None:
-    """Statistics come back for each feature, with the thresholds that would reject it, and personal ones are untold."""
+    """Each feature has its statistics and the thresholds that would reject it; personal ones are only named."""
     trial = Trial()
     [answer] = await converse([call("try_plan", plan=PLAN)], rehearsal=trial)
     tried = data(answer)
@@ -217,7 +217,7 @@ async def test_a_plan_is_tried() -> None:
     ],
 )  # fmt: skip
 async def test_a_faulty_plan_is_answered_with_its_faults(plan: dict[str, Any], fault: str) -> None:
-    """What the domain finds against a plan is told in its own words, and nothing is computed."""
+    """The domain's faults are given in its own words, and nothing is computed."""
     trial = Trial()
     [answer] = await converse([call("try_plan", plan=plan)], rehearsal=trial)
     assert any(fault in line for line in data(answer)["faults"])
@@ -228,20 +228,20 @@ async def test_a_faulty_plan_is_answered_with_its_faults(plan: dict[str, Any], f
 
 @pytest.mark.parametrize("error", [FeatureAgentError("no luck"), ComputeFailed("no luck")])
 async def test_a_failed_trial_is_an_answer(error: Exception) -> None:
-    """A plan that cannot be tried does not end the run: the model is told why."""
+    """A plan that cannot be tried does not end the run: the model gets the reason."""
     [answer] = await converse([call("try_plan", plan=PLAN)], rehearsal=Trial(error))
     assert data(answer)["problem"] == "the plan could not be computed: no luck"
 
 
 async def test_a_trial_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A trial that goes over its time is an answer, too."""
+    """A trial that exceeds its time is an answer, too."""
     monkeypatch.setattr(module, "TRIAL_TIMEOUT_SECONDS", 0.01)
     [answer] = await converse([call("try_plan", plan=PLAN)], rehearsal=Trial(None))
     assert "did not end" in data(answer)["problem"]
 
 
 async def test_a_trial_past_the_deadline_is_not_begun() -> None:
-    """When the request has no time left, the model is told so and nothing is computed."""
+    """When the request has no time left, the model gets an answer that says so, and nothing is computed."""
     trial = Trial()
     with deadline(-1.0):
         [answer] = await converse([call("try_plan", plan=PLAN)], rehearsal=trial)
@@ -267,7 +267,7 @@ async def test_trials_are_offered_where_they_can_be_made() -> None:
 @pytest.mark.parametrize("ids", [None, "same"], ids=["own ids", "one id for all"])
 @pytest.mark.parametrize("together", [True, False], ids=["in one turn", "turn by turn"])
 async def test_few_plans_are_tried_in_a_run(ids: str | None, together: bool) -> None:  # noqa: FBT001 - parameter
-    """A run tries a few plans, one after another; however it asks for more, it is told to propose."""
+    """A run tries a few plans, one after another; further calls are answered with a request to propose."""
     trial = Trial()
     calls = [call("try_plan", ids, plan=PLAN) for _ in range(MAX_TRIALS + 2)]
     talk = converse(*([calls] if together else [[each] for each in calls]), rehearsal=trial)
@@ -281,7 +281,7 @@ async def test_few_plans_are_tried_in_a_run(ids: str | None, together: bool) -> 
 
 
 async def test_few_look_ups_are_answered_in_a_run() -> None:
-    """Look-ups of all kinds share one allowance."""
+    """Look-ups of all kinds share one limit."""
     kinds = (
         call("find_columns", words="a"),
         call("describe_columns", names=["at"]),
@@ -309,7 +309,7 @@ async def test_few_look_ups_are_answered_in_a_run() -> None:
     ],
 )
 async def test_bad_arguments_are_sent_back(tool: str, arguments: dict[str, Any]) -> None:
-    """Arguments that do not fit go back with the exact fault, and a mended call is answered."""
+    """Invalid arguments are sent back with the exact fault, and a corrected call is answered."""
     trial = Trial()
     mended = call("find_columns", words="price") if tool != "try_plan" else call("try_plan", plan=PLAN)
     wrong, right = await converse([ToolCallPart(tool, arguments)], [mended], rehearsal=trial)
@@ -318,8 +318,8 @@ async def test_bad_arguments_are_sent_back(tool: str, arguments: dict[str, Any])
     assert right.outcome == "success"
 
 
-async def test_bad_arguments_without_end() -> None:
-    """A model that never mends its arguments is given up."""
+async def test_arguments_that_stay_bad() -> None:
+    """A model that never corrects its arguments fails."""
     turns = [[ToolCallPart("find_columns", {"words": 7})]] * (MAX_BAD_ARGUMENTS + 1)
     with pytest.raises(UnexpectedModelBehavior):
         await converse(*turns)
@@ -344,8 +344,8 @@ async def test_long_answers_are_cut() -> None:
     assert data(tried[0])["left_out"] + len(data(tried[0])["features"]) == 200
 
 
-async def test_unknown_tools_are_closed() -> None:
-    """The name of a tool that does not exist, and an id that is no token, are kept nowhere."""
+async def test_unknown_tools_are_sanitized() -> None:
+    """The name of an unknown tool, and an id that is no token, are not kept."""
     hostile = ToolCallPart("rm -rf /\n\x1b[31m", {}, "id\n\x1b[0m")
     fair = ToolCallPart("find_columns", {"words": "price"}, "call_1|fc_2")
     refused, answered = await converse([hostile, fair])
@@ -357,7 +357,7 @@ async def test_unknown_tools_are_closed() -> None:
 
 
 class Surrogates(Model):
-    """A model whose answers no JSON can carry, as SDKs that decode with the standard library hand them on."""
+    """A model whose answers cannot be encoded as JSON, as from SDKs that decode with the standard library."""
 
     model_name = "surrogates"
     system = "test"
@@ -369,7 +369,7 @@ class Surrogates(Model):
 
 
 async def test_lone_surrogates_are_replaced() -> None:
-    """What the model said can be written as JSON again, as every next request to a model needs."""
+    """The model's answer can be encoded as JSON again, as the next request to a model requires."""
     offered = ModelRequestParameters(function_tools=[tool.tool_def for tool in planner_tools()])
     response = await SanitizedToolCalls(Surrogates()).request([], None, offered)
     ModelMessagesTypeAdapter.dump_json([response])

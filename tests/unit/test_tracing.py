@@ -28,7 +28,7 @@ Open = Callable[..., Tracing]
 
 
 class Stuck(SpanExporter):
-    """A collector that takes the first batch and never answers, until the exporter is shut down."""
+    """A collector that takes the first batch and never answers until the exporter is shut down."""
 
     def __init__(self) -> None:
         self.entered = threading.Event()
@@ -42,13 +42,13 @@ class Stuck(SpanExporter):
         return SpanExportResult.FAILURE
 
     def shutdown(self) -> None:
-        """Let a waiting export go."""
+        """Release a waiting export."""
         self.shutdowns += 1
         self.released.set()
 
 
 class Failing(SpanExporter):
-    """A collector that is away: fails, or raises."""
+    """An unreachable collector: fails, or raises."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
@@ -74,7 +74,7 @@ def environment() -> Iterator[None]:
 
 @pytest.fixture
 def lost() -> list[int]:
-    """Each loss that was told of."""
+    """Each reported loss."""
     return []
 
 
@@ -112,7 +112,7 @@ def exporters(tracing: Tracing) -> list[SpanExporter]:
 
 
 class TestConfiguration:
-    """What the arguments and the environment decide."""
+    """The effect of arguments and environment."""
 
     def test_spans_carry_the_service(self, tracing_of: Open) -> None:
         """A span is exported once flushed, with namespace, name, version and environment of the service."""
@@ -141,7 +141,7 @@ class TestConfiguration:
         assert memory.get_finished_spans() == ()
 
     def test_the_default_sampler_takes_all(self, tracing_of: Open) -> None:
-        """Without a word of the environment every root is sampled, and children follow their parent."""
+        """Without a setting every root is sampled, and children follow their parent."""
         description = tracing_of(exporters=[]).provider.sampler.get_description()
         assert description.startswith("ParentBased{root:AlwaysOnSampler")
 
@@ -186,7 +186,7 @@ class TestConfiguration:
         assert isinstance(propagate.get_global_textmap(), TraceContextTextMapPropagator)
 
     def test_asked_for_propagators_stay(self, tracing_of: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-        """OTEL_PROPAGATORS is left to its word."""
+        """OTEL_PROPAGATORS takes precedence."""
         before = propagate.get_global_textmap()
         monkeypatch.setenv("OTEL_PROPAGATORS", "tracecontext,baggage")
         tracing_of(exporters=[])
@@ -204,7 +204,7 @@ class TestConfiguration:
 
 
 class TestLosses:
-    """What becomes of spans that cannot be exported."""
+    """Spans that cannot be exported."""
 
     def test_a_full_queue(self, tracing_of: Open, lost: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
         """Spans that the bounded queue cannot take are counted one by one."""
@@ -317,7 +317,7 @@ def test_exceptions_leave_by_their_type_alone() -> None:
     )
     tracer = tracing.provider.get_tracer("test")
     with suppress(ValueError), tracer.start_as_current_span("failing", attributes={"kept": 1}) as span:
-        span.add_event("told", {"kept": "too"})
+        span.add_event("kept", {"kept": "too"})
         raise ValueError("a cell's value: Ann")
     with tracer.start_as_current_span("well"):
         pass
@@ -329,7 +329,7 @@ def test_exceptions_leave_by_their_type_alone() -> None:
     assert failing.status.status_code is StatusCode.ERROR
     assert failing.attributes == {"kept": 1}
     assert [(event.name, dict(event.attributes or {})) for event in failing.events] == [
-        ("told", {"kept": "too"}),
+        ("kept", {"kept": "too"}),
         ("exception", {"exception.type": "ValueError"}),
     ]
     assert failing.context is not None

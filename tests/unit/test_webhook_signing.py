@@ -49,7 +49,7 @@ def test_a_receiver_verifies_what_was_sent_to_it() -> None:
 
 
 def test_each_principal_has_a_secret_of_its_own() -> None:
-    """It has the published form, is the same in every process, and verifies nobody else's messages."""
+    """It has the documented form, is the same in every process, and does not verify another principal's messages."""
     (ada,), (bob,) = (WebhookSecrets([NEW]).of(name) for name in ("ada", "bob"))
 
     assert ada.startswith("whsec_")
@@ -72,7 +72,7 @@ def test_while_a_secret_is_replaced_both_verify() -> None:
 
 
 def test_without_a_secret_there_is_none_to_show() -> None:
-    """A deployment without one has none for anybody."""
+    """A deployment without a secret has none for any principal."""
     assert WebhookSecrets([]).of("ada") == ()
 
 

@@ -1,4 +1,4 @@
-"""Several workers' numbers as one: exact, monotone, with exemplars, whatever becomes of the workers."""
+"""Metrics of several workers, aggregated: exact, monotone, with exemplars, even when workers die."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ EXEMPLAR = {"trace_id": "ab" * 16, "span_id": "cd" * 8}
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where workers keep their numbers."""
+    """The folder of the workers' metrics files."""
     return tmp_path
 
 
 def registry_of(folder: Path) -> CollectorRegistry:
-    """What any process shows."""
+    """Render the exposition of any process."""
     registry = CollectorRegistry()
     registry.register(WorkersCollector(folder, **IDENTITY))
     return registry
@@ -56,7 +56,7 @@ def names(text: bytes) -> set[str]:
 
 @pytest.mark.parametrize("render", [generate_latest, openmetrics])
 def test_the_exposition_is_that_of_a_single_process(folder: Path, render: type) -> None:
-    """Families, help, units and series are the same, whether one process tells them or several."""
+    """Families, help, units and series are the same for one process and for several."""
     single = Metrics(CollectorRegistry(), models=["m"], **IDENTITY)
     single.expect_routes(ROUTES)
     worker(folder, "1", 11)
@@ -65,7 +65,7 @@ def test_the_exposition_is_that_of_a_single_process(folder: Path, render: type) 
 
 
 def test_counters_and_histograms_are_added(folder: Path) -> None:
-    """Every worker shows the sum of all, and what a worker counted stays when it is gone and another has its place."""
+    """Every worker shows the sum of all, and a dead worker's counts stay when another replaces it."""
     retired = DeadWorkerTotals(folder)
     first, second = worker(folder, "1", 11), worker(folder, "2", 12)
     for metrics, times in ((first, 3), (second, 4)):
@@ -92,7 +92,7 @@ def test_counters_and_histograms_are_added(folder: Path) -> None:
 
 
 def test_gauges_follow_the_catalog(folder: Path) -> None:
-    """A gauge is the sum, the largest or the smallest of living workers; what a dead one said is forgotten."""
+    """A gauge is the sum, maximum or minimum over living workers; a dead one's value is dropped."""
     retired = DeadWorkerTotals(folder)
     for number in (1, 2, 3):
         metrics = worker(folder, str(number), 10 + number)
@@ -114,7 +114,7 @@ def test_gauges_follow_the_catalog(folder: Path) -> None:
 
 
 def test_the_newest_exemplar_is_shown(folder: Path) -> None:
-    """Exemplars come through, the newest of all workers, also of one that is gone."""
+    """The newest exemplar of all workers is shown, including that of a dead one."""
     retired = DeadWorkerTotals(folder)
     for number, digit in ((1, "1"), (2, "2")):
         histogram = worker(folder, str(number), 10 + number).histogram("model_request_duration_seconds")
@@ -136,7 +136,7 @@ def test_more_series_than_a_file_holds(folder: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_counter_only_rises(folder: Path) -> None:
-    """Less than nothing cannot be counted."""
+    """A counter refuses a negative amount."""
     with pytest.raises(ValueError, match="non-negative"):
         worker(folder, "1", 11).counter("auth_failures_total").child("missing").inc(-1)
 
@@ -161,7 +161,7 @@ def test_buckets_are_the_clients(amounts: list[float]) -> None:
 
 
 def test_totals_never_fall_while_workers_come_and_go(folder: Path) -> None:
-    """Read from another thread all the time, a total only rises, and ends at what was counted."""
+    """A total that is read continuously from another thread only rises, and ends at the number counted."""
     retired, registry, over = DeadWorkerTotals(folder), registry_of(folder), threading.Event()
     seen: list[float] = []
 
@@ -199,7 +199,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_killed_process_loses_nothing(folder: Path) -> None:
-    """What a process counted before kill -9 is read by others to the last one."""
+    """Other processes read everything that a process counted before kill -9."""
     ended = subprocess.run([sys.executable, "-c", KILLED, str(folder)], check=False)
     assert ended.returncode == -9
     assert registry_of(folder).get_sample_value("auth_failures_total", {"reason": "missing"}) == 1000

@@ -16,7 +16,7 @@ from uuid import uuid4
 import jwt
 
 from loadtest.benchmarks.api.variants import SECRET, Variant
-from service.demo.sample import write_event_log
+from tools.demo.sample import write_event_log
 
 ROWS = 2_000
 CALL_SECONDS = 60.0

@@ -9,7 +9,7 @@ from service.agents.builtin.columns import ColumnMatch, entity_meaning
 from service.agents.builtin.lexicon import Intent
 from service.agents.builtin.planning_context import PlanningContext
 from service.agents.words import stem
-from service.features.operations.types import (
+from service.features.operations import (
     ActiveDays,
     ActiveSpan,
     AnyOperation,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from service.agents.words import ascii_words, tokens
-from service.features.operations.types import AnyOperation, Predicate
+from service.features.operations import AnyOperation, Predicate
 
 ASKED = 10.0
 """The sentence asks for exactly this feature."""

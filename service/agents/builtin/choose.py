@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from service.agents.builtin.candidates import ASKED, NAMED, RELATED, Candidate
 from service.features.model import PlannedFeature
-from service.features.operations.types import AnyOperation
-from service.features.plan import MAX_SORTED_CELLS, SORTING
+from service.features.operations import AnyOperation
+from service.features.plan import MAX_SORTED_CELLS
 
 FLOOR_WHEN_ASKED = RELATED
 """Minimum score when the sentence asks for particular features: it gets only those and their complements."""
@@ -65,20 +65,15 @@ def _pick(pool: list[Candidate], limit: int, max_sorting: int) -> list[Candidate
         )
         pool.remove(best)
         repeats = best.alike in alike and best.score < ASKED - 1
-        too_expensive = _sorts(best) and sorting >= max_sorting
+        too_expensive = best.operation.sorts() and sorting >= max_sorting
         if repeats or too_expensive:
             continue
         chosen.append(best)
-        sorting += _sorts(best)
+        sorting += best.operation.sorts()
         families[best.family] += 1
         subjects[best.subject] += 1
         alike |= {best.alike} - {""}
     return chosen
-
-
-def _sorts(candidate: Candidate) -> bool:
-    operation = candidate.operation
-    return type(operation) in SORTING or getattr(operation, "function", None) == "median"
 
 
 def _unique(name: str, taken: set[str]) -> str:

@@ -12,7 +12,7 @@ from service.agents.builtin.leaks import leaking_columns
 from service.agents.builtin.reading import Reading
 from service.agents.prompts import Column, Request
 from service.agents.words import CONCEPTS, concepts, meaningful_parts, mention, stems, tokens
-from service.features.operations.types import Scalar
+from service.features.operations import Scalar
 
 KEY_PARTS = frozenset(("id", "uuid", "guid", "key", "pk", "sk", "code", "no", "number", "nr", "hash", "ref"))
 """Words that end a key's name."""

@@ -9,7 +9,7 @@ from service.agents.builtin.candidates import ASKED, RELATED, Candidate, capital
 from service.agents.builtin.conditions import Condition
 from service.agents.builtin.entity_features import NAMES, STATISTICS
 from service.agents.builtin.planning_context import PlanningContext
-from service.features.operations.types import Aggregate, AnyOperation, Count, Flag, Rate, Where
+from service.features.operations import Aggregate, AnyOperation, Count, Flag, Rate, Where
 
 MAX_PAIRED_CONDITIONS = 3
 """Conditions of which pairs are tried as well: "declined online payments"."""

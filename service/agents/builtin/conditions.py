@@ -13,7 +13,7 @@ from service.agents.builtin.events import equals
 from service.agents.builtin.numbers import Limit
 from service.agents.builtin.reading import Reading
 from service.agents.words import meaningful_parts, mention, stems
-from service.features.operations.types import Predicate, Scalar
+from service.features.operations import Predicate, Scalar
 
 FEW_NUMBERS = 50
 """Up to this number of distinct whole numbers a column's values are labels: stars, status codes, grades."""

@@ -9,7 +9,7 @@ from service.agents.builtin.columns import ColumnMatch, has_meaning, named_value
 from service.agents.builtin.events import equals, event_kinds
 from service.agents.builtin.lexicon import SINCE, Intent
 from service.agents.builtin.planning_context import PlanningContext
-from service.features.operations.types import (
+from service.features.operations import (
     Aggregate,
     AggregateFunction,
     AnyOperation,

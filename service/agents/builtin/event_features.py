@@ -19,7 +19,7 @@ from service.agents.builtin.candidates import (
 from service.agents.builtin.columns import ColumnMatch, has_meaning
 from service.agents.builtin.events import Event, funnel
 from service.agents.builtin.planning_context import PlanningContext
-from service.features.operations.types import (
+from service.features.operations import (
     Aggregate,
     AggregateFunction,
     Count,

@@ -10,7 +10,7 @@ from service.agents.builtin.candidates import conditions, slug
 from service.agents.builtin.columns import ColumnIndex, ColumnMatch, has_meaning, meaningful_stems, true_value
 from service.agents.builtin.reading import Reading
 from service.agents.words import concepts, stemmed, stems
-from service.features.operations.types import Predicate, Scalar
+from service.features.operations import Predicate, Scalar
 
 EVENT_KINDS = frozenset((
     "impression", "click", "cart", "purchase", "signup", "login", "refund", "search", "like", "error", "default",

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from service.agents.builtin.lexicon import NUMBERS, UNIT_DAYS
 from service.agents.words import FUNCTION_WORDS, stem, stems
-from service.features.operations.types import Comparison
+from service.features.operations import Comparison
 
 _UNITS = "|".join(UNIT_DAYS)
 _COUNT = rf"\d{{1,4}}|{'|'.join(NUMBERS)}"

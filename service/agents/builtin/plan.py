@@ -28,7 +28,7 @@ from service.agents.output import Impossible
 from service.agents.prompts import Request
 from service.agents.words import FUNCTION_WORDS, concepts, same, stemmed, stems
 from service.features.model import ExtractionOptions, FeaturePlan, PlannedFeature
-from service.features.operations.registry import ENTITY, TIME
+from service.features.operations import ENTITY, TIME
 
 HEADS = stemmed("type status size score level name kind class group state")
 """Nouns that mean little without the word before them."""

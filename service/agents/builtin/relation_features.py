@@ -9,7 +9,7 @@ from service.agents.builtin.candidates import ASIDE, ASKED, RELATED, Candidate, 
 from service.agents.builtin.columns import ColumnMatch, meaningful_stems
 from service.agents.builtin.lexicon import Intent
 from service.agents.builtin.planning_context import PlanningContext
-from service.features.operations.types import (
+from service.features.operations import (
     AggregateFunction,
     AnyOperation,
     Difference,

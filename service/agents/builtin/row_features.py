@@ -11,7 +11,7 @@ from service.agents.builtin.columns import ColumnMatch, has_meaning, named_value
 from service.agents.builtin.events import equals
 from service.agents.builtin.lexicon import Intent
 from service.agents.builtin.planning_context import PlanningContext
-from service.features.operations.types import (
+from service.features.operations import (
     AnyOperation,
     CyclicTime,
     DatePart,

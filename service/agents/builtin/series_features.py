@@ -9,7 +9,7 @@ from service.agents.builtin.candidates import ASKED, RELATED, Candidate, capital
 from service.agents.builtin.columns import ColumnMatch
 from service.agents.builtin.lexicon import SINCE, Intent
 from service.agents.builtin.planning_context import PlanningContext
-from service.features.operations.types import (
+from service.features.operations import (
     AnyOperation,
     ChangeFromPrevious,
     CumulativeCount,

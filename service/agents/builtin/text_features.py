@@ -9,7 +9,7 @@ from service.agents.builtin.candidates import ASKED, RELATED, Candidate, describ
 from service.agents.builtin.columns import ColumnMatch
 from service.agents.builtin.lexicon import TEXTUAL
 from service.agents.builtin.planning_context import PlanningContext
-from service.features.operations.types import CharacterShare, TextContains, TextLength, WordCount
+from service.features.operations import CharacterShare, TextContains, TextLength, WordCount
 
 _CHARACTERS: tuple[tuple[Literal["punctuation", "uppercase", "digit"], str, float, tuple[str, ...]], ...] = (
     ("punctuation", "punctuation", 0.4, ("punctuation", "exclam", "question")),

@@ -16,8 +16,8 @@ from itertools import combinations
 from sqlglot import exp
 
 from service.engines.duckdb.sample import RANKED, Measured, Sample
-from service.engines.duckdb.statements import Connection
-from service.features.operations.sql import column, template
+from service.engines.duckdb.statements import Connection, template
+from service.engines.sql.template import column
 
 REPORTED_CORRELATION = 0.8
 MIN_PAIRED_ROWS = 10

@@ -5,39 +5,36 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 from msgspec import Struct
 from opentelemetry.trace import Tracer
-from sqlglot import exp
 
-from service.engines.dialect import render
 from service.engines.duckdb.evidence import measure
+from service.engines.duckdb.options import SCHEME
 from service.engines.duckdb.progress import Progress
-from service.engines.duckdb.sandbox import Sandbox, sandbox
-from service.engines.duckdb.statements import Connection
+from service.engines.duckdb.sandbox import Execute, Sandbox, sandbox
+from service.engines.duckdb.statements import Connection, template
 from service.engines.limits import Limits
 from service.engines.spans import engine_span
+from service.engines.sql.compile import COMPUTED, CompiledPlan, compile_plan
+from service.engines.sql.dialects import render
 from service.features.errors import ComputeFailed, DatasetNotFound
 from service.features.model import Dataset, FeatureEvidence, FeaturePlan
-from service.features.operations.compile import COMPUTED, CompiledPlan, compile_plan
-from service.features.operations.sql import template
 from service.features.ports import Files
 
 OPEN_DATASET = "CREATE VIEW dataset AS SELECT * FROM READ_PARQUET(:path)"
 WRITE_PARQUET = "COPY (SELECT 1) TO :path (FORMAT PARQUET, COMPRESSION ZSTD)"
 
-
-COMPUTED_SHARE = 0.6
-"""Of the work, when the features are computed and their evidence is still to be measured: about what it takes."""
+T = TypeVar("T")
 
 
 class Request(Struct, frozen=True):
-    """What is to be computed, and who is told how far it has come; from the sandbox's thread."""
+    """What is to be computed, and where progress is reported; the sandbox's thread calls it."""
 
     dataset: Dataset
     plan: FeaturePlan
-    target: str | None
     progress: Callable[[float], None]
     tracer: Tracer
 
@@ -46,9 +43,11 @@ class DuckDBTable(Struct, frozen=True):
     """Features computed into a sandbox's table; implements `ports.FeatureTable`."""
 
     row_count: int
-    evidence: tuple[FeatureEvidence, ...]
     sql: str
     box: Sandbox
+    path: Path
+    """The dataset's file."""
+    request: Request
     compiled: CompiledPlan
     artifacts: Files
 
@@ -64,7 +63,7 @@ class DuckDBTable(Struct, frozen=True):
 
 @asynccontextmanager
 async def compute(artifacts: Files, limits: Limits, scratch: Path, request: Request) -> AsyncGenerator[DuckDBTable]:
-    """Compute the plan's features and measure them.
+    """Compute the plan's features into the sandbox's table `computed`, over a view `dataset` of the dataset's file.
 
     Raises ComputeFailed, ComputeOutOfMemory, DeadlineExceeded, DatasetNotFound.
     """
@@ -72,8 +71,8 @@ async def compute(artifacts: Files, limits: Limits, scratch: Path, request: Requ
         dataset_file(artifacts, request.dataset) as path,
         sandbox(limits, scratch=scratch, readable=[path]) as box,
     ):
-        computed = await _traced(box, Order(path, request))
-        yield DuckDBTable(computed.rows, computed.evidence, computed.sql, box, computed.compiled, artifacts)
+        computed = await _compute_table(box, path, request)
+        yield DuckDBTable(computed.rows, computed.sql, box, path, request, computed.compiled, artifacts)
 
 
 @asynccontextmanager
@@ -92,59 +91,63 @@ def deleted() -> DatasetNotFound:
     return DatasetNotFound("The dataset was deleted before its features were computed.")
 
 
-class Order(Struct, frozen=True):
-    """What is to be computed from which file."""
-
-    path: Path
-    request: Request
-
-
 class Computed(Struct, frozen=True):
-    """What has become of it."""
+    """What the sandbox's thread made of a request."""
 
-    compiled: CompiledPlan
     rows: int
-    evidence: tuple[FeatureEvidence, ...]
     sql: str
+    compiled: CompiledPlan
 
 
-async def _traced(box: Sandbox, order: Order) -> Computed:
-    """One span around it; an error's message may quote a cell, so neither span nor caller gets it."""
-    request = order.request
-    with engine_span(request.tracer, "compute", features=len(request.plan.features)) as span:
-        try:
-            progress = Progress(request.progress)
-            computed = await box.run(lambda execute: _compute(Connection(execute), order, progress), progress.within)
-        except duckdb.Error as error:
-            raise _failure(error, order.path) from None
+async def _compute_table(box: Sandbox, path: Path, request: Request) -> Computed:
+    """Compile and compute in the sandbox's thread, in one span. An error's message may quote a cell: nobody gets it."""
+    progress = Progress(request.progress)
+
+    def work(execute: Execute) -> Computed:
+        connection = Connection(execute)
+        compiled = compile_plan(request.plan, request.dataset.profile)
+        connection.query(template(OPEN_DATASET, path=str(path)))
+        progress.begin(1.0)
+        rows = connection.create(COMPUTED, compiled.computed)
+        progress.end()
+        return Computed(rows, render(compiled.statement(), "duckdb", pretty=True), compiled)
+
+    with engine_span(request.tracer, "compute", system=SCHEME, features=len(request.plan.features)) as span:
+        computed = await _run(box, path, work, progress)
         span.set_attribute("feature_agent.rows", computed.rows)
         return computed
 
 
-def _compute(connection: Connection, order: Order, progress: Progress) -> Computed:
-    request, profile = order.request, order.request.dataset.profile
-    compiled = compile_plan(request.plan, profile)
-    connection.query(template(OPEN_DATASET, path=exp.Literal.string(str(order.path))))
-    progress.begin(COMPUTED_SHARE)
-    connection.create(COMPUTED, compiled.computed)
-    rows, evidence = measure(connection, compiled, request.plan, profile, request.target, _rest(progress))
-    progress.end()
-    return Computed(compiled, rows, evidence, render(compiled.statement(), "duckdb", pretty=True))
+async def measure_table(
+    table: DuckDBTable, target: str | None, report: Callable[[float], None]
+) -> tuple[FeatureEvidence, ...]:
+    """Measure each feature of the table, where it was computed. Raises what `compute` raises."""
+    progress, request = Progress(report), table.request
+
+    def work(execute: Execute) -> tuple[FeatureEvidence, ...]:
+        plan, profile = request.plan, request.dataset.profile
+        evidence = measure(Connection(execute), table.compiled, plan, profile, target, progress.begin)
+        progress.end()
+        return evidence
+
+    return await _run(table.box, table.path, work, progress)
 
 
-def _rest(progress: Progress) -> Callable[[float], None]:
-    """Begins steps of what comes after the features are computed, told as shares of that."""
-    return lambda until: progress.begin(COMPUTED_SHARE + (1 - COMPUTED_SHARE) * until)
+async def _run(box: Sandbox, path: Path, work: Callable[[Execute], T], progress: Progress) -> T:
+    try:
+        return await box.run(work, progress.within)
+    except duckdb.Error as error:
+        raise _failure(error, path) from None
 
 
 def _write(connection: Connection, compiled: CompiledPlan, names: Sequence[str], path: Path) -> None:
-    copy = template(WRITE_PARQUET, path=exp.Literal.string(str(path)))
+    copy = template(WRITE_PARQUET, path=str(path))
     copy.set("this", compiled.published(names).subquery())
     connection.query(copy)
 
 
 def _failure(error: duckdb.Error, source: Path | None = None) -> ComputeFailed | DatasetNotFound:
-    """What the client is told; a file of a local folder can be deleted between two statements that read it."""
+    """The error for the client; a file of a local folder can be deleted between two statements that read it."""
     if source is not None and not source.exists():
         return deleted()
     return ComputeFailed(f"The engine could not run the plan ({type(error).__name__}).")

@@ -163,13 +163,13 @@ def _encoding_of(head: bytes) -> tuple[str, bytes] | None:
 
 
 def _survey(path: Path, head: bytes, stopped: Stopped) -> _Survey:
-    told = _encoding_of(head)
-    if told is not None and told[0] != "utf-8":
-        return _Survey(*told, uniform_lines=False)
+    marked = _encoding_of(head)
+    if marked is not None and marked[0] != "utf-8":
+        return _Survey(*marked, uniform_lines=False)
     if len(head.translate(None, CONTROL_BYTES)) < len(head) * (1 - CONTROL_SHARE):
         raise _binary()
     encoding = _verified_encoding(path, stopped)
-    return _Survey(encoding, told[1] if told else b"", _has_uniform_lines(path, stopped))
+    return _Survey(encoding, marked[1] if marked else b"", _has_uniform_lines(path, stopped))
 
 
 def _verified_encoding(path: Path, stopped: Stopped) -> str:

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from sqlglot import exp
 
 from service.engines.duckdb.sample import RANKED, Measured, Sample
-from service.engines.duckdb.statements import Connection
-from service.features.operations.sql import column, number, template
+from service.engines.duckdb.statements import Connection, template
+from service.engines.sql.template import column, number
 
 BINS = 10
 SMALLEST_SHARE = 1e-4

@@ -1,4 +1,4 @@
-"""The DuckDB engine behind `ports.Engine`."""
+"""The DuckDB engine behind `ports.Reader`, `Compute`, `Measure` and `Rehearsal`."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from opentelemetry.trace import TracerProvider, get_tracer
 from sqlglot import exp
 
 from service.concurrency.deadline import deadline, seconds_left
-from service.engines.dialect import render
-from service.engines.duckdb.compute import DuckDBTable, Request, compute
+from service.engines.duckdb.compute import DuckDBTable, Request, compute, measure_table
 from service.engines.duckdb.ingest import ingest
+from service.engines.duckdb.options import SCHEME
 from service.engines.duckdb.rehearse import SECONDS as REHEARSAL_SECONDS
 from service.engines.duckdb.rehearse import rehearse
 from service.engines.duckdb.sandbox import sandbox
+from service.engines.duckdb.statements import template
 from service.engines.limits import Limits, Turns
 from service.engines.spans import engine_span
+from service.engines.sql.dialects import render
 from service.features.errors import ComputeFailed
-from service.features.model import Dataset, FeaturePlan, MediaType, Profile
-from service.features.operations.sql import template
+from service.features.model import Dataset, FeatureEvidence, FeaturePlan, MediaType, Profile
 from service.features.ports import Files, RehearsedFeature
 
 EXPORTS: dict[MediaType, str] = {
@@ -34,7 +35,7 @@ EXPORTS: dict[MediaType, str] = {
 
 
 class DuckDBEngine:
-    """Reads uploads and runs plans in this process, each in its own sandbox; see `ports.Engine` for the promises."""
+    """Reads uploads and runs plans in this process, each in its own sandbox; see `ports` for the promises."""
 
     def __init__(
         self,
@@ -63,7 +64,7 @@ class DuckDBEngine:
     async def ingest(self, source_key: str, media_type: MediaType, target_key: str) -> Profile:
         """Read an upload, write it as typed Parquet, and profile it."""
         async with self._turns.taken():
-            with engine_span(self._tracer, "ingest"):
+            with engine_span(self._tracer, "ingest", system=SCHEME):
                 return await ingest(self._artifacts, self._limits, self._scratch, source_key, media_type, target_key)
 
     @asynccontextmanager
@@ -72,19 +73,25 @@ class DuckDBEngine:
         dataset: Dataset,
         plan: FeaturePlan,
         *,
-        target: str | None,
         progress: Callable[[float], None] = lambda _: None,
     ) -> AsyncGenerator[DuckDBTable]:
-        """Run the plan and measure each feature."""
-        request = Request(dataset, plan, target, progress, self._tracer)
+        """Run the plan into a table of a sandbox; see `ports.Compute`."""
+        request = Request(dataset, plan, progress, self._tracer)
         async with self._turns.taken(), compute(self._artifacts, self._limits, self._scratch, request) as table:
             yield table
+
+    async def measure(
+        self, table: DuckDBTable, *, target: str | None, progress: Callable[[float], None] = lambda _: None
+    ) -> tuple[FeatureEvidence, ...]:
+        """Measure the table in its own sandbox; see `ports.Measure`."""
+        with engine_span(self._tracer, "measure", system=SCHEME, features=len(table.request.plan.features)):
+            return await measure_table(table, target, progress)
 
     async def rehearse(self, dataset: Dataset, plan: FeaturePlan) -> tuple[RehearsedFeature, ...]:
         """Try the plan on a sample; see `ports.Rehearsal`. Waiting for a turn takes of its few seconds, too."""
         with deadline(seconds_left(REHEARSAL_SECONDS)):
             async with self._turns.taken():
-                with engine_span(self._tracer, "rehearse", features=len(plan.features)):
+                with engine_span(self._tracer, "rehearse", system=SCHEME, features=len(plan.features)):
                     return await rehearse(self._artifacts, self._limits, self._scratch, dataset, plan)
 
     async def export(self, key: str, media_type: MediaType) -> Path:
@@ -95,7 +102,7 @@ class DuckDBEngine:
         rendered = await asyncio.to_thread(self._temporary)
         try:
             async with self._turns.taken(), self._artifacts.local(key) as source:
-                with engine_span(self._tracer, "export"):
+                with engine_span(self._tracer, "export", system=SCHEME):
                     await self._render(source, rendered, media_type)
         except BaseException:
             rendered.unlink(missing_ok=True)

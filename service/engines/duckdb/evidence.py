@@ -1,4 +1,4 @@
-"""What can be measured of computed features, in a handful of statements over the table they were computed into.
+"""Measure computed features, in a handful of statements over the table they were computed into.
 
 Counts, extremes and moments are over all rows; so are distinct values, medians, top shares, drift and correlations up
 to `sample.sample_size` rows. Above it the latter come from a sample, and distinct values from a sketch.
@@ -17,11 +17,11 @@ from sqlglot import exp
 from service.engines.duckdb.association import correlations, target_associations
 from service.engines.duckdb.drift import drifts
 from service.engines.duckdb.sample import FINITE, SAMPLED, Measured, Sample, draw, open_finite, sample_size
-from service.engines.duckdb.statements import Connection
+from service.engines.duckdb.statements import Connection, template
+from service.engines.sql.compile import COMPUTED, CompiledPlan
+from service.engines.sql.template import column, number
 from service.features.model import FeatureEvidence, FeaturePlan, FeatureStatistics, Profile, ValueCount
-from service.features.operations.compile import COMPUTED, CompiledPlan
-from service.features.operations.registry import source_columns
-from service.features.operations.sql import column, number, template
+from service.features.operations import source_columns
 
 TOP_VALUES = 10
 LISTED_DISTINCT = 20
@@ -62,10 +62,10 @@ def measure(
     profile: Profile,
     target: str | None,
     begin: Callable[[float], None] = lambda _: None,
-) -> tuple[int, tuple[FeatureEvidence, ...]]:
-    """The rows of the table `computed`, and one measurement for each feature in the plan's order.
+) -> tuple[FeatureEvidence, ...]:
+    """Measure each feature of the table `computed`, in the plan's order.
 
-    `begin` is told before each step the share of the work, 0 to 1, that is done when the step ends.
+    `begin` is called before each step with the share of the work, 0 to 1, that is done when the step ends.
 
     Drift is between halves in time, so it needs row grain, a time column and some hundred rows: a file's order is no
     time, and entities have none. Raises what `Sandbox.run` raises.
@@ -100,7 +100,7 @@ def measure(
             correlations=related.get(name, {}),
         )
 
-    return rows, tuple(evidence(feature) for feature in features)
+    return tuple(evidence(feature) for feature in features)
 
 
 def _hidden(plan: FeaturePlan, profile: Profile) -> set[str]:

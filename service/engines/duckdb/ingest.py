@@ -20,11 +20,12 @@ from service.engines.duckdb.ingest_csv import read_csv
 from service.engines.duckdb.ingest_ndjson import read_ndjson
 from service.engines.duckdb.ingest_parquet import damaged, read_parquet, typed_readings
 from service.engines.duckdb.ingest_source import Source, bounded
-from service.engines.duckdb.ingest_sql import ROW_ID, cast, named, parquet, run, write_parquet
+from service.engines.duckdb.ingest_sql import cast, named, parquet, run, write_parquet
 from service.engines.duckdb.ingest_types import Reading, read_types
 from service.engines.duckdb.sandbox import Sandbox, sandbox
 from service.engines.duckdb.statistics import TypedColumn, TypedTable, measure
 from service.engines.limits import Limits
+from service.engines.sql.template import ROW_ID
 from service.features.errors import ComputeOutOfMemory
 from service.features.model import MediaType, Profile
 from service.features.ports import Files

@@ -11,7 +11,7 @@ from sqlglot import exp
 from service.engines.duckdb.detect import PreparedText, line_at
 from service.engines.duckdb.detect_dialect import Dialect, detect_dialect, first_rows
 from service.engines.duckdb.ingest_source import (
-    MOST_FAULTS,
+    MAX_FAULTS,
     Source,
     SourceColumn,
     no_rows,
@@ -24,11 +24,11 @@ from service.engines.duckdb.sandbox import Row, Sandbox
 from service.features.errors import DatasetUnreadable
 from service.features.model import FieldError
 
-MOST_LINE_BYTES = 8 * 1024 * 1024
+MAX_LINE_BYTES = 8 * 1024 * 1024
 """A row may be this long."""
-BUFFER_BYTES = 2 * MOST_LINE_BYTES
+BUFFER_BYTES = 2 * MAX_LINE_BYTES
 
-MOST_REJECTS = 50
+MAX_REJECTS = 50
 """One row at fault can be set aside several times, once for each field too many."""
 RECOUNTED_CHARACTERS = 1024 * 1024
 """How much of a faulty row is read again, to count its fields."""
@@ -80,10 +80,10 @@ def scan(path: Path, delimiter: str, quote: str, width: int, *, header: bool, sk
         option("columns", exp.Struct(expressions=types)),
         option("strict_mode", exp.true()),
         option("null_padding", exp.false()),
-        option("max_line_size", number(MOST_LINE_BYTES)),
+        option("max_line_size", number(MAX_LINE_BYTES)),
         option("buffer_size", number(BUFFER_BYTES)),
         option("store_rejects", exp.true()),
-        option("rejects_limit", number(MOST_REJECTS)),
+        option("rejects_limit", number(MAX_REJECTS)),
     )
     return exp.select("*").from_(exp.Table(this=reader))
 
@@ -92,7 +92,7 @@ async def rejects(box: Sandbox) -> list[Row]:
     """The first rows that scans set aside: byte offset from 1, column from 1, kind of fault."""
     fields = [call("min", exp.column("column_idx")), call("min", exp.column("error_type"))]
     query = exp.select("line_byte_position", *fields).from_("reject_errors").group_by("line_byte_position")
-    return await box.execute(query.order_by("line_byte_position").limit(MOST_FAULTS).sql(dialect="duckdb"))
+    return await box.execute(query.order_by("line_byte_position").limit(MAX_FAULTS).sql(dialect="duckdb"))
 
 
 def _names(dialect: Dialect) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -137,7 +137,7 @@ def _fault(path: Path, dialect: Dialect, names: tuple[str, ...], row: Row) -> Fi
         first = "the header" if dialect.header is not None else "the first row"
         return FieldError(place, f"has {count} field{'' if count == 1 else 's'} where {first} has {dialect.width}")
     if kind == "LINE SIZE OVER MAXIMUM":
-        return FieldError(place, f"is longer than {MOST_LINE_BYTES // (1024 * 1024)} MiB")
+        return FieldError(place, f"is longer than {MAX_LINE_BYTES // (1024 * 1024)} MiB")
     named = f", column {names[column - 1]}" if column is not None and 1 <= column <= len(names) else ""
     return FieldError(place + named, "has a quote that is not closed, or text after a closing quote")
 

@@ -13,8 +13,8 @@ from service.engines.duckdb.detect import PreparedText
 from service.engines.duckdb.detect_dialect import SINGLE_COLUMN
 from service.engines.duckdb.ingest_csv import rejects, scan
 from service.engines.duckdb.ingest_source import (
-    MOST_COLUMNS,
-    MOST_FAULTS,
+    MAX_COLUMNS,
+    MAX_FAULTS,
     Source,
     SourceColumn,
     no_rows,
@@ -97,7 +97,7 @@ async def _faults(box: Sandbox, lines: Path) -> list[FieldError]:
         .from_(parquet(lines, 1, row_number=True))
         .where(_not_blank(), exp.NEQ(this=kind.copy(), expression=string("OBJECT")))
         .order_by("r")
-        .limit(MOST_FAULTS)
+        .limit(MAX_FAULTS)
     )
     return [FieldError(f"row {row + 1}", _in_words(kind)) for row, kind in await run(box, lambda: query)]
 
@@ -136,7 +136,7 @@ async def _keys(box: Sandbox, lines: Path, pointer: str) -> list[str]:
         this=exp.Mul(this=exp.column("r"), expression=number(KEYS_IN_ONE_OBJECT)), expression=exp.column("p")
     )
     query = (
-        exp.select("k").from_(each.subquery()).group_by("k").order_by(call("min", appearance)).limit(MOST_COLUMNS + 1)
+        exp.select("k").from_(each.subquery()).group_by("k").order_by(call("min", appearance)).limit(MAX_COLUMNS + 1)
     )
     found = [row[0] for row in await run(box, lambda: query)]
     if any("\0" in key for key in found):

@@ -11,7 +11,7 @@ from sqlglot import exp
 from service.engines.duckdb.detect import read_head, signature
 from service.engines.duckdb.ingest_source import Source, SourceColumn, no_rows, require_width, unique_names
 from service.engines.duckdb.ingest_sql import (
-    Cells,
+    CellExpressions,
     batches,
     call,
     case,
@@ -122,7 +122,7 @@ async def typed_readings(box: Sandbox, source: Source) -> dict[int, Reading]:
 
 async def _overflowing(box: Sandbox, source: Source, wide: list[SourceColumn]) -> set[int]:
     """Positions of the columns with integers over 64 bits."""
-    cells: Cells = [(column.position, cast(reference(column.position), "VARCHAR")) for column in wide]
+    cells: CellExpressions = [(column.position, cast(reference(column.position), "VARCHAR")) for column in wide]
     lost = call("count", case((try_cast(exp.column("v"), "BIGINT").is_(exp.null()), exp.true())))
     found: set[int] = set()
     for batch in batches(cells):

@@ -9,15 +9,16 @@ from pathlib import Path
 from msgspec import Struct
 from sqlglot import exp
 
-from service.engines.duckdb.ingest_sql import ROW_ID, parquet
+from service.engines.duckdb.ingest_sql import parquet
+from service.engines.sql.template import ROW_ID
 from service.features.errors import DatasetUnreadable
 from service.features.model import FieldError
 
-MOST_COLUMNS = 10_000
-MOST_NAME_CHARACTERS = 256
-MOST_FAULTS = 5
-"""Faults told of in one error: enough to see the pattern."""
-MOST_NOTES = 40
+MAX_COLUMNS = 10_000
+MAX_NAME_CHARACTERS = 256
+MAX_FAULTS = 5
+"""Faults listed in one error: enough to see the pattern."""
+MAX_NOTES = 40
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
@@ -72,23 +73,23 @@ def unique_names(raw: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def bounded(notes: Iterable[str]) -> tuple[str, ...]:
     """The notes, the last of them saying how many were left out when there are too many."""
     every = tuple(notes)
-    if len(every) <= MOST_NOTES:
+    if len(every) <= MAX_NOTES:
         return every
-    return (*every[: MOST_NOTES - 1], f"and {len(every) - MOST_NOTES + 1} more notes like these")
+    return (*every[: MAX_NOTES - 1], f"and {len(every) - MAX_NOTES + 1} more notes like these")
 
 
 def require_width(columns: int) -> None:
     """Raises DatasetUnreadable for a table that is wider than the service takes."""
-    if columns > MOST_COLUMNS:
+    if columns > MAX_COLUMNS:
         raise DatasetUnreadable(
-            f"The table has {columns} columns; at most {MOST_COLUMNS} are taken. Leave out columns that are not needed."
+            f"The table has {columns} columns; at most {MAX_COLUMNS} are taken. Leave out columns that are not needed."
         )
 
 
 def unreadable(what: str, faults: Sequence[FieldError]) -> DatasetUnreadable:
     """The error for rows at fault; its message repeats the first of them."""
     first = faults[0]
-    return DatasetUnreadable(f"{what}: {first.field} {first.message}.", errors=faults[:MOST_FAULTS])
+    return DatasetUnreadable(f"{what}: {first.field} {first.message}.", errors=faults[:MAX_FAULTS])
 
 
 def no_rows(what: str) -> DatasetUnreadable:
@@ -97,7 +98,7 @@ def no_rows(what: str) -> DatasetUnreadable:
 
 
 def _shortened(name: str) -> str:
-    return name[:MOST_NAME_CHARACTERS].rstrip()
+    return name[:MAX_NAME_CHARACTERS].rstrip()
 
 
 def _free(name: str, taken: dict[str, int]) -> str:
@@ -108,7 +109,7 @@ def _free(name: str, taken: dict[str, int]) -> str:
     while candidate.casefold() in taken:
         taken[key] = taken.get(key, 1) + 1
         ending = f"_{taken[key]}"
-        candidate = name[: MOST_NAME_CHARACTERS - len(ending)] + ending
+        candidate = name[: MAX_NAME_CHARACTERS - len(ending)] + ending
     taken.setdefault(candidate.casefold(), 1)
     return candidate
 
@@ -118,6 +119,6 @@ def _reason(wanted: str) -> str:
         return "has no name"
     if wanted.casefold() == ROW_ID:
         return "has a name that the service uses"
-    if len(wanted) > MOST_NAME_CHARACTERS:
-        return f"has a name over {MOST_NAME_CHARACTERS} characters"
+    if len(wanted) > MAX_NAME_CHARACTERS:
+        return f"has a name over {MAX_NAME_CHARACTERS} characters"
     return "has the name of an earlier column"

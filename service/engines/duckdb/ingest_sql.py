@@ -19,17 +19,14 @@ from sqlglot import exp
 
 from service.engines.duckdb.sandbox import Row, Sandbox
 
-ROW_ID = "__row_id"
-"""Last column of every typed file: the row's 0-based position in the upload."""
-
 BATCH_COLUMNS = 1000
 """Columns in one long-form statement: a vector of 2048 rows of them takes some 32 MB."""
 
 ROW_GROUP_CELLS = 20_000_000
 VECTOR_ROWS = 2048
-MOST_ROW_GROUP_ROWS = 122_880
+MAX_ROW_GROUP_ROWS = 122_880
 
-Cells = Sequence[tuple[int, exp.Expr]]
+CellExpressions = Sequence[tuple[int, exp.Expr]]
 """Position and expression of each column in a long form; the expressions are of one type."""
 
 
@@ -119,7 +116,7 @@ def parquet(path: Path, width: int, *, row_number: bool = False) -> exp.Table:
     return exp.Table(this=call("read_parquet", string(str(path)), *options), alias=alias)
 
 
-def long_form(source: exp.Expr, cells: Cells, *others: exp.Expr, where: exp.Expr | None = None) -> exp.Expr:
+def long_form(source: exp.Expr, cells: CellExpressions, *others: exp.Expr, where: exp.Expr | None = None) -> exp.Expr:
     """Subquery with a row for each non-null cell: `k` position, `v` value, and the `others` beside them.
 
     The cells' expressions become part of it: they serve for this one statement.
@@ -138,14 +135,14 @@ def long_form(source: exp.Expr, cells: Cells, *others: exp.Expr, where: exp.Expr
     )
 
 
-def batches(cells: Cells, size: int = BATCH_COLUMNS) -> list[Cells]:
+def batches(cells: CellExpressions, size: int = BATCH_COLUMNS) -> list[CellExpressions]:
     """The cells, at most `size` columns at a time."""
     return [cells[start : start + size] for start in range(0, len(cells), size)]
 
 
 def write_parquet(query: exp.Query, path: Path, width: int) -> exp.Expr:
     """COPY a query to a compressed file, in row groups whose cells fit in memory however many columns there are."""
-    rows = max(min(ROW_GROUP_CELLS // max(width, 1), MOST_ROW_GROUP_ROWS) // VECTOR_ROWS, 1) * VECTOR_ROWS
+    rows = max(min(ROW_GROUP_CELLS // max(width, 1), MAX_ROW_GROUP_ROWS) // VECTOR_ROWS, 1) * VECTOR_ROWS
     parameters = {"FORMAT": exp.var("parquet"), "COMPRESSION": exp.var("zstd"), "ROW_GROUP_SIZE": number(rows)}
     return exp.Copy(
         this=query.subquery(copy=False),

@@ -27,7 +27,7 @@ from service.engines.duckdb.ingest_dates import (
 )
 from service.engines.duckdb.ingest_source import Source, SourceColumn
 from service.engines.duckdb.ingest_sql import (
-    Cells,
+    CellExpressions,
     batches,
     call,
     case,
@@ -107,7 +107,7 @@ async def _count_classes(
     """How many values of each column are of each class, and the columns with blanks around values."""
     counted: dict[int, Counter[str]] = defaultdict(Counter)
     padded: set[int] = set()
-    cells: Cells = [(column.position, reference(column.position)) for column in columns]
+    cells: CellExpressions = [(column.position, reference(column.position)) for column in columns]
     for batch in batches(cells):
         for position, label, count, blanks in await run(box, lambda batch=batch: _class_query(source, batch)):
             counted[position][label] += count
@@ -116,7 +116,7 @@ async def _count_classes(
     return counted, padded
 
 
-def _class_query(source: Source, cells: Cells) -> exp.Expr:
+def _class_query(source: Source, cells: CellExpressions) -> exp.Expr:
     value = call("trim", exp.column("v"))
     label = named(_class(value, decimal_comma=source.decimal_comma), "class")
     blanks = call("count", case((exp.NEQ(this=exp.column("v"), expression=value.copy()), exp.true())))
@@ -239,7 +239,7 @@ async def _date_readings(
     counted: Mapping[int, Classes],
 ) -> dict[int, Reading]:
     """Dates in the order of day and month that reads every value of a column; text where none does."""
-    cells: Cells = [(column.position, reference(column.position)) for column in columns]
+    cells: CellExpressions = [(column.position, reference(column.position)) for column in columns]
     read: dict[int, tuple[int, int]] = {}
     for batch in batches(cells):
         rows = await run(box, lambda batch=batch: _date_query(source, dates, batch))
@@ -252,7 +252,7 @@ async def _date_readings(
     }
 
 
-def _date_query(source: Source, dates: _Dates, cells: Cells) -> exp.Expr:
+def _date_query(source: Source, dates: _Dates, cells: CellExpressions) -> exp.Expr:
     value = call("trim", exp.column("v"))
     counts = [call("count", parse(value, dates.found, order, iso=dates.iso)) for order in ORDERS]
     rows = long_form(source.scan, cells)

@@ -1,4 +1,4 @@
-"""How far a computation has come: which of its steps it is at, and how far DuckDB has come in that one."""
+"""Report how far a computation has come, from its steps and DuckDB's progress within the running statement."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ from collections.abc import Callable
 
 
 class Progress:
-    """Tells the share of the work that is done, 0 to 1, never less than before.
+    """Reports the share of the work that is done, 0 to 1, never less than before.
 
-    The thread that computes says which step it begins; whoever waits for it says what DuckDB tells of the statement
-    that runs, which is the share of its rows that have been read. Both may speak at any time.
+    The computing thread calls `begin` for each step; the waiting task calls `within` with DuckDB's progress, which is
+    the share of the statement's rows that have been read. Both may call at any time.
     """
 
-    def __init__(self, tell: Callable[[float], None]) -> None:
-        self._tell = tell
+    def __init__(self, report: Callable[[float], None]) -> None:
+        self._notify = report
         self._step = (0.0, 0.0)
-        self._told = 0.0
+        self._reported = 0.0
 
     def begin(self, until: float) -> None:
-        """All before is done; the step that begins ends when `until` of the work is."""
+        """Begin a step, which ends when the share `until` of the work is done; everything before it is done."""
         self._step = (self._step[1], until)
         self._report(self._step[0])
 
     def end(self) -> None:
-        """All is done."""
+        """Report that everything is done."""
         self.begin(1.0)
         self._report(1.0)
 
     def within(self, percent: float) -> None:
-        """So much of the step's statement is done, as DuckDB says: 0 to 100, less than 0 when none runs."""
+        """Report DuckDB's progress within the step's statement: 0 to 100, less than 0 when none runs."""
         first, last = self._step
         self._report(first + (last - first) * min(max(percent, 0.0), 100.0) / 100.0)
 
     def _report(self, share: float) -> None:
-        if share > self._told:
-            self._told = share
-            self._tell(share)
+        if share > self._reported:
+            self._reported = share
+            self._notify(share)

@@ -4,8 +4,8 @@ The sample is small enough for about a second of one thread, and the same in eve
 are sampled by entity, so that aggregates and windows see whole histories; a plan without one is tried on single rows.
 What depends on the dataset as a whole (ranks, frequencies, the latest instant) is taken from the sample.
 
-The statistics go to a planner, which may be a foreign model. A feature that reads a personal column is tried but not
-told of: its mean could be one person's value, and counts of rows that meet a predicate would answer questions about it.
+The statistics go to a planner, which may be a foreign model. Features that read a personal column are tried and left
+out: a mean could be one person's value, and counts of rows that meet a predicate would answer questions about it.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from sqlglot import exp
 from service.concurrency.deadline import seconds_left
 from service.engines.duckdb.evidence import measure
 from service.engines.duckdb.sandbox import sandbox
-from service.engines.duckdb.statements import Connection
+from service.engines.duckdb.statements import Connection, template
 from service.engines.limits import Limits
+from service.engines.sql.compile import COMPUTED, compile_plan
+from service.engines.sql.template import DATASET, ROW_ID, column, number
 from service.features.errors import ComputeFailed, DeadlineExceeded
 from service.features.model import Dataset, FeatureEvidence, FeaturePlan, PlannedFeature, Profile
-from service.features.operations.compile import COMPUTED, compile_plan
-from service.features.operations.registry import source_columns
-from service.features.operations.sql import DATASET, ROW_ID, column, number, template
+from service.features.operations import source_columns
 from service.features.ports import Files, RehearsedFeature
 
 SECONDS = 5.0
@@ -37,7 +37,7 @@ SCRATCH_BYTES = 128 * 2**20
 
 ROWS = 30_000
 """A share of 1 % is then known within 0.06 points (one standard error), and 20 windows take well under a second."""
-LEAST_ENTITIES = 100
+MIN_ENTITIES = 100
 """Fewer say too little of how a feature is distributed; of so many, long histories are cut to their latest part."""
 
 PARTS = 1_000_000
@@ -81,13 +81,13 @@ async def rehearse(
     except (duckdb.Error, OSError) as error:
         # Its own words may quote a cell.
         raise ComputeFailed(f"The engine could not try the plan ({type(error).__name__}).") from None
-    untold = {feature.name for feature in plan.features if reads_personal(feature, plan, dataset.profile)}
-    return tuple(_told(found) for found in evidence if found.name not in untold)
+    withheld = {feature.name for feature in plan.features if reads_personal(feature, plan, dataset.profile)}
+    return tuple(_rehearsed(found) for found in evidence if found.name not in withheld)
 
 
 def reads_personal(feature: PlannedFeature, plan: FeaturePlan, profile: Profile) -> bool:
     """Whether the feature is made of a personal column; what is counted in the last days reads the plan's time."""
-    timed = getattr(feature.operation, "last_days", None) is not None
+    timed = feature.operation.reads_plan_time()
     names = {*source_columns(feature.operation), plan.time if timed else None}
     return any(known.personal for known in profile.columns if known.name in names)
 
@@ -98,7 +98,7 @@ def shares(plan: FeaturePlan, profile: Profile) -> Shares:
     known = None if plan.entity is None else profile.column(plan.entity)
     if known is None:
         return Shares(fitting)
-    entities = min(1.0, max(fitting, LEAST_ENTITIES / max(1, known.distinct_count)))
+    entities = min(1.0, max(fitting, MIN_ENTITIES / max(1, known.distinct_count)))
     return Shares(entities, fitting / entities)
 
 
@@ -106,9 +106,8 @@ def _rehearse(connection: Connection, path: Path, profile: Profile, plan: Featur
     connection.create(DATASET, _sample(path, profile, plan))
     compiled = compile_plan(plan, profile)
     connection.create(COMPUTED, compiled.computed)
-    # Without time: drift within a sample would not be told.
-    _, evidence = measure(connection, compiled, replace(plan, time=None), profile, target=None)
-    return evidence
+    # Without time: drift within a sample is not reported.
+    return measure(connection, compiled, replace(plan, time=None), profile, target=None)
 
 
 def _sample(path: Path, profile: Profile, plan: FeaturePlan) -> exp.Select:
@@ -145,7 +144,7 @@ def _chosen(key: exp.Expr, share: float) -> exp.Expr:
     return template(CHOSEN, key=key, parts=number(PARTS), chosen=number(math.ceil(share * PARTS)))
 
 
-def _told(found: FeatureEvidence) -> RehearsedFeature:
+def _rehearsed(found: FeatureEvidence) -> RehearsedFeature:
     statistics = found.statistics
     return RehearsedFeature(
         name=found.name,

@@ -14,11 +14,11 @@ import math
 from msgspec import Struct
 from sqlglot import exp
 
-from service.engines.duckdb.statements import Connection
+from service.engines.duckdb.statements import Connection, template
 from service.engines.duckdb.target import TargetKind, target_kind, target_values
+from service.engines.sql.compile import COMPUTED, CompiledPlan
+from service.engines.sql.template import column, number
 from service.features.model import FeaturePlan, FeatureType, Profile
-from service.features.operations.compile import COMPUTED, CompiledPlan
-from service.features.operations.sql import column, number, template
 
 SAMPLE_ROWS = 200_000
 """At this size a rank correlation of 0.8 has a standard error below 0.001."""
@@ -73,7 +73,7 @@ def open_finite(connection: Connection, compiled: CompiledPlan) -> tuple[Measure
     features = tuple(Measured(index, name, dtype) for index, (name, dtype) in enumerate(compiled.features.items()))
     columns = [exp.alias_(column(key, "c"), f"k{index}", quoted=True) for index, key in enumerate(compiled.keys)]
     columns += [exp.alias_(_finite(feature), feature.alias, quoted=True) for feature in features]
-    connection.create(FINITE, exp.select(*columns).from_(f"{COMPUTED} AS c", copy=False), kind="VIEW")
+    connection.name(FINITE, exp.select(*columns).from_(f"{COMPUTED} AS c", copy=False))
     return features
 
 

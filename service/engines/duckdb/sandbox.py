@@ -53,7 +53,7 @@ class Sandbox:
     async def run(self, work: Callable[[Execute], T], watch: Callable[[float], None] | None = None) -> T:
         """Run `work` in the sandbox's thread, with the means to execute statements.
 
-        `watch` is told now and then how much of the statement that runs is done, in percent; less than 0 for none.
+        `watch` is called now and then with the progress of the running statement in percent, less than 0 for none.
 
         When the calling task is cancelled or the time is used up, the statement that runs is interrupted, which ends
         the work, and it has ended before this returns. Raises ComputeOutOfMemory, DeadlineExceeded, and any other

@@ -1,19 +1,31 @@
-"""Statements built as trees, run in a sandbox's thread."""
+"""DuckDB's statements, built as trees and run in a sandbox's thread."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from functools import cache
+from typing import Any
 
 from msgspec import Struct
 from sqlglot import exp
 
-from service.engines.dialect import render
 from service.engines.duckdb.sandbox import Execute, Row
+from service.engines.sql.dialects import render
+from service.engines.sql.template import Node, fill, parsed
 
 STATEMENTS_AT_ONCE = 20
 AGGREGATES_AT_ONCE = 120
 """Each aggregate and each sort holds buffers of its own, whatever the rows: many at once would need much memory."""
+
+
+def template(text: str, **nodes: Node) -> exp.Expr:
+    """The constant `text` in DuckDB's SQL, each `:name` within it replaced by the node or literal of that name."""
+    return fill(_parsed(text), nodes)
+
+
+@cache
+def _parsed(text: str) -> exp.Expr:
+    return parsed(text, "duckdb")
 
 
 class Connection(Struct, frozen=True):
@@ -41,6 +53,10 @@ class Connection(Struct, frozen=True):
             values += self.query(exp.select(*part).from_(table, copy=False))[0]
         return values
 
-    def create(self, name: str, rows: exp.Select, kind: Literal["TABLE", "VIEW"] = "TABLE") -> None:
-        """Keep the rows as a table of the sandbox, or give the query a name."""
-        self.query(exp.Create(this=exp.to_table(name), kind=kind, expression=rows))
+    def create(self, name: str, rows: exp.Select) -> int:
+        """Keep the rows as a table of the sandbox; gives their number."""
+        return int(self.query(exp.Create(this=exp.to_table(name), kind="TABLE", expression=rows))[0][0])
+
+    def name(self, name: str, rows: exp.Select) -> None:
+        """Give the query a name, as a view."""
+        self.query(exp.Create(this=exp.to_table(name), kind="VIEW", expression=rows))

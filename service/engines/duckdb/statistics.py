@@ -2,7 +2,7 @@
 
 Exact over all rows: counts, extremes, means, deviations, lengths. Exact up to a size and then estimated, always by a
 method that gives equal data equal numbers: distinct counts (HyperLogLog), quantiles and shapes of values (rows chosen
-by a hash of their position). Means and deviations are rounded, because threads add in different orders.
+by a hash of their position). Averages and deviations are rounded, because threads add in different orders.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from msgspec import Struct
 from sqlglot import exp
 
 from service.engines.duckdb.ingest_sql import (
-    Cells,
+    CellExpressions,
     batches,
     call,
     case,
@@ -42,7 +42,7 @@ from service.features.profile import SHOWN_CHARACTERS, RawColumn
 SAMPLE_ROWS = 250_000
 """Rows for quantiles and shapes of values: all of them up to here; beyond, a quantile's rank is off by about 0.1 %."""
 SAMPLE_CELLS = 8_000_000
-"""Cells of a sample held at once, 8 bytes each."""
+"""Values of a sample held at once, 8 bytes each."""
 COUNTED_ROWS = 50_000
 COUNTED_DISTINCT = 20_000
 """Every value of a column is counted when the table has at most so many rows, or the column about so many values."""
@@ -62,7 +62,7 @@ DIGITS = 10
 """Significant digits kept of means and deviations."""
 GUARD_DIGITS = 2
 """More of them are still free of the noise of adding up: some 1e-13 of the sum over a million rows."""
-MOST_PLACES = 300
+MAX_PLACES = 300
 """Beyond, near the smallest doubles, round() itself fails."""
 PHYSICAL_TYPES = ("BIGINT", "DOUBLE", "BOOLEAN", "TIMESTAMP", "VARCHAR")
 QUANTILES = {"p05": "0.05", "p25": "0.25", "p50": "0.5", "p75": "0.75", "p95": "0.95"}
@@ -87,7 +87,7 @@ class TypedTable(Struct, frozen=True):
         """The file, its columns called by position, the row's position being the last."""
         return parquet(self.path, len(self.columns) + 1)
 
-    def cells(self, *physical: str) -> Cells:
+    def cells(self, *physical: str) -> CellExpressions:
         """The columns of the given types; of DOUBLE ones the finite values."""
         return [
             (position, _finite(reference(position)) if column.physical == "DOUBLE" else reference(position))
@@ -131,7 +131,7 @@ def _finite(value: exp.Expr) -> exp.Expr:
 
 
 async def _each(
-    box: Sandbox, table: TypedTable, cells: Cells, select: Sequence[exp.Expr], size: int = 1000
+    box: Sandbox, table: TypedTable, cells: CellExpressions, select: Sequence[exp.Expr], size: int = 1000
 ) -> list[Row]:
     """Aggregates of each column in long form: rows of the position and the aggregates."""
     rows: list[Row] = []
@@ -188,7 +188,7 @@ def _total_expressions(value: exp.Expr) -> list[tuple[str, tuple[str, ...], Sequ
 
 async def _add_non_finite(box: Sandbox, table: TypedTable, found: _Measured) -> None:
     """Count NaN and infinite values, which the other statistics leave out; they are values, not missing ones."""
-    plain: Cells = [(position, reference(position)) for position, _ in table.cells("DOUBLE")]
+    plain: CellExpressions = [(position, reference(position)) for position, _ in table.cells("DOUBLE")]
     for position, count in await _each(box, table, plain, [call("count", exp.column("v"))]):
         values = found.setdefault(position, {"non_null": 0, "distinct": 0, "exact": True})
         values["non_finite"] = count - values["non_null"]
@@ -216,7 +216,7 @@ def _significant(value: float, scale: float) -> float:
     if scale == 0:
         return 0.0
     places = DIGITS - 1 - math.floor(math.log10(scale))
-    if places + GUARD_DIGITS >= MOST_PLACES:
+    if places + GUARD_DIGITS >= MAX_PLACES:
         return value
     return float(round(Decimal(repr(round(float(value), places + GUARD_DIGITS))), places))
 
@@ -241,7 +241,7 @@ def _countable(table: TypedTable, values: Mapping[str, Any]) -> bool:
     return table.row_count <= COUNTED_ROWS or values.get("distinct", 0) <= COUNTED_DISTINCT
 
 
-def _count_query(table: TypedTable, cells: Cells) -> exp.Expr:
+def _count_query(table: TypedTable, cells: CellExpressions) -> exp.Expr:
     groups = exp.select("k", "v", named(call("count", exp.Star()), "n"))
     groups = groups.from_(long_form(table.scan, cells), copy=False).group_by("k", "v", copy=False)
     distinct = exp.Window(this=call("count", exp.Star()), partition_by=[exp.column("k")])
@@ -290,7 +290,7 @@ async def _examples(box: Sandbox, table: TypedTable, _: _Measured) -> _Measured:
     first = exp.LT(this=row.copy(), expression=number(HEAD_ROWS))
     every = [(position, _shown(cell)) for position, cell in table.cells(*PHYSICAL_TYPES)]
 
-    def query(cells: Cells) -> exp.Expr:
+    def query(cells: CellExpressions) -> exp.Expr:
         form = long_form(table.scan, cells, named(row.copy(), "r"), where=first.copy())
         seen = exp.select("k", "v", named(call("min", exp.column("r")), "r"))
         seen = seen.from_(form, copy=False).group_by("k", "v", copy=False)

@@ -6,23 +6,25 @@ from typing import Literal
 
 from sqlglot import exp
 
+from service.engines.duckdb.statements import template
+from service.engines.sql.columns import SqlColumns
+from service.engines.sql.template import DATASET, ROW_ID, column, node_of
 from service.features.model import FeaturePlan, Profile
-from service.features.operations.sql import DATASET, ROW_ID, Source, column, template
 
 TargetKind = Literal["number", "category"]
 
 
 def target_kind(profile: Profile, target: str) -> TargetKind:
     """Whether the target's values have an order, or are classes."""
-    source = Source(profile)
+    source = SqlColumns(profile)
     coded = source.profile_of(target).logical_type in {"categorical", "identifier", "text"}
     return "category" if coded or source.storage(target) == "string" else "number"
 
 
 def target_values(plan: FeaturePlan, profile: Profile, target: str, kind: TargetKind) -> exp.Select:
     """SELECT k, t: by row id; or by entity, its mean or its most frequent category (the smallest of equals)."""
-    source = Source(profile)
-    value = source.text(target)
+    source = SqlColumns(profile)
+    value = node_of(source.text(target))
     if kind == "number":
         dated = source.storage(target) == "datetime"
         value = template("CAST(:x AS DOUBLE)", x=source.instant(target) if dated else source.raw(target))

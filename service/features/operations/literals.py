@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from service.features.model import ColumnProfile, FeatureType
-from service.features.operations.types import Comparison, Scalar
+from service.features.operations.parameters import Comparison, Scalar
 
 ORDERED: frozenset[Comparison] = frozenset({"lt", "le", "gt", "ge"})
 LARGEST_INTEGER = 2**63 - 1

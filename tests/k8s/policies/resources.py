@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import ceil
 
+from service.engines.selection import engine_options
 from tests.k8s.cluster import Cluster, Pods, quantity
 from tests.k8s.policies.settings import settings_of
 from tests.k8s.rendering import Object
@@ -38,7 +39,7 @@ def engine(cluster: Cluster) -> Iterator[str]:
         if pods.command not in PROCESS_MIB:
             continue
         settings = settings_of(cluster, pods)
-        options = settings.engine_options()
+        options = engine_options(settings.engine_url)
         limits = pods.spec["containers"][0]["resources"].get("limits", {})
         memory = options["memory_mib"] * options["concurrency"] + PROCESS_MIB[pods.command]
         if memory * MIB > quantity(limits.get("memory", 0)):

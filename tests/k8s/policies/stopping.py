@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from service.commands.serve import END_SECONDS
-from service.commands.serving import GRACE_SECONDS
+from service.commands.serve import SHUTDOWN_SECONDS
+from service.commands.serving import SHUTDOWN_TIMEOUT_SECONDS
 from tests.k8s.cluster import Cluster, Pods
 from tests.k8s.policies.settings import settings_of
 
@@ -31,9 +31,9 @@ def stopping(cluster: Cluster) -> Iterator[str]:
 def _needed(cluster: Cluster, pods: Pods) -> float:
     settings = settings_of(cluster, pods)
     if pods.command == "worker":
-        return _pause(pods) + settings.worker_grace_seconds + END_SECONDS
+        return _pause(pods) + settings.worker_grace_seconds + SHUTDOWN_SECONDS
     jobs = settings.worker_grace_seconds if settings.worker_in_api else 0.0
-    open_requests = max(GRACE_SECONDS, settings.sync_wait_seconds, jobs)
+    open_requests = max(SHUTDOWN_TIMEOUT_SECONDS, settings.sync_wait_seconds, jobs)
     return _pause(pods) + settings.seconds_to_drain() + open_requests + CLOSING_SECONDS
 
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from observability.source.dashboards.names import MODEL, OVERVIEW, SATURATION
-from tests.monitoring.gameday.fault import Fault
-from tests.monitoring.gameday.faults import FAULTS
 from tests.monitoring.look.seen import Panel
+from tools.gameday.fault import Fault
+from tools.gameday.faults import FAULTS
 
 
 class Sight(Struct, frozen=True):

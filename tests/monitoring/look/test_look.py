@@ -15,13 +15,13 @@ from playwright.sync_api import Browser
 
 from tests.monitoring.boards import boards
 from tests.monitoring.boards import panels as panels_of
-from tests.monitoring.gameday.receiver import Receiver
-from tests.monitoring.gameday.stand import Stand, stand
-from tests.monitoring.gameday.watch import SCRAPE_SECONDS, Watch, missing_programs
 from tests.monitoring.look.camera import CHROMIUM, browser, photograph
 from tests.monitoring.look.grafana import MISSING, Grafana, grafana
 from tests.monitoring.look.scenes import HEALTHY, SCENES, Scene, Sight
 from tests.monitoring.look.seen import Panel, faults
+from tools.gameday.monitoring import SCRAPE_SECONDS, Monitoring, missing_programs
+from tools.gameday.receiver import Receiver
+from tools.gameday.system import System, running_system
 
 WARM_UP_SECONDS = 75.0
 """So that rates have their four scrapes, and windows of the fast rules are full."""
@@ -47,8 +47,8 @@ pytestmark = [
 class Stage(Struct, frozen=True):
     """A service under traffic, its Prometheus, a Grafana over that, and a browser to look with."""
 
-    stand: Stand
-    watch: Watch
+    system: System
+    monitoring: Monitoring
     grafana: Grafana
     browser: Browser
     pictures: Path
@@ -82,15 +82,15 @@ def prepared(
     receiver = Receiver()
     with ExitStack() as stack:
         stack.enter_context(receiver.running())
-        system = stack.enter_context(stand(folder, environment))
+        system = stack.enter_context(running_system(folder, environment))
         system.users.rates.update(rates)
-        watch = Watch(folder, system.targets, receiver.url)
-        stack.enter_context(watch.running())
+        monitoring = Monitoring(folder, system.targets, receiver.url)
+        stack.enter_context(monitoring.running())
         stack.enter_context(system.users.busy())
-        watch.await_targets(len(system.targets))
-        found = stack.enter_context(grafana(folder / "grafana", watch.url, f"{SCRAPE_SECONDS}s"))
+        monitoring.wait_for_targets(len(system.targets))
+        found = stack.enter_context(grafana(folder / "grafana", monitoring.url, f"{SCRAPE_SECONDS}s"))
         time.sleep(WARM_UP_SECONDS)
-        yield Stage(system, watch, found, chromium, Path(PICTURES) if PICTURES else folder / "pictures")
+        yield Stage(system, monitoring, found, chromium, Path(PICTURES) if PICTURES else folder / "pictures")
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,10 @@ def test_health_is_green(healthy: Stage) -> None:
 def test_a_fault_is_seen(tmp_path: Path, chromium: Browser, scene: Scene) -> None:
     """Within a minute of a fault its panels show it in the right colour, and every board that shows it stays whole."""
     fault = scene.inflicted()
-    with prepared(tmp_path, chromium, fault.environment, fault.rates) as place, fault.do(place.stand, place.watch):
+    with (
+        prepared(tmp_path, chromium, fault.environment, fault.rates) as place,
+        fault.inflict(place.system, place.monitoring),
+    ):
         assert place.unseen(scene.sights, scene.fault, VISIBLE_SECONDS) == []
         for uid in sorted({sight.board for sight in scene.sights}):
             assert judged(uid, place.look(uid, scene.fault)) == []

@@ -1,0 +1,51 @@
+"""DuckDB's spelling of the primitives."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from sqlglot.dialects.duckdb import DuckDB
+
+from service.engines.sql.dialects.spelling import Spelling
+from service.engines.sql.template import Primitive
+
+IN_ORDER = "CAST(:instant AS HUGEINT) * 1099511627776 + :row"
+"""Orders by time, then row id, in one number: datasets have fewer than 2^40 rows."""
+
+SPELLING = Spelling(
+    DuckDB,
+    {
+        "EPOCH_US": "EPOCH_US(:t)",
+        "HOUR_OF_DAY": "EXTRACT(HOUR FROM :t)",
+        "ISO_WEEKDAY": "ISODOW(:t)",
+        "DAY_OF_MONTH": "EXTRACT(DAY FROM :t)",
+        "DAY_OF_YEAR": "EXTRACT(DOY FROM :t)",
+        "ISO_WEEK": "EXTRACT(WEEK FROM :t)",
+        "MONTH_OF_YEAR": "EXTRACT(MONTH FROM :t)",
+        "QUARTER_OF_YEAR": "EXTRACT(QUARTER FROM :t)",
+        "YEAR_OF": "EXTRACT(YEAR FROM :t)",
+        "DATE_OF": "CAST(:t AS DATE)",
+        "IS_FINITE": "ISFINITE(:x)",
+        "MEDIAN": "MEDIAN(:x)",
+        "QUANTILE": "QUANTILE_CONT(:x, :q)",
+        "SLOPE": "REGR_SLOPE(:y, :x)",
+        "FIRST_BY": f"ARG_MIN(:x, {IN_ORDER})",
+        "LAST_BY": f"ARG_MAX(:x, {IN_ORDER})",
+        "TEXT_LENGTH": "LENGTH(:x)",
+        "WORD_COUNT": r"LENGTH(REGEXP_REPLACE(REGEXP_REPLACE(:x, '\S+', 'w', 'g'), '\s+', '', 'g'))",
+        "CONTAINS_TEXT": "CONTAINS(LOWER(:x), LOWER(:term))",
+        "DIGIT_COUNT": "LENGTH(REGEXP_REPLACE(:x, '[^0-9]', '', 'g'))",
+        "UPPERCASE_COUNT": r"LENGTH(REGEXP_REPLACE(:x, '[^\p{Lu}]', '', 'g'))",
+        "PUNCTUATION_COUNT": r"LENGTH(REGEXP_REPLACE(:x, '[^\p{P}\p{S}]', '', 'g'))",
+        "SPACE_COUNT": r"LENGTH(REGEXP_REPLACE(:x, '[^\s]', '', 'g'))",
+    },
+)
+
+
+class DuckDBDialect(DuckDB):
+    """DuckDB that knows the primitives."""
+
+    class Generator(DuckDB.Generator):
+        """Writes primitives in DuckDB's words."""
+
+        TRANSFORMS: ClassVar = {**DuckDB.Generator.TRANSFORMS, Primitive: SPELLING.write}

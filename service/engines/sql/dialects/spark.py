@@ -1,0 +1,51 @@
+r"""Spark SQL's spelling of the primitives, from Spark 4.0 on with `spark.sql.ansi.enabled`.
+
+Patterns are Java's; backslashes in Spark's literals are written twice.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from sqlglot.dialects.spark import Spark
+
+from service.engines.sql.dialects.spelling import Spelling
+from service.engines.sql.template import Primitive
+
+SPELLING = Spelling(
+    Spark,
+    {
+        "EPOCH_US": "UNIX_MICROS(:t)",
+        "HOUR_OF_DAY": "EXTRACT(HOUR FROM :t)",
+        "ISO_WEEKDAY": "WEEKDAY(:t) + 1",
+        "DAY_OF_MONTH": "EXTRACT(DAY FROM :t)",
+        "DAY_OF_YEAR": "EXTRACT(DOY FROM :t)",
+        "ISO_WEEK": "EXTRACT(WEEK FROM :t)",
+        "MONTH_OF_YEAR": "EXTRACT(MONTH FROM :t)",
+        "QUARTER_OF_YEAR": "EXTRACT(QUARTER FROM :t)",
+        "YEAR_OF": "EXTRACT(YEAR FROM :t)",
+        "DATE_OF": "CAST(:t AS DATE)",
+        "IS_FINITE": "ABS(:x) < CAST('Infinity' AS DOUBLE)",  # NaN is above infinity
+        "MEDIAN": "MEDIAN(:x)",
+        "QUANTILE": "PERCENTILE(:x, :q)",
+        "SLOPE": "REGR_SLOPE(:y, :x)",
+        "FIRST_BY": "MIN_BY(:x, STRUCT(:instant, :row))",
+        "LAST_BY": "MAX_BY(:x, STRUCT(:instant, :row))",
+        "TEXT_LENGTH": "CHAR_LENGTH(:x)",
+        "WORD_COUNT": r"CHAR_LENGTH(REGEXP_REPLACE(REGEXP_REPLACE(:x, '\\S+', 'w'), '\\s+', ''))",
+        "CONTAINS_TEXT": "CONTAINS(LOWER(:x), LOWER(:term))",
+        "DIGIT_COUNT": "CHAR_LENGTH(REGEXP_REPLACE(:x, '[^0-9]', ''))",
+        "UPPERCASE_COUNT": r"CHAR_LENGTH(REGEXP_REPLACE(:x, '[^\\p{Lu}]', ''))",
+        "PUNCTUATION_COUNT": r"CHAR_LENGTH(REGEXP_REPLACE(:x, '[^\\p{P}\\p{S}]', ''))",
+        "SPACE_COUNT": r"CHAR_LENGTH(REGEXP_REPLACE(:x, '[^\\s]', ''))",
+    },
+)
+
+
+class SparkDialect(Spark):
+    """Spark that knows the primitives."""
+
+    class Generator(Spark.Generator):
+        """Writes primitives in Spark's words."""
+
+        TRANSFORMS: ClassVar = {**Spark.Generator.TRANSFORMS, Primitive: SPELLING.write}

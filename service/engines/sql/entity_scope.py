@@ -1,0 +1,159 @@
+"""What features of the entity grain share: one aggregation over the dataset, its latest instant, and tallies.
+
+Each feature adds the aggregates it needs to `entities` (equal ones once). Categories are counted in one `tally` for
+each column. "As of" is the dataset's latest instant; "the last days" is the span (as of - days, as of]. Rows without
+entity are left out.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct, field
+from sqlglot import exp
+
+from service.engines.sql.columns import SqlColumns
+from service.engines.sql.template import DATASET, ROW_ID, column, microseconds, named, node_of, template
+from service.features.model import Profile
+from service.features.operations import Days, Where
+from service.features.operations.expression import Expression, Part
+
+KNOWN_IN_TIME = "FILTER (WHERE NOT :x IS NULL AND NOT :instant IS NULL)"
+LARGEST = "MAX(:n)"
+"""Rows of the most frequent category."""
+
+
+class _Tally(Struct):
+    """One column's categories, counted by entity."""
+
+    table: str
+    figures: dict[str, str] = field(default_factory=dict[str, str])
+    """Aggregates over the counts, with their names."""
+    with_mode: bool = False
+
+    def add(self, text: str) -> str:
+        return self.figures.setdefault(text, f"f{len(self.figures)}")
+
+
+class EntityScope(SqlColumns):
+    """Collects aggregates and tallies that features share while they are compiled; see `expression.Entities`."""
+
+    def __init__(self, profile: Profile, entity: str, time: str | None) -> None:
+        super().__init__(profile)
+        self._entity = entity
+        self._time = time
+        self._aggregates: dict[exp.Expr, str] = {}
+        self._tallies: dict[str, _Tally] = {}
+        self._dated = False
+
+    def rows(self, text: str, where: Where = (), last_days: Days | None = None, **parts: Part) -> Expression:
+        """The aggregate `text` over the entity's rows that meet the predicates and lie in the last days."""
+        conditions = [node_of(self.condition(where))] if where else []
+        if last_days is not None and self._time is not None:
+            conditions.append(node_of(self.is_recent(self._time, last_days)))
+        aggregate = template(text, **parts)
+        if conditions:
+            where_node = exp.Where(this=exp.and_(*conditions))
+            aggregate = exp.Filter(this=aggregate, expression=where_node)
+        return self._aggregate(aggregate)
+
+    def as_of(self) -> Expression:
+        """The dataset's latest instant."""
+        self._dated = True
+        return Expression(column("as_of", "horizon"))
+
+    def is_recent(self, time: str, days: Days) -> Expression:
+        """Whether the row lies in the dataset's last days."""
+        span = Expression(microseconds(days))
+        return self.sql(":i > :as_of - :span", i=self.instant(time), as_of=self.as_of(), span=span)
+
+    def first_value(self, column: str, time: str) -> Expression:
+        """The earliest non-null value by time, then row id."""
+        return self._end("FIRST_BY", column, time)
+
+    def last_value(self, column: str, time: str) -> Expression:
+        """The latest non-null value by time, then row id."""
+        return self._end("LAST_BY", column, time)
+
+    def categories(self, column: str, text: str) -> Expression:
+        """An aggregate over the counts of the entity's categories."""
+        tally = self._tally(column)
+        return _column(tally.add(text), tally.table)
+
+    def most_frequent(self, column: str) -> Expression:
+        """The most frequent category, the smallest of equals."""
+        tally = self._tally(column)
+        tally.add(LARGEST)
+        tally.with_mode = True
+        return _column("mode", f"{tally.table}_mode")
+
+    def select(self, projections: list[exp.Expr]) -> exp.Select:
+        """The projections over the entities and everything collected for them."""
+        query = exp.select(*projections).from_("entities")
+        if self._dated and self._time is not None:
+            query = query.with_("horizon", as_=self._horizon(self._time)).join("horizon", join_type="CROSS")
+        query = query.with_("entities", as_=self._entities())
+        for name, tally in self._tallies.items():
+            query = self._join_tally(query, name, tally)
+        return query
+
+    def _aggregate(self, aggregate: exp.Expr) -> Expression:
+        name = self._aggregates.setdefault(aggregate, f"a{len(self._aggregates)}")
+        return _column(name, "entities")
+
+    def _end(self, primitive: str, name: str, time: str) -> Expression:
+        keys = {"x": self.raw(name), "instant": self.instant(time), "row": column(ROW_ID)}
+        return self._aggregate(template(f"{primitive}(:x, :instant, :row) {KNOWN_IN_TIME}", **keys))
+
+    def _tally(self, name: str) -> _Tally:
+        return self._tallies.setdefault(name, _Tally(f"tally{len(self._tallies)}"))
+
+    def _horizon(self, time: str) -> exp.Select:
+        latest = template("MAX(:i)", i=self.instant(time))
+        return exp.select(named(latest, "as_of")).from_(f"{DATASET} AS d")
+
+    def _entities(self) -> exp.Select:
+        key = column(self._entity)
+        shared = [named(aggregate, name) for aggregate, name in self._aggregates.items()]
+        query = exp.select(named(key, "k"), *shared).from_(f"{DATASET} AS d")
+        if any(node.table == "horizon" for aggregate in self._aggregates for node in aggregate.find_all(exp.Column)):
+            query = query.join("horizon", join_type="CROSS")
+        return query.where(template("NOT :k IS NULL", k=key)).group_by(key)
+
+    def _join_tally(self, query: exp.Select, name: str, tally: _Tally) -> exp.Select:
+        """Counts by entity and category; from them the figures, and the smallest of the most frequent categories."""
+        counts = f"{tally.table}_counts"
+        query = query.with_(counts, as_=self._counts(name))
+        query = _left_join(query.with_(tally.table, as_=_figures(counts, tally)), tally.table)
+        if not tally.with_mode:
+            return query
+        mode = f"{tally.table}_mode"
+        return _left_join(query.with_(mode, as_=_modes(counts, tally)), mode)
+
+    def _counts(self, name: str) -> exp.Select:
+        key, value = column(self._entity), column(name)
+        counts = exp.select(named(key, "k"), named(value, "v"), named(template("COUNT(*)"), "n"))
+        known = template("NOT :k IS NULL AND NOT :v IS NULL", k=key, v=value)
+        return counts.from_(f"{DATASET} AS d").where(known).group_by(key, value)
+
+
+def _figures(counts: str, tally: _Tally) -> exp.Select:
+    """The aggregates over an entity's counts."""
+    key, n = column("k", "c"), column("n", "c")
+    figures = [named(template(text, n=n), name) for text, name in tally.figures.items()]
+    return exp.select(key, *figures).from_(f"{counts} AS c").group_by(key)
+
+
+def _modes(counts: str, tally: _Tally) -> exp.Select:
+    """The smallest of an entity's most frequent categories."""
+    key, table = column("k", "c"), tally.table
+    same = {"a": key, "b": column("k", table), "n": column("n", "c"), "top": column(tally.add(LARGEST), table)}
+    modes = exp.select(key, named(template("MIN(:v)", v=column("v", "c")), "mode")).from_(f"{counts} AS c")
+    return modes.join(table, on=template(":a = :b AND :n = :top", **same)).group_by(key)
+
+
+def _column(name: str, table: str) -> Expression:
+    return Expression(column(name, table))
+
+
+def _left_join(query: exp.Select, table: str) -> exp.Select:
+    on = template(":a = :b", a=column("k", "entities"), b=column("k", table))
+    return query.join(table, on=on, join_type="LEFT")

@@ -1,0 +1,79 @@
+"""What features of the row grain share: statistics of the dataset and of its groups, and windows over histories.
+
+Statistics of the whole dataset are one row of `totals`, joined to every row; statistics of a group come from one
+aggregation a grouping column, joined by its value. A row whose group is null belongs to none and gets null. Windows
+over an entity's history see earlier rows only: those before in (time, row id), or, where the frame is a span of time,
+those at an earlier instant. A row without entity or time has no history, and is in nobody's.
+"""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+from service.engines.sql.columns import SqlColumns
+from service.engines.sql.template import DATASET, ROW_ID, column, microseconds, named, template
+from service.features.model import Profile
+from service.features.operations import Days
+from service.features.operations.expression import Expression, Part
+
+EARLIER = "OVER earlier"
+"""How operations name the window that `history` and `recent` put in its place."""
+IN_ORDER = "OVER (PARTITION BY :entity ORDER BY :instant, :row)"
+IN_SPAN = "OVER (PARTITION BY :entity ORDER BY :instant RANGE BETWEEN :span PRECEDING AND 1 PRECEDING)"
+HAS_HISTORY = "NOT :entity IS NULL AND NOT :instant IS NULL"
+
+
+class RowScope(SqlColumns):
+    """Collects the statistics that features share while they are compiled; see `expression.Rows`."""
+
+    def __init__(self, profile: Profile) -> None:
+        super().__init__(profile)
+        self._totals: dict[exp.Expr, str] = {}
+        self._groups: dict[str, dict[exp.Expr, str]] = {}
+
+    def over(self, group: str | None, text: str, **parts: Part) -> Expression:
+        """A statistic of the row's group, null where the group is null; without a group, of the whole dataset."""
+        aggregate = template(text, **parts)
+        if group is None:
+            name = self._totals.setdefault(aggregate, f"s{len(self._totals)}")
+            return Expression(column(name, "totals"))
+        shared = self._groups.setdefault(group, {})
+        name = shared.setdefault(aggregate, f"s{len(shared)}")
+        return Expression(column(name, self._table(group)))
+
+    def history(self, text: str, entity: str, time: str, **parts: Part) -> Expression:
+        """`text` over the entity's rows in order of time, then row id."""
+        return self._windowed(text.replace(EARLIER, IN_ORDER), entity, time, parts)
+
+    def recent(self, text: str, entity: str, time: str, days: Days, **parts: Part) -> Expression:
+        """`text` over the entity's rows in the span of days before the row's instant."""
+        span = Expression(microseconds(days))
+        return self._windowed(text.replace(EARLIER, IN_SPAN), entity, time, {**parts, "span": span})
+
+    def _windowed(self, text: str, entity: str, time: str, parts: dict[str, Part]) -> Expression:
+        """The value, null for a row that has no history."""
+        keys: dict[str, Part] = {
+            "entity": self.raw(entity), "instant": self.instant(time), "row": Expression(column(ROW_ID))
+        }  # fmt: skip
+        return self.sql(f"CASE WHEN {HAS_HISTORY} THEN {text} END", **keys, **parts)
+
+    def select(self, projections: list[exp.Expr]) -> exp.Select:
+        """The projections over the dataset and everything collected for them."""
+        query = exp.select(*projections).from_(f"{DATASET} AS d")
+        if self._totals:
+            totals = exp.select(*_named(self._totals)).from_(f"{DATASET} AS d")
+            query = query.with_("totals", as_=totals).join("totals", join_type="CROSS")
+        for group, shared in self._groups.items():
+            key, table = column(group), self._table(group)
+            statistics = exp.select(named(key, "k"), *_named(shared)).from_(f"{DATASET} AS d")
+            statistics = statistics.where(template("NOT :k IS NULL", k=key)).group_by(key)
+            query = query.with_(table, as_=statistics)
+            query = query.join(table, on=template(":a = :b", a=key, b=column("k", table)), join_type="LEFT")
+        return query
+
+    def _table(self, group: str) -> str:
+        return f"group{list(self._groups).index(group)}"
+
+
+def _named(shared: dict[exp.Expr, str]) -> list[exp.Expr]:
+    return [named(aggregate, name) for aggregate, name in shared.items()]

@@ -1,0 +1,130 @@
+"""How an operation says what it computes: SQL text with placeholders, filled in by the engine's compiler.
+
+The text of an operation is constant and in standard SQL: arithmetic, CASE, aggregates, window functions. What standard
+SQL lacks, or engines spell differently, is one of `PRIMITIVES`. Columns, conditions and literals enter in place of a
+`:name`; no name or value of a client is ever formatted into the text. The engine gives the scope, and with it the
+expressions; here they are opaque.
+"""
+
+from __future__ import annotations
+
+from typing import NewType, Protocol
+
+from service.features.operations.parameters import Days, Where
+
+Expression = NewType("Expression", object)
+"""A piece of the statement, made by a scope."""
+Part = Expression | float | str
+"""What takes the place of a `:name`: an expression, or a literal number or text."""
+
+DAY = 86_400_000_000
+"""Microseconds: divides a difference of instants into days."""
+
+PRIMITIVES: dict[str, tuple[tuple[str, ...], str]] = {
+    "EPOCH_US": (("t",), "microseconds from 1970-01-01T00:00:00Z to the datetime, an integer"),
+    "HOUR_OF_DAY": (("t",), "0 … 23"),
+    "ISO_WEEKDAY": (("t",), "Monday 1 … Sunday 7 (ISO 8601)"),
+    "DAY_OF_MONTH": (("t",), "1 … 31"),
+    "DAY_OF_YEAR": (("t",), "1 … 366"),
+    "ISO_WEEK": (("t",), "week of the ISO 8601 year, 1 … 53"),
+    "MONTH_OF_YEAR": (("t",), "1 … 12"),
+    "QUARTER_OF_YEAR": (("t",), "1 … 4"),
+    "YEAR_OF": (("t",), "the calendar year"),
+    "DATE_OF": (("t",), "the datetime's calendar day, in UTC"),
+    "IS_FINITE": (("x",), "whether a number is neither NaN nor infinite"),
+    "MEDIAN": (("x",), "aggregate: the middle value, or the mean of the two in the middle"),
+    "QUANTILE": (("x", "q"), "aggregate: the continuous quantile, interpolated linearly (type 7)"),
+    "SLOPE": (("y", "x"), "aggregate: the least-squares slope of y over x"),
+    "FIRST_BY": (("x", "instant", "row"), "aggregate: x where (instant, row) is least"),
+    "LAST_BY": (("x", "instant", "row"), "aggregate: x where (instant, row) is greatest"),
+    "TEXT_LENGTH": (("x",), "characters (code points) of a text, an integer"),
+    "WORD_COUNT": (("x",), "runs of characters that are no white space, an integer"),
+    "CONTAINS_TEXT": (("x", "term"), "whether a text holds the term as a plain substring, letter case aside"),
+    "DIGIT_COUNT": (("x",), "characters 0 … 9 of a text"),
+    "UPPERCASE_COUNT": (("x",), "upper-case letters of a text (Unicode Lu)"),
+    "PUNCTUATION_COUNT": (("x",), "punctuation marks and symbols of a text (Unicode P and S)"),
+    "SPACE_COUNT": (("x",), "white-space characters of a text"),
+}
+"""Functions beyond standard SQL that operations may call: arguments and meaning. Each dialect spells every one."""
+
+
+class Columns(Protocol):
+    """The dataset's columns, in the type that an operation needs."""
+
+    def raw(self, name: str) -> Expression:
+        """The column as it is."""
+        ...
+
+    def number(self, name: str) -> Expression:
+        """The column as a double, so that sums of integers cannot overflow."""
+        ...
+
+    def text(self, name: str) -> Expression:
+        """The column as text."""
+        ...
+
+    def instant(self, name: str) -> Expression:
+        """The datetime column as microseconds since 1970."""
+        ...
+
+    def condition(self, where: Where) -> Expression:
+        """The predicates' conjunction; a null fulfils `is_null` alone."""
+        ...
+
+    def sql(self, text: str, **parts: Part) -> Expression:
+        """The constant `text`, each `:name` in it replaced by the part of that name."""
+        ...
+
+
+class Rows(Columns, Protocol):
+    """Scope of the row grain: one value for each row of the dataset."""
+
+    def over(self, group: str | None, text: str, **parts: Part) -> Expression:
+        """The aggregate `text` over the row's group, null where the group is null; with None over all rows."""
+        ...
+
+    def history(self, text: str, entity: str, time: str, **parts: Part) -> Expression:
+        """`text` with the window `OVER earlier`: the entity's rows in order of (time, row id).
+
+        Null for a row without entity or time. `:instant` is the row's time in microseconds.
+        """
+        ...
+
+    def recent(self, text: str, entity: str, time: str, days: Days, **parts: Part) -> Expression:
+        """`text` with the window `OVER earlier`: the entity's rows in the `days` before this row's instant.
+
+        Rows at the same instant are not in it. Null for a row without entity or time.
+        """
+        ...
+
+
+class Entities(Columns, Protocol):
+    """Scope of the entity grain: one value for each entity, from all its rows."""
+
+    def rows(self, text: str, where: Where = (), last_days: Days | None = None, **parts: Part) -> Expression:
+        """The aggregate `text` over the entity's rows that meet the predicates and lie in the dataset's last days."""
+        ...
+
+    def as_of(self) -> Expression:
+        """The dataset's latest instant, in microseconds since 1970."""
+        ...
+
+    def is_recent(self, time: str, days: Days) -> Expression:
+        """Whether the row lies in the dataset's last days: (as of - days, as of]."""
+        ...
+
+    def first_value(self, column: str, time: str) -> Expression:
+        """The earliest non-null value by (time, row id)."""
+        ...
+
+    def last_value(self, column: str, time: str) -> Expression:
+        """The latest non-null value by (time, row id)."""
+        ...
+
+    def categories(self, column: str, text: str) -> Expression:
+        """The aggregate `text` over the entity's categories, where `:n` counts the rows of one; nulls are left out."""
+        ...
+
+    def most_frequent(self, column: str) -> Expression:
+        """The entity's most frequent category, the smallest of equals."""
+        ...

@@ -1,0 +1,1 @@
+"""Backup and restore: `feature-agent backup URL` and `feature-agent restore URL`."""

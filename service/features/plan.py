@@ -115,8 +115,9 @@ def _feature(
     operation, spec = feature.operation, spec_of(feature.operation)
     if spec.grain != plan.grain:
         yield Fault("grain", path, f"{spec.kind} is an operation of grain {spec.grain!r}; the plan's is {plan.grain!r}")
-    for field, name in named_columns(operation).items():
-        yield from _column(f"{path}.{field}", name, spec.columns[field], profile, options)
+    for place, name in named_columns(operation).items():
+        accepted = spec.columns[place.partition("[")[0]]
+        yield from _column(f"{path}.{place}", name, accepted, profile, options)
     for place, predicate in predicates(operation).items():
         yield from _predicate(f"{path}.{place}", predicate, profile, options)
     for field, message in operation.faults():

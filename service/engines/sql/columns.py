@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from sqlglot import exp
 
-from service.engines.sql.template import column, literal, template
+from service.engines.sql.template import DATASET, ROW_ID, column, literal, named, node_of, template
 from service.features.model import ColumnProfile, Profile
 from service.features.operations import Predicate, Where
 from service.features.operations.expression import Expression, Part
@@ -22,11 +24,18 @@ COMPARISONS: dict[str, str] = {
 }
 
 
+def _level(level: int) -> str:
+    """The table with the derived columns of so many levels."""
+    return f"{DATASET}_{level}" if level else DATASET
+
+
 class SqlColumns:
     """Columns of the type an operation needs; see `expression.Columns` for the promises."""
 
     def __init__(self, profile: Profile) -> None:
         self._profile = profile
+        self._derived: list[dict[exp.Expr, str]] = []
+        """Derived columns by what they hold, level by level: each reads the dataset's columns and lower levels."""
 
     def profile_of(self, name: str) -> ColumnProfile:
         """The column's profile; a validated plan names none that is missing."""
@@ -62,6 +71,47 @@ class SqlColumns:
     def sql(self, text: str, **parts: Part) -> Expression:
         """The constant `text`, each `:name` in it replaced by the part of that name."""
         return Expression(template(text, **parts))
+
+    def derived(self, value: Expression) -> Expression:
+        """The value of each row as a column of the table `d` from which everything else is selected."""
+        node = node_of(value)
+        names = {one.name for one in node.find_all(exp.Column)}
+        level = max((depth for depth, known in enumerate(self._derived, 1) if names & {*known.values()}), default=0)
+        if level == len(self._derived):
+            self._derived.append({})
+        known = self._derived[level]
+        return Expression(column(known.setdefault(node, self._free_name(f"derived_{level}_{len(known)}"))))
+
+    def _free_name(self, name: str) -> str:
+        """The name, lengthened until no column of the dataset has it."""
+        taken = {one.name.casefold() for one in self._profile.columns}
+        while name in taken:
+            name += "_"
+        return name
+
+    def _from_rows(self, query: exp.Select) -> exp.Select:
+        """The query on the dataset's rows with all derived columns, as the table `d`."""
+        return query.from_(f"{_level(len(self._derived))} AS d")
+
+    def _with_derived(self, query: exp.Select) -> exp.Select:
+        """The query preceded by what its derived columns are selected from."""
+        for level, known in enumerate(self._derived):
+            columns = [named(node, name) for node, name in known.items()]
+            rows = exp.select(exp.Column(this=exp.Star(), table=exp.to_identifier("d")), *columns)
+            query = query.with_(_level(level + 1), as_=rows.from_(f"{_level(level)} AS d"))
+        return query
+
+    def _windowed(
+        self, text: str, windows: Mapping[str, str], partition: Sequence[Part], time: str, **parts: Part
+    ) -> Expression:
+        """`text` with the windows that it names; null where a partition key or the time is."""
+        keys: dict[str, Part] = {f"key{place}": key for place, key in enumerate(partition)}
+        by = f"PARTITION BY {', '.join(f':{key}' for key in keys)} " if keys else ""
+        for name, window in windows.items():
+            text = text.replace(name, f"OVER ({by}{window})")
+        known = " AND ".join(f"NOT :{key} IS NULL" for key in (*keys, "instant"))
+        order = {"instant": self.instant(time), "row": Expression(column(ROW_ID))}
+        return self.sql(f"CASE WHEN {known} THEN {text} END", **keys, **order, **parts)
 
     def _predicate(self, predicate: Predicate) -> exp.Expr:
         profile, node = self.profile_of(predicate.column), column(predicate.column)

@@ -14,7 +14,7 @@ from service.engines.sql.columns import SqlColumns
 from service.engines.sql.template import DATASET, ROW_ID, column, microseconds, named, node_of, template
 from service.features.model import Profile
 from service.features.operations import Days, Where
-from service.features.operations.expression import Expression, Part
+from service.features.operations.expression import WINDOWS, Expression, Part
 
 KNOWN_IN_TIME = "FILTER (WHERE NOT :x IS NULL AND NOT :instant IS NULL)"
 LARGEST = "MAX(:n)"
@@ -55,6 +55,15 @@ class EntityScope(SqlColumns):
             aggregate = exp.Filter(this=aggregate, expression=where_node)
         return self._aggregate(aggregate)
 
+    def sequence(self, text: str, time: str, where: Where = (), **parts: Part) -> Expression:
+        """`text` over the entity's rows with a time that meet the predicates, as a column of each of them."""
+        instant = self.instant(time)
+        counted = self.sql("CASE WHEN NOT :i IS NULL THEN 1 END", i=instant)
+        if where:
+            condition = self.condition(where)
+            counted = self.sql("CASE WHEN :condition AND NOT :i IS NULL THEN 1 END", condition=condition, i=instant)
+        return self.derived(self._windowed(text, WINDOWS, [self.raw(self._entity), counted], time, **parts))
+
     def as_of(self) -> Expression:
         """The dataset's latest instant."""
         self._dated = True
@@ -87,7 +96,7 @@ class EntityScope(SqlColumns):
 
     def select(self, projections: list[exp.Expr]) -> exp.Select:
         """The projections over the entities and everything collected for them."""
-        query = exp.select(*projections).from_("entities")
+        query = self._with_derived(exp.select(*projections).from_("entities"))
         if self._dated and self._time is not None:
             query = query.with_("horizon", as_=self._horizon(self._time)).join("horizon", join_type="CROSS")
         query = query.with_("entities", as_=self._entities())
@@ -113,7 +122,7 @@ class EntityScope(SqlColumns):
     def _entities(self) -> exp.Select:
         key = column(self._entity)
         shared = [named(aggregate, name) for aggregate, name in self._aggregates.items()]
-        query = exp.select(named(key, "k"), *shared).from_(f"{DATASET} AS d")
+        query = self._from_rows(exp.select(named(key, "k"), *shared))
         if any(node.table == "horizon" for aggregate in self._aggregates for node in aggregate.find_all(exp.Column)):
             query = query.join("horizon", join_type="CROSS")
         return query.where(template("NOT :k IS NULL", k=key)).group_by(key)
@@ -132,7 +141,7 @@ class EntityScope(SqlColumns):
         key, value = column(self._entity), column(name)
         counts = exp.select(named(key, "k"), named(value, "v"), named(template("COUNT(*)"), "n"))
         known = template("NOT :k IS NULL AND NOT :v IS NULL", k=key, v=value)
-        return counts.from_(f"{DATASET} AS d").where(known).group_by(key, value)
+        return self._from_rows(counts).where(known).group_by(key, value)
 
 
 def _figures(counts: str, tally: _Tally) -> exp.Select:

@@ -11,16 +11,13 @@ from __future__ import annotations
 from sqlglot import exp
 
 from service.engines.sql.columns import SqlColumns
-from service.engines.sql.template import DATASET, ROW_ID, column, microseconds, named, template
+from service.engines.sql.template import column, microseconds, named, template
 from service.features.model import Profile
 from service.features.operations import Days
-from service.features.operations.expression import Expression, Part
+from service.features.operations.expression import WINDOWS, Expression, Part
 
 EARLIER = "OVER earlier"
-"""How operations name the window that `history` and `recent` put in its place."""
-IN_ORDER = "OVER (PARTITION BY :entity ORDER BY :instant, :row)"
-IN_SPAN = "OVER (PARTITION BY :entity ORDER BY :instant RANGE BETWEEN :span PRECEDING AND 1 PRECEDING)"
-HAS_HISTORY = "NOT :entity IS NULL AND NOT :instant IS NULL"
+IN_SPAN = "ORDER BY :instant RANGE BETWEEN :span PRECEDING AND 1 PRECEDING"
 
 
 class RowScope(SqlColumns):
@@ -41,31 +38,27 @@ class RowScope(SqlColumns):
         name = shared.setdefault(aggregate, f"s{len(shared)}")
         return Expression(column(name, self._table(group)))
 
-    def history(self, text: str, entity: str, time: str, **parts: Part) -> Expression:
+    def history(self, text: str, entity: str | None, time: str, **parts: Part) -> Expression:
         """`text` over the entity's rows in order of time, then row id."""
-        return self._windowed(text.replace(EARLIER, IN_ORDER), entity, time, parts)
+        return self._windowed(text, WINDOWS, self._keys(entity), time, **parts)
 
-    def recent(self, text: str, entity: str, time: str, days: Days, **parts: Part) -> Expression:
+    def recent(self, text: str, entity: str | None, time: str, days: Days, **parts: Part) -> Expression:
         """`text` over the entity's rows in the span of days before the row's instant."""
         span = Expression(microseconds(days))
-        return self._windowed(text.replace(EARLIER, IN_SPAN), entity, time, {**parts, "span": span})
+        return self._windowed(text, {EARLIER: IN_SPAN}, self._keys(entity), time, **parts, span=span)
 
-    def _windowed(self, text: str, entity: str, time: str, parts: dict[str, Part]) -> Expression:
-        """The value, null for a row that has no history."""
-        keys: dict[str, Part] = {
-            "entity": self.raw(entity), "instant": self.instant(time), "row": Expression(column(ROW_ID))
-        }  # fmt: skip
-        return self.sql(f"CASE WHEN {HAS_HISTORY} THEN {text} END", **keys, **parts)
+    def _keys(self, entity: str | None) -> list[Part]:
+        return [] if entity is None else [self.raw(entity)]
 
     def select(self, projections: list[exp.Expr]) -> exp.Select:
         """The projections over the dataset and everything collected for them."""
-        query = exp.select(*projections).from_(f"{DATASET} AS d")
+        query = self._with_derived(self._from_rows(exp.select(*projections)))
         if self._totals:
-            totals = exp.select(*_named(self._totals)).from_(f"{DATASET} AS d")
+            totals = self._from_rows(exp.select(*_named(self._totals)))
             query = query.with_("totals", as_=totals).join("totals", join_type="CROSS")
         for group, shared in self._groups.items():
             key, table = column(group), self._table(group)
-            statistics = exp.select(named(key, "k"), *_named(shared)).from_(f"{DATASET} AS d")
+            statistics = self._from_rows(exp.select(named(key, "k"), *_named(shared)))
             statistics = statistics.where(template("NOT :k IS NULL", k=key)).group_by(key)
             query = query.with_(table, as_=statistics)
             query = query.join(table, on=template(":a = :b", a=key, b=column("k", table)), join_type="LEFT")

@@ -48,6 +48,22 @@ PRIMITIVES: dict[str, tuple[tuple[str, ...], str]] = {
 """Functions beyond standard SQL that operations may call: arguments and meaning. Each dialect spells every one."""
 
 
+IN_ORDER = "ORDER BY :instant, :row"
+WINDOWS: dict[str, str] = {
+    "OVER earlier": IN_ORDER,
+    "OVER before": f"{IN_ORDER} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING",
+    "OVER so_far": f"{IN_ORDER} ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW",
+    "OVER last_before": f"{IN_ORDER} ROWS BETWEEN :steps PRECEDING AND 1 PRECEDING",
+    "OVER last_so_far": f"{IN_ORDER} ROWS BETWEEN :steps PRECEDING AND CURRENT ROW",
+    "OVER all_rows": f"{IN_ORDER} ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING",
+}
+"""Windows that operations may name, each over an entity's rows in order of (time, row id).
+
+`earlier` is for LAG and numbering, which have no frame. A row sees its future in `all_rows`, which is for what is
+aggregated to entities.
+"""
+
+
 class Columns(Protocol):
     """The dataset's columns, in the type that an operation needs."""
 
@@ -75,6 +91,13 @@ class Columns(Protocol):
         """The constant `text`, each `:name` in it replaced by the part of that name."""
         ...
 
+    def derived(self, value: Expression) -> Expression:
+        """The value of each row as a column, so that a window or an aggregate may be taken over it.
+
+        SQL allows no window within a window or an aggregate; a value that holds one goes through here.
+        """
+        ...
+
 
 class Rows(Columns, Protocol):
     """Scope of the row grain: one value for each row of the dataset."""
@@ -83,14 +106,14 @@ class Rows(Columns, Protocol):
         """The aggregate `text` over the row's group, null where the group is null; with None over all rows."""
         ...
 
-    def history(self, text: str, entity: str, time: str, **parts: Part) -> Expression:
-        """`text` with the window `OVER earlier`: the entity's rows in order of (time, row id).
+    def history(self, text: str, entity: str | None, time: str, **parts: Part) -> Expression:
+        """`text` with windows of `WINDOWS` over the entity's rows, or over all rows when the entity is None.
 
         Null for a row without entity or time. `:instant` is the row's time in microseconds.
         """
         ...
 
-    def recent(self, text: str, entity: str, time: str, days: Days, **parts: Part) -> Expression:
+    def recent(self, text: str, entity: str | None, time: str, days: Days, **parts: Part) -> Expression:
         """`text` with the window `OVER earlier`: the entity's rows in the `days` before this row's instant.
 
         Rows at the same instant are not in it. Null for a row without entity or time.
@@ -103,6 +126,14 @@ class Entities(Columns, Protocol):
 
     def rows(self, text: str, where: Where = (), last_days: Days | None = None, **parts: Part) -> Expression:
         """The aggregate `text` over the entity's rows that meet the predicates and lie in the dataset's last days."""
+        ...
+
+    def sequence(self, text: str, time: str, where: Where = (), **parts: Part) -> Expression:
+        """`text` with windows of `WINDOWS` over those of the entity's rows that have a time and meet the predicates.
+
+        A column of each row, to be aggregated by `rows` with the same predicates; null in the other rows. `:instant` is
+        the row's time in microseconds.
+        """
         ...
 
     def as_of(self) -> Expression:

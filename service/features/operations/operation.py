@@ -98,7 +98,7 @@ class OperationSpec(Struct, frozen=True):
     type: type[Operation]
     grain: Grain
     columns: dict[str, Accepted]
-    """Field name → logical types the named column may have."""
+    """Field name → logical types that the column named there, or each of the columns, may have."""
     dtype: FeatureType | None
     """None when the feature has the column's own type."""
     summary: str
@@ -189,6 +189,8 @@ def _markers(annotation: Any) -> tuple[bool, tuple[object, ...]]:
         content, *markers = get_args(annotation)
         is_text, inner = _markers(content)
         return is_text, (*inner, *markers)
+    if get_origin(annotation) is tuple:
+        return _markers(get_args(annotation)[0])
     options = [option for option in get_args(annotation) if option is not type(None)]
     if len(options) == 1 and type(None) in get_args(annotation):
         return _markers(options[0])
@@ -205,9 +207,18 @@ def spec_of(operation: Operation) -> OperationSpec:
 
 
 def named_columns(operation: Operation) -> dict[str, str]:
-    """The columns the operation names in fields of its own: field name → column name; open optional ones left out."""
-    named = {field: getattr(operation, field) for field in spec_of(operation).columns}
-    return {field: column for field, column in named.items() if column is not None}
+    """The columns the operation names in fields of its own: place (`column`, `columns[1]`) → column name.
+
+    Optional ones that are left open are left out.
+    """
+    named: dict[str, str] = {}
+    for field in spec_of(operation).columns:
+        content: str | tuple[str, ...] | None = getattr(operation, field)
+        if isinstance(content, tuple):
+            named |= {f"{field}[{index}]": column for index, column in enumerate(content)}
+        elif content is not None:
+            named[field] = content
+    return named
 
 
 def predicates(operation: Operation) -> dict[str, Predicate]:
@@ -216,8 +227,8 @@ def predicates(operation: Operation) -> dict[str, Predicate]:
     for name in operation.__struct_fields__:
         content: Any = getattr(operation, name)
         if isinstance(content, tuple):
-            conditions = cast("tuple[Predicate, ...]", content)
-            found |= {f"{name}[{index}]": condition for index, condition in enumerate(conditions)}
+            conditions = enumerate(cast("tuple[object, ...]", content))
+            found |= {f"{name}[{index}]": one for index, one in conditions if isinstance(one, Predicate)}
     return found
 
 

@@ -47,6 +47,9 @@ CategoryColumn = Annotated[Column, Accepts(CATEGORY)]
 EntityColumn = Annotated[Column, Accepts(ENTITY)]
 PublishedColumn = Annotated[Column, Accepts(PUBLISHED)]
 
+NumberColumns = Annotated[tuple[NumberColumn, ...], Meta(min_length=2, max_length=50)]
+AnyColumns = Annotated[tuple[AnyColumn, ...], Meta(min_length=2, max_length=50)]
+
 Term = Annotated[str, Meta(min_length=1, max_length=100), FreeText()]
 Days = Annotated[float, Meta(gt=0, le=36_525)]
 Comparison = Literal["eq", "ne", "in", "not_in", "lt", "le", "gt", "ge", "is_null", "not_null"]

@@ -187,11 +187,11 @@ def _publication(path: str, operation: AnyOperation, profile: Profile) -> Iterat
     """A personal column's own values never leave the engine."""
     spec = spec_of(operation)
     if spec.publishes_values:
-        for name in source_columns(operation)[:1]:
+        for place, name in named_columns(operation).items():
             column = profile.column(name)
-            if column is not None and column.personal:
+            if column is not None and column.personal and place.startswith(("column", "other")):
                 message = f"{spec.kind} would publish values of the personal {_shown(name)}"
-                yield Fault("other", f"{path}.column", message)
+                yield Fault("other", f"{path}.{place}", message)
 
 
 def _unknown(name: str, profile: Profile) -> str:

@@ -64,6 +64,14 @@ class SqlColumns:
         """The datetime as microseconds since 1970 (BIGINT): differences and window frames mean the same everywhere."""
         return self.sql("EPOCH_US(:t)", t=self.raw(name))
 
+    def comparable(self, left: str, right: str) -> tuple[Expression, Expression]:
+        """Two columns in one type: as numbers or as instants when both are, otherwise as text."""
+        kinds = {self.storage(left), self.storage(right)}
+        if kinds <= {"number", "integer", "boolean"}:
+            return self.number(left), self.number(right)
+        read = self.raw if kinds == {"datetime"} else self.text
+        return read(left), read(right)
+
     def condition(self, where: Where) -> Expression:
         """The predicates' conjunction; a null fulfils `is_null` alone."""
         return Expression(exp.and_(*(self._predicate(predicate) for predicate in where)))

@@ -14,7 +14,7 @@ from service.engines.sql.columns import SqlColumns
 from service.engines.sql.template import DATASET, ROW_ID, column, microseconds, named, node_of, template
 from service.features.model import Profile
 from service.features.operations import Days, Where
-from service.features.operations.expression import WINDOWS, Expression, Part
+from service.features.operations.expression import DAY, WINDOWS, Expression, Part
 
 KNOWN_IN_TIME = "FILTER (WHERE NOT :x IS NULL AND NOT :instant IS NULL)"
 LARGEST = "MAX(:n)"
@@ -63,6 +63,22 @@ class EntityScope(SqlColumns):
             condition = self.condition(where)
             counted = self.sql("CASE WHEN :condition AND NOT :i IS NULL THEN 1 END", condition=condition, i=instant)
         return self.derived(self._windowed(text, WINDOWS, [self.raw(self._entity), counted], time, **parts))
+
+    def grouped(self, aggregate: str, group: Expression, **parts: Part) -> Expression:
+        """The aggregate over those of the entity's rows that share the group, as a column of each of them."""
+        text = f"{aggregate} OVER (PARTITION BY :entity, :group)"
+        return self.derived(self.sql(text, entity=self.raw(self._entity), group=group, **parts))
+
+    def ranked(self, value: Expression) -> Expression:
+        """The row's place among the entity's rows in rising order of the value, as a column."""
+        text = "ROW_NUMBER() OVER (PARTITION BY :entity ORDER BY :value NULLS LAST)"
+        return self.derived(self.sql(text, entity=self.raw(self._entity), value=value))
+
+    def lies_between(self, time: str, from_days: float, to_days: float) -> Expression:
+        """Whether the row lies in the span (as of - from_days, as of - to_days]."""
+        parts = {"i": self.instant(time), "as_of": self.as_of(), "start": Expression(microseconds(from_days))}
+        end = self.sql(":as_of - :back", as_of=parts["as_of"], back=round(to_days * DAY))
+        return self.sql(":i > :as_of - :start AND :i <= :end", **parts, end=end)
 
     def as_of(self) -> Expression:
         """The dataset's latest instant."""

@@ -8,15 +8,20 @@ write its class in the family's module; a new family is a module, a line here, a
 
 from __future__ import annotations
 
+from service.features.operations.across import *
 from service.features.operations.activity import *
 from service.features.operations.aggregates import *
 from service.features.operations.calendar import *
 from service.features.operations.categories import *
+from service.features.operations.comparisons import *
 from service.features.operations.ends import *
 from service.features.operations.groups import *
 from service.features.operations.history import *
 from service.features.operations.operation import *
 from service.features.operations.parameters import *
+from service.features.operations.places import *
 from service.features.operations.registry import *
+from service.features.operations.scaling import *
+from service.features.operations.sequences import *
 from service.features.operations.text import *
 from service.features.operations.values import *

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -153,3 +153,110 @@ class MissingShare(AggregateOperation, frozen=True, tag="missing_share"):
         """Divide the nulls by the rows."""
         rows, known = entities.rows("COUNT(*)"), entities.rows("COUNT(:x)", x=entities.raw(self.column))
         return entities.sql("(:rows - :known) / :rows", rows=rows, known=known)
+
+
+class Spread(AggregateOperation, frozen=True, tag="spread"):
+    """How far a numeric column's values lie apart within the entity."""
+
+    column: NumberColumn
+    figure: Literal["range", "interquartile_range", "coefficient_of_variation"]
+    where: Where = ()
+
+    gives = "number"
+    cost = "sort"
+    nulls = "where no row that counts has a known value; for the coefficient, with fewer than two or a mean of 0"
+    formula = "max - min; q75 - q25, interpolated linearly; s / |mean|, with the sample's s (n - 1)"
+    source = "descriptive statistics"
+    example = '{"column": "amount", "figure": "interquartile_range"}'
+
+    def compile(self, entities: Entities) -> Expression:
+        """Measure the distance."""
+        x = entities.number(self.column)
+        if self.figure == "coefficient_of_variation":
+            deviation = entities.rows("STDDEV_SAMP(:x)", self.where, x=x)
+            mean = entities.rows("AVG(:x)", self.where, x=x)
+            return entities.sql(":s / NULLIF(ABS(:m), 0)", s=deviation, m=mean)
+        if self.figure == "range":
+            high, low = (entities.rows(text, self.where, x=x) for text in ("MAX(:x)", "MIN(:x)"))
+            return entities.sql(":high - :low", high=high, low=low)
+        high, low = (entities.rows("QUANTILE(:x, :q)", self.where, x=x, q=q) for q in (0.75, 0.25))
+        return entities.sql(":high - :low", high=high, low=low)
+
+
+class Shape(AggregateOperation, frozen=True, tag="shape"):
+    """Skewness or kurtosis of a numeric column within the entity."""
+
+    column: NumberColumn
+    figure: Literal["skewness", "kurtosis"]
+    where: Where = ()
+
+    gives = "number"
+    nulls = "with fewer than three known values (four for kurtosis), or where they do not vary"
+    formula = "m₃ / m₂^1.5; m₄ / m₂² - 3, with central moments m over the known values"
+    source = "scipy.stats' `skew` and `kurtosis` with bias=True"
+    example = '{"column": "amount", "figure": "skewness"}'
+
+    def compile(self, entities: Entities) -> Expression:
+        """Average the powers of the distance from the mean."""
+        x = entities.number(self.column)
+        if self.where:
+            x = entities.sql("CASE WHEN :met THEN :x END", met=entities.condition(self.where), x=x)
+        mean = entities.grouped("AVG(:x)", entities.sql("1"), x=x)
+        away = entities.derived(entities.sql(":x - :mean", x=x, mean=mean))
+        power, least = (3, 3) if self.figure == "skewness" else (4, 4)
+        moment = entities.rows(f"AVG({' * '.join([':d'] * power)})", d=away)
+        text = ":m / POWER(:v, 1.5)" if self.figure == "skewness" else ":m / (:v * :v) - 3"
+        known, variance = entities.rows("COUNT(:d)", d=away), entities.rows("AVG(:d * :d)", d=away)
+        guarded = f"CASE WHEN :n >= :least AND :v > 0 THEN {text} END"
+        return entities.sql(guarded, n=known, least=least, m=moment, v=variance)
+
+
+class Correlation(AggregateOperation, frozen=True, tag="correlation"):
+    """Pearson's correlation of two numeric columns within the entity."""
+
+    column: NumberColumn
+    other: NumberColumn
+
+    gives = "number"
+    nulls = "where fewer than two rows have both values, or either does not vary"
+    formula = "cov(x, y) / (s_x · s_y)"
+    source = "Pearson (1895)"
+    example = '{"column": "amount", "other": "items"}'
+
+    def compile(self, entities: Entities) -> Expression:
+        """Correlate the columns."""
+        return correlation(entities, entities.number(self.column), entities.number(self.other))
+
+
+class WeightedMean(AggregateOperation, frozen=True, tag="weighted_mean"):
+    """Mean of a numeric column within the entity, weighed by another (price by quantity)."""
+
+    column: NumberColumn
+    weight: NumberColumn
+    where: Where = ()
+
+    gives = "number"
+    nulls = "where the weights of the rows with both values known sum to 0, or there are none"
+    formula = "Σ w x / Σ w over the rows with both values known"
+    source = "NumPy's `average` with weights"
+    example = '{"column": "amount", "weight": "items"}'
+
+    def compile(self, entities: Entities) -> Expression:
+        """Divide the weighed sum by the weights."""
+        x, w = entities.number(self.column), entities.number(self.weight)
+        product = entities.rows("SUM(:x * :w)", self.where, x=x, w=w)
+        used = entities.rows("SUM(CASE WHEN NOT :x IS NULL THEN :w END)", self.where, x=x, w=w)
+        return share(entities, product, used)
+
+
+def correlation(entities: Entities, x: Expression, y: Expression) -> Expression:
+    """Pearson's correlation of two expressions over the entity's rows; null where one of them does not vary."""
+    a = entities.sql("CASE WHEN NOT :y IS NULL THEN :x END", x=x, y=y)
+    b = entities.sql("CASE WHEN NOT :x IS NULL THEN :y END", x=x, y=y)
+    ends = {
+        f"{name}_{end}": entities.rows(f"{end}(:v)", v=value)
+        for name, value in (("a", a), ("b", b))
+        for end in ("MIN", "MAX")
+    }
+    found = entities.rows("CORR(:a, :b)", a=a, b=b)
+    return entities.sql("CASE WHEN :a_MIN < :a_MAX AND :b_MIN < :b_MAX THEN :r END", r=found, **ends)

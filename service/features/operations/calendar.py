@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from datetime import date
 from typing import Literal
 
 from service.features.operations.expression import DAY, Expression, Rows
 from service.features.operations.parameters import DatePart, TimeColumn
-from service.features.operations.values import ValueOperation
+from service.features.operations.values import ValueOperation, flag
 
 PARTS: dict[DatePart, str] = {
     "hour": "HOUR_OF_DAY(:t)",
@@ -97,3 +98,111 @@ class ElapsedDays(ValueOperation, frozen=True, tag="elapsed_days"):
     def compile(self, rows: Rows) -> Expression:
         """Subtract the instants."""
         return rows.sql("(:end - :start) / :day", end=rows.instant(self.end), start=rows.instant(self.start), day=DAY)
+
+
+class CalendarFlag(ValueOperation, frozen=True, tag="calendar_flag"):
+    """1 on a day of a kind (the first or last of a month, quarter or year; a working day), else 0."""
+
+    column: TimeColumn
+    day: Literal["month_start", "month_end", "quarter_start", "quarter_end", "year_start", "year_end", "business_day"]
+
+    gives = "integer"
+    nulls = "where the column is null"
+    formula = "1 if the day (UTC) is of the kind else 0; a business day is Monday to Friday, holidays apart"
+    source = "pandas' `Series.dt.is_month_start` and the like"
+    example = '{"column": "at", "day": "month_end"}'
+
+    def compile(self, rows: Rows) -> Expression:
+        """Test the day."""
+        t = rows.raw(self.column)
+        tests = {
+            "month_start": "DAY_OF_MONTH(:t) = 1",
+            "month_end": "DAY_OF_MONTH(:t) = DAYS_IN_MONTH(:t)",
+            "quarter_start": "DAY_OF_MONTH(:t) = 1 AND MOD(MONTH_OF_YEAR(:t), 3) = 1",
+            "quarter_end": "DAY_OF_MONTH(:t) = DAYS_IN_MONTH(:t) AND MOD(MONTH_OF_YEAR(:t), 3) = 0",
+            "year_start": "DAY_OF_YEAR(:t) = 1",
+            "year_end": "DAY_OF_MONTH(:t) = 31 AND MONTH_OF_YEAR(:t) = 12",
+            "business_day": "ISO_WEEKDAY(:t) <= 5",
+        }
+        met = rows.sql(tests[self.day], t=t)
+        return rows.sql("CASE WHEN NOT :t IS NULL THEN :flag END", t=t, flag=flag(rows, met))
+
+
+class Season(ValueOperation, frozen=True, tag="season"):
+    """The meteorological season: spring, summer, autumn or winter."""
+
+    column: TimeColumn
+    hemisphere: Literal["north", "south"] = "north"
+
+    gives = "string"
+    follows_calendar = True
+    nulls = "where the column is null"
+    formula = "in the north: spring from March, summer from June, autumn from September, winter from December"
+    source = "the meteorological seasons (WMO)"
+    example = '{"column": "at"}'
+
+    def compile(self, rows: Rows) -> Expression:
+        """Name the season of the month."""
+        names = ("winter", "spring", "summer", "autumn")
+        turned = names if self.hemisphere == "north" else names[2:] + names[:2]
+        first, second, third, fourth = turned
+        text = (
+            "CASE WHEN MONTH_OF_YEAR(:t) IN (12, 1, 2) THEN :first WHEN MONTH_OF_YEAR(:t) <= 5 THEN :second "
+            "WHEN MONTH_OF_YEAR(:t) <= 8 THEN :third WHEN MONTH_OF_YEAR(:t) <= 11 THEN :fourth END"
+        )
+        return rows.sql(text, t=rows.raw(self.column), first=first, second=second, third=third, fourth=fourth)
+
+
+class PartOfDay(ValueOperation, frozen=True, tag="part_of_day"):
+    """The part of the day: night (0-6), morning (6-12), afternoon (12-18) or evening (18-24)."""
+
+    column: TimeColumn
+
+    gives = "string"
+    nulls = "where the column is null"
+    formula = "⌊hour (UTC) / 6⌋, named"
+    source = "a division of the day into quarters"
+    example = '{"column": "at"}'
+
+    def compile(self, rows: Rows) -> Expression:
+        """Name the quarter of the day."""
+        text = (
+            "CASE WHEN HOUR_OF_DAY(:t) < 6 THEN 'night' WHEN HOUR_OF_DAY(:t) < 12 THEN 'morning' "
+            "WHEN HOUR_OF_DAY(:t) < 18 THEN 'afternoon' WHEN HOUR_OF_DAY(:t) < 24 THEN 'evening' END"
+        )
+        return rows.sql(text, t=rows.raw(self.column))
+
+
+class DaysToDate(ValueOperation, frozen=True, tag="days_to_date"):
+    """Days from a datetime column to a given date, negative after it."""
+
+    column: TimeColumn
+    date: date
+
+    gives = "number"
+    follows_calendar = True
+    nulls = "where the column is null"
+    formula = "(the date's midnight in UTC - time) / 24 h"
+    source = "elementary arithmetic on instants, to the microsecond"
+    example = '{"column": "at", "date": "2024-12-25"}'
+
+    def compile(self, rows: Rows) -> Expression:
+        """Subtract the instant from the date's."""
+        midnight = (self.date - date(1970, 1, 1)).days * DAY
+        return rows.sql("(:end - :start) / :day", end=midnight, start=rows.instant(self.column), day=DAY)
+
+
+class DaysToMonthEnd(ValueOperation, frozen=True, tag="days_to_month_end"):
+    """Whole days from the day of a datetime column to the last day of its month."""
+
+    column: TimeColumn
+
+    gives = "integer"
+    nulls = "where the column is null"
+    formula = "days of the month - day of the month"
+    source = "the Gregorian calendar"
+    example = '{"column": "at"}'
+
+    def compile(self, rows: Rows) -> Expression:
+        """Subtract the day from the length of the month."""
+        return rows.sql("CAST(DAYS_IN_MONTH(:t) - DAY_OF_MONTH(:t) AS BIGINT)", t=rows.raw(self.column))

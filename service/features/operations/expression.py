@@ -28,6 +28,7 @@ PRIMITIVES: dict[str, tuple[tuple[str, ...], str]] = {
     "DAY_OF_YEAR": (("t",), "1 … 366"),
     "ISO_WEEK": (("t",), "week of the ISO 8601 year, 1 … 53"),
     "MONTH_OF_YEAR": (("t",), "1 … 12"),
+    "DAYS_IN_MONTH": (("t",), "28 … 31, days of the datetime's month"),
     "QUARTER_OF_YEAR": (("t",), "1 … 4"),
     "YEAR_OF": (("t",), "the calendar year"),
     "DATE_OF": (("t",), "the datetime's calendar day, in UTC"),
@@ -44,6 +45,14 @@ PRIMITIVES: dict[str, tuple[tuple[str, ...], str]] = {
     "UPPERCASE_COUNT": (("x",), "upper-case letters of a text (Unicode Lu)"),
     "PUNCTUATION_COUNT": (("x",), "punctuation marks and symbols of a text (Unicode P and S)"),
     "SPACE_COUNT": (("x",), "white-space characters of a text"),
+    "URL_HOST": (("x",), "host of a URL in lower case, without www.; an empty text where there is none"),
+    "PATH_DEPTH": (("x",), "segments of the path of a URL or path, an integer"),
+    "EMAIL_DOMAIN": (("x",), "what follows the last @ in lower case; an empty text where there is none"),
+    "TRIGRAM_SIMILARITY": (("a", "b"), "shared trigrams of two texts over all of theirs, letter case aside"),
+    "DECAYED_SUM": (
+        ("list", "decay"),
+        "sum of a list without nulls, each value weighed decay times the next",
+    ),
 }
 """Functions beyond standard SQL that operations may call: arguments and meaning. Each dialect spells every one."""
 
@@ -81,6 +90,10 @@ class Columns(Protocol):
 
     def instant(self, name: str) -> Expression:
         """The datetime column as microseconds since 1970."""
+        ...
+
+    def comparable(self, left: str, right: str) -> tuple[Expression, Expression]:
+        """Two columns in one type: as numbers or as instants when both are, otherwise as text."""
         ...
 
     def condition(self, where: Where) -> Expression:
@@ -134,6 +147,18 @@ class Entities(Columns, Protocol):
         A column of each row, to be aggregated by `rows` with the same predicates; null in the other rows. `:instant` is
         the row's time in microseconds.
         """
+        ...
+
+    def grouped(self, aggregate: str, group: Expression, **parts: Part) -> Expression:
+        """The aggregate over those of the entity's rows that share the group, as a column of each of them."""
+        ...
+
+    def ranked(self, value: Expression) -> Expression:
+        """The row's place, from 1, among the entity's rows in rising order of the value, nulls last, as a column."""
+        ...
+
+    def lies_between(self, time: str, from_days: float, to_days: float) -> Expression:
+        """Whether the row lies in the span (as of - from_days, as of - to_days]."""
         ...
 
     def as_of(self) -> Expression:

@@ -1,4 +1,6 @@
-"""A row beside the earlier rows of its entity: lags, changes, rolling windows, counters. No row sees its future.
+"""A row beside the earlier rows of its entity, or of the whole dataset: lags, changes, windows, counters.
+
+No row sees its future.
 
 Earlier rows are those before in (time, row id), or, where the window is a span of time, those at an earlier instant.
 A row without entity or time has no history, and belongs to that of no other row.
@@ -6,6 +8,7 @@ A row without entity or time has no history, and belongs to that of no other row
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from msgspec import Meta
@@ -14,6 +17,7 @@ from service.features.operations.expression import DAY, Expression, Rows
 from service.features.operations.groups import statistic
 from service.features.operations.operation import RowOperation
 from service.features.operations.parameters import (
+    CategoryColumn,
     Days,
     EntityColumn,
     NumberColumn,
@@ -22,6 +26,9 @@ from service.features.operations.parameters import (
     Where,
 )
 
+SeriesColumn = EntityColumn | None
+"""The entity whose rows are one series; null where all rows of the dataset are one."""
+WindowFunction = Literal["sum", "mean", "minimum", "maximum", "standard_deviation"]
 NO_PREVIOUS = "where the entity has no earlier row, or the row has no entity or time"
 NO_HISTORY = "where the row has no entity or time"
 LAG = "SQL:2003's LAG over the entity's rows in order of time, then row id"
@@ -41,7 +48,7 @@ class PreviousValue(HistoryOperation, frozen=True, tag="previous_value"):
     """The entity's value `steps` rows earlier."""
 
     column: PublishedColumn
-    entity: EntityColumn
+    entity: SeriesColumn
     time: TimeColumn
     steps: Annotated[int, Meta(ge=1, le=1000)] = 1
 
@@ -62,7 +69,7 @@ class ChangeFromPrevious(HistoryOperation, frozen=True, tag="change_from_previou
     """The row's value less the entity's previous one."""
 
     column: NumberColumn
-    entity: EntityColumn
+    entity: SeriesColumn
     time: TimeColumn
 
     gives = "number"
@@ -80,7 +87,7 @@ class PercentChange(HistoryOperation, frozen=True, tag="percent_change"):
     """Change since the entity's previous row as a share of the previous value; null where that is 0."""
 
     column: NumberColumn
-    entity: EntityColumn
+    entity: SeriesColumn
     time: TimeColumn
 
     gives = "number"
@@ -98,7 +105,7 @@ class PercentChange(HistoryOperation, frozen=True, tag="percent_change"):
 class DaysSincePrevious(HistoryOperation, frozen=True, tag="days_since_previous"):
     """Days since the entity's previous row."""
 
-    entity: EntityColumn
+    entity: SeriesColumn
     time: TimeColumn
 
     gives = "number"
@@ -117,10 +124,10 @@ class RollingStatistic(HistoryOperation, frozen=True, tag="rolling_statistic"):
     """A statistic over the entity's rows in the `days` before this row, this row's own instant excluded."""
 
     column: NumberColumn
-    entity: EntityColumn
+    entity: SeriesColumn
     time: TimeColumn
     days: Days
-    function: Literal["sum", "mean", "minimum", "maximum", "standard_deviation"]
+    function: WindowFunction
 
     gives = "number"
     nulls = f"{NO_HISTORY}; but for a sum, where the window has no known value (a deviation needs two)"
@@ -137,7 +144,7 @@ class RollingStatistic(HistoryOperation, frozen=True, tag="rolling_statistic"):
 class RollingCount(HistoryOperation, frozen=True, tag="rolling_count"):
     """The entity's rows in the `days` before this row, this row's own instant excluded."""
 
-    entity: EntityColumn
+    entity: SeriesColumn
     time: TimeColumn
     days: Days
     where: Where = ()
@@ -159,7 +166,7 @@ class RollingCount(HistoryOperation, frozen=True, tag="rolling_count"):
 class CumulativeCount(HistoryOperation, frozen=True, tag="cumulative_count"):
     """The entity's rows before this one."""
 
-    entity: EntityColumn
+    entity: SeriesColumn
     time: TimeColumn
 
     gives = "integer"
@@ -172,3 +179,224 @@ class CumulativeCount(HistoryOperation, frozen=True, tag="cumulative_count"):
     def compile(self, rows: Rows) -> Expression:
         """Number the entity's rows."""
         return rows.history("ROW_NUMBER() OVER earlier - 1", self.entity, self.time)
+
+
+class LogReturn(HistoryOperation, frozen=True, tag="log_return"):
+    """Logarithm of the row's value over the previous one; null where either is not positive."""
+
+    column: NumberColumn
+    entity: SeriesColumn
+    time: TimeColumn
+
+    gives = "number"
+    nulls = f"{NO_PREVIOUS}; where either value is null, 0 or negative"
+    formula = "ln(x / x of the previous row)"
+    source = "the continuously compounded return"
+    example = '{"column": "amount", "entity": "user", "time": "at"}'
+
+    def compile(self, rows: Rows) -> Expression:
+        """Take the logarithm of the quotient."""
+        text = "CASE WHEN :x > 0 AND LAG(:x) OVER earlier > 0 THEN LN(:x / LAG(:x) OVER earlier) END"
+        return rows.history(text, self.entity, self.time, x=rows.number(self.column))
+
+
+class CumulativeStatistic(HistoryOperation, frozen=True, tag="cumulative_statistic"):
+    """A statistic over all earlier rows of the entity, with or without the row itself."""
+
+    column: NumberColumn
+    entity: SeriesColumn
+    time: TimeColumn
+    function: WindowFunction
+    include_row: bool = False
+
+    gives = "number"
+    follows_calendar = True
+    nulls = f"{NO_HISTORY}; but for a sum, where no row that counts has a known value (a deviation needs two)"
+    formula = "the statistic over the known values up to the row; a sum over none is 0"
+    source = "pandas' `expanding`, shifted by a row unless the row is included"
+    example = '{"column": "amount", "entity": "user", "time": "at", "function": "sum"}'
+
+    def compile(self, rows: Rows) -> Expression:
+        """Aggregate the rows so far."""
+        window = " OVER so_far" if self.include_row else " OVER before"
+        text = statistic(self.function, window)
+        return rows.history(text, self.entity, self.time, x=rows.number(self.column))
+
+
+class RollingRows(HistoryOperation, frozen=True, tag="rolling_rows"):
+    """A statistic over the entity's last `rows` rows, with or without the row itself."""
+
+    column: NumberColumn
+    entity: SeriesColumn
+    time: TimeColumn
+    rows: Annotated[int, Meta(ge=2, le=10_000)]
+    function: WindowFunction
+    include_row: bool = False
+
+    gives = "number"
+    nulls = f"{NO_HISTORY}; but for a sum, where the window has no known value (a deviation needs two)"
+    formula = (
+        "the statistic over the window's known values; the window is shorter at the beginning; a sum over none is 0"
+    )
+    source = "pandas' `rolling` with min_periods=1, shifted by a row unless the row is included"
+    example = '{"column": "amount", "entity": "user", "time": "at", "rows": 3, "function": "mean"}'
+
+    def compile(self, rows: Rows) -> Expression:
+        """Aggregate the last rows."""
+        window, steps = (" OVER last_so_far", self.rows - 1) if self.include_row else (" OVER last_before", self.rows)
+        text = statistic(self.function, window)
+        return rows.history(text, self.entity, self.time, x=rows.number(self.column), steps=steps)
+
+
+class ExponentialMean(HistoryOperation, frozen=True, tag="exponential_mean"):
+    """Exponentially weighted mean of the entity's earlier rows, with or without the row itself."""
+
+    column: NumberColumn
+    entity: SeriesColumn
+    time: TimeColumn
+    half_life: Annotated[float, Meta(gt=0, le=50)]
+    include_row: bool = False
+
+    gives = "number"
+    nulls = f"{NO_HISTORY}; where no row that counts has a known value"
+    formula = "Σ wᵏ x / Σ wᵏ over the known values, k rows back, w = 2^(-1 / half_life), k up to 20 half-lives"
+    source = "pandas' `ewm(halflife=…, adjust=True, ignore_na=False).mean()`, to one part in a million"
+    example = '{"column": "amount", "entity": "user", "time": "at", "half_life": 2}'
+
+    def compile(self, rows: Rows) -> Expression:
+        """Weigh the last rows."""
+        reach = math.ceil(20 * self.half_life)
+        window, steps = ("OVER last_so_far", reach - 1) if self.include_row else ("OVER last_before", reach)
+        x, decay = rows.number(self.column), 0.5 ** (1 / self.half_life)
+        numbers, weights = (
+            rows.derived(rows.history(f"ARRAY_AGG({text}) {window}", self.entity, self.time, x=x, steps=steps))
+            for text in ("COALESCE(:x, 0)", "CASE WHEN :x IS NULL THEN 0 ELSE 1 END")
+        )
+        text = "DECAYED_SUM(:numbers, :decay) / NULLIF(DECAYED_SUM(:weights, :decay), 0)"
+        return rows.sql(text, numbers=numbers, weights=weights, decay=decay)
+
+
+class Drawdown(HistoryOperation, frozen=True, tag="drawdown"):
+    """How far the row's value lies below the entity's highest so far, as a share of that."""
+
+    column: NumberColumn
+    entity: SeriesColumn
+    time: TimeColumn
+
+    gives = "number"
+    nulls = f"{NO_HISTORY}; where the value is null, or the highest so far is not positive"
+    formula = "x / max(x so far) - 1"
+    source = "the drawdown of a price series"
+    example = '{"column": "amount", "entity": "user", "time": "at"}'
+
+    def compile(self, rows: Rows) -> Expression:
+        """Compare with the highest value so far."""
+        text = "CASE WHEN MAX(:x) OVER so_far > 0 THEN :x / MAX(:x) OVER so_far - 1 END"
+        return rows.history(text, self.entity, self.time, x=rows.number(self.column))
+
+
+class Streak(HistoryOperation, frozen=True, tag="streak"):
+    """How many of the entity's rows in a row, up to and with this one, meet the predicates."""
+
+    entity: SeriesColumn
+    time: TimeColumn
+    where: Annotated[Where, Meta(min_length=1)]
+
+    gives = "integer"
+    nulls = NO_HISTORY
+    formula = "rows since the last one that does not meet the predicates; 0 in such a row"
+    source = "run lengths"
+    example = (
+        '{"entity": "user", "time": "at", "where": [{"column": "returned", "comparison": "eq", "values": [true]}]}'
+    )
+
+    def compile(self, rows: Rows) -> Expression:
+        """Count the rows since the last break."""
+        met = rows.sql("CASE WHEN :condition THEN 1 ELSE 0 END", condition=rows.condition(self.where))
+        number = rows.derived(rows.history("ROW_NUMBER() OVER earlier", self.entity, self.time))
+        broken = rows.sql("CASE WHEN :met = 0 THEN :number END", met=met, number=number)
+        text = "CAST(:number - COALESCE(MAX(:broken) OVER so_far, 0) AS BIGINT)"
+        return rows.history(text, self.entity, self.time, number=number, broken=broken)
+
+
+class DaysSinceMatching(HistoryOperation, frozen=True, tag="days_since_matching"):
+    """Days since the entity's last earlier row that meets the predicates."""
+
+    entity: SeriesColumn
+    time: TimeColumn
+    where: Annotated[Where, Meta(min_length=1)]
+
+    gives = "number"
+    nulls = f"{NO_HISTORY}; where no earlier row meets the predicates"
+    formula = "(time - time of that row) / 24 h"
+    source = "elementary arithmetic on instants, to the microsecond"
+    example = (
+        '{"entity": "user", "time": "at", "where": [{"column": "returned", "comparison": "eq", "values": [true]}]}'
+    )
+
+    def compile(self, rows: Rows) -> Expression:
+        """Subtract the instant of the last matching row."""
+        text = "(:instant - MAX(CASE WHEN :met THEN :instant END) OVER before) / :day"
+        return rows.history(text, self.entity, self.time, met=rows.condition(self.where), day=DAY)
+
+
+class DaysSinceFirst(HistoryOperation, frozen=True, tag="days_since_first"):
+    """Days since the entity's first row; 0 in the first."""
+
+    entity: SeriesColumn
+    time: TimeColumn
+
+    gives = "number"
+    follows_calendar = True
+    nulls = NO_HISTORY
+    formula = "(time - time of the first row) / 24 h"
+    source = "elementary arithmetic on instants, to the microsecond"
+    example = '{"entity": "user", "time": "at"}'
+
+    def compile(self, rows: Rows) -> Expression:
+        """Subtract the first instant."""
+        return rows.history("(:instant - MIN(:instant) OVER so_far) / :day", self.entity, self.time, day=DAY)
+
+
+class FirstOccurrence(HistoryOperation, frozen=True, tag="first_occurrence"):
+    """1 where the entity has the row's category for the first time, else 0."""
+
+    column: CategoryColumn
+    entity: EntityColumn
+    time: TimeColumn
+
+    gives = "integer"
+    nulls = f"{NO_HISTORY}; where the category is null"
+    formula = "1 if no earlier row of the entity has the category, else 0"
+    source = "novelty of a value"
+    example = '{"column": "country", "entity": "user", "time": "at"}'
+
+    def compile(self, rows: Rows) -> Expression:
+        """Look whether it is the category's first row."""
+        x = rows.raw(self.column)
+        order = "PARTITION BY :who, :x, :instant IS NULL ORDER BY :instant, :row"
+        text = f"CASE WHEN ROW_NUMBER() OVER ({order}) = 1 THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END"
+        known = f"CASE WHEN NOT :x IS NULL THEN {text} END"
+        return rows.history(known, self.entity, self.time, x=x, who=rows.raw(self.entity))
+
+
+class CategoryChanged(HistoryOperation, frozen=True, tag="category_changed"):
+    """1 where the row's category differs from the entity's previous one, else 0."""
+
+    column: CategoryColumn
+    entity: SeriesColumn
+    time: TimeColumn
+
+    gives = "integer"
+    nulls = f"{NO_PREVIOUS}; where either category is null"
+    formula = "1 if v ≠ v of the previous row, else 0"
+    source = LAG
+    example = '{"column": "country", "entity": "user", "time": "at"}'
+
+    def compile(self, rows: Rows) -> Expression:
+        """Compare with the previous category."""
+        text = (
+            "CASE WHEN :x <> LAG(:x) OVER earlier THEN CAST(1 AS BIGINT) "
+            "WHEN :x = LAG(:x) OVER earlier THEN CAST(0 AS BIGINT) END"
+        )
+        return rows.history(text, self.entity, self.time, x=rows.raw(self.column))

@@ -48,6 +48,7 @@ EntityColumn = Annotated[Column, Accepts(ENTITY)]
 PublishedColumn = Annotated[Column, Accepts(PUBLISHED)]
 
 NumberColumns = Annotated[tuple[NumberColumn, ...], Meta(min_length=2, max_length=50)]
+CategoryColumns = Annotated[tuple[CategoryColumn, ...], Meta(min_length=2, max_length=10)]
 AnyColumns = Annotated[tuple[AnyColumn, ...], Meta(min_length=2, max_length=50)]
 
 Term = Annotated[str, Meta(min_length=1, max_length=100), FreeText()]

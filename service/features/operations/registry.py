@@ -10,7 +10,22 @@ from typing import TYPE_CHECKING, Any, Union
 
 import msgspec
 
-from service.features.operations import activity, aggregates, calendar, categories, ends, groups, history, text, values
+from service.features.operations import (
+    across,
+    activity,
+    aggregates,
+    calendar,
+    categories,
+    comparisons,
+    ends,
+    groups,
+    history,
+    places,
+    scaling,
+    sequences,
+    text,
+    values,
+)
 from service.features.operations.operation import (
     Operation,
     OperationIncomplete,
@@ -20,7 +35,10 @@ from service.features.operations.operation import (
     is_tagged,
 )
 
-FAMILIES: tuple[ModuleType, ...] = (values, calendar, text, groups, history, aggregates, activity, categories, ends)
+FAMILIES: tuple[ModuleType, ...] = (
+    values, across, calendar, text, places, groups, scaling, history, aggregates, activity, categories, ends,
+    sequences, comparisons,
+)  # fmt: skip
 """Modules that hold operations, in the order in which these are listed to planners and readers."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from service.features.operations.expression import Expression, Rows
+from service.features.operations.operation import RowOperation
 from service.features.operations.parameters import Term, TextColumn
 from service.features.operations.values import ValueOperation, flag
 
@@ -14,6 +15,9 @@ COUNTS: dict[str, str] = {
     "punctuation": "PUNCTUATION_COUNT(:x)",
     "space": "SPACE_COUNT(:x)",
 }
+
+RARE_ROWS = 5
+"""A value that fewer rows share could name a person."""
 
 
 class TextLength(ValueOperation, frozen=True, tag="text_length"):
@@ -80,3 +84,123 @@ class CharacterShare(ValueOperation, frozen=True, tag="character_share"):
     def compile(self, rows: Rows) -> Expression:
         """Divide the class's count by the length."""
         return rows.sql(f"{COUNTS[self.characters]} / NULLIF(TEXT_LENGTH(:x), 0)", x=rows.text(self.column))
+
+
+class TermCount(ValueOperation, frozen=True, tag="term_count"):
+    """How often the text holds a term, letter case aside, without overlaps."""
+
+    column: TextColumn
+    term: Term
+
+    gives = "integer"
+    nulls = "where the column is null"
+    formula = "(characters of the text - characters of the text without the term) / characters of the term"
+    source = "Python's `str.count` on lower-cased text"
+    example = '{"column": "note", "term": "gift"}'
+
+    def compile(self, rows: Rows) -> Expression:
+        """Measure how much shorter the text is without the term."""
+        x = rows.sql("LOWER(:x)", x=rows.text(self.column))
+        text = "CAST((TEXT_LENGTH(:x) - TEXT_LENGTH(REPLACE(:x, :term, ''))) / :length AS BIGINT)"
+        term = self.term.lower()
+        return rows.sql(text, x=x, term=term, length=len(term))
+
+
+class UrlHost(ValueOperation, frozen=True, tag="url_host"):
+    """The host of a URL, in lower case, without a leading www."""
+
+    column: TextColumn
+
+    gives = "string"
+    publishes_values = True
+    nulls = "where the column is null or holds no URL with a host"
+    formula = "the authority between // and the next / ? # or :, without user and port"
+    source = "RFC 3986, section 3.2.2"
+    example = '{"column": "note"}'
+
+    def compile(self, rows: Rows) -> Expression:
+        """Take the host."""
+        return rows.sql("NULLIF(URL_HOST(:x), '')", x=rows.text(self.column))
+
+
+class UrlPathDepth(ValueOperation, frozen=True, tag="url_path_depth"):
+    """How many segments the path of a URL, or a path, has."""
+
+    column: TextColumn
+
+    gives = "integer"
+    nulls = "where the column is null"
+    formula = "number of runs of characters other than / between the host and ? or #"
+    source = "RFC 3986, section 3.3, without empty segments"
+    example = '{"column": "note"}'
+
+    def compile(self, rows: Rows) -> Expression:
+        """Count the segments."""
+        return rows.sql("CAST(PATH_DEPTH(:x) AS BIGINT)", x=rows.text(self.column))
+
+
+class TextSimilarity(ValueOperation, frozen=True, tag="text_similarity"):
+    """How alike two texts are: shared three-character pieces over all of theirs, letter case aside."""
+
+    left: TextColumn
+    right: TextColumn
+
+    gives = "number"
+    nulls = "where either text is null"
+    formula = "the Jaccard index of the sets of trigrams of the texts, each with two blanks before and one after it"
+    source = "PostgreSQL's pg_trgm, over whole texts instead of words"
+    example = '{"left": "note", "right": "country"}'
+
+    def compile(self, rows: Rows) -> Expression:
+        """Compare the sets of trigrams."""
+        return rows.sql("TRIGRAM_SIMILARITY(:a, :b)", a=rows.text(self.left), b=rows.text(self.right))
+
+
+class TermWeight(RowOperation, frozen=True, tag="term_weight"):
+    """TF-IDF of one term: how often the text holds it, weighed by how few of the texts do."""
+
+    column: TextColumn
+    term: Term
+
+    grain = "row"
+    sees = "dataset"
+    cost = "scan"
+    publishes_values = False
+    follows_calendar = False
+    gives = "number"
+    nulls = "where the column is null"
+    formula = "count of the term · (ln((1 + n) / (1 + d)) + 1), n known texts, d of them with the term"
+    source = "scikit-learn's `TfidfTransformer` with smooth_idf, before normalisation"
+    example = '{"column": "note", "term": "gift"}'
+
+    def compile(self, rows: Rows) -> Expression:
+        """Weigh the count by the share of texts that hold the term."""
+        x, term = rows.text(self.column), self.term
+        count = TermCount(self.column, term).compile(rows)
+        texts = rows.over(None, "COUNT(:x)", x=x)
+        holding = rows.over(None, "COUNT(CASE WHEN CONTAINS_TEXT(:x, :term) THEN 1 END)", x=x, term=term)
+        weight = ":count * (LN((1.0 + :texts) / (1.0 + :holding)) + 1)"
+        return rows.sql(weight, count=count, texts=texts, holding=holding)
+
+
+class EmailDomain(RowOperation, frozen=True, tag="email_domain"):
+    """The domain of an e-mail address where at least five rows share it, else `other`."""
+
+    column: TextColumn
+
+    grain = "row"
+    sees = "dataset"
+    cost = "sort"
+    publishes_values = False
+    follows_calendar = False
+    gives = "string"
+    nulls = "where the column is null or holds no address"
+    formula = "what follows the last @, in lower case; rare domains, which could name a person, are `other`"
+    source = "RFC 5322, section 3.4.1"
+    example = '{"column": "note"}'
+
+    def compile(self, rows: Rows) -> Expression:
+        """Name the domain unless it is rare."""
+        domain = rows.derived(rows.sql("NULLIF(EMAIL_DOMAIN(:x), '')", x=rows.text(self.column)))
+        sharing = "CASE WHEN COUNT(*) OVER (PARTITION BY :d) >= :rare THEN :d ELSE 'other' END"
+        return rows.sql(f"CASE WHEN NOT :d IS NULL THEN {sharing} END", d=domain, rare=RARE_ROWS)

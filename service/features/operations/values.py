@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Annotated
 
 from msgspec import Meta
 
-from service.features.operations.expression import Columns, Expression, Rows
+from service.features.operations.expression import Columns, Expression, Part, Rows
 from service.features.operations.operation import RowOperation
 from service.features.operations.parameters import AnyColumn, NumberColumn, PublishedColumn, Where
 
@@ -157,3 +159,92 @@ class Flag(ValueOperation, frozen=True, tag="flag"):
     def compile(self, rows: Rows) -> Expression:
         """Test the predicates."""
         return flag(rows, rows.condition(self.where))
+
+
+class SquareRoot(ValueOperation, frozen=True, tag="square_root"):
+    """The square root of a numeric column; null below 0."""
+
+    column: NumberColumn
+
+    gives = "number"
+    nulls = "where the column is null or negative"
+    formula = "√x"
+    source = "the variance-stabilising transformation of counts (Bartlett 1936)"
+    example = '{"column": "amount"}'
+
+    def compile(self, rows: Rows) -> Expression:
+        """Take the root."""
+        return rows.sql("CASE WHEN :x >= 0 THEN SQRT(:x) END", x=rows.number(self.column))
+
+
+class Clip(ValueOperation, frozen=True, tag="clip"):
+    """A numeric column held between two bounds."""
+
+    column: NumberColumn
+    lower: float | None = None
+    upper: float | None = None
+
+    gives = "number"
+    nulls = "where the column is null"
+    formula = "min(max(x, lower), upper), without the bound that is left open"
+    source = "NumPy's `clip`"
+    example = '{"column": "amount", "lower": 0, "upper": 100}'
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """No bound, or bounds in the wrong order."""
+        if self.lower is None and self.upper is None:
+            yield "lower", "give a lower or an upper bound"
+        elif self.lower is not None and self.upper is not None and self.lower > self.upper:
+            yield "upper", "the upper bound is below the lower"
+
+    def compile(self, rows: Rows) -> Expression:
+        """Replace what lies beyond a bound by the bound."""
+        value = rows.number(self.column)
+        for bound, beyond in ((self.lower, "<"), (self.upper, ">")):
+            if bound is not None:
+                value = rows.sql(f"CASE WHEN :x {beyond} :bound THEN :bound ELSE :x END", x=value, bound=bound)
+        return value
+
+
+class BinByEdges(ValueOperation, frozen=True, tag="bin_by_edges"):
+    """Number of the bin of given edges that holds the value: 0 below the first edge, n from the last one on."""
+
+    column: NumberColumn
+    edges: Annotated[tuple[float, ...], Meta(min_length=1, max_length=50)]
+
+    gives = "integer"
+    nulls = "where the column is null"
+    formula = "number of edges that are at most x"
+    source = "NumPy's `digitize`"
+    example = '{"column": "amount", "edges": [10, 50, 100]}'
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Edges that do not grow."""
+        if any(after <= before for before, after in pairwise(self.edges)):
+            yield "edges", "each edge must be greater than the one before"
+
+    def compile(self, rows: Rows) -> Expression:
+        """Count the edges up to the value."""
+        bounds: dict[str, Part] = {f"edge{place}": edge for place, edge in enumerate(self.edges)}
+        cases = [f"WHEN :x < :edge{place} THEN {place}" for place in range(len(self.edges))]
+        text = f"CASE WHEN NOT :x IS NULL THEN CAST(CASE {' '.join(cases)} ELSE {len(self.edges)} END AS BIGINT) END"
+        return rows.sql(text, x=rows.number(self.column), **bounds)
+
+
+class IsRound(ValueOperation, frozen=True, tag="is_round"):
+    """1 where the value is a whole multiple of a step (a round price, a full hour), else 0."""
+
+    column: NumberColumn
+    step: Annotated[float, Meta(gt=0)]
+
+    gives = "integer"
+    nulls = "where the column is null"
+    formula = "1 if x / step is whole, to one part in 10⁹, else 0"
+    source = "elementary arithmetic"
+    example = '{"column": "amount", "step": 10}'
+
+    def compile(self, rows: Rows) -> Expression:
+        """Compare the quotient with the nearest whole number."""
+        quotient = rows.sql(":x / :step", x=rows.number(self.column), step=self.step)
+        near = rows.sql("ABS(:q - ROUND(:q)) <= 0.000000001 * GREATEST(ABS(:q), 1)", q=quotient)
+        return rows.sql("CASE WHEN NOT :q IS NULL THEN :flag END", q=quotient, flag=flag(rows, near))

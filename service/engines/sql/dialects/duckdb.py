@@ -11,6 +11,9 @@ from service.engines.sql.template import Primitive
 
 IN_ORDER = "CAST(:instant AS HUGEINT) * 1099511627776 + :row"
 """Orders by time, then row id, in one number: datasets have fewer than 2^40 rows."""
+URL_HOST = r"^[a-z][a-z0-9+.-]*://(?:[^/?#@]*@)?(?:www\.)?([^/?#:@]+)"
+PATH = r"REGEXP_REPLACE(REGEXP_REPLACE(:x, '[?#].*$', ''), '^[A-Za-z][A-Za-z0-9+.-]*://[^/]*', '')"
+TRIGRAMS = "LIST_TRANSFORM(RANGE(1, LENGTH(:{0}) + 2), i -> SUBSTR('  ' || LOWER(:{0}) || ' ', i, 3))"
 
 SPELLING = Spelling(
     DuckDB,
@@ -22,6 +25,7 @@ SPELLING = Spelling(
         "DAY_OF_YEAR": "EXTRACT(DOY FROM :t)",
         "ISO_WEEK": "EXTRACT(WEEK FROM :t)",
         "MONTH_OF_YEAR": "EXTRACT(MONTH FROM :t)",
+        "DAYS_IN_MONTH": "EXTRACT(DAY FROM LAST_DAY(:t))",
         "QUARTER_OF_YEAR": "EXTRACT(QUARTER FROM :t)",
         "YEAR_OF": "EXTRACT(YEAR FROM :t)",
         "DATE_OF": "CAST(:t AS DATE)",
@@ -38,6 +42,14 @@ SPELLING = Spelling(
         "UPPERCASE_COUNT": r"LENGTH(REGEXP_REPLACE(:x, '[^\p{Lu}]', '', 'g'))",
         "PUNCTUATION_COUNT": r"LENGTH(REGEXP_REPLACE(:x, '[^\p{P}\p{S}]', '', 'g'))",
         "SPACE_COUNT": r"LENGTH(REGEXP_REPLACE(:x, '[^\s]', '', 'g'))",
+        "URL_HOST": f"REGEXP_EXTRACT(LOWER(:x), '{URL_HOST}', 1)",
+        "PATH_DEPTH": f"LENGTH(REGEXP_REPLACE(REGEXP_REPLACE({PATH}, '[^/]+', 's', 'g'), '/', '', 'g'))",
+        "EMAIL_DOMAIN": r"REGEXP_EXTRACT(LOWER(:x), '^[^\s@]+@(?:[^\s@]*@)?([^\s@]+\.[^\s@]+)$', 1)",
+        "TRIGRAM_SIMILARITY": (
+            f"LEN(LIST_INTERSECT({TRIGRAMS.format('a')}, {TRIGRAMS.format('b')})) / "
+            f"LEN(LIST_DISTINCT(LIST_CONCAT({TRIGRAMS.format('a')}, {TRIGRAMS.format('b')})))"
+        ),
+        "DECAYED_SUM": "LIST_SUM(LIST_TRANSFORM(:list, (v, i) -> v * POWER(:decay, LEN(:list) - i)))",
     },
 )
 

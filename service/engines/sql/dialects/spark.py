@@ -12,6 +12,10 @@ from sqlglot.dialects.spark import Spark
 from service.engines.sql.dialects.spelling import Spelling
 from service.engines.sql.template import Primitive
 
+URL_HOST = r"^[a-z][a-z0-9+.-]*://(?:[^/?#@]*@)?(?:www\\.)?([^/?#:@]+)"
+PATH = r"REGEXP_REPLACE(REGEXP_REPLACE(:x, '[?#].*$', ''), '^[A-Za-z][A-Za-z0-9+.-]*://[^/]*', '')"
+TRIGRAMS = "TRANSFORM(SEQUENCE(1, CHAR_LENGTH(:{0}) + 1), i -> SUBSTR(CONCAT('  ', LOWER(:{0}), ' '), i, 3))"
+
 SPELLING = Spelling(
     Spark,
     {
@@ -22,6 +26,7 @@ SPELLING = Spelling(
         "DAY_OF_YEAR": "EXTRACT(DOY FROM :t)",
         "ISO_WEEK": "EXTRACT(WEEK FROM :t)",
         "MONTH_OF_YEAR": "EXTRACT(MONTH FROM :t)",
+        "DAYS_IN_MONTH": "EXTRACT(DAY FROM LAST_DAY(:t))",
         "QUARTER_OF_YEAR": "EXTRACT(QUARTER FROM :t)",
         "YEAR_OF": "EXTRACT(YEAR FROM :t)",
         "DATE_OF": "CAST(:t AS DATE)",
@@ -38,6 +43,17 @@ SPELLING = Spelling(
         "UPPERCASE_COUNT": r"CHAR_LENGTH(REGEXP_REPLACE(:x, '[^\\p{Lu}]', ''))",
         "PUNCTUATION_COUNT": r"CHAR_LENGTH(REGEXP_REPLACE(:x, '[^\\p{P}\\p{S}]', ''))",
         "SPACE_COUNT": r"CHAR_LENGTH(REGEXP_REPLACE(:x, '[^\\s]', ''))",
+        "URL_HOST": f"REGEXP_EXTRACT(LOWER(:x), '{URL_HOST}', 1)",
+        "PATH_DEPTH": f"CHAR_LENGTH(REGEXP_REPLACE(REGEXP_REPLACE({PATH}, '[^/]+', 's'), '/', ''))",
+        "EMAIL_DOMAIN": (r"REGEXP_EXTRACT(LOWER(:x), '^[^\\s@]+@(?:[^\\s@]*@)?([^\\s@]+\\.[^\\s@]+)$', 1)"),
+        "TRIGRAM_SIMILARITY": (
+            f"SIZE(ARRAY_INTERSECT({TRIGRAMS.format('a')}, {TRIGRAMS.format('b')})) / "
+            f"SIZE(ARRAY_UNION({TRIGRAMS.format('a')}, {TRIGRAMS.format('b')}))"
+        ),
+        "DECAYED_SUM": (
+            "AGGREGATE(TRANSFORM(:list, (v, i) -> v * POWER(:decay, SIZE(:list) - 1 - i)), CAST(0 AS DOUBLE), "
+            "(total, v) -> total + v)"
+        ),
     },
 )
 

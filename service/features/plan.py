@@ -23,7 +23,6 @@ from service.features.operations import (
     Predicate,
     named_columns,
     predicates,
-    source_columns,
     spec_of,
 )
 from service.features.operations.literals import LiteralUnfit, convert, feature_type

@@ -8,7 +8,6 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from typing import Any
 
-import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -25,7 +24,10 @@ BACK = (Predicate("returned", "eq", (True,)),)
 NUMBERS = ("amount", "items", "returned")
 SERIES = [("amount", "user", "at"), ("amount", None, "at")]
 ROW_VARIANTS: list[Operation] = [
-    *(op.AcrossColumns(NUMBERS, function) for function in ("sum", "mean", "minimum", "maximum", "range", "standard_deviation")),
+    *(
+        op.AcrossColumns(NUMBERS, function)
+        for function in ("sum", "mean", "minimum", "maximum", "range", "standard_deviation")
+    ),
     op.ColumnOfMaximum(NUMBERS),
     op.MissingCount(("amount", "note", "at")),
     op.MissingPattern(("amount", "note", "at")),
@@ -42,7 +44,18 @@ ROW_VARIANTS: list[Operation] = [
     op.Clip("items", None, 1.0),
     op.BinByEdges("amount", (-2.5, 0.0, 0.25, 7.0)),
     op.IsRound("amount", 0.5),
-    *(op.CalendarFlag("at", day) for day in ("month_start", "month_end", "quarter_start", "quarter_end", "year_start", "year_end", "business_day")),
+    *(
+        op.CalendarFlag("at", day)
+        for day in (
+            "month_start",
+            "month_end",
+            "quarter_start",
+            "quarter_end",
+            "year_start",
+            "year_end",
+            "business_day",
+        )
+    ),
     op.Season("at"),
     op.Season("at", "south"),
     op.PartOfDay("at"),
@@ -62,13 +75,26 @@ ROW_VARIANTS: list[Operation] = [
     op.Winsorize("amount", 0.1, 0.8),
     *(op.OutlierFlag("amount", method, 1.2) for method in ("iqr", "mad", "z_score")),
     op.FrequentCategory("items", 2),
-    *(op.CombinedGroupStatistic("amount", ("country", "returned"), function) for function in ("sum", "mean", "median", "standard_deviation")),
+    *(
+        op.CombinedGroupStatistic("amount", ("country", "returned"), function)
+        for function in ("sum", "mean", "median", "standard_deviation")
+    ),
     op.CombinedGroupCount(("country", "returned")),
     op.DifferenceFromGroup("amount", "country"),
     op.DifferenceFromGroup("amount", "country", "median", "ratio"),
     *(op.LogReturn(*keys) for keys in SERIES),
-    *(op.CumulativeStatistic(*keys, function, include) for keys in SERIES for include in (False, True) for function in ("sum", "mean", "minimum", "maximum", "standard_deviation")),
-    *(op.RollingRows(*keys, 3, function, include) for keys in SERIES for include in (False, True) for function in ("sum", "mean", "minimum", "maximum", "standard_deviation")),
+    *(
+        op.CumulativeStatistic(*keys, function, include)
+        for keys in SERIES
+        for include in (False, True)
+        for function in ("sum", "mean", "minimum", "maximum", "standard_deviation")
+    ),
+    *(
+        op.RollingRows(*keys, 3, function, include)
+        for keys in SERIES
+        for include in (False, True)
+        for function in ("sum", "mean", "minimum", "maximum", "standard_deviation")
+    ),
     *(op.ExponentialMean(*keys, 1.5, include) for keys in SERIES for include in (False, True)),
     *(op.Drawdown(*keys) for keys in SERIES),
     op.Streak("user", "at", BACK),
@@ -77,9 +103,13 @@ ROW_VARIANTS: list[Operation] = [
     op.DaysSinceFirst("user", "at"),
     op.FirstOccurrence("country", "user", "at"),
     op.CategoryChanged("country", "user", "at"),
-]  # fmt: skip
+]
 ENTITY_VARIANTS: list[Operation] = [
-    *(op.Spread("amount", figure, where) for figure in ("range", "interquartile_range", "coefficient_of_variation") for where in ((), NL)),
+    *(
+        op.Spread("amount", figure, where)
+        for figure in ("range", "interquartile_range", "coefficient_of_variation")
+        for where in ((), NL)
+    ),
     *(op.Shape("amount", figure, where) for figure in ("skewness", "kurtosis") for where in ((), NL)),
     op.Correlation("amount", "items"),
     op.WeightedMean("amount", "items"),
@@ -88,26 +118,45 @@ ENTITY_VARIANTS: list[Operation] = [
     op.Gini("amount"),
     op.MostFrequentPair("country", "items"),
     op.NthValue("amount", "at", 2),
-    op.NthValue("country", "at", 1, True),
-    op.NthValue("amount", "at", 1, False, NL),
+    op.NthValue("country", "at", 1, from_end=True),
+    op.NthValue("amount", "at", 1, where=NL),
     op.DaysBetweenEvents("at"),
     op.DaysBetweenEvents("at", 1, 3, BACK),
-    *(op.GapStatistic("at", function, where) for function in ("mean", "minimum", "maximum", "standard_deviation", "median") for where in ((), NL)),
+    *(
+        op.GapStatistic("at", function, where)
+        for function in ("mean", "minimum", "maximum", "standard_deviation", "median")
+        for where in ((), NL)
+    ),
     op.LastGap("at"),
     op.LastGap("at", NL),
     op.GapTrend("at"),
-    *(op.SessionStatistic("at", 3000.0, function, where) for function in ("count", "mean_rows", "maximum_rows", "mean_minutes", "maximum_minutes") for where in ((), NL)),
+    *(
+        op.SessionStatistic("at", 3000.0, function, where)
+        for function in ("count", "mean_rows", "maximum_rows", "mean_minutes", "maximum_minutes")
+        for where in ((), NL)
+    ),
     op.LongestStreak("at", BACK),
-    op.LongestStreak("at", NL, True),
+    op.LongestStreak("at", NL, current=True),
     op.TransitionShare("country", "at", "NL", "DE"),
     op.TransitionShare("items", "at", "1", "-1"),
     op.ChangeCount("country", "at"),
-    *(op.Halves("amount", "at", function, comparison) for function in ("sum", "mean", "maximum") for comparison in ("difference", "ratio")),
+    *(
+        op.Halves("amount", "at", function, comparison)
+        for function in ("sum", "mean", "maximum")
+        for comparison in ("difference", "ratio")
+    ),
     op.Autocorrelation("amount", "at"),
     op.Autocorrelation("amount", "at", 2),
-    *(op.SeriesShape("amount", "at", figure) for figure in ("mean_change", "mean_absolute_change", "sign_changes", "peaks", "energy", "maximum_drawdown")),
+    *(
+        op.SeriesShape("amount", "at", figure)
+        for figure in ("mean_change", "mean_absolute_change", "sign_changes", "peaks", "energy", "maximum_drawdown")
+    ),
     *(op.Seasonality("amount", "at", period) for period in ("hour", "day_of_week", "month")),
-    *(op.CompareWindows("at", 14.0, function, "amount", None, comparison) for function in ("sum", "mean", "maximum") for comparison in ("difference", "ratio")),
+    *(
+        op.CompareWindows("at", 14.0, function, "amount", None, comparison)
+        for function in ("sum", "mean", "maximum")
+        for comparison in ("difference", "ratio")
+    ),
     op.CompareWindows("at", 20.0, "count", None, 30.0, "ratio", NL),
     *(op.AmongEntities("sum", place, "amount") for place in ("rank", "percent_rank", "share_of_total", "z_score")),
     op.AmongEntities("count", "rank"),
@@ -115,7 +164,7 @@ ENTITY_VARIANTS: list[Operation] = [
     op.AtTimes("at", "day_of_week", (6, 7), "sum", "amount"),
     op.AtTimes("at", "month", (3,), "count"),
     op.AtTimes("at", "hour", (0, 12, 13), "median", "amount", NL),
-]  # fmt: skip
+]
 START = datetime(2024, 2, 28, 12, tzinfo=UTC)
 AT = st.one_of(st.none(), st.integers(0, 60).map(lambda step: START + timedelta(hours=19 * step)))
 TEXTS = ["ab Abab x", "", "https://u:p@www.Shop.example:8/a//b?c=/d#e", "/a/b/", "x@y.example", "x@y", None]

@@ -168,7 +168,7 @@ class SquareRoot(ValueOperation, frozen=True, tag="square_root"):
 
     gives = "number"
     nulls = "where the column is null or negative"
-    formula = "√x"
+    formula = "the number whose square is x"
     source = "the variance-stabilising transformation of counts (Bartlett 1936)"
     example = '{"column": "amount"}'
 

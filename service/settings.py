@@ -21,6 +21,7 @@ MIN_WEBHOOK_SECRET_BYTES = 32
 BUILTIN_MODEL = "builtin:planner"
 """The planner that needs no key and no network."""
 MIB = 2**20
+GIB = 2**30
 PRODUCTION_DRAIN_SECONDS = 10.0
 """A Kubernetes probe every 5 s that has to fail twice."""
 
@@ -145,6 +146,10 @@ class Settings(BaseSettings):
     """How long `serve` goes on taking requests after SIGTERM, while its readiness has fallen: long enough for every
     balancer to have seen that. None is 10 in staging and production and 0 elsewhere."""
     max_upload_bytes: Annotated[int, Field(ge=1)] = 1024 * MIB
+    max_datasets: Annotated[int, Field(ge=0)] = 1000
+    """Datasets that a principal may keep; 0 is no limit."""
+    max_stored_bytes: Annotated[int, Field(ge=0)] = 100 * GIB
+    """Bytes that a principal's datasets and feature tables may take together; 0 is no limit."""
     data_dir: Path = Field(default_factory=lambda: user_data_path("feature-agent"))
 
     @field_validator("allowed_hosts", "cors_origins", mode="before")

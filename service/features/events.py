@@ -7,7 +7,7 @@ from typing import Literal
 from msgspec import Struct
 
 from service.features.delivery import AttemptOutcome
-from service.features.model import RejectionReason, Stage, Status, Threshold
+from service.features.model import Quota, RejectionReason, Stage, Status, Threshold
 
 
 class ExtractionStarted(Struct, frozen=True):
@@ -184,9 +184,15 @@ class AuthenticationFailed(Struct, frozen=True):
     reason: Literal["missing", "invalid", "expired", "revoked", "scope"]
 
 
+class QuotaRefused(Struct, frozen=True):
+    """An upload or an extraction was refused because its principal keeps as much as it may."""
+
+    quota: Quota
+
+
 Event = (
     ExtractionStarted | ExtractionFinished | ExtractionRepeated | StageFinished | ModelCalled | ModelRetried
     | ModelFellBack | BreakerChanged | PlanningAdmitted | PlanningLoad | CacheLooked | BudgetChecked | BudgetWarned
     | OutputRetried | FeatureAssessed | JobAttempted | QueueMeasured | WebhookAttempted | RateLimitDecided
-    | AuthenticationFailed
+    | AuthenticationFailed | QuotaRefused
 )  # fmt: skip

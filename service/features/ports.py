@@ -283,6 +283,10 @@ class Artifacts(Files, Protocol):
         """The artifact's bytes in chunks."""
         ...
 
+    async def size(self, key: str) -> int:
+        """The artifact's bytes, without reading it. Raises FileNotFoundError when there is none."""
+        ...
+
     async def delete(self, key: str) -> None:
         """Remove the artifact; no error when there is none."""
         ...

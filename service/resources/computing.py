@@ -9,7 +9,9 @@ from service.engines.scratch import Scratch
 from service.engines.selection import Engine
 from service.engines.subprocess.reader import SubprocessReader
 from service.features.datasets import UploadDataset
+from service.features.model import StorageLimits
 from service.features.ports import Reader
+from service.features.quotas import StorageQuotas
 from service.resources.secrets import private_folder
 from service.resources.storage import Storage
 from service.settings import Settings
@@ -33,6 +35,13 @@ def open_reader(storage: Storage, scratch: Scratch, tracer_provider: TracerProvi
     )
 
 
+def open_quotas(storage: Storage) -> StorageQuotas:
+    """What each principal may keep, on the given stores."""
+    settings = storage.settings
+    limits = StorageLimits(settings.max_datasets, settings.max_stored_bytes)
+    return StorageQuotas(limits, store=storage.store, retention_days=settings.retention_days)
+
+
 def open_upload(storage: Storage, reader: Reader) -> UploadDataset:
     """The upload use case on the given stores."""
     return UploadDataset(
@@ -42,4 +51,5 @@ def open_upload(storage: Storage, reader: Reader) -> UploadDataset:
         clock=storage.clock,
         new_id=storage.new_id,
         max_bytes=storage.settings.max_upload_bytes,
+        quotas=open_quotas(storage),
     )

@@ -33,6 +33,7 @@ from service.features.events import (
     PlanningAdmitted,
     PlanningLoad,
     QueueMeasured,
+    QuotaRefused,
     RateLimitDecided,
     StageFinished,
     WebhookAttempted,
@@ -75,6 +76,7 @@ class TelemetryObserver:
             WebhookAttempted: self._webhook_attempted,
             RateLimitDecided: self._rate_limit_decided,
             AuthenticationFailed: self._authentication_failed,
+            QuotaRefused: self._quota_refused,
         }
 
     def record(self, event: Event) -> None:
@@ -240,6 +242,9 @@ class TelemetryObserver:
 
     def _authentication_failed(self, event: AuthenticationFailed) -> None:
         self._metrics.counter("auth_failures_total").child(event.reason).inc()
+
+    def _quota_refused(self, event: QuotaRefused) -> None:
+        self._metrics.counter("quota_refusals_total").child(event.quota).inc()
 
     def _observe_duration(self, name: str, *labels: str, seconds: float) -> None:
         """Observe a duration. Its exemplar is always kept: extractions and webhooks have few traces."""

@@ -33,7 +33,7 @@ from service.agents.tool_answers import (
     TriedFeature,
     UnknownColumn,
 )
-from service.agents.words import mention, stems
+from service.agents.words import Phrase, mention, stems
 from service.concurrency.deadline import seconds_left
 from service.features.errors import DeadlineExceeded, FeatureAgentError
 from service.features.model import ColumnProfile, FeaturePlan, Threshold
@@ -211,7 +211,7 @@ def _similar(name: str, names: Sequence[str]) -> tuple[str, ...]:
 
 def _matching(words: str, columns: Sequence[ColumnProfile]) -> list[ColumnProfile]:
     """Return the columns whose names match the words or contain them, the clearest match first."""
-    sentence, spelled = stems(words), words.casefold().strip()
+    sentence, spelled = Phrase(stems(words)), words.casefold().strip()
 
     def strength(column: ColumnProfile) -> int:
         return mention(stems(column.name), sentence) or int(spelled in column.name.casefold())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from heapq import heapify, heappop, heapreplace
 
 from service.agents.builtin.candidates import ASKED, NAMED, RELATED, Candidate
 from service.features.model import PlannedFeature
@@ -50,20 +51,27 @@ def _pool(candidates: Iterable[Candidate], *, broad: bool) -> list[Candidate]:
 
 
 def _pick(pool: list[Candidate], limit: int, max_sorting: int) -> list[Candidate]:
-    """Choose greedily; each choice lowers the scores of similar candidates."""
+    """Choose greedily; each choice lowers the scores of similar candidates, never raises one."""
     chosen: list[Candidate] = []
     families, subjects, sorting = Counter[str](), Counter[str](), 0
     alike: set[str] = set()
-    while pool and len(chosen) < limit:
-        best = max(
-            pool,
-            key=lambda candidate: (
-                candidate.score
-                - FAMILY_PENALTY * families[candidate.family]
-                - SUBJECT_PENALTY * subjects[candidate.subject]
-            ),
+
+    def score(candidate: Candidate) -> float:
+        return (
+            candidate.score
+            - FAMILY_PENALTY * families[candidate.family]
+            - SUBJECT_PENALTY * subjects[candidate.subject]
         )
-        pool.remove(best)
+
+    queue = [(-candidate.score, place) for place, candidate in enumerate(pool)]
+    heapify(queue)
+    while queue and len(chosen) < limit:
+        before, place = queue[0]
+        best = pool[place]
+        if -score(best) > before:
+            heapreplace(queue, (-score(best), place))
+            continue
+        heappop(queue)
         repeats = best.alike in alike and best.score < ASKED - 1
         too_expensive = best.operation.sorts() and sorting >= max_sorting
         if repeats or too_expensive:

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from service.agents.builtin.columns import ColumnIndex, ColumnMatch
 from service.agents.builtin.reading import Reading
-from service.agents.words import mention, stems
+from service.agents.words import Phrase, mention, stems
 
 Sign = Literal["ratio", "product", "difference"]
 
@@ -75,10 +75,11 @@ def _column(words: tuple[str, ...], columns: ColumnIndex, context: frozenset[str
 
     On a tie, prefer the column whose name shares the most words with the whole clause.
     """
-    strengths = {match.name: mention(match.stems, words) for match in columns.numbers}
+    phrase = Phrase(words)
+    strengths = {match.name: mention(match.stems, phrase) for match in columns.numbers}
     best = max(strengths.values(), default=0)
     named = [match for match in columns.numbers if strengths[match.name] == best]
-    rivals = max((mention(match.stems, words) for match in (*columns.keys, *columns.categories)), default=0)
+    rivals = max((mention(match.stems, phrase) for match in (*columns.keys, *columns.categories)), default=0)
     if best == 0 or rivals > best or (best == 1 and (len(named) > 1 or rivals)):
         return None
     place = {match.name: _place(match, words, last=last) for match in named}

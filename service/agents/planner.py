@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Self
@@ -25,6 +24,7 @@ from service.agents.retrying import RetryingModel
 from service.agents.run import PlanningRun
 from service.agents.tool_calls import SanitizedToolCalls
 from service.concurrency.deadline import deadline, seconds_left
+from service.concurrency.threads import run_in_thread
 from service.features.errors import DeadlineExceeded, RequestImpossible
 from service.features.model import ExtractionOptions, ModelUsage, Profile
 from service.features.ports import Observer, PlanRequest, Proposal, Rehearsal, Spending
@@ -115,9 +115,9 @@ class AgentPlanner:
 
     async def _answer(self, request: PlanRequest, seconds: float) -> Answer:
         run = PlanningRun(request, self._observer, self._rehearsal)
-        # In a thread: ranking thousands of columns takes a tenth of a second.
-        prompt = await asyncio.to_thread(_prompt, request.description, request.dataset.profile, request.options)
         try:
+            # In a thread: ranking thousands of columns takes a tenth of a second.
+            prompt = await run_in_thread(_prompt, request.description, request.dataset.profile, request.options)
             result = await self._agent.run(
                 prompt,
                 model=self._wrapped_model(request.spending),

@@ -19,6 +19,7 @@ from msgspec import Meta, Struct
 from service.agents.fence import CLOSING, OPENING, encodable, fence, within
 from service.agents.instructions import write_instructions
 from service.agents.words import Phrase, beginning, mention, stems
+from service.concurrency.threads import checked
 from service.features.model import ColumnProfile, ExtractionOptions, FeaturePlan, LogicalType, Profile
 from service.features.operations import Scalar
 from service.features.operations.literals import feature_type
@@ -141,7 +142,7 @@ def _ranked(
     def rank(column: ColumnProfile) -> tuple[float, int]:
         return -_relevance(column, sentence, column.name in fixed), column.position
 
-    return tuple(sorted(nameable(columns), key=rank))
+    return tuple(sorted(checked(nameable(columns)), key=rank))
 
 
 def _relevance(column: ColumnProfile, sentence: Phrase, fixed: bool) -> float:  # noqa: FBT001 - private

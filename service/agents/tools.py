@@ -35,6 +35,7 @@ from service.agents.tool_answers import (
 )
 from service.agents.words import Phrase, mention, stems
 from service.concurrency.deadline import seconds_left
+from service.concurrency.threads import run_in_thread
 from service.features.errors import DeadlineExceeded, FeatureAgentError
 from service.features.model import ColumnProfile, FeaturePlan, Threshold
 from service.features.operations import REGISTRY
@@ -127,7 +128,7 @@ async def try_plan(
     """
     if _call_number(ctx, {"try_plan"}) > MAX_TRIALS:
         return _too_many(MAX_TRIALS)
-    decoded, faults = await asyncio.to_thread(_decode_and_validate, ctx.deps, plan)
+    decoded, faults = await run_in_thread(_decode_and_validate, ctx.deps, plan)
     if decoded is None:
         return fence(ToolRefusal("the plan is not valid", faults))
     try:

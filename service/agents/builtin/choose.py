@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from heapq import heapify, heappop, heapreplace
 
 from service.agents.builtin.candidates import ASKED, NAMED, RELATED, Candidate
+from service.concurrency.threads import checked
 from service.features.model import PlannedFeature
 from service.features.operations import AnyOperation
 from service.features.plan import MAX_SORTED_CELLS
@@ -39,7 +40,7 @@ def choose(
 def _pool(candidates: Iterable[Candidate], *, broad: bool) -> list[Candidate]:
     """Return the best candidate of each operation, best first, without those below the minimum score."""
     best: dict[AnyOperation, Candidate] = {}
-    for candidate in candidates:
+    for candidate in checked(candidates):
         known = best.get(candidate.operation)
         if known is None or candidate.score > known.score:
             best[candidate.operation] = candidate

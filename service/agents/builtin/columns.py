@@ -13,6 +13,7 @@ from service.agents.builtin.leaks import leaking_columns
 from service.agents.builtin.reading import Reading
 from service.agents.prompts import Column, Request
 from service.agents.words import CONCEPTS, Abbreviations, Phrase, meaningful_parts, meanings, mention, stems, tokens
+from service.concurrency.threads import checked
 from service.features.operations import Scalar
 
 KEY_PARTS = frozenset(("id", "uuid", "guid", "key", "pk", "sk", "code", "no", "number", "nr", "hash", "ref"))
@@ -134,7 +135,7 @@ def classify_columns(request: Request, reading: Reading) -> ColumnIndex:
     strengths = _strengths(request.columns, reading)
     everything = tuple(
         ColumnMatch(column, stems(column.name), strengths[column.name], slug(column.name, position))
-        for position, column in enumerate(request.columns)
+        for position, column in enumerate(checked(request.columns))
     )
     usable = [match for match in everything if match.name not in barred and _informative(match.column)]
     kinds = _by_kind(usable)
@@ -169,7 +170,7 @@ def _leaking(request: Request, target: str | None) -> frozenset[str]:
 def _strengths(columns: Iterable[Column], reading: Reading) -> dict[str, int]:
     """Score how clearly each column is mentioned; a word of one column's whole name is no partial match of another."""
     names = {column.name: stems(column.name) for column in columns}
-    strengths: dict[str, int] = {name: mention(parts, reading.sentence) for name, parts in names.items()}
+    strengths: dict[str, int] = {name: mention(parts, reading.sentence) for name, parts in checked(names.items())}
     keys = {column.name for column in columns if column.type == "identifier"}
     exact = {tuple(meaningful_parts(names[name])) for name, strength in strengths.items() if strength == 4}  # noqa: PLR2004 - whole names
     for name, parts in names.items():

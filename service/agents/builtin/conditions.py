@@ -13,6 +13,7 @@ from service.agents.builtin.events import equals
 from service.agents.builtin.numbers import Limit
 from service.agents.builtin.reading import Reading
 from service.agents.words import Phrase, lower, meaningful_parts, mention
+from service.concurrency.threads import checked
 from service.features.operations import Predicate, Scalar
 
 FEW_NUMBERS = 50
@@ -100,7 +101,7 @@ def _holds(match: ColumnMatch, number: int) -> bool:
 
 def _values(columns: ColumnIndex, reading: Reading) -> Iterator[Condition]:
     taken = frozenset(part for match in columns.usable if match.strength > 2 for part in match.stems)  # noqa: PLR2004 - named
-    for match in columns.categories:
+    for match in checked(columns.categories):
         if true_value(match) is None:
             for index, (value, parts) in enumerate(match.values):
                 place = find_value(value, parts, reading, taken)

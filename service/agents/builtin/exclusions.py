@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from service.agents.builtin.lexicon import KNOWN_WORDS
 from service.agents.words import Phrase, mention, stems
+from service.concurrency.threads import checked
 
 _UNWANTED = re.compile(
     r"(?:,\s*|\b(?:and|but)\s+)?"
@@ -33,7 +34,7 @@ def unwanted(names: Iterable[str], phrases: Sequence[Sequence[str]]) -> frozense
     """Return the columns that the phrases name most clearly; part of a name is enough."""
     parts = {name: stems(name) for name in names}
     found: set[str] = set()
-    for phrase in map(Phrase, phrases):
+    for phrase in checked(map(Phrase, phrases)):
         strengths = {name: mention(stemmed, phrase) for name, stemmed in parts.items()}
         least = min(3, max(strengths.values(), default=0))
         if least >= 2:  # noqa: PLR2004 - a part of the name

@@ -29,6 +29,7 @@ from service.agents.builtin.text_features import text_candidates
 from service.agents.output import Impossible
 from service.agents.prompts import Request
 from service.agents.words import FUNCTION_WORDS, MAX_SENTENCE_WORDS, beginning, concepts, stemmed
+from service.concurrency.threads import checkpoint
 from service.features.model import ExtractionOptions, FeaturePlan, PlannedFeature
 from service.features.operations import ENTITY, TIME
 
@@ -84,7 +85,9 @@ def make_plan(request: Request) -> FeaturePlan | Impossible:
 def _read(request: Request) -> Reading:
     """Read the words of the sentence that there is time for."""
     text = beginning(request.description)
-    reading = read(fix_spelling(text, request.columns))
+    spelled = fix_spelling(text, request.columns)
+    checkpoint()
+    reading = read(spelled)
     cut = (f"the words after the first {MAX_SENTENCE_WORDS}",) if len(text) < len(request.description) else ()
     return replace(reading, unread=(*cut, *reading.unread))
 

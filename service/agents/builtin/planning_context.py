@@ -14,6 +14,7 @@ from service.agents.builtin.lexicon import Intent
 from service.agents.builtin.reading import Reading
 from service.agents.builtin.relations import Relation
 from service.agents.words import mention
+from service.concurrency.threads import checked
 
 MIN_NAMED_STRENGTH = 2
 """From this strength on the sentence has a word of the column's name."""
@@ -102,7 +103,7 @@ class PlanningContext(Struct, frozen=True, dict=True):
                 frozenset(match.name for match in self.columns.usable if mention(match.stems, clause.phrase) > 0),
                 any(mention(match.stems, clause.phrase) >= MIN_NAMED_STRENGTH for match in self.measures),
             )
-            for clause in self.reading.clauses
+            for clause in checked(self.reading.clauses)
             if clause.intents
         )
 

@@ -12,6 +12,7 @@ from msgspec import Struct
 from service.agents.builtin.columns import ColumnIndex, ColumnMatch
 from service.agents.builtin.reading import Reading
 from service.agents.words import Phrase, mention, stems
+from service.concurrency.threads import checked
 
 Sign = Literal["ratio", "product", "difference"]
 
@@ -54,7 +55,7 @@ def find_relations(columns: ColumnIndex, reading: Reading) -> tuple[Relation, ..
 def _in_clause(clause: str, columns: ColumnIndex) -> Iterator[Relation]:
     context = frozenset(stems(clause))
     for sign, pattern in _SIGNS:
-        for match in islice(pattern.finditer(clause), MAX_SIGNS):
+        for match in checked(islice(pattern.finditer(clause), MAX_SIGNS)):
             if match[0].strip() == "to" and not _RATIO_OF.search(clause):
                 continue
             left = _column(

@@ -265,7 +265,7 @@ def mention(name_stems: Sequence[str], sentence: Phrase) -> Strength:
     """
     if sentence.has(name_stems):
         return 4
-    parts = meaningful_parts(name_stems)
+    parts = meaningful_parts(frozenset(name_stems))
     named = sum(map(sentence.names, parts))
     if parts and named == len(parts):
         return 3

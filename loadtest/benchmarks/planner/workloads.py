@@ -10,28 +10,10 @@ from service.features.model import ColumnProfile, LogicalType, Profile, ValueCou
 
 MAX_CHARACTERS = 10_000
 """The longest sentence that the API takes."""
-_WORDS = [
-    "user",
-    "order",
-    "price",
-    "amount",
-    "visit",
-    "click",
-    "duration",
-    "temp",
-    "country",
-    "device",
-    "rating",
-    "spend",
-    "clicks",
-    "impressions",
-    "store",
-    "item",
-    "quantity",
-    "total",
-    "weight",
-    "height",
-]
+_WORDS = (
+    "user", "order", "price", "amount", "visit", "click", "duration", "temp", "country", "device", "rating", "spend",
+    "clicks", "impressions", "store", "item", "quantity", "total", "weight", "height",
+)  # fmt: skip
 _TYPES: tuple[tuple[LogicalType, str], ...] = (
     ("integer", "BIGINT"), ("numeric", "DOUBLE"), ("numeric", "DOUBLE"), ("categorical", "VARCHAR"),
     ("categorical", "VARCHAR"), ("datetime", "TIMESTAMP"), ("boolean", "BOOLEAN"), ("text", "VARCHAR"),

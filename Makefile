@@ -86,7 +86,7 @@ bench-api: $(VENV)/.bench  ## measure what a request costs against the seed desi
 
 BENCH_ROUNDS ?= 8
 
-bench-planner: $(VENV)/.dev  ## measure what planning by the built-in planner costs, by sentence and columns; 3 min
+bench-planner: $(VENV)/.dev  ## measure what planning by the built-in planner costs, by sentence and columns; 2 min
 	$(BIN)/python -m loadtest.benchmarks.planner --write loadtest/benchmarks/planner/RESULTS.md
 
 operations: $(VENV)/.dev  ## write docs/operations.md from the classes of operations

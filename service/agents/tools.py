@@ -128,10 +128,10 @@ async def try_plan(
     """
     if _call_number(ctx, {"try_plan"}) > MAX_TRIALS:
         return _too_many(MAX_TRIALS)
-    decoded, faults = await run_in_thread(_decode_and_validate, ctx.deps, plan)
-    if decoded is None:
-        return fence(ToolRefusal("the plan is not valid", faults))
     try:
+        decoded, faults = await run_in_thread(_decode_and_validate, ctx.deps, plan)
+        if decoded is None:
+            return fence(ToolRefusal("the plan is not valid", faults))
         features = await _rehearse(ctx.deps, decoded)
     except FeatureAgentError as error:
         return fence(ToolRefusal(f"the plan could not be computed: {error.message}"))

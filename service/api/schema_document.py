@@ -25,7 +25,6 @@ from service.api.schemas import (
     LivenessView,
     ReadinessView,
     TokenAnswer,
-    UsageAnswer,
 )
 from service.api.usage_schemas import UsageAnswer
 from service.api.webhook_schemas import DeliveriesAnswer, SecretsAnswer

@@ -36,7 +36,7 @@ ERRORS: dict[ConnectionRefusal, FeatureAgentError] = {
         "This address has as many connections as one may have; use them again, or close some."
     ),
 }
-"""Of the other reasons no client is told: one takes no answer, one has not asked."""
+"""For the other reasons there is no answer: one client takes none, one has not asked."""
 
 
 def answer_refusal(refusal: ConnectionRefusal, path: str) -> tuple[int, Sequence[tuple[bytes, bytes]], bytes]:

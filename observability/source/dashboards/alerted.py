@@ -21,6 +21,7 @@ PANELS: Mapping[str, str] = {
     "AuthenticationFailureSurge": "Turned away",
     "RateLimiterDegraded": "Turned away",
     "EventLoopLag": "Event loop lag",
+    "ConnectionsRefused": "Connections refused",
     "PostgresDown": "Servers, as their exporters see them",
     "PostgresConnections": "Connections of the server",
     "DatabasePoolExhausted": "Pool in use",

@@ -23,6 +23,15 @@ LINGER_BYTES = 262_144
 once, the kernel would reset it, and the client might never see why."""
 
 
+def _size(url: bytes, headers: list[tuple[bytes, bytes]]) -> int:
+    return len(url) + sum(len(name) + len(value) + FIELD_OVERHEAD for name, value in headers)
+
+
+def _is_doubled(headers: list[tuple[bytes, bytes]]) -> bool:
+    names = [name for name, _ in headers if name in SINGLE]
+    return len(names) > len(set(names))
+
+
 class _RefusedError(Exception):
     """Ends parsing; the parser wraps it in an error of its own."""
 
@@ -37,15 +46,12 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self.network = ""
         self._beyond: ConnectionRefusal | None = None
         """Why it is in reserve; None when it has a place."""
-        self._field_bytes = 0
-        self._unparsed_bytes = 0
-        """Of the header that is awaited, in all pieces since the one in which it began."""
         self._head_since: float | None = None
         """When the header that is awaited began; None while none is."""
+        self._head_bytes = 0
+        """Of what arrived since it began; more than the header when a body or another request follows at once."""
         self._reading_since: float | None = None
         """When the body that is being read began; None while none is."""
-        self._idle_since: float | None = None
-        """When the last answer ended; None before it, and from the end of the next header."""
         self._body_bytes = 0
         self._swept_at = 0.0
         self._unsent = 0
@@ -74,92 +80,76 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self._ignore(len(data))
             return
         self._unset_keepalive_if_required()
-        in_head = self._head_since is not None
+        if self._reading_since is not None:
+            self._body_bytes += len(data)
+        else:
+            self._head_bytes += len(data)
+            if self._head_since is None:
+                self._head_since = self.loop.time()
         try:
-            self._feed(data)
+            self.parser.feed_data(data)  # pyright: ignore[reportOptionalMemberAccess] -- None once the connection is lost
+        except httptools.HttpParserUpgrade as upgrade:
+            self._continue(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._refuse(self._refusal or "malformed")
-            return
-        if in_head and self._head_since is not None:
-            self._unparsed_bytes += len(data)
-            if self._unparsed_bytes > self.all_connections.limits.max_header_bytes:
-                self._refuse("headers_too_large")
+        else:
+            if self._head_since is not None:
+                self._check_unfinished_head()
 
-    def _feed(self, data: bytes) -> None:
-        """Parse; a wish to upgrade is ignored, as RFC 9110 (7.8) has it, and what follows it is a request like any."""
-        while data and self.parser is not None:  # pyright: ignore[reportUnnecessaryComparison] -- None once it is lost
-            try:
-                self.parser.feed_data(data)
-            except httptools.HttpParserUpgrade as upgrade:
-                data = data[upgrade.args[0] :]
-            else:
+    def _continue(self, data: bytes) -> None:
+        """Ignore a wish to upgrade, as RFC 9110 (7.8) has it: what follows is a request like any other."""
+        if data:
+            self.data_received(data)
+
+    def _check_unfinished_head(self) -> None:
+        limits = self.all_connections.limits
+        if self.headers is not None:  # pyright: ignore[reportUnnecessaryComparison] -- None before the first request
+            if len(self.url) > limits.max_url_bytes:
+                self._refuse("url_too_long")
                 return
+            if len(self.headers) > limits.max_headers:
+                self._refuse("too_many_headers")
+                return
+        if self._head_bytes > limits.max_header_bytes:
+            self._refuse("headers_too_large")
 
     # Parser
 
-    def on_message_begin(self) -> None:
-        """Begin a header."""
-        super().on_message_begin()
-        self._field_bytes = self._unparsed_bytes = 0
-        if self._head_since is None:
-            self._head_since = self.loop.time()
-
-    def on_url(self, url: bytes) -> None:
-        """Take a part of the target."""
-        super().on_url(url)
-        if len(self.url) > self.all_connections.limits.max_url_bytes:
-            self._stop("url_too_long")
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a field."""
-        limits = self.all_connections.limits
-        if len(self.headers) >= limits.max_headers:
-            self._stop("too_many_headers")
-        self._field_bytes += len(name) + len(value) + FIELD_OVERHEAD
-        if self._field_bytes > limits.max_header_bytes:
-            self._stop("headers_too_large")
-        super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
-        """Start the request, unless its header can be read in two ways or the connection has no place."""
-        if not self._is_plain():
-            self._stop("ambiguous")
-        if self._beyond is not None and not self.url.startswith(HEALTH_PATH):
-            self._stop(self._beyond)
+        """Start the request, unless its header is too large or can be read in two ways, or there is no place."""
+        refusal = self._refusal_of_head()
+        if refusal is not None:
+            self._refusal = refusal
+            raise _RefusedError
         super().on_headers_complete()
-        self._head_since = self._idle_since = None
+        self._head_since, self._head_bytes = None, 0
         self._reading_since, self._body_bytes = self.loop.time(), 0
         if self._beyond is not None:
             self.cycle.keep_alive = False
-
-    def on_body(self, body: bytes) -> None:
-        """Take a part of the body."""
-        self._body_bytes += len(body)
-        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """End the request's reading."""
         self._reading_since = None
         super().on_message_complete()
 
-    def on_response_complete(self) -> None:
-        """Wait for the next request."""
-        self._idle_since = None if self.pipeline else self.loop.time()
-        super().on_response_complete()
+    def _refusal_of_head(self) -> ConnectionRefusal | None:
+        limits, headers, url = self.all_connections.limits, self.headers, self.url
+        if len(url) > limits.max_url_bytes:
+            return "url_too_long"
+        if len(headers) > limits.max_headers:
+            return "too_many_headers"
+        if self._head_bytes > limits.max_header_bytes < _size(url, headers):
+            return "headers_too_large"
+        if (len(dict(headers)) < len(headers) and _is_doubled(headers)) or not self._is_for_host():
+            return "ambiguous"
+        return self._beyond if self._beyond is not None and not url.startswith(HEALTH_PATH) else None
 
-    def _is_plain(self) -> bool:
-        names = [name for name, _ in self.headers if name in SINGLE]
-        if len(names) != len(set(names)):
-            return False
+    def _is_for_host(self) -> bool:
+        """Whether the target is a path, or an address on the host that the Host field names."""
         if self.url.startswith(b"/"):
             return True
-        hosts = [value for name, value in self.headers if name == b"host"]
-        target = urlsplit(self.url)
-        return bool(hosts) and target.netloc.lower() == hosts[0].lower()
-
-    def _stop(self, refusal: ConnectionRefusal) -> None:
-        self._refusal = refusal
-        raise _RefusedError
+        host = dict(self.headers).get(b"host")
+        return host is not None and urlsplit(self.url).netloc.lower() == host.lower()
 
     # Time
 
@@ -168,7 +158,13 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         """When it began to wait for its client; None while a request is being served."""
         if self._refusal is not None:
             return self._refused_at
-        return self._idle_since if self._head_since is None else self._head_since
+        if self.timeout_keep_alive_task is not None:
+            return self.timeout_keep_alive_task.when() - self.timeout_keep_alive
+        return None if self._is_serving() else self._head_since
+
+    def _is_serving(self) -> bool:
+        cycle = self.cycle
+        return cycle is not None and not cycle.response_complete  # pyright: ignore[reportUnnecessaryComparison] -- None before the first request
 
     def sweep(self, now: float) -> None:
         """Close the connection when its header, its body or its taking of an answer is too slow."""
@@ -178,11 +174,12 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             if now - self._refused_at > LINGER_SECONDS:
                 self.transport.abort()
             return
-        if self._head_since is not None:
-            if now - self._head_since > self.all_connections.limits.header_timeout_seconds:
-                self._refuse("header_timeout")
-        elif self._reading_since is not None:
+        if self._reading_since is not None:
             self._sweep_body(now, self._reading_since)
+        elif self.timeout_keep_alive_task is None and not self._is_serving():
+            since = now if self._head_since is None else self._head_since
+            if now - since > self.all_connections.limits.header_timeout_seconds:
+                self._refuse("header_timeout")
         self._sweep_answer(now)
         self._swept_at = now
 
@@ -215,17 +212,16 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def _refuse(self, refusal: ConnectionRefusal) -> None:
         """Answer why, where that cannot be taken for the answer to something else, and close."""
-        in_head = self._head_since is not None
         self._refusal, self._refused_at = refusal, self.loop.time()
         self.all_connections.refused(refusal)
         cycle = self.cycle
-        if cycle is not None and not cycle.response_complete:  # pyright: ignore[reportUnnecessaryComparison] -- None before the first request
-            if in_head or cycle.response_started or self.pipeline:
+        if self._is_serving():
+            if self._reading_since is None or cycle.response_started or self.pipeline:
                 self.transport.abort()  # the application sees a disconnect
                 return
             cycle.disconnected = True
             cycle.message_event.set()
-        elif not in_head:
+        elif self._head_since is None:
             self.transport.abort()  # answered already
             return
         self._write_answer(refusal)

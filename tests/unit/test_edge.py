@@ -240,6 +240,18 @@ async def test_a_refused_client_may_finish_what_it_sends(served: Served) -> None
         assert (await client.answer())[0] == 414
 
 
+async def test_what_follows_a_request_that_is_being_served(served: Served) -> None:
+    """While a request is served, the time for the next header does not run: its answer is not cut off."""
+    async with served.client() as client:
+        await client.send(b"POST /later HTTP/1.1\r\nHost: here\r\nContent-Length: 5\r\n\r\nhello")
+        await asyncio.sleep(0.1)
+        await client.send(b"\r\n")
+        assert await client.answer() == (200, 5)
+        await client.send(GOOD)
+        assert await client.answer() == (200, 0)
+    assert served.refusals == []
+
+
 async def test_an_upgrade_is_ignored(served: Served) -> None:
     """Nobody gets a WebSocket, which would have no limits: the request is answered as HTTP, and so is the next one."""
     upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -387,13 +399,14 @@ def test_whose_connections_count_together(address: str, network: str) -> None:
 
 USED = {
     HttpToolsProtocol: (
-        "connection_made", "connection_lost", "data_received", "on_message_begin", "on_url", "on_header",
-        "on_headers_complete", "on_body", "on_message_complete", "on_response_complete", "_unset_keepalive_if_required",
+        "connection_made", "connection_lost", "data_received", "on_headers_complete", "on_message_complete",
+        "_unset_keepalive_if_required",
     ),
     RequestResponseCycle: ("run_asgi", "receive", "send"),
 }  # fmt: skip
 SET = {
-    "client", "cycle", "flow", "headers", "loop", "parser", "pipeline", "server_state", "transport", "url",
+    "client", "cycle", "flow", "headers", "loop", "parser", "pipeline", "server_state", "timeout_keep_alive",
+    "timeout_keep_alive_task", "transport", "url",
 }  # fmt: skip
 
 

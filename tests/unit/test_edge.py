@@ -121,7 +121,13 @@ async def served() -> AsyncGenerator[Served]:
     refusals: list[ConnectionRefusal] = []
     connections = Noted(refusals)
     config = uvicorn.Config(
-        application, port=0, http=limited_protocol(connections), log_config=None, lifespan="off", ws="none"
+        application,
+        port=0,
+        http=limited_protocol(connections),
+        log_config=None,
+        lifespan="off",
+        ws="none",
+        timeout_keep_alive=4,
     )
     server = uvicorn.Server(config)
     running = asyncio.create_task(server.serve())
@@ -282,6 +288,16 @@ async def test_a_kept_connection_may_be_idle(served: Served) -> None:
     assert served.refusals == []
 
 
+async def test_an_idle_connection_is_closed(served: Served) -> None:
+    """After the time for which it is kept it is closed without a word, and that is no refusal."""
+    async with served.client() as client:
+        await client.send(GOOD)
+        assert (await client.answer())[0] == 200
+        async with asyncio.timeout(10):
+            assert await client.reader.read() == b""
+    assert served.refusals == []
+
+
 async def test_one_address_has_its_share(served: Served) -> None:
     """The fifth connection of an address is refused but for a probe; a place that is given back can be taken again."""
     async with AsyncExitStack() as stack:
@@ -400,13 +416,14 @@ def test_whose_connections_count_together(address: str, network: str) -> None:
 USED = {
     HttpToolsProtocol: (
         "connection_made", "connection_lost", "data_received", "on_headers_complete", "on_message_complete",
-        "_unset_keepalive_if_required",
+        "on_response_complete",
+        "_start_asgi_task",
     ),
     RequestResponseCycle: ("run_asgi", "receive", "send"),
 }  # fmt: skip
 SET = {
     "client", "cycle", "flow", "headers", "loop", "parser", "pipeline", "server_state", "timeout_keep_alive",
-    "timeout_keep_alive_task", "transport", "url",
+    "transport", "url",
 }  # fmt: skip
 
 

@@ -28,13 +28,13 @@ proofs: $(VENV)/.dev  ## run what takes its time: faults, outages, several proce
 
 PYTEST = $(BIN)/python -m pytest -n auto --dist loadgroup --durations=25 --durations-min=3
 
-loadtest: $(VENV)/.dev  ## say yes or no to the service by its objectives under load (HOST=… KEY=… for one that runs); under 5 min
+loadtest: $(VENV)/.dev  ## say yes or no to the service by its objectives under load (HOST=… KEY=… METRICS=… for one that runs); under 5 min
 	$(BIN)/python -m loadtest gate $(LOAD_TARGET) --shape smoke --shape staircase --out build/loadtest
 
 loadtest-short: $(VENV)/.dev  ## the same with the first shape, in a minute
 	$(BIN)/python -m loadtest gate $(LOAD_TARGET) --shape smoke --out build/loadtest
 
-LOAD_TARGET = $(if $(HOST),--host "$(HOST)") $(if $(KEY),--key "$(KEY)")
+LOAD_TARGET = $(if $(HOST),--host "$(HOST)") $(if $(KEY),--key "$(KEY)") $(if $(METRICS),--metrics "$(METRICS)")
 
 hpa-proof: $(VENV)/.dev  ## prove the autoscalers' targets with real processes, 12 min on an idle machine; writes docs/measurements/hpa-proof.*
 	$(BIN)/python -m loadtest hpa prove --out build/hpa-proof

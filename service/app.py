@@ -79,7 +79,7 @@ def api_services(runtime: Runtime, *, running: bool = False) -> ApiServices:
         lifecycle=runtime.lifecycle,
         observability_links=ObservabilityLinks(settings.trace_url, settings.logs_url, settings.dashboard_url),
         health_checks=[HealthCheck(name, ping, name == "database") for name, ping in runtime.pings().items()],
-        metrics=cast("ASGIApp", metrics_app(telemetry.metrics.registry)) if settings.prometheus_enabled else None,
+        metrics=cast("ASGIApp", metrics_app(telemetry.metrics.registry)) if settings.metrics_on_api_port else None,
         lifespan=[] if running else [lifespan],
     )
 

@@ -47,6 +47,21 @@ class Settings(BaseSettings):
     """0 takes a free port."""
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Processes that serve the API, kept by one more when there are several."""
+    max_url_bytes: Annotated[int, Field(ge=256)] = 16_384
+    max_header_bytes: Annotated[int, Field(ge=1024)] = 65_536
+    """Of a request's line and header fields together."""
+    max_headers: Annotated[int, Field(ge=10)] = 100
+    """Header fields of a request."""
+    header_timeout_seconds: Annotated[float, Field(gt=0)] = 10.0
+    """From a connection, or from a request's first byte, to the end of its header."""
+    min_body_bytes_per_second: Annotated[float, Field(ge=0)] = 1024.0
+    """Mean of a body while the service reads it, after 10 s; 0 is no limit."""
+    send_timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """For which a client may take nothing of its answer."""
+    max_connections: Annotated[int, Field(ge=1)] = 1000
+    """Connections that a process has open at once; lower when it may open too few files."""
+    max_connections_per_address: Annotated[int, Field(ge=0)] = 250
+    """Of them, those of one address (of a network of 64 bits in IPv6); 0 is no limit, for a proxy that all share."""
     allowed_hosts: Names = ("localhost", "127.0.0.1", "[::1]")
     cors_origins: Names = ()
 
@@ -196,6 +211,11 @@ class Settings(BaseSettings):
             "DATABASE_URL is not set: the embedded database is for development": self.database_url is None,
         }
         return [fault for fault, found in checks.items() if found]
+
+    @property
+    def metrics_on_api_port(self) -> bool:
+        """Whether the API's port serves the metrics too: anybody who reaches it could ask for them again and again."""
+        return self.prometheus_enabled and self.environment in {"development", "test"}
 
     def seconds_to_drain(self) -> float:
         """How long `serve` is to be found by balancers after SIGTERM."""

@@ -17,6 +17,7 @@ from service.api.authentication import Authentication
 from service.api.dataset_routes import delete_dataset, get_dataset, list_datasets, upload_dataset
 from service.api.decoding import MAX_JSON_BYTES, ApiRequest, refuse_unknown_parameters
 from service.api.documentation import get_asset, get_problem_type, list_problem_types, openapi_config
+from service.api.errors import RouteNotFound
 from service.api.event_routes import stream_events
 from service.api.extract_routes import ExtractDependencies, extract_features
 from service.api.extraction_routes import (
@@ -120,9 +121,7 @@ def _public(services: ApiServices, config: ApiConfig) -> Sequence[ControllerRout
     routes: list[ControllerRouterHandler] = list(PUBLIC_ROUTES)
     if config.docs_enabled:
         routes.append(get_asset)
-    if services.metrics is not None:
-        routes.append(_metrics(services.metrics))
-    return routes
+    return [*routes, _metrics(services.metrics or _metrics_elsewhere)]
 
 
 def _metrics(exposition: ASGIApp) -> ASGIRouteHandler:
@@ -131,6 +130,10 @@ def _metrics(exposition: ASGIApp) -> ASGIRouteHandler:
         await exposition(scope, receive, send)
 
     return metrics
+
+
+async def _metrics_elsewhere(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    raise RouteNotFound("Metrics are served on the metrics port only (PROMETHEUS_PORT), where they are enabled.")
 
 
 def _cross_origin(config: ApiConfig) -> CORSConfig | None:

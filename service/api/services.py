@@ -80,7 +80,7 @@ class ApiServices:
     health_checks: Sequence[HealthCheck] = ()
     """Dependencies that are not named here are answered as "disabled"."""
     metrics: ASGIApp | None = None
-    """Served at /metrics; None answers 404 there."""
+    """Served at /metrics; None answers 404 there, which says where they are."""
     lifespan: Sequence[Callable[[Litestar], AbstractAsyncContextManager[None]]] = ()
     """Entered in order on start-up and left in reverse, after the last answer."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from msgspec import Struct
@@ -190,9 +191,24 @@ class QuotaRefused(Struct, frozen=True):
     quota: Quota
 
 
+ConnectionRefusal = Literal[
+    "url_too_long", "headers_too_large", "too_many_headers", "malformed", "ambiguous", "header_timeout", "body_timeout",
+    "send_timeout", "too_many_connections", "too_many_connections_of_address", "evicted",
+]  # fmt: skip
+"""Why a connection was refused or closed; "evicted" was idle, and another needed its place."""
+
+
+class ConnectionsMeasured(Struct, frozen=True):
+    """A process's open connections to its API, and those refused or closed since it said so last."""
+
+    open: int
+    limit: int
+    refused: Mapping[ConnectionRefusal, int]
+
+
 Event = (
     ExtractionStarted | ExtractionFinished | ExtractionRepeated | StageFinished | ModelCalled | ModelRetried
     | ModelFellBack | BreakerChanged | PlanningAdmitted | PlanningLoad | CacheLooked | BudgetChecked | BudgetWarned
     | OutputRetried | FeatureAssessed | JobAttempted | QueueMeasured | WebhookAttempted | RateLimitDecided
-    | AuthenticationFailed | QuotaRefused
+    | AuthenticationFailed | QuotaRefused | ConnectionsMeasured
 )  # fmt: skip

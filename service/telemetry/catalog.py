@@ -19,6 +19,7 @@ from service.features.events import (
     BudgetChecked,
     BudgetWarned,
     CacheLooked,
+    ConnectionRefusal,
     JobAttempted,
     ModelCalled,
     ModelRetried,
@@ -140,6 +141,25 @@ METRICS: tuple[Metric, ...] = (
         zeros="routes",
     ),
     Metric("api_requests_in_flight", "gauge", "requests", "HTTP requests being served now."),
+    Metric(
+        "connections_open",
+        "gauge",
+        "connections",
+        "Connections of clients to the API's port, busy or idle.",
+    ),
+    Metric(
+        "connections_limit",
+        "gauge",
+        "connections",
+        "Connections that the API's port may have (MAX_CONNECTIONS, or less when there are too few file descriptors).",
+    ),
+    Metric(
+        "connections_refused_total",
+        "counter",
+        "connections",
+        "Connections that were refused or closed before or beside a request, by reason; evicted ones were idle.",
+        (Label("reason", get_args(ConnectionRefusal)),),
+    ),
     Metric(
         "feature_extractions_total",
         "counter",

@@ -20,6 +20,7 @@ from service.features.events import (
     BudgetChecked,
     BudgetWarned,
     CacheLooked,
+    ConnectionsMeasured,
     Event,
     ExtractionFinished,
     ExtractionRepeated,
@@ -77,6 +78,7 @@ class TelemetryObserver:
             RateLimitDecided: self._rate_limit_decided,
             AuthenticationFailed: self._authentication_failed,
             QuotaRefused: self._quota_refused,
+            ConnectionsMeasured: self._connections_measured,
         }
 
     def record(self, event: Event) -> None:
@@ -245,6 +247,17 @@ class TelemetryObserver:
 
     def _quota_refused(self, event: QuotaRefused) -> None:
         self._metrics.counter("quota_refusals_total").child(event.quota).inc()
+
+    def _connections_measured(self, event: ConnectionsMeasured) -> None:
+        """Log one line for all that were refused: a line for each would be a flood of its own."""
+        self._metrics.gauge("connections_open").child().set(event.open)
+        self._metrics.gauge("connections_limit").child().set(event.limit)
+        for reason, count in event.refused.items():
+            self._metrics.counter("connections_refused_total").child(reason).inc(count)
+        if event.refused:
+            self._logger.warning(
+                "connections refused", refused=sum(event.refused.values()), reasons=sorted(event.refused)
+            )
 
     def _observe_duration(self, name: str, *labels: str, seconds: float) -> None:
         """Observe a duration. Its exemplar is always kept: extractions and webhooks have few traces."""

@@ -7,7 +7,7 @@ import contextlib
 import io
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,6 +19,9 @@ from msgspec import Struct
 from tests.attacks.stand import Stand
 
 MIB = 2**20
+ADDRESS = "127.0.0.2"
+"""The attacker's; everybody else comes from 127.0.0.1."""
+MANY_ADDRESSES = tuple(f"127.0.1.{number}" for number in range(1, 101))
 PARQUET = "application/vnd.apache.parquet"
 Answers = Counter[str]
 
@@ -94,6 +97,11 @@ async def half_bodies(stand: Stand, seconds: float) -> Answers:
     return await _held(stand, seconds, head.encode())
 
 
+async def spread_connections(stand: Stand, seconds: float) -> Answers:
+    """Open 1 100 connections from a hundred addresses, with half a header on each."""
+    return await _held(stand, seconds, b"GET /health/live HTTP/1.1\r\nHost: local", MANY_ADDRESSES)
+
+
 async def dear_sentences(stand: Stand, seconds: float) -> Answers:
     """Ask for features of 400 columns in sentences that are dear to read."""
     columns = ",".join(f"aB{number}aB" for number in range(400))
@@ -157,6 +165,7 @@ ATTACKS: tuple[Attack, ...] = (
     Attack("small-headers", "200 MiB of small header fields, no credential", small_headers),
     Attack("idle-connections", "1 100 connections that send nothing", idle_connections),
     Attack("half-headers", "1 100 connections with half a header", half_headers),
+    Attack("spread-connections", "1 100 connections with half a header from 100 addresses", spread_connections),
     Attack("half-bodies", "1 100 connections with half a body", half_bodies),
     Attack("dear-sentences", "sentences that are dear to read, on 400 columns", dear_sentences),
     Attack("event-streams", "800 event streams of one principal", event_streams),
@@ -178,7 +187,8 @@ async def _client(stand: Stand, key: str | None = None) -> AsyncIterator[httpx2.
     secret = stand.attacker if key is None else key
     headers = {"Authorization": f"Bearer {secret}"} if secret else {}
     limits = httpx2.Limits(max_connections=2000, max_keepalive_connections=200)
-    async with httpx2.AsyncClient(base_url=stand.url, headers=headers, timeout=120, limits=limits) as client:
+    transport = httpx2.AsyncHTTPTransport(limits=limits, local_address=ADDRESS)
+    async with httpx2.AsyncClient(base_url=stand.url, headers=headers, timeout=120, transport=transport) as client:
         yield client
 
 
@@ -242,7 +252,7 @@ async def _raw(stand: Stand, seconds: float, start: bytes, piece: bytes, pieces:
 
 async def _flood(stand: Stand, start: bytes, piece: bytes, pieces: int, last: float) -> str:
     try:
-        reader, writer = await asyncio.open_connection(stand.host, stand.port)
+        reader, writer = await asyncio.open_connection(stand.host, stand.port, local_addr=(ADDRESS, 0))
     except OSError as error:
         return type(error).__name__
     try:
@@ -259,13 +269,14 @@ async def _flood(stand: Stand, start: bytes, piece: bytes, pieces: int, last: fl
         writer.transport.abort()
 
 
-async def _held(stand: Stand, seconds: float, data: bytes) -> Answers:
+async def _held(stand: Stand, seconds: float, data: bytes, addresses: Sequence[str] = (ADDRESS,)) -> Answers:
     answers: Answers = Counter()
     writers: list[asyncio.StreamWriter] = []
 
-    async def hold() -> None:
+    async def hold(address: str) -> None:
+        connecting = asyncio.open_connection(stand.host, stand.port, local_addr=(address, 0))
         try:
-            reader, writer = await asyncio.wait_for(asyncio.open_connection(stand.host, stand.port), 10)
+            reader, writer = await asyncio.wait_for(connecting, 10)
         except (OSError, TimeoutError) as error:
             answers[type(error).__name__] += 1
             return
@@ -276,7 +287,7 @@ async def _held(stand: Stand, seconds: float, data: bytes) -> Answers:
         except ConnectionError as error:
             answers[type(error).__name__] += 1
 
-    await _within(seconds, [hold() for _ in range(1100)])
+    await _within(seconds, [hold(addresses[number % len(addresses)]) for number in range(1100)])
     for writer in writers:
         writer.transport.abort()
     answers["held"] = len(writers) - sum(answers.values())

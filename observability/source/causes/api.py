@@ -69,6 +69,19 @@ CAUSES = (
         dashboard="feature-agent-saturation",
     ),
     Cause(
+        alert="ConnectionsRefused",
+        group="connections",
+        query=(
+            "60 * sum by (reason) (rate(connections_refused_total{@own,"
+            'reason=~"too_many_connections.*|header_timeout|body_timeout|send_timeout"}[5m])) > 10'
+        ),
+        pending="5m",
+        slo="api-availability",
+        summary="Many connections are refused: they are too many, or too slow.",
+        description=f"{RATE} connections a minute are refused: {{{{ $labels.reason }}}}.",
+        dashboard="feature-agent-saturation",
+    ),
+    Cause(
         alert="CertificateExpiring",
         group="certificate",
         query="min by (instance) (probe_ssl_earliest_cert_expiry) - time() < <14d>",

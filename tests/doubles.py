@@ -6,7 +6,7 @@ import asyncio
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -154,6 +154,8 @@ class FaultyStore:
         """Calls that failed because the database was away."""
         self.watching = 0
         """Transactions of requests that wait for a change."""
+        self.state_queries = 0
+        """Queries for the states of many extractions."""
         self._store: Store
 
     def around(self, store: Store) -> Self:
@@ -174,6 +176,12 @@ class FaultyStore:
         """Read the state from the real store."""
         self._require()
         return await self._store.state_of(owner, extraction_id)
+
+    async def states(self, extraction_ids: Sequence[str]) -> Mapping[str, ExtractionState]:
+        """Read the states from the real store."""
+        self._require()
+        self.state_queries += 1
+        return await self._store.states(extraction_ids)
 
     async def add_repeated(self, extraction: Extraction, dataset_key: str) -> bool:
         """Add the extraction to the real store."""
@@ -230,10 +238,24 @@ class CountedNotices:
     @contextmanager
     def watch(self, extraction_id: str) -> Iterator[Watch]:
         """Watch the extraction in the block."""
+        with self._counted(extraction_id), self._notices.watch(extraction_id) as watch:
+            yield DeafWatch() if self.deaf else watch
+
+    @contextmanager
+    def subscribe(self, extraction_id: str, wake: Callable[[], None]) -> Iterator[None]:
+        """Watch the extraction in the block, unless deaf."""
+        with self._counted(extraction_id):
+            if self.deaf:
+                yield
+                return
+            with self._notices.subscribe(extraction_id, wake):
+                yield
+
+    @contextmanager
+    def _counted(self, extraction_id: str) -> Iterator[None]:
         self.watches[extraction_id] += 1
         try:
-            with self._notices.watch(extraction_id) as watch:
-                yield DeafWatch() if self.deaf else watch
+            yield
         finally:
             self.watches[extraction_id] -= 1
             self.watches += Counter()  # drops what has come to zero

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -14,10 +14,11 @@ from litestar.response import Stream
 
 from service.api.decoding import ApiRequest
 from service.api.errors import NotAcceptable
-from service.api.guards import reads_extractions
+from service.api.guards import reads_extractions, takes
 from service.api.parameters import ExtractionIdPath
 from service.api.problems import PROTECTED, documented
 from service.api.services import ApiServices, Services
+from service.api.streams import begun
 from service.features.errors import ExtractionNotReady
 from service.features.model import Extraction, MediaType
 
@@ -49,9 +50,14 @@ class TableOperation(Operation):
     operation_class=TableOperation,
     tags=["extractions"],
     summary="Download the feature table",
-    opt=reads_extractions,
+    opt=reads_extractions | takes("download"),
     responses=documented(
-        *PROTECTED, "extraction_not_found", "not_acceptable", "extraction_not_ready", "request_invalid"
+        *PROTECTED,
+        "extraction_not_found",
+        "not_acceptable",
+        "extraction_not_ready",
+        "request_invalid",
+        "too_many_at_once",
     ),
 )
 async def download_features(
@@ -64,7 +70,7 @@ async def download_features(
     chosen = format or _negotiated(request)
     async with services.store.begin() as work:
         extraction = await work.extractions.get(request.user.id, extraction_id)
-    chunks = await _begun(_table(services, _artifact(extraction), FORMATS[chosen]))
+    chunks = await begun(_table(services, _artifact(extraction), FORMATS[chosen]))
     headers = {"Content-Disposition": f'attachment; filename="{extraction.id}.{chosen}"'}
     return Stream(chunks, media_type=FORMATS[chosen], headers=headers)
 
@@ -102,18 +108,3 @@ async def _table(services: ApiServices, key: str, media_type: MediaType) -> Asyn
                 yield chunk
     finally:
         await asyncio.to_thread(path.unlink, missing_ok=True)
-
-
-async def _begun(chunks: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
-    """Read the first chunk in advance, so that an early failure still becomes a problem document."""
-    first = await anext(chunks, b"")
-
-    async def resumed() -> AsyncGenerator[bytes]:
-        try:
-            yield first
-            async for chunk in chunks:
-                yield chunk
-        finally:
-            await chunks.aclose()
-
-    return resumed()

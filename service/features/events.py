@@ -7,6 +7,7 @@ from typing import Literal
 from msgspec import Struct
 
 from service.features.delivery import AttemptOutcome
+from service.features.identity import ShareKind
 from service.features.model import RejectionReason, Stage, Status, Threshold
 
 
@@ -184,9 +185,19 @@ class AuthenticationFailed(Struct, frozen=True):
     reason: Literal["missing", "invalid", "expired", "revoked", "scope"]
 
 
+class AuthenticationThrottled(Struct, frozen=True):
+    """A request was refused unread, because of the failed authentications of its address."""
+
+
+class RequestOverShare(Struct, frozen=True):
+    """A principal had so many requests of a kind open that one more was refused, or for `wait` answered 202 at once."""
+
+    kind: ShareKind
+
+
 Event = (
     ExtractionStarted | ExtractionFinished | ExtractionRepeated | StageFinished | ModelCalled | ModelRetried
     | ModelFellBack | BreakerChanged | PlanningAdmitted | PlanningLoad | CacheLooked | BudgetChecked | BudgetWarned
     | OutputRetried | FeatureAssessed | JobAttempted | QueueMeasured | WebhookAttempted | RateLimitDecided
-    | AuthenticationFailed
+    | AuthenticationFailed | AuthenticationThrottled | RequestOverShare
 )  # fmt: skip

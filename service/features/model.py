@@ -307,3 +307,5 @@ class ExtractionState(Struct, frozen=True):
     started_at: datetime | None
     finished_at: datetime | None
     failure: Failure | None
+    version: int
+    """Grows with each change of the extraction."""

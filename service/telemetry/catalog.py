@@ -25,6 +25,7 @@ from service.features.events import (
     OutputRetried,
     PlanningAdmitted,
     RateLimitDecided,
+    RequestOverShare,
     WebhookAttempted,
 )
 from service.features.model import RejectionReason, Threshold
@@ -357,6 +358,19 @@ METRICS: tuple[Metric, ...] = (
         "requests",
         "Requests refused for their credentials, by reason.",
         (Label("reason", _literal(AuthenticationFailed, "reason")),),
+    ),
+    Metric(
+        "authentication_throttled_total",
+        "counter",
+        "requests",
+        "Requests refused before authentication, because too many credentials of their address were refused.",
+    ),
+    Metric(
+        "requests_over_share_total",
+        "counter",
+        "requests",
+        "Requests beyond what one principal may have open at once, by kind: refused, or for wait answered 202 at once.",
+        (Label("kind", _literal(RequestOverShare, "kind")),),
     ),
     Metric(
         "dependency_up",

@@ -16,6 +16,7 @@ from service.extractions.own_faults import mark_failed
 from service.features.errors import FeatureAgentError
 from service.features.events import (
     AuthenticationFailed,
+    AuthenticationThrottled,
     BreakerChanged,
     BudgetChecked,
     BudgetWarned,
@@ -34,6 +35,7 @@ from service.features.events import (
     PlanningLoad,
     QueueMeasured,
     RateLimitDecided,
+    RequestOverShare,
     StageFinished,
     WebhookAttempted,
 )
@@ -75,6 +77,8 @@ class TelemetryObserver:
             WebhookAttempted: self._webhook_attempted,
             RateLimitDecided: self._rate_limit_decided,
             AuthenticationFailed: self._authentication_failed,
+            AuthenticationThrottled: self._authentication_throttled,
+            RequestOverShare: self._request_over_share,
         }
 
     def record(self, event: Event) -> None:
@@ -240,6 +244,12 @@ class TelemetryObserver:
 
     def _authentication_failed(self, event: AuthenticationFailed) -> None:
         self._metrics.counter("auth_failures_total").child(event.reason).inc()
+
+    def _authentication_throttled(self, _: AuthenticationThrottled) -> None:
+        self._metrics.counter("authentication_throttled_total").child().inc()
+
+    def _request_over_share(self, event: RequestOverShare) -> None:
+        self._metrics.counter("requests_over_share_total").child(event.kind).inc()
 
     def _observe_duration(self, name: str, *labels: str, seconds: float) -> None:
         """Observe a duration. Its exemplar is always kept: extractions and webhooks have few traces."""

@@ -34,6 +34,7 @@ from service.features.model import (
     Profile,
     QualitySummary,
     Stage,
+    TableForm,
     ValueCount,
 )
 from service.features.operations import Count, Predicate, Rate
@@ -332,6 +333,7 @@ class MemoryEngine:
         self._artifacts = artifacts
         self.ingested: list[tuple[MediaType, bytes]] = []
         self.exported: list[Path] = []
+        self.forms: list[TableForm] = []
         self.error: Exception | None = None
 
     async def ingest(self, source_key: str, media_type: MediaType, target_key: str) -> Profile:
@@ -358,10 +360,11 @@ class MemoryEngine:
         """Return EVIDENCE for every table."""
         return EVIDENCE
 
-    async def export(self, key: str, media_type: MediaType) -> Path:
+    async def export(self, key: str, form: TableForm) -> Path:
         """Write a file of one row."""
+        self.forms.append(form)
         with tempfile.NamedTemporaryFile(delete=False) as file:
-            file.write(b"user_id,click_rate\n1,0.5\n" if media_type == "text/csv" else b'{"user_id":1}\n')
+            file.write(b"user_id,click_rate\n1,0.5\n" if form.startswith("text/csv") else b'{"user_id":1}\n')
         self.exported.append(Path(file.name))
         return self.exported[-1]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct, field
 
@@ -19,6 +19,9 @@ RejectionReason = Literal[
     "incomplete", "invalid_values", "constant", "redundant", "unstable", "leakage", "below_threshold"
 ]
 MediaType = Literal["text/csv", "application/vnd.apache.parquet", "application/x-ndjson"]
+SPREADSHEET_CSV: Final = "text/csv;safe=spreadsheet"
+TableForm = MediaType | Literal["text/csv;safe=spreadsheet"]
+"""How a feature table is rendered; the last is CSV in which no text is a formula to a spreadsheet."""
 
 FeatureName = Annotated[str, Meta(min_length=1, max_length=120, pattern=r"^[a-z][a-z0-9_]*$")]
 

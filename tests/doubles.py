@@ -153,6 +153,8 @@ class FaultyStore:
         self.lost_commits = 0
         self.refused = 0
         """Calls that failed because the database was away."""
+        self.begun = 0
+        """Transactions."""
         self.watching = 0
         """Transactions of requests that wait for a change."""
         self.state_queries = 0
@@ -168,6 +170,7 @@ class FaultyStore:
     async def begin(self, *, watching: bool = False) -> AsyncIterator[UnitOfWork]:
         """Open a unit of work of the real store."""
         self._require()
+        self.begun += 1
         self.watching += watching
         async with self._store.begin(watching=watching) as work:
             yield work

@@ -221,7 +221,7 @@ async def test_a_preflight_and_options_are_not_limited(serve: Callable[..., Worl
 
 
 async def test_guesses_are_refused_unread(serve: Callable[..., World]) -> None:
-    """429 with Retry-After and without a look at the database, on every route; known and missing credentials as ever."""
+    """429 with Retry-After and no look at the database, on every route; known and missing credentials as ever."""
     world = serve(failed_logins_per_minute=3, jwt_secret=SECRET)
     known, new = await world.api_key("ada"), await world.api_key("bob")
     async with caller(world, known) as client:
@@ -260,7 +260,7 @@ async def test_guesses_are_refused_unread(serve: Callable[..., World]) -> None:
 
 
 async def test_clients_behind_a_trusted_proxy_do_not_share_their_guesses(serve: Callable[..., World]) -> None:
-    """Uvicorn takes the address from X-Forwarded-For when the peer is one of FORWARDED_ALLOW_IPS, by default 127.0.0.1."""
+    """Uvicorn takes the address from X-Forwarded-For when the peer is in FORWARDED_ALLOW_IPS (127.0.0.1)."""
     world = serve(failed_logins_per_minute=1)
     statuses = []
     for address in ("192.0.2.1", "192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2"):

@@ -48,6 +48,8 @@ CONTRACT = {
     "features_rejected_total": ("reason",),
     "rate_limit_decisions_total": ("decision",),
     "auth_failures_total": ("reason",),
+    "authentication_throttled_total": (),
+    "requests_over_share_total": ("kind",),
     "dependency_up": ("dependency",),
     "db_pool_connections": ("state",),
     "db_pool_connections_limit": (),

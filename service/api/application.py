@@ -27,7 +27,7 @@ from service.api.extraction_routes import (
     list_extractions,
 )
 from service.api.failures import observe_failures
-from service.api.guards import authorize
+from service.api.guards import authorize, share
 from service.api.headers import EXPOSED, READ, finishing
 from service.api.health_routes import get_health, get_liveness, get_readiness
 from service.api.hosts import AllowedHosts
@@ -91,21 +91,24 @@ def create_api(services: ApiServices, config: ApiConfig) -> Litestar:
 
 
 def _protected(services: ApiServices, config: ApiConfig) -> Router:
-    """Create the router of the versioned API: authentication, then rate limit, then permission.
+    """Create the router of the versioned API: authentication, then rate limit, permission, and the principal's share.
 
     It is one function, because the framework deep-copies a router and would copy the services in a middleware object;
     functions are not copied.
     """
-    authentication = Authentication(services.authenticator, config.api_key_header)
+    authentication = Authentication(services.authenticator, services.guesses, config.api_key_header)
     limit = RateLimit(services.limiter, services.observer)
 
     def protected(app: ASGIApp) -> ASGIApp:
         async def admit(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] == ScopeType.HTTP and scope["method"] != HttpMethod.OPTIONS:
-                await authentication.identify(scope)
-                await limit.count(scope)
-                authorize(scope)
-            await app(scope, receive, send)
+            if scope["type"] != ScopeType.HTTP or scope["method"] == HttpMethod.OPTIONS:
+                await app(scope, receive, send)
+                return
+            await authentication.identify(scope)
+            await limit.count(scope)
+            authorize(scope)
+            with share(scope, services.shares):  # until the answer's last byte, or the client's disconnect
+                await app(scope, receive, send)
 
         return admit
 

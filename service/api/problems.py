@@ -62,6 +62,8 @@ PROBLEMS: dict[str, ProblemType] = {
     "compute_out_of_memory": ProblemType(422, "validation", "medium", "The features need too much memory"),
     "quality_too_low": ProblemType(422, "quality", "low", "No feature passed the quality threshold"),
     "rate_limited": ProblemType(429, "rate_limit", "medium", "Too many requests", retry_after=60),
+    "too_many_at_once": ProblemType(429, "rate_limit", "medium", "Too many open requests of a kind", retry_after=2),
+    "too_many_failures": ProblemType(429, "rate_limit", "medium", "Too many refused credentials", retry_after=2),
     "budget_exceeded": ProblemType(429, "budget", "medium", "The day's budget is spent", retry_after=3600),
     "too_many_connections_of_address": ProblemType(
         429, "rate_limit", "medium", "Too many connections from one address", retry_after=1
@@ -192,4 +194,4 @@ def documented(*codes: str) -> dict[int, ResponseSpec]:
 ANYWHERE = ("request_malformed", "internal_error", "dependency_unavailable")
 """Codes that any route below /api/v1 can answer; `PROTECTED` has more."""
 
-PROTECTED = (*ANYWHERE, "not_authenticated", "scope_missing", "rate_limited")
+PROTECTED = (*ANYWHERE, "not_authenticated", "scope_missing", "rate_limited", "too_many_failures")

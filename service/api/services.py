@@ -13,6 +13,7 @@ from litestar.params import SkipValidation
 from litestar.types import ASGIApp
 from msgspec import Struct
 
+from service.api.feed import StateFeed
 from service.api.observability_links import Links, ObservabilityLinks
 from service.extractions.repeat import RepeatExtraction
 from service.features.datasets import UploadDataset
@@ -22,7 +23,9 @@ from service.features.ports import Artifacts, Budgets, Clock, Observer, Reader
 from service.features.quotas import StorageQuotas
 from service.features.stores import JobQueue, Notices, Store
 from service.security.authenticator import Authenticator
+from service.security.guesses import GuessLimiter
 from service.security.limits import RateLimiter
+from service.security.shares import Shares
 from service.webhooks.callbacks import CallbackPolicy
 
 Dependency = Literal["database", "redis", "ai_model"]
@@ -67,8 +70,11 @@ class ApiServices:
     queue: JobQueue
     repeat: RepeatExtraction
     notices: Notices
+    feed: StateFeed
     authenticator: Authenticator
+    guesses: GuessLimiter
     limiter: RateLimiter
+    shares: Shares
     observer: Observer
     clock: Clock
     lifecycle: Lifecycle

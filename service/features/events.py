@@ -8,6 +8,7 @@ from typing import Literal
 from msgspec import Struct
 
 from service.features.delivery import AttemptOutcome
+from service.features.identity import ShareKind
 from service.features.model import Quota, RejectionReason, Stage, Status, Threshold
 
 
@@ -206,9 +207,19 @@ class ConnectionsMeasured(Struct, frozen=True):
     refused: Mapping[ConnectionRefusal, int]
 
 
+class AuthenticationThrottled(Struct, frozen=True):
+    """A request was refused unread, because of the failed authentications of its address."""
+
+
+class RequestOverShare(Struct, frozen=True):
+    """A principal had so many requests of a kind open that one more was refused, or for `wait` answered 202 at once."""
+
+    kind: ShareKind
+
+
 Event = (
     ExtractionStarted | ExtractionFinished | ExtractionRepeated | StageFinished | ModelCalled | ModelRetried
     | ModelFellBack | BreakerChanged | PlanningAdmitted | PlanningLoad | CacheLooked | BudgetChecked | BudgetWarned
     | OutputRetried | FeatureAssessed | JobAttempted | QueueMeasured | WebhookAttempted | RateLimitDecided
-    | AuthenticationFailed | QuotaRefused | ConnectionsMeasured
+    | AuthenticationFailed | AuthenticationThrottled | RequestOverShare | QuotaRefused | ConnectionsMeasured
 )  # fmt: skip

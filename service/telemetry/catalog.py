@@ -27,6 +27,7 @@ from service.features.events import (
     PlanningAdmitted,
     QuotaRefused,
     RateLimitDecided,
+    RequestOverShare,
     WebhookAttempted,
 )
 from service.features.model import RejectionReason, Threshold
@@ -393,6 +394,19 @@ METRICS: tuple[Metric, ...] = (
         "Bytes that the datasets and feature tables of all principals take, the same from each process.",
         zeros="none",
         across="max",
+    ),
+    Metric(
+        "authentication_throttled_total",
+        "counter",
+        "requests",
+        "Requests refused before authentication, because too many credentials of their address were refused.",
+    ),
+    Metric(
+        "requests_over_share_total",
+        "counter",
+        "requests",
+        "Requests beyond what one principal may have open at once, by kind: refused, or for wait answered 202 at once.",
+        (Label("kind", _literal(RequestOverShare, "kind")),),
     ),
     Metric(
         "dependency_up",

@@ -16,6 +16,7 @@ from service.extractions.own_faults import mark_failed
 from service.features.errors import FeatureAgentError
 from service.features.events import (
     AuthenticationFailed,
+    AuthenticationThrottled,
     BreakerChanged,
     BudgetChecked,
     BudgetWarned,
@@ -36,6 +37,7 @@ from service.features.events import (
     QueueMeasured,
     QuotaRefused,
     RateLimitDecided,
+    RequestOverShare,
     StageFinished,
     WebhookAttempted,
 )
@@ -79,6 +81,8 @@ class TelemetryObserver:
             AuthenticationFailed: self._authentication_failed,
             QuotaRefused: self._quota_refused,
             ConnectionsMeasured: self._connections_measured,
+            AuthenticationThrottled: self._authentication_throttled,
+            RequestOverShare: self._request_over_share,
         }
 
     def record(self, event: Event) -> None:
@@ -258,6 +262,12 @@ class TelemetryObserver:
             self._logger.warning(
                 "connections refused", refused=sum(event.refused.values()), reasons=sorted(event.refused)
             )
+
+    def _authentication_throttled(self, _: AuthenticationThrottled) -> None:
+        self._metrics.counter("authentication_throttled_total").child().inc()
+
+    def _request_over_share(self, event: RequestOverShare) -> None:
+        self._metrics.counter("requests_over_share_total").child(event.kind).inc()
 
     def _observe_duration(self, name: str, *labels: str, seconds: float) -> None:
         """Observe a duration. Its exemplar is always kept: extractions and webhooks have few traces."""

@@ -38,6 +38,15 @@ CAUSES = (
         dashboard="feature-agent-overview",
     ),
     Cause(
+        alert="CredentialGuessing",
+        group="authentication",
+        query="60 * sum(rate(authentication_throttled_total{@own}[5m])) > 60",
+        pending="5m",
+        summary="Somebody goes on sending credentials that are refused.",
+        description=f"{RATE} requests a minute are refused unread, for the refused credentials of their address.",
+        dashboard="feature-agent-overview",
+    ),
+    Cause(
         alert="RateLimiterDegraded",
         group="rate-limiter",
         query='60 * sum(rate(rate_limit_decisions_total{@own,decision="degraded"}[5m])) > 0',

@@ -105,6 +105,25 @@ PROOFS = (
         },
     ),
     Proof(
+        alert="CredentialGuessing",
+        fires={
+            'authentication_throttled_total{job="feature-agent",instance="a"}': "0+80x20 1600+0x30",
+            'authentication_throttled_total{job="feature-agent",instance="b"}': "0+40x20 800+0x30",
+        },
+        pending="4m",
+        at="12m",
+        expect=(
+            Expected(
+                description="120 requests a minute are refused unread, for the refused credentials of their address."
+            ),
+        ),
+        clear="30m",
+        below={
+            'authentication_throttled_total{job="feature-agent",instance="a"}': "0+39x50",
+            'authentication_throttled_total{job="feature-agent",instance="b"}': "0+20x50",
+        },
+    ),
+    Proof(
         alert="RateLimiterDegraded",
         fires={'rate_limit_decisions_total{job="feature-agent",decision="degraded"}': "0+60x15 900+0x30"},
         pending="4m",

@@ -55,7 +55,7 @@ async def read_parquet(box: Sandbox, path: Path) -> Source:
     """
     await asyncio.to_thread(_require_parquet, path)
     try:
-        described = await box.execute(_describe(path).sql(dialect="duckdb"))
+        described = await box.execute(describe(path).sql(dialect="duckdb"))
         rows = await box.execute(exp.select("count(*)").from_(parquet(path, 0)).sql(dialect="duckdb"))
     except duckdb.Error as error:
         raise damaged() from error
@@ -83,7 +83,8 @@ def _require_parquet(path: Path) -> None:
             raise DatasetUnreadable("The Parquet file is cut off: its end is missing. Send the whole file again.")
 
 
-def _describe(path: Path) -> exp.Expr:
+def describe(path: Path) -> exp.Expr:
+    """Name and type of each column of a Parquet file."""
     return exp.Describe(this=exp.select("*").from_(parquet(path, 0)))
 
 

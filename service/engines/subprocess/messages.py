@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from service.engines.limits import Limits
-from service.features.model import Failure, MediaType, Profile
+from service.features.model import Failure, MediaType, Profile, TableForm
 
 LENGTH_BYTES = 4
 """Of the number before each message, the most significant byte first."""
@@ -44,7 +44,7 @@ class Export(Struct, frozen=True, tag=True):
 
     seconds: float
     source: str
-    media_type: MediaType
+    form: TableForm
     target: str
 
 

@@ -82,7 +82,7 @@ async def _carry_out(request: Request, reader: Reader) -> Succeeded:
         case Ingest():
             return Succeeded(await reader.ingest(request.source, request.media_type, request.target))
         case Export():
-            rendered = await reader.export(request.source, request.media_type)
+            rendered = await reader.export(request.source, request.form)
             await asyncio.to_thread(shutil.move, rendered, request.target)
             return Succeeded()
 

@@ -48,7 +48,7 @@ from service.features.errors import (
     DependencyUnavailable,
     FeatureAgentError,
 )
-from service.features.model import Failure, MediaType, Profile
+from service.features.model import Failure, MediaType, Profile, TableForm
 from service.features.ports import Files
 
 COMMAND = ("-P", "-m", "service.engines.subprocess.process")
@@ -189,12 +189,12 @@ class SubprocessReader:
                 async with self._artifacts.local(source_key) as upload:
                     return await self._ingest(upload, media_type, target_key)
 
-    async def export(self, key: str, media_type: MediaType) -> Path:
+    async def export(self, key: str, form: TableForm) -> Path:
         """Render a published Parquet table into a temporary file that the caller removes."""
         async with self._turns.taken():
             with engine_span(self._tracer, "export", system=READER_SYSTEM):
                 async with self._artifacts.local(key) as source:
-                    return await self._export(source, media_type)
+                    return await self._export(source, form)
 
     async def close(self) -> None:
         """Kill all processes, and wait until they have ended."""
@@ -213,10 +213,10 @@ class SubprocessReader:
             await asyncio.to_thread(typed.unlink, missing_ok=True)
         return done.profile
 
-    async def _export(self, source: Path, media_type: MediaType) -> Path:
+    async def _export(self, source: Path, form: TableForm) -> Path:
         rendered = await asyncio.to_thread(_make_file, self._scratch)
         try:
-            await self._ask(Export, source=str(source), media_type=media_type, target=str(rendered))
+            await self._ask(Export, source=str(source), form=form, target=str(rendered))
         except BaseException:
             rendered.unlink(missing_ok=True)
             raise

@@ -167,6 +167,15 @@ ATTACKS: tuple[Attack, ...] = (
 )
 
 
+def perform(name: str, stand: Stand, seconds: float) -> Answers:
+    """Run the attack of that name in this process."""
+
+    async def run() -> Answers:
+        return await next(one for one in ATTACKS if one.name == name).run(stand, seconds)
+
+    return asyncio.run(run())
+
+
 # What the attacks are made of
 
 

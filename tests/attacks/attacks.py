@@ -141,6 +141,60 @@ async def event_streams(stand: Stand, seconds: float) -> Answers:
     return answers
 
 
+async def slow_readers(stand: Stand, seconds: float) -> Answers:
+    """Ask for a table of some megabytes on 200 connections of one principal, and read nothing of it."""
+    rows = b"".join(b"u%d,%d.%d\n" % (row % 150_000, row % 977, row % 89) for row in range(150_000))
+    async with _client(stand) as client:
+        await client.post(
+            f"/api/v1/datasets?dataset_id=read{time.monotonic_ns()}",
+            content=b"user,amount\n" + rows,
+            headers={"Content-Type": "text/csv"},
+        )
+        dataset = (await client.get("/api/v1/datasets?limit=1")).json()["data"]["items"][0]["dataset_id"]
+        made = await client.post(
+            "/api/v1/extract-features",
+            json={
+                "dataset_id": dataset,
+                "feature_description": "Total and average amount for each user",
+                "quality_threshold": "low",
+            },
+            headers={"Prefer": "wait=60"},
+        )
+        extraction = made.json()["data"]["extraction_id"]
+    head = (
+        f"GET /api/v1/extraction/{extraction}/features?format=csv HTTP/1.1\r\nHost: localhost\r\n"
+        f"Authorization: Bearer {stand.attacker}\r\n\r\n"
+    )
+    return await _held(stand, seconds, head.encode(), connections=200)
+
+
+async def heavy_extractions(stand: Stand, seconds: float) -> Answers:
+    """Have 60 extractions of 200 features of 40 columns and 100 000 rows computed, as a caller that does not wait."""
+    columns = ",".join(f"c{number}" for number in range(40))
+    line = ",".join(str(number * 7919 % 1013) for number in range(39))
+    rows = "".join(f"{row % 5000},{line}\n" for row in range(100_000))
+    async with _client(stand) as client:
+        dataset = f"heavy{time.monotonic_ns()}"
+        await client.post(
+            f"/api/v1/datasets?dataset_id={dataset}",
+            content=f"{columns}\n{rows}".encode(),
+            headers={"Content-Type": "text/csv"},
+        )
+
+        def extract(number: int) -> Ask:
+            body = {
+                "dataset_id": dataset,
+                "feature_description": f"Median, average, minimum and maximum of everything for each c0, {number}",
+                "options": {"max_features": 200, "entity": "c0"},
+            }
+            return lambda asked: asked.post("/api/v1/extract-features", json=body, headers={"Prefer": "respond-async"})
+
+        began = time.monotonic()
+        answers = await _many(client, [extract(number) for number in range(60)], seconds)
+        await asyncio.sleep(max(0.0, began + seconds - time.monotonic()))
+        return answers
+
+
 async def guesses(stand: Stand, seconds: float) -> Answers:
     """Guess API keys, as quickly as they are refused."""
     async with _client(stand, key="") as client:
@@ -169,11 +223,22 @@ ATTACKS: tuple[Attack, ...] = (
     Attack("half-bodies", "1 100 connections with half a body", half_bodies),
     Attack("dear-sentences", "sentences that are dear to read, on 400 columns", dear_sentences),
     Attack("event-streams", "800 event streams of one principal", event_streams),
+    Attack("slow-readers", "200 downloads of one principal that nobody reads", slow_readers),
+    Attack("heavy-extractions", "60 extractions of 200 features of one principal", heavy_extractions),
     Attack("large-uploads", "24 uploads of 20 MiB of one principal", large_uploads),
     Attack("many-rows", "200 million rows in a Parquet file of less than 1 MB", many_rows),
     Attack("guesses", "2 000 guesses of an API key", guesses),
     Attack("scrapes", "/metrics of the API's port, 20 at once", scrapes),
 )
+
+
+def perform(name: str, stand: Stand, seconds: float) -> Answers:
+    """Run the attack of that name in this process."""
+
+    async def run() -> Answers:
+        return await next(one for one in ATTACKS if one.name == name).run(stand, seconds)
+
+    return asyncio.run(run())
 
 
 # What the attacks are made of
@@ -269,7 +334,9 @@ async def _flood(stand: Stand, start: bytes, piece: bytes, pieces: int, last: fl
         writer.transport.abort()
 
 
-async def _held(stand: Stand, seconds: float, data: bytes, addresses: Sequence[str] = (ADDRESS,)) -> Answers:
+async def _held(
+    stand: Stand, seconds: float, data: bytes, addresses: Sequence[str] = (ADDRESS,), connections: int = 1100
+) -> Answers:
     answers: Answers = Counter()
     writers: list[asyncio.StreamWriter] = []
 
@@ -287,7 +354,7 @@ async def _held(stand: Stand, seconds: float, data: bytes, addresses: Sequence[s
         except ConnectionError as error:
             answers[type(error).__name__] += 1
 
-    await _within(seconds, [hold(addresses[number % len(addresses)]) for number in range(1100)])
+    await _within(seconds, [hold(addresses[number % len(addresses)]) for number in range(connections)])
     for writer in writers:
         writer.transport.abort()
     answers["held"] = len(writers) - sum(answers.values())

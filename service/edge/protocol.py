@@ -19,6 +19,9 @@ FIELD_OVERHEAD = 4
 """Bytes of a field beside name and value: colon, space, end of line."""
 SLASH = ord("/")
 HEALTH_PATH = b"/health"
+HOSTLESS_VERSION = "1.0"
+"""Of HTTP, in which a request may have no Host: load balancers' probes have none."""
+SCHEMES = (b"http", b"https")
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 262_144
 """How long, and for how much that is thrown away, a refused client may go on sending: if its connection were closed at
@@ -27,6 +30,12 @@ once, the kernel would reset it, and the client might never see why."""
 
 def _size(url: bytes, headers: list[tuple[bytes, bytes]]) -> int:
     return len(url) + sum(len(name) + len(value) + FIELD_OVERHEAD for name, value in headers)
+
+
+def _is_on_host(url: bytes, host: bytes | None) -> bool:
+    """Whether a target that is no path is an address of this service on the host that the Host field names."""
+    target = urlsplit(url)
+    return host is not None and target.scheme in SCHEMES and target.netloc.lower() == host.lower()
 
 
 def _is_doubled(headers: list[tuple[bytes, bytes]]) -> bool:
@@ -153,16 +162,18 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             return "too_many_headers"
         if self._arrived > limits.max_header_bytes < _size(url, headers):
             return "headers_too_large"
-        if len(dict(headers)) < len(headers) and _is_doubled(headers):
-            return "ambiguous"
-        if url[0] != SLASH and not self._is_for_host():
+        if self._is_ambiguous(dict(headers)):
             return "ambiguous"
         return self._beyond if self._beyond is not None and not url.startswith(HEALTH_PATH) else None
 
-    def _is_for_host(self) -> bool:
-        """Whether a target that is no path is an address on the host that the Host field names."""
-        host = dict(self.headers).get(b"host")
-        return host is not None and urlsplit(self.url).netloc.lower() == host.lower()
+    def _is_ambiguous(self, fields: dict[bytes, bytes]) -> bool:
+        """Whether a proxy and the service could take the request for different ones: by host, credential or length."""
+        if len(fields) < len(self.headers) and _is_doubled(self.headers):
+            return True
+        host = fields.get(b"host")
+        if host is None and self.parser.get_http_version() != HOSTLESS_VERSION:  # pyright: ignore[reportOptionalMemberAccess] -- None once the connection is lost
+            return True
+        return self.url[0] != SLASH and not _is_on_host(self.url, host)
 
     # Time
 

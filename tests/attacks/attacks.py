@@ -228,7 +228,7 @@ ATTACKS: tuple[Attack, ...] = (
     Attack("large-uploads", "24 uploads of 20 MiB of one principal", large_uploads),
     Attack("many-rows", "200 million rows in a Parquet file of less than 1 MB", many_rows),
     Attack("guesses", "2 000 guesses of an API key", guesses),
-    Attack("scrapes", "/metrics of the API's port, 20 at once", scrapes),
+    Attack("scrapes", "/metrics of the API's port, 20 at once", scrapes, {"ENVIRONMENT": "staging"}),
 )
 
 

@@ -145,6 +145,10 @@ class Settings(BaseSettings):
     """How long `serve` goes on taking requests after SIGTERM, while its readiness has fallen: long enough for every
     balancer to have seen that. None is 10 in staging and production and 0 elsewhere."""
     max_upload_bytes: Annotated[int, Field(ge=1)] = 1024 * MIB
+    max_rows: Annotated[int, Field(ge=1)] = 100_000_000
+    """Rows of a dataset."""
+    max_cells: Annotated[int, Field(ge=1)] = 2_000_000_000
+    """Cells of a dataset: its rows times its columns."""
     data_dir: Path = Field(default_factory=lambda: user_data_path("feature-agent"))
 
     @field_validator("allowed_hosts", "cors_origins", mode="before")

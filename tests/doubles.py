@@ -267,6 +267,10 @@ class MemoryArtifacts:
             raise FileNotFoundError(source)
         self.files[target] = self.files[source]
 
+    async def size(self, key: str) -> int:
+        """Count a file's bytes."""
+        return len(self.files[key])
+
     @asynccontextmanager
     async def local(self, key: str) -> AsyncIterator[Path]:
         """Provide a copy in a temporary folder."""

@@ -7,7 +7,7 @@ from typing import Literal
 from msgspec import Struct
 
 from service.features.delivery import AttemptOutcome
-from service.features.model import RejectionReason, Stage, Status, Threshold
+from service.features.model import Lane, RejectionReason, Stage, Status, Threshold
 
 
 class ExtractionStarted(Struct, frozen=True):
@@ -184,9 +184,32 @@ class AuthenticationFailed(Struct, frozen=True):
     reason: Literal["missing", "invalid", "expired", "revoked", "scope"]
 
 
+class EngineTurnTaken(Struct, frozen=True):
+    """A request got a place of the engine."""
+
+    lane: Lane
+    seconds: float
+    """Time that it waited."""
+
+
+class EngineProcessesCounted(Struct, frozen=True):
+    """The number of this process's engine processes in each state changed."""
+
+    busy: int
+    idle: int
+    lost: int
+    """Killed, and not ended after some seconds: each takes a place away."""
+
+
+class EngineProcessKilled(Struct, frozen=True):
+    """An engine process ended before its request did, or was killed over it."""
+
+    reason: Literal["deadline", "cancelled", "crashed"]
+
+
 Event = (
     ExtractionStarted | ExtractionFinished | ExtractionRepeated | StageFinished | ModelCalled | ModelRetried
     | ModelFellBack | BreakerChanged | PlanningAdmitted | PlanningLoad | CacheLooked | BudgetChecked | BudgetWarned
     | OutputRetried | FeatureAssessed | JobAttempted | QueueMeasured | WebhookAttempted | RateLimitDecided
-    | AuthenticationFailed
+    | AuthenticationFailed | EngineTurnTaken | EngineProcessesCounted | EngineProcessKilled
 )  # fmt: skip

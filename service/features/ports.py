@@ -257,6 +257,10 @@ class Files(Protocol):
         """Store a local file under the key, atomically."""
         ...
 
+    async def size(self, key: str) -> int:
+        """Return the artifact's size in bytes. Raises FileNotFoundError when there is none."""
+        ...
+
     def local(self, key: str) -> AbstractAsyncContextManager[Path]:
         """The artifact as a local file (the stored one itself when it is local), read only.
 

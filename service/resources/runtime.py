@@ -113,6 +113,7 @@ class Runtime:
                 stack.callback(self.metrics_server.close)
             stack.push_async_callback(self.storage.close)
             stack.push_async_callback(self.extracting.close)
+            self.extracting.start()
             if not await self.storage.database.prepare():
                 _LOGGER.warning("a newer release has migrated the database, and this one still works on it")
             stack.callback(asyncio.create_task(warn_of_absent_dependencies(self.storage), name="absent").cancel)

@@ -119,6 +119,11 @@ class ObjectArtifacts:
             async for chunk in found.stream(min_chunk_size=CHUNK_BYTES):
                 yield bytes(chunk)
 
+    async def size(self, key: str) -> int:
+        """Return the artifact's size in bytes."""
+        with _store_errors():
+            return (await obstore.head_async(self._store, _checked(key)))["size"]
+
     async def delete(self, key: str) -> None:
         """Remove the artifact; no error when there is none."""
         with _store_errors(), suppress(FileNotFoundError):

@@ -20,6 +20,9 @@ from service.features.events import (
     BudgetChecked,
     BudgetWarned,
     CacheLooked,
+    EngineProcessesCounted,
+    EngineProcessKilled,
+    EngineTurnTaken,
     Event,
     ExtractionFinished,
     ExtractionRepeated,
@@ -75,6 +78,9 @@ class TelemetryObserver:
             WebhookAttempted: self._webhook_attempted,
             RateLimitDecided: self._rate_limit_decided,
             AuthenticationFailed: self._authentication_failed,
+            EngineTurnTaken: self._engine_turn_taken,
+            EngineProcessesCounted: self._engine_processes_counted,
+            EngineProcessKilled: self._engine_process_killed,
         }
 
     def record(self, event: Event) -> None:
@@ -240,6 +246,18 @@ class TelemetryObserver:
 
     def _authentication_failed(self, event: AuthenticationFailed) -> None:
         self._metrics.counter("auth_failures_total").child(event.reason).inc()
+
+    def _engine_turn_taken(self, event: EngineTurnTaken) -> None:
+        self._metrics.histogram("engine_turn_wait_seconds").child(event.lane).observe(event.seconds)
+
+    def _engine_processes_counted(self, event: EngineProcessesCounted) -> None:
+        processes = self._metrics.gauge("engine_processes")
+        processes.child("busy").set(event.busy)
+        processes.child("idle").set(event.idle)
+        processes.child("lost").set(event.lost)
+
+    def _engine_process_killed(self, event: EngineProcessKilled) -> None:
+        self._metrics.counter("engine_processes_killed_total").child(event.reason).inc()
 
     def _observe_duration(self, name: str, *labels: str, seconds: float) -> None:
         """Observe a duration. Its exemplar is always kept: extractions and webhooks have few traces."""

@@ -78,9 +78,9 @@ def read_footer(path: Path) -> Footer:
         size = path.stat().st_size
         file.seek(size - 2 * LENGTH_BYTES)
         length = int.from_bytes(file.read(LENGTH_BYTES), "little")
-        _require("The footer of the Parquet file has", length, MAX_FOOTER_BYTES, "bytes")
         if length > size - 3 * LENGTH_BYTES:
             raise damaged()
+        _require("The footer of the Parquet file has", length, MAX_FOOTER_BYTES, "bytes")
         file.seek(size - 2 * LENGTH_BYTES - length)
         content = file.read(length)
     try:

@@ -224,7 +224,7 @@ def _caller() -> str:
 
 
 async def _release(process: EngineProcess) -> None:
-    """Have the process drop its table; one that does not is killed by the pool, and nobody is told of it."""
+    """Have the process drop its table; one that does not is killed by the pool."""
     if process.usable:
         with suppress(FeatureAgentError):
             await process.ask(Release(RELEASE_SECONDS), Done)

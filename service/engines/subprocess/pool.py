@@ -147,7 +147,7 @@ class EnginePool:
                 finally:
                     process.used = False
         except (FeatureAgentError, EngineBug, OSError) as error:
-            _LOGGER.warning("no engine process could be started in advance", kind=type(error).__name__)
+            _LOGGER.warning("no engine process could be started in advance: %s", type(error).__name__)
 
     def _count(self) -> None:
         idle, lost = len(self._idle), len(self._lost)

@@ -21,8 +21,8 @@ from tools.testbed.polling import polling
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("fleet")]
 SMALL = b"user,amount\n" + b"".join(b"u%d,%d\n" % (row % 20, row) for row in range(500))
-LARGE = b"a,b,c,d\n" + b"".join(b"%d,some text that takes some room,12.5,2024-01-02\n" % row for row in range(120_000))
-LARGE_UPLOADS = 12
+LARGE = b"a,b,c,d\n" + b"".join(b"%d,some text that takes some room,12.5,2024-01-02\n" % row for row in range(95_000))
+LARGE_UPLOADS = 9
 GRACE_SECONDS = 45.0
 """30 s for open requests and what closing takes; Kubernetes grants more."""
 

@@ -49,7 +49,7 @@ from service.features.ports import FeatureTable
 
 MAX_OOM_SCORE = "1000"
 """The highest `oom_score_adj`: when memory runs out, the kernel kills this process before the service."""
-NICENESS = 10
+NICENESS = 5
 """Lowers the priority: as many busy engine threads as there are cores leave the service's event loop its turns."""
 Send = Callable[[bytes], object]
 

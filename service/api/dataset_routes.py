@@ -47,8 +47,8 @@ class UploadOperation(Operation):
     response_headers=[LOCATION],
     response_description="The dataset with its profile.",
     responses=documented(
-        *PROTECTED, "dataset_exists", "payload_too_large", "dataset_too_large", "media_type_unsupported", "request_invalid",
-        "dataset_unreadable",
+        *PROTECTED, "dataset_exists", "payload_too_large", "dataset_too_large", "media_type_unsupported",
+        "request_invalid", "dataset_unreadable",
     ),
 )  # fmt: skip
 async def upload_dataset(

@@ -81,6 +81,7 @@ async def test_a_small_upload_gets_in_between_large_ones(fleet: Fleet) -> None:
     assert len(engines(pod)) <= 2
 
 
+@pytest.mark.proof
 async def test_sigterm_ends_a_service_whose_engine_hangs(fleet: Fleet) -> None:
     """Processes that answer nothing more are killed with the service, within its grace, and none is left."""
     pod = fleet.start("serve", WORKER_IN_API="true", WORKER_GRACE_SECONDS="1")

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PYDANTIC_AI_NO_BANNER := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve dev test proofs eval up down kind-up kind-down observability operations gameday gameday-short look exemplars faults outage soak rolling bench-api loadtest loadtest-short hpa-proof hpa-proof-short release-check release check format lock clean
+.PHONY: help demo serve dev test proofs eval up down kind-up kind-down observability operations gameday gameday-short look exemplars faults outage soak rolling bench-api bench-planner loadtest loadtest-short hpa-proof hpa-proof-short release-check release check format lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -85,6 +85,9 @@ bench-api: $(VENV)/.bench  ## measure what a request costs against the seed desi
 	$(BIN)/python -m loadtest.benchmarks.api --rounds $(BENCH_ROUNDS) --write loadtest/benchmarks/api/RESULTS.md
 
 BENCH_ROUNDS ?= 8
+
+bench-planner: $(VENV)/.dev  ## measure what planning by the built-in planner costs, by sentence and columns; 2 min
+	$(BIN)/python -m loadtest.benchmarks.planner --write loadtest/benchmarks/planner/RESULTS.md
 
 operations: $(VENV)/.dev  ## write docs/operations.md from the classes of operations
 	$(BIN)/python -m tools.operations_document > docs/operations.md

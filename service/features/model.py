@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime
+from functools import cached_property
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
@@ -60,7 +61,7 @@ class ColumnProfile(Struct, frozen=True):
     """Looks like personal data (name, e-mail, phone, address …): its values never leave the engine."""
 
 
-class Profile(Struct, frozen=True):
+class Profile(Struct, frozen=True, dict=True):
     """What the planner sees of a dataset: statistics of columns, never rows."""
 
     row_count: int
@@ -72,7 +73,11 @@ class Profile(Struct, frozen=True):
 
     def column(self, name: str) -> ColumnProfile | None:
         """The column of that exact name, or None."""
-        return next((column for column in self.columns if column.name == name), None)
+        return self._by_name.get(name)
+
+    @cached_property
+    def _by_name(self) -> dict[str, ColumnProfile]:
+        return {column.name: column for column in reversed(self.columns)}
 
 
 class Dataset(Struct, frozen=True):

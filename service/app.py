@@ -13,9 +13,11 @@ from service import __version__
 from service.api.application import create_api
 from service.api.observability_links import ObservabilityLinks
 from service.api.services import ApiConfig, ApiServices, HealthCheck
+from service.resources.computing import open_quotas
 from service.resources.overrides import NO_OVERRIDES, Overrides
 from service.resources.runtime import Runtime, open_runtime
 from service.settings import Settings, load_settings
+from service.store.budgets import PostgresBudgets
 from service.telemetry.exposition import metrics_app
 from service.telemetry.http import HttpObserver
 from service.telemetry.http_transaction import Application
@@ -62,6 +64,8 @@ def api_services(runtime: Runtime, *, running: bool = False) -> ApiServices:
         artifacts=runtime.storage.artifacts,
         reader=runtime.extracting.reader,
         upload=runtime.upload,
+        quotas=open_quotas(runtime.storage),
+        budgets=PostgresBudgets(runtime.storage.database.store),
         accept=runtime.accept,
         queue=runtime.jobs.queue,
         callbacks=runtime.webhooks.policy,
@@ -88,6 +92,8 @@ def api_config(settings: Settings) -> ApiConfig:
         cors_origins=settings.cors_origins,
         api_key_header=settings.api_key_header,
         max_upload_bytes=settings.max_upload_bytes,
+        budget_tokens_per_day=settings.budget_tokens_per_day,
+        budget_usd_per_day=settings.budget_usd_per_day,
         sync_wait_seconds=settings.sync_wait_seconds,
         waiting_clients=settings.model_concurrency + settings.model_queue,
     )

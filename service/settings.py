@@ -21,6 +21,7 @@ MIN_WEBHOOK_SECRET_BYTES = 32
 BUILTIN_MODEL = "builtin:planner"
 """The planner that needs no key and no network."""
 MIB = 2**20
+GIB = 2**30
 PRODUCTION_DRAIN_SECONDS = 10.0
 """A Kubernetes probe every 5 s that has to fail twice."""
 
@@ -149,6 +150,10 @@ class Settings(BaseSettings):
     """Rows of a dataset."""
     max_cells: Annotated[int, Field(ge=1)] = 2_000_000_000
     """Cells of a dataset: its rows times its columns."""
+    max_datasets: Annotated[int, Field(ge=0)] = 1000
+    """Datasets that a principal may keep; 0 is no limit."""
+    max_stored_bytes: Annotated[int, Field(ge=0)] = 100 * GIB
+    """Bytes that a principal's datasets and feature tables may take together; 0 is no limit."""
     data_dir: Path = Field(default_factory=lambda: user_data_path("feature-agent"))
 
     @field_validator("allowed_hosts", "cors_origins", mode="before")

@@ -175,10 +175,10 @@ class FaultyStore:
         self._require()
         return await self._store.state_of(owner, extraction_id)
 
-    async def add_repeated(self, extraction: Extraction, dataset_key: str) -> bool:
+    async def add_repeated(self, extraction: Extraction, dataset_key: str, *, max_stored_bytes: int = 0) -> bool:
         """Add the extraction to the real store."""
         self._require()
-        added = await self._store.add_repeated(extraction, dataset_key)
+        added = await self._store.add_repeated(extraction, dataset_key, max_stored_bytes=max_stored_bytes)
         self._lose_commit()
         return added
 
@@ -267,10 +267,6 @@ class MemoryArtifacts:
             raise FileNotFoundError(source)
         self.files[target] = self.files[source]
 
-    async def size(self, key: str) -> int:
-        """Count a file's bytes."""
-        return len(self.files[key])
-
     @asynccontextmanager
     async def local(self, key: str) -> AsyncIterator[Path]:
         """Provide a copy in a temporary folder."""
@@ -286,6 +282,12 @@ class MemoryArtifacts:
         content = self.files[key]
         yield content[:4]
         yield content[4:]
+
+    async def size(self, key: str) -> int:
+        """Return the length of a file."""
+        if key not in self.files:
+            raise FileNotFoundError(key)
+        return len(self.files[key])
 
     async def delete(self, key: str) -> None:
         """Delete a file."""
@@ -322,6 +324,7 @@ class MemoryEngine:
         self.ingested.append((media_type, content))
         if b"broken" in content or not content:
             raise DatasetUnreadable("Not a table.", errors=[FieldError("row 2, column amount", "is not a number")])
+        self._artifacts.files[target_key] = content
         return PROFILE
 
     @asynccontextmanager

@@ -35,6 +35,7 @@ from service.api.problems import answer_problem
 from service.api.rendering import StructResponse
 from service.api.services import ApiConfig, ApiServices
 from service.api.table_routes import download_features
+from service.api.usage_routes import get_usage
 from service.api.webhook_routes import get_webhook_secrets, list_webhook_deliveries
 from service.planning.load_shedder import LoadShedder
 from service.webhooks.links import BASE
@@ -55,6 +56,7 @@ PROTECTED_ROUTES = (
     list_extractions,
     list_webhook_deliveries,
     get_webhook_secrets,
+    get_usage,
 )
 
 

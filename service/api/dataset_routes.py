@@ -12,6 +12,7 @@ from service.api.decoding import ApiRequest
 from service.api.guards import reads_datasets, writes_datasets
 from service.api.parameters import LOCATION, Cursor, DatasetIdPath, DatasetIdQuery, Limit
 from service.api.problems import PROTECTED, documented
+from service.api.quota_headers import QUOTA_HEADERS, quota_headers
 from service.api.schemas import DatasetAnswer, DatasetListAnswer, DatasetPage
 from service.api.services import Config, Services
 from service.api.uploads import MEDIA_TYPES, open_upload
@@ -44,11 +45,11 @@ class UploadOperation(Operation):
     summary="Upload a dataset",
     opt=writes_datasets,
     request_max_body_size=None,
-    response_headers=[LOCATION],
+    response_headers=[LOCATION, *QUOTA_HEADERS],
     response_description="The dataset with its profile.",
     responses=documented(
         *PROTECTED, "dataset_exists", "payload_too_large", "dataset_too_large", "media_type_unsupported",
-        "request_invalid", "dataset_unreadable",
+        "request_invalid", "dataset_unreadable", "quota_exceeded",
     ),
 )  # fmt: skip
 async def upload_dataset(
@@ -60,8 +61,10 @@ async def upload_dataset(
     """
     upload = await open_upload(request, config.max_upload_bytes)
     new_id = dataset_id or f"ds-{secrets.token_hex(8)}"
-    dataset = await services.upload(request.user.id, new_id, upload.media_type, upload.chunks)
-    return Response(DatasetAnswer.of(dataset_view(dataset)), headers={"Location": dataset_path(dataset.id)})
+    length = request.content_length or 0
+    dataset = await services.upload(request.user.id, new_id, upload.media_type, upload.chunks, announced_bytes=length)
+    left = quota_headers(await services.quotas.use_of(request.user.id), services.quotas.limits)
+    return Response(DatasetAnswer.of(dataset_view(dataset)), headers={"Location": dataset_path(dataset.id)} | left)
 
 
 @get(

@@ -72,7 +72,7 @@ class ExtractDependencies:
             "media_type_unsupported", "request_invalid", "completion_date_unreachable", "idempotency_key_reused",
             "request_impossible", "quality_too_low", "compute_out_of_memory", "compute_failed", "worker_lost",
             "model_unavailable", "model_output_invalid", "model_timeout", "deadline_exceeded", "planning_busy",
-            "budget_exceeded",
+            "budget_exceeded", "quota_exceeded",
         ),
     },
 )  # fmt: skip

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from litestar.types import BeforeMessageSendHookHandler, Message, Scope
 
 from service.api.limits import RATE_LIMIT_DECISION
+from service.api.quota_headers import QUOTA_FIELDS
 from service.api.services import Lifecycle
 from service.security.limits import RateLimitDecision
 
@@ -26,6 +27,7 @@ EXPOSED = (
     "Idempotency-Replayed",
     "Location",
     "Preference-Applied",
+    *QUOTA_FIELDS,
     "RateLimit-Limit",
     "RateLimit-Remaining",
     "RateLimit-Reset",

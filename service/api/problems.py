@@ -12,8 +12,9 @@ from litestar.openapi.datastructures import ResponseSpec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from service.api.errors import MethodNotAllowed, translate
+from service.api.quota_headers import quota_headers
 from service.features.context import CURRENT
-from service.features.errors import Category, FeatureAgentError, NotAuthenticated
+from service.features.errors import Category, FeatureAgentError, NotAuthenticated, QuotaExceeded
 from service.features.model import Failure, FieldError
 
 PROBLEM_JSON = "application/problem+json"
@@ -68,6 +69,7 @@ PROBLEMS: dict[str, ProblemType] = {
     "planning_busy": ProblemType(503, "model", "high", "Too many requests wait for a model", retry_after=5),
     "model_output_invalid": ProblemType(503, "model", "high", "The model gave no valid plan", retry_after=5),
     "dependency_unavailable": ProblemType(503, "dependency", "high", "A dependency does not answer", retry_after=5),
+    "quota_exceeded": ProblemType(507, "quota", "medium", "The storage quota is used up"),
     "model_timeout": ProblemType(504, "timeout", "high", "The model took too long", retry_after=30),
     "deadline_exceeded": ProblemType(504, "timeout", "high", "The work took too long", retry_after=30),
 }
@@ -160,6 +162,8 @@ def answer_problem(request: Request[object, object, State], exception: Exception
         headers["WWW-Authenticate"] = f'Bearer realm="feature-agent"{"," if reason else ""}{reason}'
     if isinstance(error, MethodNotAllowed):
         headers["Allow"] = error.allow
+    if isinstance(error, QuotaExceeded):
+        headers |= quota_headers(error.used, error.limits)
     return Response(problem, status_code=problem.status, headers=headers, media_type=PROBLEM_JSON)
 
 

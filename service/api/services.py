@@ -18,7 +18,8 @@ from service.extractions.repeat import RepeatExtraction
 from service.features.datasets import UploadDataset
 from service.features.extract import AcceptExtraction
 from service.features.model import Extraction
-from service.features.ports import Artifacts, Clock, Observer, Reader
+from service.features.ports import Artifacts, Budgets, Clock, Observer, Reader
+from service.features.quotas import StorageQuotas
 from service.features.stores import JobQueue, Notices, Store
 from service.security.authenticator import Authenticator
 from service.security.limits import RateLimiter
@@ -65,6 +66,8 @@ class ApiServices:
     artifacts: Artifacts
     reader: Reader
     upload: UploadDataset
+    quotas: StorageQuotas
+    budgets: Budgets
     accept: AcceptExtraction
     queue: JobQueue
     repeat: RepeatExtraction
@@ -102,6 +105,9 @@ class ApiConfig:
     """Origins whose pages may call; `*` for any."""
     api_key_header: str = "X-API-Key"
     max_upload_bytes: int = 100_000_000
+    budget_tokens_per_day: int = 0
+    """0 is no limit, as for dollars."""
+    budget_usd_per_day: float = 0.0
     sync_wait_seconds: float = 25.0
     """How long a request for features waits for them, at most."""
     waiting_clients: int = 1000

@@ -17,7 +17,7 @@ FeatureAgentError
 ├── WorkerLost
 ├── ComputeFailed, ComputeOutOfMemory, DeadlineExceeded
 ├── DependencyUnavailable
-└── NotAuthenticated, NotAuthorized, RateLimited, BudgetExceeded
+└── NotAuthenticated, NotAuthorized, RateLimited, BudgetExceeded, QuotaExceeded
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar, Literal
 
-from service.features.model import Failure, FieldError
+from service.features.model import Failure, FieldError, Quota, StorageLimits, StorageUse
 
 Category = Literal[
     "malformed", "validation", "quality", "authentication", "authorization", "not_found", "conflict",
-    "too_large", "media_type", "rate_limit", "budget", "model", "dependency", "timeout", "internal",
+    "too_large", "media_type", "rate_limit", "budget", "quota", "model", "dependency", "timeout", "internal",
 ]  # fmt: skip
 
 
@@ -237,3 +237,18 @@ class BudgetExceeded(FeatureAgentError):
     code = "budget_exceeded"
     category = "budget"
     retryable = True
+
+
+class QuotaExceeded(FeatureAgentError):
+    """The principal keeps as many datasets or bytes as it may; the message says what to delete."""
+
+    code = "quota_exceeded"
+    category = "quota"
+
+    def __init__(
+        self, message: str, *, quota: Quota, limits: StorageLimits, used: StorageUse, errors: Iterable[FieldError]
+    ) -> None:
+        super().__init__(message, errors=errors)
+        self.quota: Quota = quota
+        self.limits = limits
+        self.used = used

@@ -7,7 +7,7 @@ from typing import Literal
 from msgspec import Struct
 
 from service.features.delivery import AttemptOutcome
-from service.features.model import Lane, RejectionReason, Stage, Status, Threshold
+from service.features.model import Lane, Quota, RejectionReason, Stage, Status, Threshold
 
 
 class ExtractionStarted(Struct, frozen=True):
@@ -207,9 +207,15 @@ class EngineProcessKilled(Struct, frozen=True):
     reason: Literal["deadline", "cancelled", "crashed"]
 
 
+class QuotaRefused(Struct, frozen=True):
+    """An upload or an extraction was refused because its principal keeps as much as it may."""
+
+    quota: Quota
+
+
 Event = (
     ExtractionStarted | ExtractionFinished | ExtractionRepeated | StageFinished | ModelCalled | ModelRetried
     | ModelFellBack | BreakerChanged | PlanningAdmitted | PlanningLoad | CacheLooked | BudgetChecked | BudgetWarned
     | OutputRetried | FeatureAssessed | JobAttempted | QueueMeasured | WebhookAttempted | RateLimitDecided
-    | AuthenticationFailed | EngineTurnTaken | EngineProcessesCounted | EngineProcessKilled
+    | AuthenticationFailed | QuotaRefused | EngineTurnTaken | EngineProcessesCounted | EngineProcessKilled
 )  # fmt: skip

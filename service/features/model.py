@@ -19,6 +19,7 @@ Dimension = Literal["completeness", "validity", "variability", "redundancy", "st
 RejectionReason = Literal[
     "incomplete", "invalid_values", "constant", "redundant", "unstable", "leakage", "below_threshold"
 ]
+Quota = Literal["datasets", "stored_bytes"]
 MediaType = Literal["text/csv", "application/vnd.apache.parquet", "application/x-ndjson"]
 
 FeatureName = Annotated[str, Meta(min_length=1, max_length=120, pattern=r"^[a-z][a-z0-9_]*$")]
@@ -91,6 +92,23 @@ class Dataset(Struct, frozen=True):
     artifact_key: str
     profile: Profile
     created_at: datetime
+    stored_bytes: int | None = None
+    """Bytes of the stored Parquet; None until the housekeeping has measured what an older release stored."""
+
+
+class StorageUse(Struct, frozen=True):
+    """What a principal keeps."""
+
+    datasets: int = 0
+    stored_bytes: int = 0
+    """Of its datasets and feature tables together."""
+
+
+class StorageLimits(Struct, frozen=True):
+    """What each principal may keep; 0 is no limit."""
+
+    datasets: int = 0
+    stored_bytes: int = 0
 
 
 class PlannedFeature(Struct, frozen=True, forbid_unknown_fields=True):
@@ -298,6 +316,8 @@ class Extraction(Struct, frozen=True):
     """Runs that failed in a way that may pass, and were tried again."""
     version: int = 0
     """Grows with every change of the row; the id of a server-sent event."""
+    stored_bytes: int | None = None
+    """Bytes of its feature table; None without one, and until the housekeeping has measured it."""
 
 
 class ExtractionState(Struct, frozen=True):

@@ -12,8 +12,9 @@ from service.engines.selection import select_engine
 from service.engines.subprocess.engine import SubprocessEngine
 from service.features.datasets import UploadDataset
 from service.features.events import Event
-from service.features.model import Stage
+from service.features.model import Stage, StorageLimits
 from service.features.ports import Observer, Reader
+from service.features.quotas import StorageQuotas
 from service.resources.secrets import private_folder
 from service.resources.storage import Storage
 from service.settings import Settings
@@ -70,6 +71,13 @@ async def command_engine(storage: Storage) -> AsyncGenerator[SubprocessEngine]:
             await engine.close()
 
 
+def open_quotas(storage: Storage) -> StorageQuotas:
+    """What each principal may keep, on the given stores."""
+    settings = storage.settings
+    limits = StorageLimits(settings.max_datasets, settings.max_stored_bytes)
+    return StorageQuotas(limits, store=storage.store, retention_days=settings.retention_days)
+
+
 def open_upload(storage: Storage, reader: Reader) -> UploadDataset:
     """The upload use case on the given stores."""
     return UploadDataset(
@@ -79,4 +87,5 @@ def open_upload(storage: Storage, reader: Reader) -> UploadDataset:
         clock=storage.clock,
         new_id=storage.new_id,
         max_bytes=storage.settings.max_upload_bytes,
+        quotas=open_quotas(storage),
     )

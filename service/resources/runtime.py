@@ -157,6 +157,7 @@ class Runtime:
             pool=self.storage.database.pool_connections,
             slow_gauges={
                 "backup_last_success_timestamp_seconds": lambda: last_backup_at(self.storage.artifacts),
+                "stored_bytes": self.storage.database.upkeep.stored_bytes,
                 "data_disk_free_bytes": lambda: disk_free_bytes(settings.data_dir),
                 "data_disk_size_bytes": lambda: disk_size_bytes(settings.data_dir),
             },

@@ -120,7 +120,7 @@ class ObjectArtifacts:
                 yield bytes(chunk)
 
     async def size(self, key: str) -> int:
-        """Return the artifact's size in bytes."""
+        """Return the artifact's bytes, without reading it."""
         with _store_errors():
             return (await obstore.head_async(self._store, _checked(key)))["size"]
 

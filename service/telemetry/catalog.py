@@ -26,6 +26,7 @@ from service.features.events import (
     ModelRetried,
     OutputRetried,
     PlanningAdmitted,
+    QuotaRefused,
     RateLimitDecided,
     WebhookAttempted,
 )
@@ -83,7 +84,7 @@ STATUSES = tuple(sorted({str(status.value) for status in HTTPStatus} | {str(CLIE
 _REFUSALS = ("401", "403", "404", "422", "429", "500", "503")
 INITIAL_STATUSES: dict[str, tuple[str, ...]] = {
     "GET": ("200", *_REFUSALS),
-    "POST": ("200", "201", "202", *_REFUSALS),
+    "POST": ("200", "201", "202", *_REFUSALS, "507"),
     "DELETE": ("200", "204", *_REFUSALS),
 }
 """Statuses that a known route may answer by contract: these series exist at 0 from the start.
@@ -382,6 +383,21 @@ METRICS: tuple[Metric, ...] = (
         "requests",
         "Requests refused for their credentials, by reason.",
         (Label("reason", _literal(AuthenticationFailed, "reason")),),
+    ),
+    Metric(
+        "quota_refusals_total",
+        "counter",
+        "requests",
+        "Uploads and extractions that were refused because their principal keeps as much as it may, by quota.",
+        (Label("quota", _literal(QuotaRefused, "quota")),),
+    ),
+    Metric(
+        "stored_bytes",
+        "gauge",
+        "bytes",
+        "Bytes that the datasets and feature tables of all principals take, the same from each process.",
+        zeros="none",
+        across="max",
     ),
     Metric(
         "dependency_up",

@@ -36,6 +36,7 @@ from service.features.events import (
     PlanningAdmitted,
     PlanningLoad,
     QueueMeasured,
+    QuotaRefused,
     RateLimitDecided,
     StageFinished,
     WebhookAttempted,
@@ -81,6 +82,7 @@ class TelemetryObserver:
             EngineTurnTaken: self._engine_turn_taken,
             EngineProcessesCounted: self._engine_processes_counted,
             EngineProcessKilled: self._engine_process_killed,
+            QuotaRefused: self._quota_refused,
         }
 
     def record(self, event: Event) -> None:
@@ -258,6 +260,9 @@ class TelemetryObserver:
 
     def _engine_process_killed(self, event: EngineProcessKilled) -> None:
         self._metrics.counter("engine_processes_killed_total").child(event.reason).inc()
+
+    def _quota_refused(self, event: QuotaRefused) -> None:
+        self._metrics.counter("quota_refusals_total").child(event.quota).inc()
 
     def _observe_duration(self, name: str, *labels: str, seconds: float) -> None:
         """Observe a duration. Its exemplar is always kept: extractions and webhooks have few traces."""

@@ -51,6 +51,8 @@ CONTRACT = {
     "features_rejected_total": ("reason",),
     "rate_limit_decisions_total": ("decision",),
     "auth_failures_total": ("reason",),
+    "quota_refusals_total": ("quota",),
+    "stored_bytes": (),
     "dependency_up": ("dependency",),
     "db_pool_connections": ("state",),
     "db_pool_connections_limit": (),

@@ -47,6 +47,15 @@ CAUSES = (
         dashboard="feature-agent-overview",
     ),
     Cause(
+        alert="QuotaRefusals",
+        group="quotas",
+        query="60 * sum by (quota) (rate(quota_refusals_total{@own}[15m])) > 1",
+        pending="30m",
+        summary="Principals are refused because they keep as much as they may.",
+        description=f"{RATE} requests a minute are refused: the quota of {{{{ $labels.quota }}}} is used up.",
+        dashboard="feature-agent-overview",
+    ),
+    Cause(
         alert="EventLoopLag",
         group="event-loop",
         query=(

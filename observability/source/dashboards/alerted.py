@@ -20,6 +20,7 @@ PANELS: Mapping[str, str] = {
     "ApiTargetsDown": "API processes",
     "AuthenticationFailureSurge": "Turned away",
     "RateLimiterDegraded": "Turned away",
+    "QuotaRefusals": "Turned away",
     "EventLoopLag": "Event loop lag",
     "PostgresDown": "Servers, as their exporters see them",
     "PostgresConnections": "Connections of the server",

@@ -94,6 +94,23 @@ PROOFS = (
         },
     ),
     Proof(
+        alert="QuotaRefusals",
+        fires={
+            'quota_refusals_total{job="feature-agent",quota="stored_bytes"}': "0+3x60 180+0x60",
+            'quota_refusals_total{job="feature-agent",quota="datasets"}': "0x120",
+        },
+        pending="20m",
+        at="50m",
+        expect=(
+            Expected(
+                labels={"quota": "stored_bytes"},
+                description="3.0 requests a minute are refused: the quota of stored_bytes is used up.",
+            ),
+        ),
+        clear="80m",
+        below={'quota_refusals_total{job="feature-agent",quota="stored_bytes"}': "0+1x120"},
+    ),
+    Proof(
         alert="EventLoopLag",
         fires=_lag("0+96x15 1440+100x30", "0+100x15 1500+100x30"),
         pending="4m",

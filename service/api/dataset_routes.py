@@ -9,7 +9,7 @@ from litestar import Response, delete, get, post
 from litestar.openapi.spec import OpenAPIFormat, OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
 
 from service.api.decoding import ApiRequest
-from service.api.guards import reads_datasets, writes_datasets
+from service.api.guards import reads_datasets, takes, writes_datasets
 from service.api.parameters import LOCATION, Cursor, DatasetIdPath, DatasetIdQuery, Limit
 from service.api.problems import PROTECTED, documented
 from service.api.quota_headers import QUOTA_HEADERS, quota_headers
@@ -43,13 +43,13 @@ class UploadOperation(Operation):
     operation_class=UploadOperation,
     tags=["datasets"],
     summary="Upload a dataset",
-    opt=writes_datasets,
+    opt=writes_datasets | takes("upload"),
     request_max_body_size=None,
     response_headers=[LOCATION, *QUOTA_HEADERS],
     response_description="The dataset with its profile.",
     responses=documented(
         *PROTECTED, "dataset_exists", "payload_too_large", "dataset_too_large", "media_type_unsupported",
-        "request_invalid", "dataset_unreadable", "quota_exceeded",
+        "request_invalid", "dataset_unreadable", "quota_exceeded", "too_many_at_once",
     ),
 )  # fmt: skip
 async def upload_dataset(

@@ -10,8 +10,14 @@ from opentelemetry import trace
 
 from service.api.errors import translate
 from service.api.problems import PROBLEMS
-from service.features.errors import NotAuthenticated, NotAuthorized, QuotaExceeded
-from service.features.events import AuthenticationFailed, QuotaRefused
+from service.features.errors import (
+    NotAuthenticated,
+    NotAuthorized,
+    QuotaExceeded,
+    TooManyAtOnce,
+    TooManyFailures,
+)
+from service.features.events import AuthenticationFailed, AuthenticationThrottled, QuotaRefused, RequestOverShare
 from service.features.ports import Observer
 
 _LOG = logging.getLogger(__name__)
@@ -27,6 +33,10 @@ def observe_failures(observer: Observer) -> Callable[[Exception, Scope], Awaitab
             observer.record(AuthenticationFailed("scope"))
         elif isinstance(error, QuotaExceeded):
             observer.record(QuotaRefused(error.quota))
+        elif isinstance(error, TooManyFailures):
+            observer.record(AuthenticationThrottled())
+        elif isinstance(error, TooManyAtOnce):
+            observer.record(RequestOverShare(error.kind))
         else:
             _log_failure(error)
 

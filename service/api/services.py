@@ -13,6 +13,7 @@ from litestar.params import SkipValidation
 from litestar.types import ASGIApp
 from msgspec import Struct
 
+from service.api.feed import StateFeed
 from service.api.observability_links import Links, ObservabilityLinks
 from service.extractions.repeat import RepeatExtraction
 from service.features.datasets import UploadDataset
@@ -22,7 +23,9 @@ from service.features.ports import Artifacts, Budgets, Clock, Observer, Reader
 from service.features.quotas import StorageQuotas
 from service.features.stores import JobQueue, Notices, Store
 from service.security.authenticator import Authenticator
+from service.security.guesses import GuessLimiter
 from service.security.limits import RateLimiter
+from service.security.shares import Shares
 from service.webhooks.callbacks import CallbackPolicy
 
 Dependency = Literal["database", "redis", "ai_model"]
@@ -72,8 +75,11 @@ class ApiServices:
     queue: JobQueue
     repeat: RepeatExtraction
     notices: Notices
+    feed: StateFeed
     authenticator: Authenticator
+    guesses: GuessLimiter
     limiter: RateLimiter
+    shares: Shares
     observer: Observer
     clock: Clock
     lifecycle: Lifecycle
@@ -85,7 +91,7 @@ class ApiServices:
     health_checks: Sequence[HealthCheck] = ()
     """Dependencies that are not named here are answered as "disabled"."""
     metrics: ASGIApp | None = None
-    """Served at /metrics; None answers 404 there."""
+    """Served at /metrics; None answers 404 there, which says where they are."""
     lifespan: Sequence[Callable[[Litestar], AbstractAsyncContextManager[None]]] = ()
     """Entered in order on start-up and left in reverse, after the last answer."""
 

@@ -17,7 +17,7 @@ FeatureAgentError
 ├── WorkerLost
 ├── ComputeFailed, ComputeOutOfMemory, DeadlineExceeded
 ├── DependencyUnavailable
-└── NotAuthenticated, NotAuthorized, RateLimited, BudgetExceeded, QuotaExceeded
+└── NotAuthenticated, NotAuthorized, RateLimited, TooManyAtOnce, TooManyFailures, BudgetExceeded, QuotaExceeded
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar, Literal
 
+from service.features.identity import ShareKind
 from service.features.model import Failure, FieldError, Quota, StorageLimits, StorageUse
 
 Category = Literal[
@@ -227,6 +228,26 @@ class RateLimited(FeatureAgentError):
     """The principal used up its requests of this minute; `retry_after` says when it may send more."""
 
     code = "rate_limited"
+    category = "rate_limit"
+    retryable = True
+
+
+class TooManyAtOnce(FeatureAgentError):
+    """The principal has as many requests of a kind open as it may; one more is served when one of them ends."""
+
+    code = "too_many_at_once"
+    category = "rate_limit"
+    retryable = True
+
+    def __init__(self, message: str, *, kind: ShareKind, retry_after: float) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.kind: ShareKind = kind
+
+
+class TooManyFailures(FeatureAgentError):
+    """Too many credentials from the request's address were refused lately; its own was not looked at."""
+
+    code = "too_many_failures"
     category = "rate_limit"
     retryable = True
 

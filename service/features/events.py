@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from msgspec import Struct
 
 from service.features.delivery import AttemptOutcome
+from service.features.identity import ShareKind
 from service.features.model import Lane, Quota, RejectionReason, Stage, Status, Threshold
 
 
@@ -213,9 +215,35 @@ class QuotaRefused(Struct, frozen=True):
     quota: Quota
 
 
+ConnectionRefusal = Literal[
+    "url_too_long", "headers_too_large", "too_many_headers", "malformed", "ambiguous", "header_timeout", "body_timeout",
+    "send_timeout", "too_many_connections", "too_many_connections_of_address", "evicted",
+]  # fmt: skip
+"""Why a connection was refused or closed; "evicted" was idle, and another needed its place."""
+
+
+class ConnectionsMeasured(Struct, frozen=True):
+    """A process's open connections to its API, and those refused or closed since it said so last."""
+
+    open: int
+    limit: int
+    refused: Mapping[ConnectionRefusal, int]
+
+
+class AuthenticationThrottled(Struct, frozen=True):
+    """A request was refused unread, because of the failed authentications of its address."""
+
+
+class RequestOverShare(Struct, frozen=True):
+    """A principal had so many requests of a kind open that one more was refused, or for `wait` answered 202 at once."""
+
+    kind: ShareKind
+
+
 Event = (
     ExtractionStarted | ExtractionFinished | ExtractionRepeated | StageFinished | ModelCalled | ModelRetried
     | ModelFellBack | BreakerChanged | PlanningAdmitted | PlanningLoad | CacheLooked | BudgetChecked | BudgetWarned
     | OutputRetried | FeatureAssessed | JobAttempted | QueueMeasured | WebhookAttempted | RateLimitDecided
-    | AuthenticationFailed | QuotaRefused | EngineTurnTaken | EngineProcessesCounted | EngineProcessKilled
+    | AuthenticationFailed | AuthenticationThrottled | RequestOverShare | QuotaRefused | ConnectionsMeasured
+    | EngineTurnTaken | EngineProcessesCounted | EngineProcessKilled
 )  # fmt: skip

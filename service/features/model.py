@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date, datetime
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct, field
 
@@ -21,6 +21,9 @@ RejectionReason = Literal[
 ]
 Quota = Literal["datasets", "stored_bytes"]
 MediaType = Literal["text/csv", "application/vnd.apache.parquet", "application/x-ndjson"]
+SPREADSHEET_CSV: Final = "text/csv;safe=spreadsheet"
+TableForm = MediaType | Literal["text/csv;safe=spreadsheet"]
+"""How a feature table is rendered; the last is CSV in which no text is a formula to a spreadsheet."""
 
 FeatureName = Annotated[str, Meta(min_length=1, max_length=120, pattern=r"^[a-z][a-z0-9_]*$")]
 
@@ -332,3 +335,5 @@ class ExtractionState(Struct, frozen=True):
     started_at: datetime | None
     finished_at: datetime | None
     failure: Failure | None
+    version: int
+    """Grows with each change of the extraction."""

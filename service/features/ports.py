@@ -21,6 +21,7 @@ from service.features.model import (
     ModelUsage,
     Profile,
     Stage,
+    TableForm,
 )
 
 
@@ -204,7 +205,7 @@ class Reader(Protocol):
         """Raises ComputeFailed when the engine cannot start a sandbox."""
         ...
 
-    async def export(self, key: str, media_type: MediaType) -> Path:
+    async def export(self, key: str, form: TableForm) -> Path:
         """Render a published Parquet table as CSV or NDJSON into a temporary file that the caller removes.
 
         Raises ComputeFailed, DeadlineExceeded; DependencyUnavailable when the engine's process ended over it.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
@@ -210,6 +210,10 @@ class Notices(Protocol):
         """Look out for changes while the block runs; enter it before looking at the row."""
         ...
 
+    def subscribe(self, extraction_id: str, wake: Callable[[], None]) -> AbstractContextManager[None]:
+        """Call `wake` at each change while the block runs; likewise."""
+        ...
+
 
 class Purged(Struct, frozen=True):
     """Report the extractions that were deleted."""
@@ -316,6 +320,10 @@ class Store(Protocol):
 
         Raises ExtractionNotFound.
         """
+        ...
+
+    async def states(self, extraction_ids: Sequence[str]) -> Mapping[str, ExtractionState]:
+        """How far any owners' extractions have come now, in one query; without those that do not exist."""
         ...
 
     async def add_repeated(self, extraction: Extraction, dataset_key: str, *, max_stored_bytes: int = 0) -> bool:

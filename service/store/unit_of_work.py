@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 
 from opentelemetry.instrumentation.utils import suppress_instrumentation
@@ -83,6 +83,10 @@ class SqlStore:
     async def state_of(self, owner: str, extraction_id: str) -> ExtractionState:
         """Return the present state of an extraction. Raises ExtractionNotFound."""
         return await self._states.get(owner, extraction_id)
+
+    async def states(self, extraction_ids: Sequence[str]) -> Mapping[str, ExtractionState]:
+        """Return the present states of any owners' extractions, without those that do not exist."""
+        return await self._states.of_all(extraction_ids)
 
     async def add_repeated(self, extraction: Extraction, dataset_key: str, *, max_stored_bytes: int = 0) -> bool:
         """Store an extraction that repeats a result; False when its dataset has changed, or its owner keeps so much."""

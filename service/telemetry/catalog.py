@@ -19,6 +19,7 @@ from service.features.events import (
     BudgetChecked,
     BudgetWarned,
     CacheLooked,
+    ConnectionRefusal,
     EngineProcessKilled,
     EngineTurnTaken,
     JobAttempted,
@@ -28,6 +29,7 @@ from service.features.events import (
     PlanningAdmitted,
     QuotaRefused,
     RateLimitDecided,
+    RequestOverShare,
     WebhookAttempted,
 )
 from service.features.model import RejectionReason, Threshold
@@ -142,6 +144,25 @@ METRICS: tuple[Metric, ...] = (
         zeros="routes",
     ),
     Metric("api_requests_in_flight", "gauge", "requests", "HTTP requests being served now."),
+    Metric(
+        "connections_open",
+        "gauge",
+        "connections",
+        "Connections of clients to the API's port, busy or idle.",
+    ),
+    Metric(
+        "connections_limit",
+        "gauge",
+        "connections",
+        "Connections that the API's port may have (MAX_CONNECTIONS, or less when there are too few file descriptors).",
+    ),
+    Metric(
+        "connections_refused_total",
+        "counter",
+        "connections",
+        "Connections that were refused or closed before or beside a request, by reason; evicted ones were idle.",
+        (Label("reason", get_args(ConnectionRefusal)),),
+    ),
     Metric(
         "feature_extractions_total",
         "counter",
@@ -398,6 +419,19 @@ METRICS: tuple[Metric, ...] = (
         "Bytes that the datasets and feature tables of all principals take, the same from each process.",
         zeros="none",
         across="max",
+    ),
+    Metric(
+        "authentication_throttled_total",
+        "counter",
+        "requests",
+        "Requests refused before authentication, because too many credentials of their address were refused.",
+    ),
+    Metric(
+        "requests_over_share_total",
+        "counter",
+        "requests",
+        "Requests beyond what one principal may have open at once, by kind: refused, or for wait answered 202 at once.",
+        (Label("kind", _literal(RequestOverShare, "kind")),),
     ),
     Metric(
         "dependency_up",

@@ -83,8 +83,19 @@ async def test_a_ping_that_hangs_is_unhealthy(serve: Callable[..., World], monke
     assert answer.json()["status"] == "unavailable"
 
 
+@pytest.mark.parametrize("environment", ["staging", "test"])
+async def test_metrics_are_elsewhere(serve: Callable[..., World], environment: str) -> None:
+    """In staging, and where they are disabled, the API's port says at which port they are."""
+    world = serve(prometheus_enabled=environment == "staging", environment=environment)
+    async with caller(world) as client:
+        answer = await client.get("/metrics")
+
+    assert (answer.status_code, answer.json()["error_code"]) == (404, "route_not_found")
+    assert "PROMETHEUS_PORT" in answer.json()["detail"]
+
+
 async def test_metrics_are_served_where_they_are_enabled(serve: Callable[..., World]) -> None:
-    """The exposition is mounted at /metrics, in public."""
+    """In development and test the exposition is at /metrics of the API's port, in public."""
     world = serve(prometheus_enabled=True)
     async with caller(world) as client:
         answer = await client.get("/metrics")

@@ -35,6 +35,8 @@ class Seen:
     """Answers that are neither good nor one of the documented refusals."""
     memory_before: float = 0.0
     memory_most: float = 0.0
+    engine_most: float = 0.0
+    """Of the processes that read files and compute, which ENGINE_URL bounds."""
     recovered_after: float | None = None
     """Seconds from the attack's end until everything was as before."""
 
@@ -53,12 +55,13 @@ class Witness:
 
     async def prepare(self) -> None:
         """Upload a dataset and have features extracted, so that there is a status to read."""
-        await self._upload("before")
+        dataset = f"before{time.monotonic_ns()}"
+        await self._upload(dataset)
         answer = await self._client.post(
             "/api/v1/extract-features",
             headers={"Prefer": "respond-async"},
             json={
-                "dataset_id": "before",
+                "dataset_id": dataset,
                 "feature_description": "Total amount for each user",
                 "quality_threshold": "low",
             },
@@ -143,3 +146,4 @@ class Witness:
     async def _memory(self) -> None:
         with contextlib.suppress(OSError):
             self.seen.memory_most = max(self.seen.memory_most, await asyncio.to_thread(self._stand.resident_mib))
+            self.seen.engine_most = max(self.seen.engine_most, await asyncio.to_thread(self._stand.engine_mib))

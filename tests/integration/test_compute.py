@@ -486,6 +486,37 @@ async def test_export_renders_the_table(room: Room) -> None:
     assert sorted(room.scratch.iterdir()) == sorted([as_csv, as_ndjson, as_parquet])
 
 
+async def test_csv_for_spreadsheets_holds_no_formula(room: Room) -> None:
+    """An apostrophe stands before texts and names that begin as a formula; all else is exact."""
+    formulas = [
+        "=cmd|' /C calc'!A0",
+        "+1",
+        "-1+2",
+        "@SUM(A1)",
+        "\tx",
+        "\rx",
+        "\nx",
+        "\uff1d1",
+        "\uff0b1",
+        "\uff0d1",
+        "\uff20a",
+    ]
+    plain = ["'=1", "a=1", " -", "", None]
+    rows = [(text, -1.5, -(2**53) - 1, "-3") for text in (*formulas, *plain)]
+    typed = room.dataset({"=t": "VARCHAR", "-n": "DOUBLE", "big": "BIGINT", "\uff1du": "VARCHAR"}, rows)
+    key = typed.artifact_key
+    exact = await room.engine.export(key, "text/csv")
+    safe = await room.engine.export(key, "text/csv;safe=spreadsheet")
+    with exact.open(newline="", encoding="utf-8") as as_is, safe.open(newline="", encoding="utf-8") as guarded:
+        (names, *cells), (safe_names, *safe_cells) = csv.reader(as_is), csv.reader(guarded)
+    assert names[:4] == ["=t", "-n", "big", "\uff1du"]
+    assert safe_names == ["'=t", "'-n", "big", "'\uff1du", *names[4:]]
+    assert [row[0] for row in cells] == [*formulas, *plain[:-1], ""]
+    assert [row[0] for row in safe_cells] == [*(f"'{text}" for text in formulas), *plain[:-1], ""]
+    assert {tuple(row[1:4]) for row in safe_cells} == {("-1.5", "-9007199254740993", "'-3")}
+    assert [row[4:] for row in safe_cells] == [row[4:] for row in cells]
+
+
 async def test_a_failed_export_leaves_nothing(room: Room) -> None:
     """A file that is no Parquet is an error of ours, without its path or content, and no file stays behind."""
     (room.folder / "broken.parquet").write_bytes(b"secret cells")

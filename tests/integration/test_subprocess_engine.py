@@ -247,6 +247,11 @@ async def test_renders_a_table(room: Room) -> None:
     path = await room.engine.export("typed.parquet", "text/csv")
     assert path.read_bytes().startswith(b"user,clicks,day")
     path.unlink()
+    await room.put(b"text,n\n=1+1,-1\nb,2\n")
+    await room.read()
+    path = await room.engine.export("typed.parquet", "text/csv;safe=spreadsheet")
+    assert path.read_bytes().splitlines()[1].startswith(b"'=1+1,-1")
+    path.unlink()
     with pytest.raises(ComputeFailed, match="cannot be exported"):
         await room.engine.export("upload", "text/csv")
 

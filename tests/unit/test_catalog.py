@@ -53,6 +53,8 @@ CONTRACT = {
     "auth_failures_total": ("reason",),
     "quota_refusals_total": ("quota",),
     "stored_bytes": (),
+    "authentication_throttled_total": (),
+    "requests_over_share_total": ("kind",),
     "dependency_up": ("dependency",),
     "db_pool_connections": ("state",),
     "db_pool_connections_limit": (),

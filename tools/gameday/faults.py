@@ -376,8 +376,8 @@ FAULTS: tuple[Fault, ...] = (
         name="bad-tokens",
         description="20 requests a second come with invalid keys",
         inflict=rate("unauthenticated", 20),
-        alerts=(ExpectedAlert(alert="AuthenticationFailureSurge"),),
-        panels=overview_shows("AuthenticationFailureSurge"),
+        alerts=(ExpectedAlert(alert="CredentialGuessing"),),
+        panels=overview_shows("CredentialGuessing"),
     ),
     Fault(
         name="queue-flood",

@@ -38,6 +38,15 @@ CAUSES = (
         dashboard="feature-agent-overview",
     ),
     Cause(
+        alert="CredentialGuessing",
+        group="authentication",
+        query="60 * sum(rate(authentication_throttled_total{@own}[5m])) > 60",
+        pending="5m",
+        summary="Somebody goes on sending credentials that are refused.",
+        description=f"{RATE} requests a minute are refused unread, for the refused credentials of their address.",
+        dashboard="feature-agent-overview",
+    ),
+    Cause(
         alert="RateLimiterDegraded",
         group="rate-limiter",
         query='60 * sum(rate(rate_limit_decisions_total{@own,decision="degraded"}[5m])) > 0',
@@ -66,6 +75,19 @@ CAUSES = (
         slo="api-latency-read",
         summary="The event loop of a process is late.",
         description="{{ $labels.instance }} wakes up {{ $value | humanizeDuration }} late at the 99th percentile.",
+        dashboard="feature-agent-saturation",
+    ),
+    Cause(
+        alert="ConnectionsRefused",
+        group="connections",
+        query=(
+            "60 * sum by (reason) (rate(connections_refused_total{@own,"
+            'reason=~"too_many_connections.*|header_timeout|body_timeout|send_timeout"}[5m])) > 10'
+        ),
+        pending="5m",
+        slo="api-availability",
+        summary="Many connections are refused: they are too many, or too slow.",
+        description=f"{RATE} connections a minute are refused: {{{{ $labels.reason }}}}.",
         dashboard="feature-agent-saturation",
     ),
     Cause(

@@ -22,6 +22,7 @@ PANELS: Mapping[str, str] = {
     "RateLimiterDegraded": "Turned away",
     "QuotaRefusals": "Turned away",
     "EventLoopLag": "Event loop lag",
+    "ConnectionsRefused": "Connections refused",
     "PostgresDown": "Servers, as their exporters see them",
     "PostgresConnections": "Connections of the server",
     "DatabasePoolExhausted": "Pool in use",

@@ -215,13 +215,15 @@ def refusals() -> model.Panel:
     """Requests that were turned away on purpose."""
     return lines(
         "Turned away",
-        "Requests a minute refused for their credentials, by reason; over their rate limit; let through unchecked "
-        "because the limiter's store was away (degraded); or refused because their principal keeps as many datasets or "
-        "bytes as it may.",
+        "Requests a minute refused for their credentials, by reason, or unread for those of their address; over their "
+        "rate limit, or let through because its store was away (degraded); beyond a principal's share, by kind; or "
+        "because the principal keeps as many datasets or bytes as it may.",
         [
             Query(counted("auth_failures_total", by=("reason",)), "credentials: {{reason}}"),
+            Query(counted("authentication_throttled_total", by=()), "credentials: unread"),
             Query(counted("rate_limit_decisions_total", 'decision!="allowed"', by=("decision",)), "rate: {{decision}}"),
             Query(counted("quota_refusals_total", by=("quota",)), "quota: {{quota}}"),
+            Query(counted("requests_over_share_total", by=("kind",)), "share: {{kind}}"),
         ],
         Look(
             units.RequestsPerMinute,

@@ -44,6 +44,7 @@ def board() -> Board:
             Row("Instances", [instances()]),
             Row("Processes", [cpu(8), memory(8), event_loop(8), running(), pauses(), garbage(), files()]),
             Row("Engine", engine()),
+            Row("Connections of clients", [client_connections(), refusals()]),
             Row("Kubernetes (needs kube-state-metrics and cAdvisor)", cluster(), collapsed=True),
         ],
     )
@@ -251,6 +252,36 @@ def garbage() -> model.Panel:
             6,
             8,
             links=[links.metrics("Objects collected", "python_gc_objects_collected_total")],
+        ),
+    )
+
+
+def client_connections() -> model.Panel:
+    """Connections of clients against their limit."""
+    return lines(
+        "Connections of clients",
+        "Connections to the API's port of each process, and the most that one may have: MAX_CONNECTIONS. When all "
+        "are taken, idle ones are closed for new ones.",
+        [
+            Query(series("connections_open"), "{{instance}}"),
+            Query(f"min({series('connections_limit')} > 0)", "limit"),
+        ],
+        Look(units.Short, 12, 8, colours={"limit": "red"}, links=[links.logs("Log lines")]),
+    )
+
+
+def refusals() -> model.Panel:
+    """Refused connections by reason."""
+    return lines(
+        "Connections refused",
+        "Connections a minute that were refused or closed before or beside a request, by reason: too many, too slow, "
+        "too large, or not HTTP. Evicted ones were idle, and others needed their places.",
+        [Query(total(per_minute("connections_refused_total"), "reason"), "{{reason}}")],
+        Look(
+            units.CountsPerMinute,
+            12,
+            8,
+            links=[links.logs("Log lines about refused connections", "|= `connections refused`")],
         ),
     )
 

@@ -82,6 +82,48 @@ PROOFS = (
         },
     ),
     Proof(
+        alert="ConnectionsRefused",
+        fires={
+            'connections_refused_total{job="feature-agent",instance="a",reason="too_many_connections"}': (
+                "0+20x20 400+0x30"
+            ),
+            'connections_refused_total{job="feature-agent",instance="b",reason="too_many_connections"}': "0x50",
+            'connections_refused_total{job="feature-agent",instance="a",reason="malformed"}': "0+900x50",
+        },
+        pending="4m",
+        at="12m",
+        expect=(
+            Expected(
+                labels={"reason": "too_many_connections"},
+                description="20 connections a minute are refused: too_many_connections.",
+            ),
+        ),
+        clear="30m",
+        below={
+            'connections_refused_total{job="feature-agent",instance="a",reason="header_timeout"}': "0+9x50",
+            'connections_refused_total{job="feature-agent",instance="a",reason="evicted"}': "0+900x50",
+        },
+    ),
+    Proof(
+        alert="CredentialGuessing",
+        fires={
+            'authentication_throttled_total{job="feature-agent",instance="a"}': "0+80x20 1600+0x30",
+            'authentication_throttled_total{job="feature-agent",instance="b"}': "0+40x20 800+0x30",
+        },
+        pending="4m",
+        at="12m",
+        expect=(
+            Expected(
+                description="120 requests a minute are refused unread, for the refused credentials of their address."
+            ),
+        ),
+        clear="30m",
+        below={
+            'authentication_throttled_total{job="feature-agent",instance="a"}': "0+39x50",
+            'authentication_throttled_total{job="feature-agent",instance="b"}': "0+20x50",
+        },
+    ),
+    Proof(
         alert="RateLimiterDegraded",
         fires={'rate_limit_decisions_total{job="feature-agent",decision="degraded"}': "0+60x15 900+0x30"},
         pending="4m",

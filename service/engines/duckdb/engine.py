@@ -13,20 +13,15 @@ import duckdb
 from sqlglot import exp
 
 from service.engines.duckdb.compute import DuckDBTable, Request, compute, measure_table
+from service.engines.duckdb.export import write_table
 from service.engines.duckdb.ingest import ingest
 from service.engines.duckdb.rehearse import rehearse
 from service.engines.duckdb.sandbox import sandbox
-from service.engines.duckdb.statements import template
 from service.engines.limits import Limits
 from service.engines.sql.dialects import render
 from service.features.errors import ComputeFailed
-from service.features.model import Dataset, FeatureEvidence, FeaturePlan, MediaType, Profile
+from service.features.model import Dataset, FeatureEvidence, FeaturePlan, MediaType, Profile, TableForm
 from service.features.ports import Files, RehearsedFeature
-
-EXPORTS: dict[MediaType, str] = {
-    "text/csv": "COPY (SELECT * FROM READ_PARQUET(:source)) TO :path (FORMAT CSV, HEADER TRUE)",
-    "application/x-ndjson": "COPY (SELECT * FROM READ_PARQUET(:source)) TO :path (FORMAT JSON)",
-}
 
 
 class DuckDBEngine:
@@ -76,7 +71,7 @@ class DuckDBEngine:
         """Try the plan on a sample; see `ports.Rehearsal`."""
         return await rehearse(self._artifacts, self._limits, self._scratch, dataset, plan)
 
-    async def export(self, key: str, media_type: MediaType) -> Path:
+    async def export(self, key: str, form: TableForm) -> Path:
         """Render a published Parquet table into a temporary file that the caller removes.
 
         Raises ComputeFailed, DeadlineExceeded.
@@ -84,21 +79,20 @@ class DuckDBEngine:
         rendered = await asyncio.to_thread(self._temporary)
         try:
             async with self._artifacts.local(key) as source:
-                await self._render(source, rendered, media_type)
+                await self._render(source, rendered, form)
         except BaseException:
             rendered.unlink(missing_ok=True)
             raise
         return rendered
 
-    async def _render(self, source: Path, rendered: Path, media_type: MediaType) -> None:
-        if media_type not in EXPORTS:
+    async def _render(self, source: Path, rendered: Path, form: TableForm) -> None:
+        if form == "application/vnd.apache.parquet":
             await asyncio.to_thread(shutil.copyfile, source, rendered)
             return
         async with sandbox(self._limits, scratch=self._scratch, readable=[source]) as box:
             written = box.folder / "export"
-            paths = {"source": exp.Literal.string(str(source)), "path": exp.Literal.string(str(written))}
             try:
-                await box.execute(render(template(EXPORTS[media_type], **paths), "duckdb"))
+                await write_table(box, source, written, form)
             except duckdb.Error as error:
                 raise ComputeFailed(f"The table cannot be exported ({type(error).__name__}).") from None
             await asyncio.to_thread(written.replace, rendered)

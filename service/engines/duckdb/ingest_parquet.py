@@ -58,7 +58,7 @@ async def read_parquet(box: Sandbox, path: Path, limits: Limits) -> Source:
     """
     await asyncio.to_thread(_require_declared, path, limits)
     try:
-        described = await box.execute(_describe(path).sql(dialect="duckdb"))
+        described = await box.execute(describe(path).sql(dialect="duckdb"))
         [(rows,)] = await box.execute(exp.select("count(*)").from_(parquet(path, 0)).sql(dialect="duckdb"))
         [(uncompressed,)] = await box.execute(_uncompressed(path).sql(dialect="duckdb"))
     except duckdb.Error as error:
@@ -99,7 +99,8 @@ def _uncompressed(path: Path) -> exp.Select:
     return exp.select(call("sum", exp.column("total_uncompressed_size"))).from_(metadata)
 
 
-def _describe(path: Path) -> exp.Expr:
+def describe(path: Path) -> exp.Expr:
+    """Name and type of each column of a Parquet file."""
     return exp.Describe(this=exp.select("*").from_(parquet(path, 0)))
 
 

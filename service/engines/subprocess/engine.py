@@ -43,7 +43,7 @@ from service.engines.turns import Turns
 from service.features.context import CURRENT
 from service.features.errors import ComputeFailed, DeadlineExceeded, FeatureAgentError
 from service.features.extract import lane_of
-from service.features.model import Dataset, FeatureEvidence, FeaturePlan, Lane, MediaType, Profile
+from service.features.model import Dataset, FeatureEvidence, FeaturePlan, Lane, MediaType, Profile, TableForm
 from service.features.ports import Files, Observer, RehearsedFeature
 
 LARGE_FILE_BYTES = 4 * 2**20
@@ -125,14 +125,14 @@ class SubprocessEngine:
                     await self._artifacts.put_file(target_key, typed)
                     return profile
 
-    async def export(self, key: str, media_type: MediaType) -> Path:
+    async def export(self, key: str, form: TableForm) -> Path:
         """Render a published Parquet table into a temporary file that the caller removes."""
         async with self._turns.taken(_caller(), await self._lane(key)):
             with engine_span(self._tracer, "export", system=self._system):
                 async with self._artifacts.local(key) as source, self._pool.process() as process:
                     rendered = await asyncio.to_thread(_make_file, self._scratch)
                     try:
-                        await process.ask(Export(self._seconds(), str(source), media_type, str(rendered)), Done)
+                        await process.ask(Export(self._seconds(), str(source), form, str(rendered)), Done)
                     except BaseException:
                         rendered.unlink(missing_ok=True)
                         raise

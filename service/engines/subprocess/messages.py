@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from service.engines.limits import Limits
-from service.features.model import Dataset, Failure, FeatureEvidence, FeaturePlan, MediaType, Profile
+from service.features.model import Dataset, Failure, FeatureEvidence, FeaturePlan, MediaType, Profile, TableForm
 from service.features.ports import RehearsedFeature
 
 LENGTH_BYTES = 4
@@ -49,7 +49,7 @@ class Export(Struct, frozen=True, tag=True):
 
     seconds: float
     source: str
-    media_type: MediaType
+    form: TableForm
     target: str
 
 

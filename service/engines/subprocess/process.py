@@ -110,7 +110,7 @@ class _Session:
             case Ingest():
                 return Ingested(await engine.ingest(request.source, request.media_type, request.target))
             case Export():
-                rendered = await engine.export(request.source, request.media_type)
+                rendered = await engine.export(request.source, request.form)
                 await asyncio.to_thread(shutil.move, rendered, request.target)
             case Rehearse():
                 return Rehearsed(await engine.rehearse(request.dataset, request.plan))

@@ -171,6 +171,10 @@ class Settings(BaseSettings):
     """How long `serve` goes on taking requests after SIGTERM, while its readiness has fallen: long enough for every
     balancer to have seen that. None is 10 in staging and production and 0 elsewhere."""
     max_upload_bytes: Annotated[int, Field(ge=1)] = 1024 * MIB
+    max_rows: Annotated[int, Field(ge=1)] = 100_000_000
+    """Rows of a dataset."""
+    max_cells: Annotated[int, Field(ge=1)] = 2_000_000_000
+    """Cells of a dataset: its rows times its columns."""
     max_datasets: Annotated[int, Field(ge=0)] = 1000
     """Datasets that a principal may keep; 0 is no limit."""
     max_stored_bytes: Annotated[int, Field(ge=0)] = 100 * GIB

@@ -48,8 +48,8 @@ class UploadOperation(Operation):
     response_headers=[LOCATION, *QUOTA_HEADERS],
     response_description="The dataset with its profile.",
     responses=documented(
-        *PROTECTED, "dataset_exists", "payload_too_large", "media_type_unsupported", "request_invalid",
-        "dataset_unreadable", "quota_exceeded", "too_many_at_once",
+        *PROTECTED, "dataset_exists", "payload_too_large", "dataset_too_large", "media_type_unsupported",
+        "request_invalid", "dataset_unreadable", "quota_exceeded", "too_many_at_once",
     ),
 )  # fmt: skip
 async def upload_dataset(

@@ -52,6 +52,7 @@ PROBLEMS: dict[str, ProblemType] = {
     "extraction_ended": ProblemType(409, "conflict", "low", "The extraction has ended already"),
     "extraction_cancelled": ProblemType(409, "conflict", "low", "The extraction was cancelled"),
     "payload_too_large": ProblemType(413, "too_large", "low", "The body is too large"),
+    "dataset_too_large": ProblemType(413, "too_large", "low", "The dataset has too many rows or cells"),
     "url_too_long": ProblemType(414, "too_large", "low", "The URL is too long"),
     "media_type_unsupported": ProblemType(415, "media_type", "low", "The content type is not supported"),
     "request_invalid": ProblemType(422, "validation", "low", "The request's content is invalid"),

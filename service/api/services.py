@@ -45,6 +45,11 @@ class Lifecycle(Protocol):
         """The process was asked to stop: new traffic belongs elsewhere."""
         ...
 
+    @property
+    def alive(self) -> bool:
+        """The process need not be replaced."""
+        ...
+
 
 class HealthCheck(Struct, frozen=True):
     """One dependency that can be asked whether it answers."""

@@ -8,6 +8,7 @@ FeatureAgentError
 │   ├── RequestImpossible     the dataset cannot give what the sentence asks for
 │   └── QualityTooLow         no feature passed the threshold
 ├── PayloadTooLarge
+│   └── DatasetTooLarge       more rows or cells than a dataset may have
 ├── DatasetNotFound, ExtractionNotFound
 ├── DatasetExists, ExtractionNotReady, ExtractionEnded
 ├── ModelUnavailable          no model answers
@@ -95,6 +96,12 @@ class PayloadTooLarge(FeatureAgentError):
 
     code = "payload_too_large"
     category = "too_large"
+
+
+class DatasetTooLarge(PayloadTooLarge):
+    """The dataset has more rows or cells than the configured limits allow."""
+
+    code = "dataset_too_large"
 
 
 class DatasetNotFound(FeatureAgentError):

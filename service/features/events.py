@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from service.features.delivery import AttemptOutcome
 from service.features.identity import ShareKind
-from service.features.model import Quota, RejectionReason, Stage, Status, Threshold
+from service.features.model import Lane, Quota, RejectionReason, Stage, Status, Threshold
 
 
 class ExtractionStarted(Struct, frozen=True):
@@ -186,6 +186,29 @@ class AuthenticationFailed(Struct, frozen=True):
     reason: Literal["missing", "invalid", "expired", "revoked", "scope"]
 
 
+class EngineTurnTaken(Struct, frozen=True):
+    """A request got a place of the engine."""
+
+    lane: Lane
+    seconds: float
+    """Time that it waited."""
+
+
+class EngineProcessesCounted(Struct, frozen=True):
+    """The number of this process's engine processes in each state changed."""
+
+    busy: int
+    idle: int
+    lost: int
+    """Killed, and not ended after some seconds: each takes a place away."""
+
+
+class EngineProcessKilled(Struct, frozen=True):
+    """An engine process ended before its request did, or was killed over it."""
+
+    reason: Literal["deadline", "cancelled", "crashed"]
+
+
 class QuotaRefused(Struct, frozen=True):
     """An upload or an extraction was refused because its principal keeps as much as it may."""
 
@@ -222,4 +245,5 @@ Event = (
     | ModelFellBack | BreakerChanged | PlanningAdmitted | PlanningLoad | CacheLooked | BudgetChecked | BudgetWarned
     | OutputRetried | FeatureAssessed | JobAttempted | QueueMeasured | WebhookAttempted | RateLimitDecided
     | AuthenticationFailed | AuthenticationThrottled | RequestOverShare | QuotaRefused | ConnectionsMeasured
+    | EngineTurnTaken | EngineProcessesCounted | EngineProcessKilled
 )  # fmt: skip

@@ -258,6 +258,10 @@ class Files(Protocol):
         """Store a local file under the key, atomically."""
         ...
 
+    async def size(self, key: str) -> int:
+        """Return the artifact's size in bytes. Raises FileNotFoundError when there is none."""
+        ...
+
     def local(self, key: str) -> AbstractAsyncContextManager[Path]:
         """The artifact as a local file (the stored one itself when it is local), read only.
 
@@ -282,10 +286,6 @@ class Artifacts(Files, Protocol):
 
     def stream(self, key: str) -> AsyncIterator[bytes]:
         """The artifact's bytes in chunks."""
-        ...
-
-    async def size(self, key: str) -> int:
-        """The artifact's bytes, without reading it. Raises FileNotFoundError when there is none."""
         ...
 
     async def delete(self, key: str) -> None:

@@ -22,6 +22,9 @@ from service.features.events import (
     BudgetWarned,
     CacheLooked,
     ConnectionsMeasured,
+    EngineProcessesCounted,
+    EngineProcessKilled,
+    EngineTurnTaken,
     Event,
     ExtractionFinished,
     ExtractionRepeated,
@@ -79,6 +82,9 @@ class TelemetryObserver:
             WebhookAttempted: self._webhook_attempted,
             RateLimitDecided: self._rate_limit_decided,
             AuthenticationFailed: self._authentication_failed,
+            EngineTurnTaken: self._engine_turn_taken,
+            EngineProcessesCounted: self._engine_processes_counted,
+            EngineProcessKilled: self._engine_process_killed,
             QuotaRefused: self._quota_refused,
             ConnectionsMeasured: self._connections_measured,
             AuthenticationThrottled: self._authentication_throttled,
@@ -248,6 +254,18 @@ class TelemetryObserver:
 
     def _authentication_failed(self, event: AuthenticationFailed) -> None:
         self._metrics.counter("auth_failures_total").child(event.reason).inc()
+
+    def _engine_turn_taken(self, event: EngineTurnTaken) -> None:
+        self._observe_duration("engine_turn_wait_seconds", event.lane, seconds=event.seconds)
+
+    def _engine_processes_counted(self, event: EngineProcessesCounted) -> None:
+        processes = self._metrics.gauge("engine_processes")
+        processes.child("busy").set(event.busy)
+        processes.child("idle").set(event.idle)
+        processes.child("lost").set(event.lost)
+
+    def _engine_process_killed(self, event: EngineProcessKilled) -> None:
+        self._metrics.counter("engine_processes_killed_total").child(event.reason).inc()
 
     def _quota_refused(self, event: QuotaRefused) -> None:
         self._metrics.counter("quota_refusals_total").child(event.quota).inc()

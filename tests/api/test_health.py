@@ -38,6 +38,21 @@ async def test_health_lists_each_dependency(serve: Callable[..., World]) -> None
     assert (alive.status_code, alive.json()["status"]) == (200, "alive")
 
 
+async def test_a_service_whose_engine_is_lost_asks_to_be_replaced(serve: Callable[..., World]) -> None:
+    """When no engine process ends any more, liveness and readiness fail, though the database answers."""
+    world = serve()
+
+    class Lost:
+        alive = False
+
+    world.runtime.lifecycle.extracting = Lost()  # type: ignore[assignment] - what health asks of it
+    async with caller(world) as client:
+        live, ready = await client.get("/health/live"), await client.get("/health/ready")
+
+    assert (live.status_code, live.json()) == (503, {"status": "stuck"})
+    assert (ready.status_code, ready.json()) == (503, {"status": "unavailable"})
+
+
 @pytest.mark.parametrize(
     ("ready", "draining", "status"), [(False, False, "starting"), (True, True, "draining"), (True, False, "ready")]
 )

@@ -16,9 +16,6 @@ from typing import Any
 
 import duckdb
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from service.concurrency.deadline import deadline
 from service.engines.duckdb import sample as sample_module
@@ -71,10 +68,10 @@ class FolderArtifacts:
 class Room:
     """An engine, and datasets for it."""
 
-    def __init__(self, folder: Path, limits: Limits = LIMITS, *, concurrency: int = 4) -> None:
+    def __init__(self, folder: Path, limits: Limits = LIMITS) -> None:
         self.folder = folder
         self.scratch = folder / "scratch"
-        self.engine = DuckDBEngine(FolderArtifacts(folder), limits, self.scratch, concurrency=concurrency)  # type: ignore[arg-type] - the part the engine uses
+        self.engine = DuckDBEngine(FolderArtifacts(folder), limits, self.scratch)  # type: ignore[arg-type] - the part the engine uses
 
     def dataset(self, columns: dict[str, str], rows: Sequence[Sequence[Any]], **changes: Any) -> Dataset:
         """A dataset of these rows, stored as ingest stores it; `personal` names personal columns."""
@@ -622,56 +619,11 @@ async def test_the_deadline_around_a_computation_ends_it(room: Room) -> None:
     assert [*room.scratch.glob("*")] == []  # on a slow machine it ended before there was a folder
 
 
-async def test_no_more_computations_work_at_once_than_may(tmp_path: Path) -> None:
-    """The others wait for their turn, no longer than their deadline, and a turn is given back whatever happens."""
-    room = Room(tmp_path, concurrency=1)
-    small = room.dataset({"n": "BIGINT"}, [[1], [2]])
-    copied = plan(op.Value("n"))
-    async with room.engine.compute(small, copied):
-        with deadline(0.05), pytest.raises(DeadlineExceeded, match="no turn in time"):
-            await room.evidence(small, copied)
-        waiting = [asyncio.create_task(room.evidence(small, copied)) for _ in range(3)]
-        await asyncio.sleep(0.1)
-        assert not any(task.done() for task in waiting)
-        assert len(list(room.scratch.iterdir())) == 1
-        waiting[0].cancel()
-    assert [evidence[0].name for evidence in await asyncio.gather(*waiting[1:])] == ["f0", "f0"]
-    assert await room.evidence(small, copied)
-
-
 async def test_computations_stay_within_their_memory(tmp_path: Path) -> None:
     """A plan over the engine's memory fails as the request's, not the service's, fault."""
     room = Room(tmp_path, Limits(16 * 2**20, 1, 2**20, seconds=60))
     with pytest.raises(ComputeOutOfMemory):
         await room.evidence(*heavy(room))
-
-
-async def test_the_span_tells_sizes_and_no_sql(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One span a computation and one a measurement, with their sizes; neither statement nor cell is in them."""
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(room.engine, "_tracer", provider.get_tracer("test"))
-    dataset = room.dataset({"c": "VARCHAR"}, [("secret",), ("b",)])
-    await room.evidence(dataset, plan(op.Flag((Predicate("c", "eq", ("secret",)),))))
-    (room.folder / "data.parquet").write_bytes(b"PAR1 secret PAR1")
-    with pytest.raises(ComputeFailed):
-        await room.evidence(dataset, plan(op.Value("c")))
-    done, measured, failed = exporter.get_finished_spans()
-    assert (done.name, measured.name) == ("engine.compute", "engine.measure")
-    assert dict(done.attributes or {}) == {
-        "db.system.name": "duckdb",
-        "db.operation.name": "compute",
-        "feature_agent.features": 1,
-        "feature_agent.rows": 2,
-    }
-    assert dict(measured.attributes or {}) == {
-        "db.system.name": "duckdb",
-        "db.operation.name": "measure",
-        "feature_agent.features": 1,
-    }
-    assert not failed.status.is_ok
-    assert "secret" not in done.to_json() + measured.to_json() + failed.to_json()
 
 
 async def test_the_engine_can_be_pinged(tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ PANELS: Mapping[str, str] = {
     "DeadLetters": "Given up",
     "PoisonJob": "Given up",
     "WorkersCrashing": "Attempts",
+    "EngineProcessesKilled": "Engine processes killed",
+    "EnginePlacesLost": "Engine processes",
     "BackupTooOld": "Age of the last backup",
     "ModelErrors": "Failed calls by model",
     "ModelRateLimited": "Calls by outcome",

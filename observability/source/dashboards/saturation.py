@@ -8,6 +8,7 @@ from grafana_foundation_sdk.models import units
 from observability.source.dashboards import links
 from observability.source.dashboards.board import Board, Row
 from observability.source.dashboards.disk import disk
+from observability.source.dashboards.engine import engine
 from observability.source.dashboards.instances import instances
 from observability.source.dashboards.kubernetes import cluster
 from observability.source.dashboards.names import EXTRACTIONS, MODEL, SATURATION
@@ -42,6 +43,7 @@ def board() -> Board:
             Row("Redis", [redis_memory(), redis_commands(), redis_hits(), redis_trouble()]),
             Row("Instances", [instances()]),
             Row("Processes", [cpu(8), memory(8), event_loop(8), running(), pauses(), garbage(), files()]),
+            Row("Engine", engine()),
             Row("Connections of clients", [client_connections(), refusals()]),
             Row("Kubernetes (needs kube-state-metrics and cAdvisor)", cluster(), collapsed=True),
         ],

@@ -98,6 +98,8 @@ def api_config(settings: Settings) -> ApiConfig:
         cors_origins=settings.cors_origins,
         api_key_header=settings.api_key_header,
         max_upload_bytes=settings.max_upload_bytes,
+        max_rows=settings.max_rows,
+        max_cells=settings.max_cells,
         budget_tokens_per_day=settings.budget_tokens_per_day,
         budget_usd_per_day=settings.budget_usd_per_day,
         sync_wait_seconds=settings.sync_wait_seconds,

@@ -111,6 +111,8 @@ class ApiConfig:
     """Origins whose pages may call; `*` for any."""
     api_key_header: str = "X-API-Key"
     max_upload_bytes: int = 100_000_000
+    max_rows: int = 100_000_000
+    max_cells: int = 2_000_000_000
     budget_tokens_per_day: int = 0
     """0 is no limit, as for dollars."""
     budget_usd_per_day: float = 0.0

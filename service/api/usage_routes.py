@@ -15,13 +15,16 @@ from service.api.usage_schemas import (
     AmountAllowance,
     CountAllowance,
     ModelAllowance,
+    OpenRequests,
     RequestAllowance,
     UploadLimits,
     UsageAnswer,
     UsageView,
 )
+from service.features.identity import ShareKind
 from service.features.ports import Spent
 from service.security.limits import RateLimitDecision
+from service.security.shares import Shares
 
 
 @get(
@@ -41,11 +44,20 @@ async def get_usage(request: ApiRequest, services: Services, config: Config) -> 
     view = UsageView(
         datasets=CountAllowance(used.datasets, limits.datasets or None),
         stored_bytes=CountAllowance(used.stored_bytes, limits.stored_bytes or None),
-        upload=UploadLimits(bytes=config.max_upload_bytes),
+        upload=UploadLimits(bytes=config.max_upload_bytes, rows=config.max_rows, cells=config.max_cells),
+        open=_open(services.shares, owner),
         requests_per_minute=_requests(request.scope["state"][RATE_LIMIT_DECISION]),
         model_today=_model(spent, today, config),
     )
     return UsageAnswer.of(view)
+
+
+def _open(shares: Shares, owner: str) -> OpenRequests:
+    def allowance(kind: ShareKind) -> CountAllowance:
+        used, limit = shares.use(owner, kind)
+        return CountAllowance(used, limit or None)
+
+    return OpenRequests(allowance("upload"), allowance("download"), allowance("stream"), allowance("wait"))
 
 
 def _requests(decision: RateLimitDecision) -> RequestAllowance:

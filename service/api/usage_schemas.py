@@ -46,6 +46,17 @@ class UploadLimits(Struct, frozen=True):
     """What one upload may have."""
 
     bytes: int
+    rows: int
+    cells: Annotated[int, Meta(description="Rows times columns.")]
+
+
+class OpenRequests(Struct, frozen=True):
+    """What is open at once, in the process that answers."""
+
+    uploads: CountAllowance
+    downloads: Annotated[CountAllowance, Meta(description="Downloads of feature tables.")]
+    streams: Annotated[CountAllowance, Meta(description="Event streams.")]
+    waiting: Annotated[CountAllowance, Meta(description="Requests that wait for their extraction.")]
 
 
 class UsageView(Struct, frozen=True):
@@ -56,6 +67,7 @@ class UsageView(Struct, frozen=True):
         CountAllowance, Meta(description="Bytes that datasets and feature tables take, as they are stored.")
     ]
     upload: UploadLimits
+    open: OpenRequests
     requests_per_minute: RequestAllowance
     model_today: ModelAllowance
 

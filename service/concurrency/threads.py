@@ -29,7 +29,7 @@ class WorkAbandoned(Exception):
 async def run_in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run the function in a thread, within the caller's context.
 
-    Raises what it raises, DeadlineExceeded among it. When the caller is cancelled, the work is told at its next
+    Raises what it raises, DeadlineExceeded among it. When the caller is cancelled, the work ends at its next
     `checkpoint`, and the cancellation goes on when it has ended.
     """
     abandoned = threading.Event()

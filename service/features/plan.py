@@ -45,7 +45,7 @@ LONG_NAME = 40
 MAX_COMPARED_LONG = 40
 """Names that a longer one is compared with: a comparison takes the product of both lengths."""
 MAX_FAULTS = 50
-"""Faults that are looked for, some more than a planner is told at once: each may take a comparison with all names."""
+"""Faults that are looked for, some more than a planner gets at once: each may take a comparison with all names."""
 MAX_SORTED_CELLS = 500_000_000
 """Rows x features that need the rows sorted or grouped anew (windows, ranks, distinct counts, medians): what two
 threads get through in a few minutes. A plan above it is refused rather than run into the deadline."""

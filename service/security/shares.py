@@ -36,6 +36,10 @@ class Shares:
         """Check whether the principal has as many open as it may."""
         return 0 < self._limits.get(kind, 0) <= self._open[principal_id, kind]
 
+    def use(self, principal_id: str, kind: ShareKind) -> tuple[int, int]:
+        """Return how many the principal has open, and how many it may; 0 is no limit."""
+        return self._open[principal_id, kind], self._limits.get(kind, 0)
+
     @contextmanager
     def hold(self, principal_id: str, kind: ShareKind) -> Generator[None]:
         """Hold a place for the block. Raises TooManyAtOnce."""

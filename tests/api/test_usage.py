@@ -27,7 +27,7 @@ async def test_usage_shows_every_quota(serve: Callable[..., World]) -> None:
     """What is kept, what was spent today and what may still be asked, each beside its limit; of the caller alone."""
     world = serve(
         max_datasets=5, max_stored_bytes=1000, rate_limit_per_minute=60, budget_tokens_per_day=1000,
-        budget_usd_per_day=0.5,
+        budget_usd_per_day=0.5, max_rows=77, max_cells=99, max_streams_per_principal=3, max_uploads_per_principal=0,
     )  # fmt: skip
     await spend(world, "ada")
     async with caller(world, await world.api_key()) as client, caller(world, await world.api_key("bob")) as other:
@@ -39,7 +39,9 @@ async def test_usage_shows_every_quota(serve: Callable[..., World]) -> None:
     data = answer.json()["data"]
     assert data["datasets"] == {"used": 1, "limit": 5}
     assert data["stored_bytes"] == {"used": len(BODY), "limit": 1000}
-    assert data["upload"]["bytes"] == 200_000
+    assert data["upload"] == {"bytes": 200_000, "rows": 77, "cells": 99}
+    assert data["open"]["streams"] == {"used": 0, "limit": 3}
+    assert data["open"]["uploads"] == {"used": 0, "limit": None}
     assert data["requests_per_minute"]["limit"] == 60
     assert data["requests_per_minute"]["remaining"] == int(answer.headers["ratelimit-remaining"]) == 58
     assert data["model_today"] == {

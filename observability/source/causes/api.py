@@ -56,6 +56,15 @@ CAUSES = (
         dashboard="feature-agent-overview",
     ),
     Cause(
+        alert="RequestsOverShare",
+        group="shares",
+        query='60 * sum by (kind) (rate(requests_over_share_total{@own,kind!="wait"}[15m])) > 30',
+        pending="10m",
+        summary="A principal goes on opening more at once than it may.",
+        description=f"{RATE} requests a minute are refused beyond their principal's share: {{{{ $labels.kind }}}}.",
+        dashboard="feature-agent-overview",
+    ),
+    Cause(
         alert="QuotaRefusals",
         group="quotas",
         query="60 * sum by (quota) (rate(quota_refusals_total{@own}[15m])) > 1",

@@ -20,6 +20,7 @@ PANELS: Mapping[str, str] = {
     "ApiTargetsDown": "API processes",
     "AuthenticationFailureSurge": "Turned away",
     "RateLimiterDegraded": "Turned away",
+    "RequestsOverShare": "Turned away",
     "QuotaRefusals": "Turned away",
     "EventLoopLag": "Event loop lag",
     "ConnectionsRefused": "Connections refused",

@@ -136,6 +136,27 @@ PROOFS = (
         },
     ),
     Proof(
+        alert="RequestsOverShare",
+        fires={
+            'requests_over_share_total{job="feature-agent",instance="a",kind="upload"}': "0+40x60 2400+0x60",
+            'requests_over_share_total{job="feature-agent",instance="b",kind="upload"}': "0+20x60 1200+0x60",
+            'requests_over_share_total{job="feature-agent",instance="a",kind="stream"}': "0x120",
+        },
+        pending="9m",
+        at="30m",
+        expect=(
+            Expected(
+                labels={"kind": "upload"},
+                description="60 requests a minute are refused beyond their principal's share: upload.",
+            ),
+        ),
+        clear="90m",
+        below={
+            'requests_over_share_total{job="feature-agent",kind="upload"}': "0+29x120",
+            'requests_over_share_total{job="feature-agent",kind="wait"}': "0+900x120",
+        },
+    ),
+    Proof(
         alert="QuotaRefusals",
         fires={
             'quota_refusals_total{job="feature-agent",quota="stored_bytes"}': "0+3x60 180+0x60",

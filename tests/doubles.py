@@ -344,11 +344,21 @@ class MemoryEngine:
         self.exported: list[Path] = []
         self.forms: list[TableForm] = []
         self.error: Exception | None = None
+        self.gate: Gate | None = None
+        """Holds whatever is read until it is set."""
+        self.cancelled = 0
+        """Readings that were cancelled at the gate."""
 
     async def ingest(self, source_key: str, media_type: MediaType, target_key: str) -> Profile:
         """Keep the upload and return PROFILE."""
         content = self._artifacts.files[source_key]
         self.ingested.append((media_type, content))
+        if self.gate is not None:
+            try:
+                await self.gate.wait()
+            except asyncio.CancelledError:
+                self.cancelled += 1
+                raise
         if b"broken" in content or not content:
             raise DatasetUnreadable("Not a table.", errors=[FieldError("row 2, column amount", "is not a number")])
         self._artifacts.files[target_key] = content

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from functools import partial
 
 from litestar import Response, delete, get, post
 from litestar.openapi.spec import OpenAPIFormat, OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
@@ -12,6 +13,7 @@ from service.api.decoding import ApiRequest
 from service.api.guards import reads_datasets, takes, writes_datasets
 from service.api.parameters import LOCATION, Cursor, DatasetIdPath, DatasetIdQuery, Limit
 from service.api.problems import PROTECTED, documented
+from service.api.progress import while_connected
 from service.api.quota_headers import QUOTA_HEADERS, quota_headers
 from service.api.schemas import DatasetAnswer, DatasetListAnswer, DatasetPage
 from service.api.services import Config, Services
@@ -62,7 +64,14 @@ async def upload_dataset(
     upload = await open_upload(request, config.max_upload_bytes)
     new_id = dataset_id or f"ds-{secrets.token_hex(8)}"
     length = request.content_length or 0
-    dataset = await services.upload(request.user.id, new_id, upload.media_type, upload.chunks, announced_bytes=length)
+    dataset = await services.upload(
+        request.user.id,
+        new_id,
+        upload.media_type,
+        upload.chunks,
+        announced_bytes=length,
+        while_wanted=partial(while_connected, request),
+    )
     left = quota_headers(await services.quotas.use_of(request.user.id), services.quotas.limits)
     return Response(DatasetAnswer.of(dataset_view(dataset)), headers={"Location": dataset_path(dataset.id)} | left)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any
 
 from service.features.errors import DatasetExists, DatasetNotFound, InvalidRequest
-from service.features.model import Dataset, FieldError, MediaType
+from service.features.model import Dataset, FieldError, MediaType, Profile
 from service.features.ports import Artifacts, Clock, Reader
 from service.features.quotas import StorageQuotas
 from service.features.stores import Store, UnitOfWork
@@ -15,6 +16,14 @@ ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 """Ids of datasets and extractions: characters that are safe in a path, a file name and a log line."""
 MAX_ID_LENGTH = 100
 _ID = re.compile(ID_PATTERN)
+
+WhileWanted = Callable[[Coroutine[Any, Any, Profile]], Awaitable[Profile]]
+"""Runs the reading of a file, which takes long, for as long as somebody waits for it."""
+
+
+async def run_to_end(reading: Coroutine[Any, Any, Profile]) -> Profile:
+    """Read the file, whoever waits."""
+    return await reading
 
 
 class UploadDataset:
@@ -47,9 +56,11 @@ class UploadDataset:
         chunks: AsyncIterator[bytes],
         *,
         announced_bytes: int = 0,
+        while_wanted: WhileWanted = run_to_end,
     ) -> Dataset:
         """Upload a dataset from a stream, which is never held in memory as a whole; `announced_bytes` is its length.
 
+        The file is read within `while_wanted`, which may cancel that and raise an error of its own.
         Raises InvalidRequest for an invalid id, DatasetExists and QuotaExceeded (before reading the stream, and if
         other uploads finished first), PayloadTooLarge and DatasetUnreadable; after any of them nothing is left behind.
         """
@@ -63,7 +74,7 @@ class UploadDataset:
         source, target = f"uploads/{upload}", f"datasets/{upload}.parquet"
         try:
             size = await self._artifacts.put_stream(source, chunks, limit=self._max_bytes)
-            profile = await self._reader.ingest(source, media_type, target)
+            profile = await while_wanted(self._reader.ingest(source, media_type, target))
             stored = await self._artifacts.size(target)
             dataset = Dataset(dataset_id, owner, media_type, size, target, profile, self._clock.now(), stored)
             async with self._store.begin() as work:

@@ -50,6 +50,14 @@ def half_an_upload(key: str, name: str) -> str:
     return head("POST", path, key, "Content-Type: text/csv", "Content-Length: 1000") + "a\n1\n"
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until the condition holds; fails after ten seconds."""
+    last = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < last
+        await asyncio.sleep(0.01)
+
+
 async def until_status(ask: Callable[[], Awaitable[httpx.Response]], status: int) -> httpx.Response:
     """Repeat a request until it is answered with the status; fails after ten seconds."""
     last = time.monotonic() + 10
@@ -243,3 +251,20 @@ async def test_all_streams_share_one_look_at_the_database(
     assert [text.count(b"event: status") for text in ends] == [1] * 30
     assert queries <= seconds + len(places) + 1
     assert world.store.watching == watching
+
+
+async def test_an_upload_is_not_read_on_when_its_client_has_gone(serve: Callable[..., World]) -> None:
+    """The engine stops, nothing is kept, and the name is free again."""
+    world = serve()
+    world.engine.gate = Gate()
+    key = await world.api_key()
+    body = "a,b\n1,2\n"
+    path = "/api/v1/datasets?dataset_id=gone"
+    async with opened(world, head("POST", path, key, "Content-Type: text/csv", f"Content-Length: {len(body)}") + body):
+        await until(lambda: bool(world.engine.ingested))
+    await until(lambda: world.engine.cancelled == 1)
+
+    world.engine.gate = None
+    async with caller(world, key) as client:
+        await upload(client, dataset_id="gone")
+    assert [name for name in world.artifacts.files if name.startswith("uploads/")] == []

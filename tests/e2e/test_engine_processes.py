@@ -63,7 +63,12 @@ async def upload(client: httpx2.AsyncClient, address: str, name: str, content: b
 
 async def test_a_small_upload_gets_in_between_large_ones(fleet: Fleet) -> None:
     """Another principal's small upload is answered while most of one principal's large ones still wait."""
-    pod = fleet.start("serve", WORKER_IN_API="true", ENGINE_URL="duckdb://?concurrency=2&threads=1&memory_mib=256")
+    pod = fleet.start(
+        "serve",
+        WORKER_IN_API="true",
+        ENGINE_URL="duckdb://?concurrency=2&threads=1&memory_mib=256",
+        MAX_UPLOADS_PER_PRINCIPAL="0",
+    )
     await pod.ready()
     address = pod.address or ""
     storage = open_storage(fleet.settings())

@@ -15,7 +15,16 @@ from observability.source.dashboards.names import EXTRACTIONS, MODEL, SATURATION
 from observability.source.dashboards.panels import Look, Query, lines, number, states
 from observability.source.dashboards.postgres import inside
 from observability.source.dashboards.process import cpu, event_loop, memory, pool
-from observability.source.dashboards.promql import OWN_JOBS, per_minute, process, quantile, series, share, total
+from observability.source.dashboards.promql import (
+    OWN_JOBS,
+    counted,
+    per_minute,
+    process,
+    quantile,
+    series,
+    share,
+    total,
+)
 
 NO_EXPORTER = "No {} answers: it is down, or not scraped here"
 UP = {"-1": ("not known", "gray"), "0": ("down", "red"), "1": ("up", "green")}
@@ -276,7 +285,7 @@ def refusals() -> model.Panel:
         "Connections refused",
         "Connections a minute that were refused or closed before or beside a request, by reason: too many, too slow, "
         "too large, or not HTTP. Evicted ones were idle, and others needed their places.",
-        [Query(total(per_minute("connections_refused_total"), "reason"), "{{reason}}")],
+        [Query(counted("connections_refused_total", by=("reason",)), "{{reason}}")],
         Look(
             units.CountsPerMinute,
             12,

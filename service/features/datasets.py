@@ -22,7 +22,7 @@ WhileWanted = Callable[[Coroutine[Any, Any, Profile]], Awaitable[Profile]]
 
 
 async def run_to_end(reading: Coroutine[Any, Any, Profile]) -> Profile:
-    """Read the file, whoever waits."""
+    """Read the file to its end."""
     return await reading
 
 

@@ -15,6 +15,8 @@ import httpx
 import pytest
 
 from service.features.events import RequestOverShare
+from service.features.identity import ShareKind
+from service.security.shares import Shares
 from tests.api.conftest import World, caller, calling, extract, upload
 from tests.doubles import Gate
 
@@ -48,6 +50,12 @@ def half_an_upload(key: str, name: str) -> str:
     """Write an upload whose body does not end."""
     path = f"/api/v1/datasets?dataset_id={name}"
     return head("POST", path, key, "Content-Type: text/csv", "Content-Length: 1000") + "a\n1\n"
+
+
+def held(world: World, principal: str, kind: ShareKind) -> int:
+    """Count what the principal has open."""
+    shares: Shares = world.app.state.services.shares
+    return shares.use(principal, kind)[0]
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -86,6 +94,7 @@ async def test_uploads_beyond_the_share_are_refused(serve: Callable[..., World])
             return await ada.post("/api/v1/datasets", content=b"a\n1\n", headers={"Content-Type": "text/csv"})
 
         async with opened(world, half_an_upload(key, "one")), opened(world, half_an_upload(key, "two")):
+            await until(lambda: held(world, "ada", "upload") == 2)
             assert_refused(await until_status(one_more, 429), "uploads", 2)
             await upload(bob)
             consumed = world.artifacts.consumed
@@ -132,16 +141,19 @@ async def test_streams_beyond_the_share_are_refused(serve: Callable[..., World])
                 return answer
 
         async with opened(world, head("GET", mine, key)), opened(world, head("GET", mine, key)) as second:
+            await until(lambda: held(world, "ada", "stream") == 2)
             assert b"200" in second.recv(12)
             assert_refused(await until_status(one_more, 429), "event streams", 2)
             async with bob.stream("GET", others) as answer:
                 assert answer.status_code == 200
         await until_status(one_more, 200)
+        await until(lambda: held(world, "ada", "stream") == 0)
         async with ada.stream("GET", mine) as first, ada.stream("GET", mine) as second_stream:
             assert {first.status_code, second_stream.status_code} == {200}
             await world.change(mine.split("/")[4], status="cancelled", progress=100)
             assert b"event: end" in await first.aread()
             assert b"event: end" in await second_stream.aread()
+        await until(lambda: held(world, "ada", "stream") == 0)
         assert [(await one_more()).status_code for _ in range(5)] == [200] * 5
 
     assert world.notices.watches == {}

@@ -86,7 +86,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", choices=[*(one.name for one in ATTACKS), []])
     parser.add_argument("--seconds", type=float, default=15.0, help="of each attack")
     parser.add_argument("--short", action="store_true", help="some seconds each, of one service, with wider bounds")
-    parser.add_argument("--write", action="store_true", help=f"write {PAGE.name}")
+    parser.add_argument("--write", action="store_true", help=f"write the rows into {PAGE.name}")
     options = parser.parse_args()
     chosen = [one for one in ATTACKS if not options.names or one.name in options.names]
     bounds = SHORT_BOUNDS if options.short else BOUNDS
@@ -101,9 +101,13 @@ def main() -> int:
 
 
 def _write(outcomes: list[Outcome], seconds: float, bounds: Bounds) -> None:
+    """Replace the rows of these attacks in the page, and keep all others."""
+    old = PAGE.read_text().splitlines() if PAGE.exists() else []
+    head, line, *new = table(outcomes, bounds)
+    rows = {row.split("`")[1]: row for row in [*old, *new] if row.startswith("| `")}
+    kept = [rows[one.name] for one in ATTACKS if one.name in rows]
     day = f"{datetime.now(UTC):%Y-%m-%d}"
-    lines = [HEADING, *table(outcomes, bounds), "", f"Measured {day}, {seconds:g} s each.", ""]
-    PAGE.write_text("\n".join(lines))
+    PAGE.write_text("\n".join([HEADING, head, line, *kept, "", f"Measured {day}, {seconds:g} s each.", ""]))
 
 
 if __name__ == "__main__":

@@ -13,8 +13,10 @@ from contextlib import contextmanager
 from tools.gameday.monitoring import Monitoring
 from tools.gameday.system import CSV, System
 
-SLOW_CONNECTIONS = 40
+SLOW_CONNECTIONS = 5
 """Opened by each slow client at once, from an address of its own."""
+HOLD_SECONDS = 4.0
+"""Longer than the fault's HEADER_TIMEOUT_SECONDS."""
 FLOODING_THREADS = 12
 """Each has one request open at a time: more than the shares that the faults set."""
 PAUSE_SECONDS = 0.2
@@ -24,7 +26,7 @@ LARGE = CSV * 200
 
 @contextmanager
 def slow_clients(system: System, _monitoring: Monitoring) -> Generator[None]:
-    """Open connections again and again, and send half a header on each."""
+    """Send half a header on some connections, and the other half never; then on others."""
 
     def connect(number: int) -> None:
         opened: list[socket.socket] = []
@@ -35,7 +37,7 @@ def slow_clients(system: System, _monitoring: Monitoring) -> Generator[None]:
                 )
                 connection.sendall(b"GET /api/v1/datasets HTTP/1.1\r\nHost: local")
                 opened.append(connection)
-        time.sleep(2)
+        time.sleep(HOLD_SECONDS)
         for connection in opened:
             connection.close()
 

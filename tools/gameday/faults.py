@@ -382,11 +382,11 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         name="slow-clients",
-        description="480 connections at a time send half a header; the API takes 100",
+        description="60 connections at a time send half a header and never the rest",
         inflict=slow_clients,
         alerts=(ExpectedAlert(alert="ConnectionsRefused"),),
         panels=overview_shows("ConnectionsRefused"),
-        environment={"MAX_CONNECTIONS": "100", "MAX_CONNECTIONS_PER_ADDRESS": "30"},
+        environment={"HEADER_TIMEOUT_SECONDS": "2"},
     ),
     Fault(
         name="upload-flood",

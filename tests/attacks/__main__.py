@@ -13,7 +13,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from tests.attacks.attacks import ATTACKS, Answers, Attack, perform
-from tests.attacks.judging import BOUNDS, RECOVERY_SECONDS, SHORT_BOUNDS, Bounds, Outcome, table
+from tests.attacks.judging import BOUNDS, SHORT_BOUNDS, Bounds, Outcome, table
 from tests.attacks.stand import Stand, open_stand, stop
 from tests.attacks.witness import Witness
 
@@ -33,14 +33,14 @@ files and compute have their own limit (`ENGINE_URL`) and their own column.
 """
 
 
-async def attack(one: Attack, seconds: float, stand: Stand) -> Outcome:
+async def attack(one: Attack, seconds: float, stand: Stand, bounds: Bounds) -> Outcome:
     """Run one attack against a running service."""
     witness = Witness(stand)
     try:
         await witness.prepare()
         async with witness.watching():
             answers = await _apart(one, stand, seconds)
-        await witness.recover(3 * RECOVERY_SECONDS)
+        await witness.recover(3 * bounds.recovery, bounds.health_p95, bounds.upload_max / 5)
     finally:
         await witness.close()
     return Outcome(one, witness.seen, answers)
@@ -50,7 +50,7 @@ def each_alone(attacks: list[Attack], seconds: float) -> Iterator[Outcome]:
     """Give every attack a service of its own, which gets SIGTERM in the middle of a second attack."""
     for one in attacks:
         with tempfile.TemporaryDirectory() as folder, open_stand(Path(folder), one.settings) as stand:
-            outcome = asyncio.run(attack(one, seconds, stand))
+            outcome = asyncio.run(attack(one, seconds, stand, BOUNDS))
             outcome.stopped_after = asyncio.run(stop_during(one, seconds, stand))
             yield outcome
 
@@ -59,8 +59,8 @@ def all_in_turn(attacks: list[Attack], seconds: float) -> Iterator[Outcome]:
     """Run the attacks one after another against one service; it gets SIGTERM in the middle of the last."""
     with tempfile.TemporaryDirectory() as folder, open_stand(Path(folder)) as stand:
         for one in attacks[:-1]:
-            yield asyncio.run(attack(one, seconds, stand))
-        last = asyncio.run(attack(attacks[-1], seconds, stand))
+            yield asyncio.run(attack(one, seconds, stand, SHORT_BOUNDS))
+        last = asyncio.run(attack(attacks[-1], seconds, stand, SHORT_BOUNDS))
         last.stopped_after = asyncio.run(stop_during(attacks[-1], seconds, stand))
         yield last
 

@@ -11,7 +11,6 @@ from msgspec import Struct
 from tests.attacks.attacks import Answers, Attack
 from tests.attacks.witness import Seen
 
-RECOVERY_SECONDS = 10.0
 STOP_SECONDS = 40.0
 """Open requests may take 30 s to end, and then everything is closed."""
 COLUMNS = (
@@ -39,19 +38,21 @@ class Bounds(Struct, frozen=True):
     status_p95: float
     upload_max: float
     memory_mib: float
+    recovery: float
+    """Until a health check and a small upload are as quick as `health_p95` and a fifth of `upload_max` again."""
 
     def in_words(self) -> str:
         """Say them in a sentence."""
         return (
             f"`/health/live` p95 < {1000 * self.health_p95:.0f} ms and max < {self.health_max:g} s, status p95 < "
             f"{1000 * self.status_p95:.0f} ms, upload < {self.upload_max:g} s, memory at most {self.memory_mib:g} MiB "
-            f"above its start, everything as before within {RECOVERY_SECONDS:g} s, ended within {STOP_SECONDS:g} s of "
+            f"above its start, everything as before within {self.recovery:g} s, ended within {STOP_SECONDS:g} s of "
             "SIGTERM"
         )
 
 
-BOUNDS = Bounds(health_p95=0.1, health_max=1.0, status_p95=0.25, upload_max=5.0, memory_mib=40.0)
-SHORT_BOUNDS = Bounds(health_p95=0.5, health_max=3.0, status_p95=1.0, upload_max=10.0, memory_mib=80.0)
+BOUNDS = Bounds(health_p95=0.1, health_max=1.0, status_p95=0.25, upload_max=5.0, memory_mib=40.0, recovery=10.0)
+SHORT_BOUNDS = Bounds(health_p95=0.5, health_max=3.0, status_p95=1.0, upload_max=10.0, memory_mib=80.0, recovery=60.0)
 """For a machine that has other work, and a service that has been through the attacks before."""
 
 
@@ -73,7 +74,7 @@ class Outcome(Struct):
             ("upload max", max(seen.upload, default=math.inf), bounds.upload_max),
             ("status p95", _p95(seen.status), bounds.status_p95),
             ("memory MiB", seen.memory_most - seen.memory_before, bounds.memory_mib),
-            ("recovery", math.inf if seen.recovered_after is None else seen.recovered_after, RECOVERY_SECONDS),
+            ("recovery", math.inf if seen.recovered_after is None else seen.recovered_after, bounds.recovery),
             ("SIGTERM", self.stopped_after or 0.0, STOP_SECONDS),
         ):
             if figure > bound:

@@ -88,15 +88,15 @@ class Witness:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def recover(self, limit: float) -> None:
-        """Wait until a health check and a small upload are quick again; note how long that took."""
+    async def recover(self, limit: float, health: float, upload: float) -> None:
+        """Wait until a health check and a small upload take no longer than that; note how long it took."""
         began = time.monotonic()
         while time.monotonic() - began < limit:
             probe = Witness(self._stand)
             probe._extraction = self._extraction
             await asyncio.gather(probe._health(), probe._next_upload(), probe._status())
             await probe.close()
-            if not probe.seen.faults and max(probe.seen.health) < 0.1 and max(probe.seen.upload) < 1:
+            if not probe.seen.faults and max(probe.seen.health) < health and max(probe.seen.upload) < upload:
                 self.seen.recovered_after = time.monotonic() - began
                 return
             await asyncio.sleep(0.2)

@@ -375,7 +375,6 @@ METRICS: tuple[Metric, ...] = (
         "Time that a request waited for a place of the engine, by the size of its work.",
         (Label("lane", _literal(EngineTurnTaken, "lane")),),
         START_DELAY_BUCKETS,
-        exemplars=True,
     ),
     Metric(
         "feature_quality_score",

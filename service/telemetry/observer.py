@@ -256,7 +256,7 @@ class TelemetryObserver:
         self._metrics.counter("auth_failures_total").child(event.reason).inc()
 
     def _engine_turn_taken(self, event: EngineTurnTaken) -> None:
-        self._observe_duration("engine_turn_wait_seconds", event.lane, seconds=event.seconds)
+        self._metrics.histogram("engine_turn_wait_seconds").child(event.lane).observe(event.seconds)
 
     def _engine_processes_counted(self, event: EngineProcessesCounted) -> None:
         processes = self._metrics.gauge("engine_processes")

@@ -45,6 +45,6 @@ def waits() -> model.Panel:
         "Wait for the engine, p95",
         "19 of 20 requests got a place of the engine within this time, by the size of their work. Small work has a "
         "place kept for it.",
-        [Query(quantile(0.95, "engine_turn_wait_seconds", by=("lane",)), "{{lane}}", exemplars=True)],
+        [Query(quantile(0.95, "engine_turn_wait_seconds", by=("lane",)), "{{lane}}")],
         Look(units.Seconds, 8, 8, thresholds={30: "orange"}, links=[links.traces("Slow traces", slower="2500ms")]),
     )

@@ -45,7 +45,7 @@ async def get_health(services: Services, config: Config) -> Response[HealthView]
     responses={
         503: ResponseSpec(
             LivenessView,
-            description="Stuck: no process of the engine ends any more, which only a replacement of this one mends.",
+            description="Stuck: killed processes of the engine do not end. Restart this one.",
             generate_examples=False,
         )
     },

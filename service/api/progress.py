@@ -74,7 +74,7 @@ def _will_be_retried(extraction: Extraction) -> bool:
 async def while_connected(request: ApiRequest, work: Coroutine[Any, Any, T]) -> T:
     """Return what the work returns; the request's body must have been read.
 
-    Raises MalformedRequest, when the work has ended, if the client disconnects before: nobody would take the result.
+    Raises MalformedRequest if the client disconnects first; the work is cancelled, and has ended by then.
     """
     working, gone = asyncio.create_task(work), asyncio.create_task(_disconnected(request))
     try:

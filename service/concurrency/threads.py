@@ -23,7 +23,7 @@ _ABANDONED: ContextVar[threading.Event | None] = ContextVar("feature_agent_aband
 
 
 class WorkAbandoned(Exception):
-    """Raised by `checkpoint` in a thread whose caller was cancelled; nobody receives it."""
+    """Raised by `checkpoint` in a thread whose caller was cancelled; no code handles it."""
 
 
 async def run_in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

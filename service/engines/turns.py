@@ -46,7 +46,7 @@ class Turns:
     """
 
     def __init__(self, places: int, seconds: float, observer: Observer, *, max_waiting: int = MAX_WAITING) -> None:
-        """Give `places`; nobody waits longer than `seconds`, or than its deadline."""
+        """Give `places`; a request waits at most `seconds`, or until its deadline."""
         self._places = places
         self._lost = 0
         self._seconds = seconds

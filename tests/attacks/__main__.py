@@ -70,7 +70,7 @@ async def stop_during(one: Attack, seconds: float, stand: Stand) -> float:
     attacking = asyncio.create_task(_apart(one, stand, seconds))
     await asyncio.sleep(STOP_AFTER_SECONDS)
     stopped = await asyncio.to_thread(stop, stand.pid)
-    await asyncio.gather(attacking, return_exceptions=True)  # it finds nobody any more
+    await asyncio.gather(attacking, return_exceptions=True)  # the service has ended, so its requests fail
     return stopped
 
 

@@ -38,7 +38,7 @@ TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = range
 MAX_SHIFT = 63
 """Of an integer's last seven bits."""
 LONG_FORM = 15
-"""A list of so many elements or more has their number apart."""
+"""From this length on, a list's length follows its header as a number of its own (Thrift compact protocol)."""
 
 
 class Footer(Struct, frozen=True):

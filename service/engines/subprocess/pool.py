@@ -100,7 +100,7 @@ class EnginePool:
         return process
 
     def _keep(self, process: EngineProcess) -> None:
-        """Keep the process for the next request, for a while; one that was ended meanwhile is left alone."""
+        """Keep the process for the next request for `idle_seconds`; do nothing if it has ended already."""
         if process in self._processes:
             loop = asyncio.get_running_loop()
             self._idle[process] = loop.call_later(self._idle_seconds, self._expire, process, context=Context())

@@ -155,8 +155,7 @@ async def test_streams_beyond_the_share_are_refused(serve: Callable[..., World])
             assert b"event: end" in await second_stream.aread()
         await until(lambda: held(world, "ada", "stream") == 0)
         assert [(await one_more()).status_code for _ in range(5)] == [200] * 5
-
-    assert world.notices.watches == {}
+        await until(lambda: not world.notices.watches)
 
 
 async def test_downloads_beyond_the_share_are_refused(serve: Callable[..., World]) -> None:

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PYDANTIC_AI_NO_BANNER := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve dev test proofs eval up down kind-up kind-down observability operations gameday gameday-short look exemplars faults outage soak rolling bench-api loadtest loadtest-short hpa-proof hpa-proof-short release-check release check format lock clean
+.PHONY: help demo serve dev test proofs eval up down kind-up kind-down observability operations gameday gameday-short look exemplars faults outage soak rolling bench-api bench-planner attacks attacks-short loadtest loadtest-short hpa-proof hpa-proof-short release-check release check format lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -28,13 +28,13 @@ proofs: $(VENV)/.dev  ## run what takes its time: faults, outages, several proce
 
 PYTEST = $(BIN)/python -m pytest -n auto --dist loadgroup --durations=25 --durations-min=3
 
-loadtest: $(VENV)/.dev  ## say yes or no to the service by its objectives under load (HOST=… KEY=… for one that runs); under 5 min
+loadtest: $(VENV)/.dev  ## say yes or no to the service by its objectives under load (HOST=… KEY=… METRICS=… for one that runs); under 5 min
 	$(BIN)/python -m loadtest gate $(LOAD_TARGET) --shape smoke --shape staircase --out build/loadtest
 
 loadtest-short: $(VENV)/.dev  ## the same with the first shape, in a minute
 	$(BIN)/python -m loadtest gate $(LOAD_TARGET) --shape smoke --out build/loadtest
 
-LOAD_TARGET = $(if $(HOST),--host "$(HOST)") $(if $(KEY),--key "$(KEY)")
+LOAD_TARGET = $(if $(HOST),--host "$(HOST)") $(if $(KEY),--key "$(KEY)") $(if $(METRICS),--metrics "$(METRICS)")
 
 hpa-proof: $(VENV)/.dev  ## prove the autoscalers' targets with real processes, 12 min on an idle machine; writes docs/measurements/hpa-proof.*
 	$(BIN)/python -m loadtest hpa prove --out build/hpa-proof
@@ -86,8 +86,17 @@ bench-api: $(VENV)/.bench  ## measure what a request costs against the seed desi
 
 BENCH_ROUNDS ?= 8
 
+bench-planner: $(VENV)/.dev  ## measure what planning by the built-in planner costs, by sentence and columns; 2 min
+	$(BIN)/python -m loadtest.benchmarks.planner --write loadtest/benchmarks/planner/RESULTS.md
+
 operations: $(VENV)/.dev  ## write docs/operations.md from the classes of operations
 	$(BIN)/python -m tools.operations_document > docs/operations.md
+
+attacks: $(VENV)/.dev  ## attack a real service in every way of a table and measure everybody else; 15 min on an idle machine, writes docs/measurements/attacks.md
+	$(BIN)/python -m tests.attacks --write
+
+attacks-short: $(VENV)/.dev  ## the same against one service, with wider bounds, in some minutes
+	$(BIN)/python -m tests.attacks --short
 
 observability: $(VENV)/.dev  ## render what is generated in observability/ from slo.yaml and the telemetry catalog
 	$(BIN)/python -m observability.source

@@ -59,7 +59,8 @@ def add_traffic_options(command: argparse.ArgumentParser) -> None:
 
 METRICS_HELP = (
     "metrics of a process of the service, once for each process; dns+http://name:port/metrics is every address of a "
-    "name, file+PATH every address in a file; none takes the host's /metrics"
+    "name, file+PATH every address in a file; none takes the host's /metrics,"
+    " which a service in development or test has"
 )
 SHAPES_HELP = "; ".join(f"{name}: {meaning}" for name, (meaning, _, _) in SHAPES.items())
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from loadtest.errors import BadInput
+from loadtest.limits import UNLIMITED
 from loadtest.measure.watch import fetch
 from loadtest.model_stub.process import running_stub
 
@@ -56,7 +57,7 @@ def local_service(model: str = BUILTIN, environment: Mapping[str, str] | None = 
             "ENVIRONMENT": "development",
             "PORT": str(port),
             "PROMETHEUS_PORT": str(free_port()),
-            "RATE_LIMIT_PER_MINUTE": "0",
+            **UNLIMITED,
             "LOG_LEVEL": "WARNING",
             "PYTHONPATH": str(ROOT),
         }

@@ -18,6 +18,7 @@ COMMANDS = {
     "demo": ("tools.demo.command:demo", "Run the main job end to end on sample data and show its telemetry."),
     "doctor": ("tools.operator.doctor:doctor", "Check every dependency and setting, and say how to fix what fails."),
     "datasets": ("tools.operator.datasets:datasets", "Add, list and show datasets."),
+    "usage": ("tools.operator.usage:usage", "List the principals that keep the most."),
     "jobs": ("tools.operator.jobs:jobs", "List, show, retry and cancel extractions of all principals."),
     "webhooks": ("tools.operator.webhooks:webhooks", "List, show and retry webhooks of all principals."),
     "backup": ("tools.backup.commands:backup", "Back up the database and all its files."),

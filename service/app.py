@@ -11,11 +11,16 @@ from litestar.types import ASGIApp
 
 from service import __version__
 from service.api.application import create_api
+from service.api.feed import StateFeed
 from service.api.observability_links import ObservabilityLinks
 from service.api.services import ApiConfig, ApiServices, HealthCheck
+from service.resources.computing import open_quotas
 from service.resources.overrides import NO_OVERRIDES, Overrides
 from service.resources.runtime import Runtime, open_runtime
+from service.security.guesses import GuessLimiter
+from service.security.shares import Shares
 from service.settings import Settings, load_settings
+from service.store.budgets import PostgresBudgets
 from service.telemetry.exposition import metrics_app
 from service.telemetry.http import HttpObserver
 from service.telemetry.http_transaction import Application
@@ -62,20 +67,25 @@ def api_services(runtime: Runtime, *, running: bool = False) -> ApiServices:
         artifacts=runtime.storage.artifacts,
         reader=runtime.extracting.reader,
         upload=runtime.upload,
+        quotas=open_quotas(runtime.storage),
+        budgets=PostgresBudgets(runtime.storage.database.store),
         accept=runtime.accept,
         queue=runtime.jobs.queue,
         callbacks=runtime.webhooks.policy,
         webhook_secrets=runtime.webhooks.secrets.of,
         repeat=runtime.jobs.repeat,
         notices=runtime.notices,
+        feed=StateFeed(runtime.storage.store, runtime.notices, lambda: runtime.lifecycle.draining),
         authenticator=runtime.storage.authenticator,
+        guesses=GuessLimiter(settings.failed_logins_per_minute),
         limiter=runtime.limiter,
+        shares=Shares(settings.shares()),
         observer=telemetry.observer,
         clock=runtime.storage.clock,
         lifecycle=runtime.lifecycle,
         observability_links=ObservabilityLinks(settings.trace_url, settings.logs_url, settings.dashboard_url),
         health_checks=[HealthCheck(name, ping, name == "database") for name, ping in runtime.pings().items()],
-        metrics=cast("ASGIApp", metrics_app(telemetry.metrics.registry)) if settings.prometheus_enabled else None,
+        metrics=cast("ASGIApp", metrics_app(telemetry.metrics.registry)) if settings.metrics_on_api_port else None,
         lifespan=[] if running else [lifespan],
     )
 
@@ -88,6 +98,10 @@ def api_config(settings: Settings) -> ApiConfig:
         cors_origins=settings.cors_origins,
         api_key_header=settings.api_key_header,
         max_upload_bytes=settings.max_upload_bytes,
+        max_rows=settings.max_rows,
+        max_cells=settings.max_cells,
+        budget_tokens_per_day=settings.budget_tokens_per_day,
+        budget_usd_per_day=settings.budget_usd_per_day,
         sync_wait_seconds=settings.sync_wait_seconds,
-        waiting_clients=settings.model_concurrency + settings.model_queue,
+        waiting_clients=settings.waiting_clients(),
     )

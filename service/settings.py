@@ -14,13 +14,14 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.engines.selection import DEFAULT_ENGINE_URL, engine_options
-from service.features.identity import MIN_JWT_SECRET_BYTES
+from service.features.identity import MIN_JWT_SECRET_BYTES, ShareKind
 
 MIN_WEBHOOK_SECRET_BYTES = 32
 
 BUILTIN_MODEL = "builtin:planner"
 """The planner that needs no key and no network."""
 MIB = 2**20
+GIB = 2**30
 PRODUCTION_DRAIN_SECONDS = 10.0
 """A Kubernetes probe every 5 s that has to fail twice."""
 
@@ -46,6 +47,21 @@ class Settings(BaseSettings):
     """0 takes a free port."""
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Processes that serve the API, kept by one more when there are several."""
+    max_url_bytes: Annotated[int, Field(ge=256)] = 16_384
+    max_header_bytes: Annotated[int, Field(ge=1024)] = 65_536
+    """Of a request's line and header fields together."""
+    max_headers: Annotated[int, Field(ge=10)] = 100
+    """Header fields of a request."""
+    header_timeout_seconds: Annotated[float, Field(gt=0)] = 10.0
+    """From a connection, or from a request's first byte, to the end of its header."""
+    min_body_bytes_per_second: Annotated[float, Field(ge=0)] = 1024.0
+    """Mean of a body while the service reads it, after 10 s; 0 is no limit."""
+    send_timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """For which a client may take nothing of its answer."""
+    max_connections: Annotated[int, Field(ge=1)] = 1000
+    """Connections that a process has open at once; lower when it may open too few files."""
+    max_connections_per_address: Annotated[int, Field(ge=0)] = 250
+    """Of them, those of one address (of a network of 64 bits in IPv6); 0 is no limit, for a proxy that all share."""
     allowed_hosts: Names = ("localhost", "127.0.0.1", "[::1]")
     cors_origins: Names = ()
 
@@ -118,6 +134,16 @@ class Settings(BaseSettings):
     api_key_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")] = "X-API-Key"
     rate_limit_per_minute: Annotated[int, Field(ge=0)] = 600
     """Requests a principal may make a minute; 0 is no limit."""
+    failed_logins_per_minute: Annotated[int, Field(ge=0)] = 30
+    """Invalid credentials of one address that are looked at in a minute, and at once; 0 is no limit."""
+    max_uploads_per_principal: Annotated[int, Field(ge=0)] = 8
+    """Uploads of a principal that a process takes at once; 0 is no limit, here and below."""
+    max_downloads_per_principal: Annotated[int, Field(ge=0)] = 8
+    max_streams_per_principal: Annotated[int, Field(ge=0)] = 10
+    """Event streams."""
+    max_waiting_per_principal: Annotated[int, Field(ge=0)] | None = None
+    """Requests of a principal that wait for their extraction in a process; more are answered 202 at once. None is half
+    of all that may wait (`model_concurrency` and `model_queue`)."""
 
     artifacts_url: str | None = None
     """None keeps artifacts in `data_dir/artifacts`."""
@@ -145,6 +171,14 @@ class Settings(BaseSettings):
     """How long `serve` goes on taking requests after SIGTERM, while its readiness has fallen: long enough for every
     balancer to have seen that. None is 10 in staging and production and 0 elsewhere."""
     max_upload_bytes: Annotated[int, Field(ge=1)] = 1024 * MIB
+    max_rows: Annotated[int, Field(ge=1)] = 100_000_000
+    """Rows of a dataset."""
+    max_cells: Annotated[int, Field(ge=1)] = 2_000_000_000
+    """Cells of a dataset: its rows times its columns."""
+    max_datasets: Annotated[int, Field(ge=0)] = 1000
+    """Datasets that a principal may keep; 0 is no limit."""
+    max_stored_bytes: Annotated[int, Field(ge=0)] = 100 * GIB
+    """Bytes that a principal's datasets and feature tables may take together; 0 is no limit."""
     data_dir: Path = Field(default_factory=lambda: user_data_path("feature-agent"))
 
     @field_validator("allowed_hosts", "cors_origins", mode="before")
@@ -191,6 +225,25 @@ class Settings(BaseSettings):
             "DATABASE_URL is not set: the embedded database is for development": self.database_url is None,
         }
         return [fault for fault, found in checks.items() if found]
+
+    @property
+    def metrics_on_api_port(self) -> bool:
+        """Whether the API's port serves the metrics too: anybody who reaches it could ask for them again and again."""
+        return self.prometheus_enabled and self.environment in {"development", "test"}
+
+    def shares(self) -> dict[ShareKind, int]:
+        """How many requests of each kind a principal may have open in a process; 0 is no limit."""
+        waiting = self.max_waiting_per_principal
+        return {
+            "upload": self.max_uploads_per_principal,
+            "download": self.max_downloads_per_principal,
+            "stream": self.max_streams_per_principal,
+            "wait": max(1, self.waiting_clients() // 2) if waiting is None else waiting,
+        }
+
+    def waiting_clients(self) -> int:
+        """How many requests may wait for their extraction in a process."""
+        return self.model_concurrency + self.model_queue
 
     def seconds_to_drain(self) -> float:
         """How long `serve` is to be found by balancers after SIGTERM."""

@@ -107,6 +107,7 @@ def make_settings(new_database: Callable[[], str], tmp_path_factory: pytest.Temp
             "port": 0,
             "prometheus_port": 0,
             "rate_limit_per_minute": 0,
+            "max_waiting_per_principal": 0,
         }
         return Settings(_env_file=None, **{**defaults, **values})
 

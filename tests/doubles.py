@@ -6,7 +6,7 @@ import asyncio
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -34,6 +34,7 @@ from service.features.model import (
     Profile,
     QualitySummary,
     Stage,
+    TableForm,
     ValueCount,
 )
 from service.features.operations import Count, Predicate, Rate
@@ -152,8 +153,12 @@ class FaultyStore:
         self.lost_commits = 0
         self.refused = 0
         """Calls that failed because the database was away."""
+        self.begun = 0
+        """Transactions."""
         self.watching = 0
         """Transactions of requests that wait for a change."""
+        self.state_queries = 0
+        """Queries for the states of many extractions."""
         self._store: Store
 
     def around(self, store: Store) -> Self:
@@ -165,6 +170,7 @@ class FaultyStore:
     async def begin(self, *, watching: bool = False) -> AsyncIterator[UnitOfWork]:
         """Open a unit of work of the real store."""
         self._require()
+        self.begun += 1
         self.watching += watching
         async with self._store.begin(watching=watching) as work:
             yield work
@@ -175,10 +181,16 @@ class FaultyStore:
         self._require()
         return await self._store.state_of(owner, extraction_id)
 
-    async def add_repeated(self, extraction: Extraction, dataset_key: str) -> bool:
+    async def states(self, extraction_ids: Sequence[str]) -> Mapping[str, ExtractionState]:
+        """Read the states from the real store."""
+        self._require()
+        self.state_queries += 1
+        return await self._store.states(extraction_ids)
+
+    async def add_repeated(self, extraction: Extraction, dataset_key: str, *, max_stored_bytes: int = 0) -> bool:
         """Add the extraction to the real store."""
         self._require()
-        added = await self._store.add_repeated(extraction, dataset_key)
+        added = await self._store.add_repeated(extraction, dataset_key, max_stored_bytes=max_stored_bytes)
         self._lose_commit()
         return added
 
@@ -230,10 +242,24 @@ class CountedNotices:
     @contextmanager
     def watch(self, extraction_id: str) -> Iterator[Watch]:
         """Watch the extraction in the block."""
+        with self._counted(extraction_id), self._notices.watch(extraction_id) as watch:
+            yield DeafWatch() if self.deaf else watch
+
+    @contextmanager
+    def subscribe(self, extraction_id: str, wake: Callable[[], None]) -> Iterator[None]:
+        """Watch the extraction in the block, unless deaf."""
+        with self._counted(extraction_id):
+            if self.deaf:
+                yield
+                return
+            with self._notices.subscribe(extraction_id, wake):
+                yield
+
+    @contextmanager
+    def _counted(self, extraction_id: str) -> Iterator[None]:
         self.watches[extraction_id] += 1
         try:
-            with self._notices.watch(extraction_id) as watch:
-                yield DeafWatch() if self.deaf else watch
+            yield
         finally:
             self.watches[extraction_id] -= 1
             self.watches += Counter()  # drops what has come to zero
@@ -283,6 +309,12 @@ class MemoryArtifacts:
         yield content[:4]
         yield content[4:]
 
+    async def size(self, key: str) -> int:
+        """Return the length of a file."""
+        if key not in self.files:
+            raise FileNotFoundError(key)
+        return len(self.files[key])
+
     async def delete(self, key: str) -> None:
         """Delete a file."""
         self.files.pop(key, None)
@@ -310,14 +342,26 @@ class MemoryEngine:
         self._artifacts = artifacts
         self.ingested: list[tuple[MediaType, bytes]] = []
         self.exported: list[Path] = []
+        self.forms: list[TableForm] = []
         self.error: Exception | None = None
+        self.gate: Gate | None = None
+        """Holds whatever is read until it is set."""
+        self.cancelled = 0
+        """Readings that were cancelled at the gate."""
 
     async def ingest(self, source_key: str, media_type: MediaType, target_key: str) -> Profile:
         """Keep the upload and return PROFILE."""
         content = self._artifacts.files[source_key]
         self.ingested.append((media_type, content))
+        if self.gate is not None:
+            try:
+                await self.gate.wait()
+            except asyncio.CancelledError:
+                self.cancelled += 1
+                raise
         if b"broken" in content or not content:
             raise DatasetUnreadable("Not a table.", errors=[FieldError("row 2, column amount", "is not a number")])
+        self._artifacts.files[target_key] = content
         return PROFILE
 
     @asynccontextmanager
@@ -336,10 +380,11 @@ class MemoryEngine:
         """Return EVIDENCE for every table."""
         return EVIDENCE
 
-    async def export(self, key: str, media_type: MediaType) -> Path:
+    async def export(self, key: str, form: TableForm) -> Path:
         """Write a file of one row."""
+        self.forms.append(form)
         with tempfile.NamedTemporaryFile(delete=False) as file:
-            file.write(b"user_id,click_rate\n1,0.5\n" if media_type == "text/csv" else b'{"user_id":1}\n')
+            file.write(b"user_id,click_rate\n1,0.5\n" if form.startswith("text/csv") else b'{"user_id":1}\n')
         self.exported.append(Path(file.name))
         return self.exported[-1]
 

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from embedded_postgres.server import start_embedded
 from loadtest.errors import BadInput
+from loadtest.limits import UNLIMITED
 from loadtest.local import ROOT
 from loadtest.scaling.manifest import Deployed
 
@@ -56,7 +57,7 @@ def open_stand(worker_settings: Mapping[str, str] | None = None) -> Generator[St
             "DATABASE_URL": database.url,
             "ARTIFACTS_URL": f"file://{folder}/artifacts",
             "JWT_SECRET": os.urandom(32).hex(),
-            "RATE_LIMIT_PER_MINUTE": "0",
+            **UNLIMITED,
             "LOG_LEVEL": "WARNING",
         }
         command(["migrate"], {**environment, "DATA_DIR": str(folder / "commands")}, folder)

@@ -27,7 +27,13 @@ from pydantic_ai.exceptions import (
 )
 
 from service.concurrency.deadline import is_over
-from service.features.errors import FeatureAgentError, ModelOutputInvalid, ModelTimeout, ModelUnavailable
+from service.features.errors import (
+    DeadlineExceeded,
+    FeatureAgentError,
+    ModelOutputInvalid,
+    ModelTimeout,
+    ModelUnavailable,
+)
 from service.features.model import FieldError
 from service.features.plan import Fault
 
@@ -64,7 +70,7 @@ _TIMED_OUT = FailureKind("did not answer in time", "timeout", "timeout")
 _ABANDONED = FailureKind("was not waited for", counts=False)
 _KINDS: tuple[tuple[tuple[type[BaseException], ...], FailureKind], ...] = (
     ((AnswerTooLarge,), _UNREADABLE),
-    ((ModelTimeoutError, ModelRequestTimeout, TimeoutError), _TIMED_OUT),
+    ((ModelTimeoutError, ModelRequestTimeout, TimeoutError, DeadlineExceeded), _TIMED_OUT),
     ((ModelAuthenticationError,), FailureKind("refused the service's credentials")),
     ((ModelQuotaExceededError,), FailureKind("has no quota left for the service", "rate_limited")),
     ((ModelRateLimitError,), FailureKind("is limiting the service's requests", "rate_limited", "rate_limited")),

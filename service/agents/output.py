@@ -110,6 +110,8 @@ def _convert(value: object, type_: type[T]) -> tuple[T | None, tuple[LocatedFaul
         return msgspec.convert(value, type_), ()
     except msgspec.ValidationError as error:
         return None, (split_fault(str(error)),)
+    except UnicodeEncodeError:
+        return None, (((), "Expected text without lone surrogates"),)
 
 
 def split_fault(text: str) -> LocatedFault:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Self
 
+from msgspec.structs import replace
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import TracerProvider, get_tracer
 from pydantic_ai import Agent, Tool
@@ -19,14 +19,15 @@ from pydantic_ai.usage import UsageLimits
 from service.agents.failures import failed, invalid, out_of_time
 from service.agents.measured import MeasuredModel
 from service.agents.output import Answer, Impossible, answer_tools
-from service.agents.prompts import INSTRUCTIONS, build_request, render
+from service.agents.prompts import INSTRUCTIONS, MAX_DESCRIPTION, build_request, render
 from service.agents.rejections import Rejections, judge
 from service.agents.retrying import RetryingModel
 from service.agents.run import PlanningRun
 from service.agents.tool_calls import SanitizedToolCalls
 from service.concurrency.deadline import deadline, seconds_left
+from service.concurrency.threads import run_in_thread
 from service.features.errors import DeadlineExceeded, RequestImpossible
-from service.features.model import ExtractionOptions, ModelUsage, Profile
+from service.features.model import ExtractionOptions, FeaturePlan, ModelUsage, Profile
 from service.features.ports import Observer, PlanRequest, Proposal, Rehearsal, Spending
 from service.planning.breaker import Breaker
 
@@ -36,6 +37,8 @@ MAX_TOOL_CALLS = 12
 """Tool calls of one planning run; each may take a request of its own."""
 MAX_BAD_TOOL_CALLS = 2
 """Times that undecodable tool arguments are sent back, for tools without a number of their own."""
+MAX_STEPS = 20
+"""Steps of a plan (`FeaturePlan.steps`)."""
 MAX_LISTED_COLUMNS = 50
 """Columns listed in the message of an impossible request."""
 
@@ -111,13 +114,13 @@ class AgentPlanner:
             answer = await self._answer(request, seconds)
         if isinstance(answer, Impossible):
             raise _impossible(answer, request.dataset.profile)
-        return Proposal(answer, _usage(self._name, request.spending))
+        return Proposal(_with_notes(answer, request.description), _usage(self._name, request.spending))
 
     async def _answer(self, request: PlanRequest, seconds: float) -> Answer:
         run = PlanningRun(request, self._observer, self._rehearsal)
-        # In a thread: ranking thousands of columns takes a tenth of a second.
-        prompt = await asyncio.to_thread(_prompt, request.description, request.dataset.profile, request.options)
         try:
+            # In a thread: ranking thousands of columns takes a tenth of a second.
+            prompt = await run_in_thread(_prompt, request.description, request.dataset.profile, request.options)
             result = await self._agent.run(
                 prompt,
                 model=self._wrapped_model(request.spending),
@@ -140,6 +143,14 @@ class AgentPlanner:
 
 def _prompt(description: str, profile: Profile, options: ExtractionOptions) -> str:
     return render(build_request(description, profile, options))
+
+
+def _with_notes(plan: FeaturePlan, description: str) -> FeaturePlan:
+    """Say in the plan's steps what of the sentence no model was shown."""
+    if len(description) <= MAX_DESCRIPTION:
+        return plan
+    note = f"Only the first {MAX_DESCRIPTION} of the request's {len(description)} characters were read."
+    return replace(plan, steps=(*plan.steps[: MAX_STEPS - 1], note))
 
 
 def _usage(name: str, spending: Spending) -> ModelUsage:

@@ -18,7 +18,8 @@ from msgspec import Meta, Struct
 
 from service.agents.fence import CLOSING, OPENING, encodable, fence, within
 from service.agents.instructions import write_instructions
-from service.agents.words import mention, stems
+from service.agents.words import Phrase, beginning, mention, stems
+from service.concurrency.threads import checked
 from service.features.model import ColumnProfile, ExtractionOptions, FeaturePlan, LogicalType, Profile
 from service.features.operations import Scalar
 from service.features.operations.literals import feature_type
@@ -135,16 +136,16 @@ def _ranked(
     description: str, columns: Sequence[ColumnProfile], options: ExtractionOptions
 ) -> tuple[ColumnProfile, ...]:
     """Return the columns that a plan can name, most relevant first, ties in the dataset's order."""
-    sentence = stems(description[:MAX_DESCRIPTION])
+    sentence = Phrase(stems(beginning(description[:MAX_DESCRIPTION])))
     fixed = {options.entity, options.time, options.target} - {None}
 
     def rank(column: ColumnProfile) -> tuple[float, int]:
         return -_relevance(column, sentence, column.name in fixed), column.position
 
-    return tuple(sorted(nameable(columns), key=rank))
+    return tuple(sorted(checked(nameable(columns)), key=rank))
 
 
-def _relevance(column: ColumnProfile, sentence: Sequence[str], fixed: bool) -> float:  # noqa: FBT001 - private
+def _relevance(column: ColumnProfile, sentence: Phrase, fixed: bool) -> float:  # noqa: FBT001 - private
     """Score columns that the client fixed or names; then keys and times, which nearly every plan needs."""
     if fixed:
         return 10.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, NoReturn
 
 from pydantic_ai import ModelRetry, RunContext
@@ -17,6 +16,7 @@ from service.agents.fence import encodable, fence, within
 from service.agents.output import Answer, schema_faults
 from service.agents.run import PlanningRun
 from service.agents.tool_calls import UNKNOWN
+from service.concurrency.threads import run_in_thread
 from service.features.errors import ModelOutputInvalid
 from service.features.model import FeaturePlan
 from service.features.plan import Fault, validate
@@ -94,7 +94,7 @@ async def judge(ctx: RunContext[PlanningRun], answer: Answer) -> Answer:
     """Let the domain validate a decoded plan."""
     if isinstance(answer, FeaturePlan):
         # In a thread: a hundred features on thousands of columns take a while.
-        faults = await asyncio.to_thread(validate, answer, ctx.deps.profile, ctx.deps.options)
+        faults = await run_in_thread(validate, answer, ctx.deps.profile, ctx.deps.options)
         if faults:
             _send_back(ctx.deps, faults)
     return answer

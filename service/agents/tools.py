@@ -33,8 +33,9 @@ from service.agents.tool_answers import (
     TriedFeature,
     UnknownColumn,
 )
-from service.agents.words import mention, stems
+from service.agents.words import Phrase, mention, stems
 from service.concurrency.deadline import seconds_left
+from service.concurrency.threads import run_in_thread
 from service.features.errors import DeadlineExceeded, FeatureAgentError
 from service.features.model import ColumnProfile, FeaturePlan, Threshold
 from service.features.operations import REGISTRY
@@ -127,10 +128,10 @@ async def try_plan(
     """
     if _call_number(ctx, {"try_plan"}) > MAX_TRIALS:
         return _too_many(MAX_TRIALS)
-    decoded, faults = await asyncio.to_thread(_decode_and_validate, ctx.deps, plan)
-    if decoded is None:
-        return fence(ToolRefusal("the plan is not valid", faults))
     try:
+        decoded, faults = await run_in_thread(_decode_and_validate, ctx.deps, plan)
+        if decoded is None:
+            return fence(ToolRefusal("the plan is not valid", faults))
         features = await _rehearse(ctx.deps, decoded)
     except FeatureAgentError as error:
         return fence(ToolRefusal(f"the plan could not be computed: {error.message}"))
@@ -211,7 +212,7 @@ def _similar(name: str, names: Sequence[str]) -> tuple[str, ...]:
 
 def _matching(words: str, columns: Sequence[ColumnProfile]) -> list[ColumnProfile]:
     """Return the columns whose names match the words or contain them, the clearest match first."""
-    sentence, spelled = stems(words), words.casefold().strip()
+    sentence, spelled = Phrase(stems(words)), words.casefold().strip()
 
     def strength(column: ColumnProfile) -> int:
         return mention(stems(column.name), sentence) or int(spelled in column.name.casefold())

@@ -6,9 +6,11 @@ dataset; the groups are common vocabulary of event logs, sales, sensors and meas
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
 from typing import Literal
 
 _CONCEPT_WORDS: Mapping[str, str] = {
@@ -54,19 +56,34 @@ _EXCEPTIONS: Mapping[str, str] = {
     "bought": "bought", "is": "is", "as": "as", "was": "was", "this": "this", "os": "os", "status": "status",
     "clickthrough": "clickthrough", "used": "use", "united": "united", "need": "need", "speed": "speed",
 }  # fmt: skip
+MAX_SENTENCE_WORDS = 800
+"""Words of a sentence that are read. 4 000 characters of prose have some 700; a sentence without spaces, many more."""
 _SHORT = 4
 """A word with at least this many letters may abbreviate a longer word that it begins (temp, temperature)."""
 
 
+_ASCII_WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
+_RUN = re.compile(r"\S{1,32}")
+
+
 def tokens(text: str) -> tuple[str, ...]:
     """Split a text or name into lower-case words, at snake, kebab and camel case and between digits and letters."""
-    folded = unicodedata.normalize("NFKC", text)
-    characters: list[str] = []
-    for index, character in enumerate(folded):
-        if index and _breaks(folded, index):
-            characters.append(" ")
-        characters.append(character if character.isalnum() else " ")
-    return tuple("".join(characters).casefold().split())
+    if text.isascii():
+        return tuple(word.lower() for word in _ASCII_WORD.findall(text))
+    return tuple(_split(unicodedata.normalize("NFKC", text)).casefold().split())
+
+
+def beginning(text: str, limit: int = MAX_SENTENCE_WORDS) -> str:
+    """Return the beginning of a text that has at most `limit` words as `tokens` counts them.
+
+    The text is cut at white space, or within what has no white space for 32 characters.
+    """
+    words = 0
+    for run in _RUN.finditer(text):
+        words += len(tokens(run[0]))
+        if words > limit:
+            return text[: run.start()]
+    return text
 
 
 def _breaks(text: str, index: int) -> bool:
@@ -77,6 +94,16 @@ def _breaks(text: str, index: int) -> bool:
         return True
     after = text[index + 1 : index + 2]
     return before.isupper() and here.isupper() and after.islower() and after.isalpha()
+
+
+def _split(text: str) -> str:
+    """Write a space in place of each character that is part of no word, and between the words of camel case."""
+    characters: list[str] = []
+    for index, character in enumerate(text):
+        if index and _breaks(text, index):
+            characters.append(" ")
+        characters.append(character if character.isalnum() else " ")
+    return "".join(characters)
 
 
 @lru_cache(maxsize=8192)
@@ -155,6 +182,8 @@ WEAK_NAME_PARTS: frozenset[str] = stemmed(
 )
 """Parts of column names that say little about the column, such as units."""
 
+_WEAK = WEAK_NAME_PARTS | FUNCTION_WORDS
+
 Strength = Literal[0, 1, 2, 3, 4]
 
 
@@ -162,6 +191,63 @@ Strength = Literal[0, 1, 2, 3, 4]
 def concepts(word: str) -> frozenset[str]:
     """Return the meaning groups of a stemmed word."""
     return frozenset(name for name, members in CONCEPTS.items() if word in members)
+
+
+class Phrase:
+    """Hold the stems of a sentence or noun phrase, indexed so that looking for a word takes no walk through them."""
+
+    def __init__(self, words: Iterable[str]) -> None:
+        self.words = tuple(words)
+        self.set = frozenset(self.words)
+        self._joined = f" {' '.join(self.words)} "
+
+    def __contains__(self, word: str) -> bool:
+        return word in self.set
+
+    def has(self, part: Sequence[str]) -> bool:
+        """Check whether `part` occurs without a gap."""
+        return bool(part) and f" {' '.join(part)} " in self._joined
+
+    def names(self, word: str) -> bool:
+        """Check whether one of the words, function words aside, is the same as `word`, or one abbreviates the other."""
+        return self._spoken.has_same(word)
+
+    @cached_property
+    def meanings(self) -> frozenset[str]:
+        """Return the meaning groups of the words that are not general."""
+        return meanings(self.set - FUNCTION_WORDS - GENERIC_WORDS)
+
+    @cached_property
+    def _spoken(self) -> Abbreviations:
+        return Abbreviations(self.set - FUNCTION_WORDS)
+
+
+class Abbreviations:
+    """Hold stems so that the ones which abbreviate a word, or which it abbreviates, are found without a walk."""
+
+    def __init__(self, words: frozenset[str]) -> None:
+        self._words = words
+        self._sorted = sorted(words)
+        self._longest = max(map(len, words), default=0)
+
+    def has_same(self, word: str) -> bool:
+        """Check whether one of the stems equals the word, or one abbreviates the other."""
+        return (
+            word in self._words or self._abbreviated_by(word) or any(map(self._words.__contains__, self._starts(word)))
+        )
+
+    def _abbreviated_by(self, word: str) -> bool:
+        if len(word) < _SHORT or not word.isalpha():
+            return False
+        place = bisect_left(self._sorted, word)
+        return place < len(self._sorted) and self._sorted[place].startswith(word)
+
+    def _starts(self, word: str) -> Iterator[str]:
+        """Yield the beginnings of a word that may abbreviate it."""
+        for length in range(_SHORT, min(len(word), self._longest + 1)):
+            if not word[length - 1].isalpha() or (length == _SHORT and not word[:_SHORT].isalpha()):
+                return
+            yield word[:length]
 
 
 def same(word: str, other: str) -> bool:
@@ -172,40 +258,35 @@ def same(word: str, other: str) -> bool:
     return len(short) >= _SHORT and long.startswith(short) and short.isalpha()
 
 
-def contains(words: Sequence[str], part: Sequence[str]) -> bool:
-    """Check whether `part` occurs in `words` without a gap."""
-    width = len(part)
-    return width > 0 and any(
-        tuple(words[start : start + width]) == tuple(part) for start in range(len(words) - width + 1)
-    )
-
-
-def mention(name_stems: Sequence[str], sentence: Sequence[str]) -> Strength:
-    """Score how clearly a sentence (stems) mentions a column (stems of its name).
+def mention(name_stems: Sequence[str], sentence: Phrase) -> Strength:
+    """Score how clearly a sentence mentions a column (stems of its name).
 
     4: its whole name; 3: all meaningful parts; 2: one of them; 1: a word of the same meaning group; 0: nothing.
     """
-    if contains(sentence, name_stems):
+    if sentence.has(name_stems):
         return 4
-    parts = meaningful_parts(name_stems)
-    spoken = frozenset(sentence) - FUNCTION_WORDS
-    named = [part for part in parts if any(same(part, word) for word in spoken)]
-    if parts and len(named) == len(parts):
+    parts = meaningful_parts(frozenset(name_stems))
+    named = sum(map(sentence.names, parts))
+    if parts and named == len(parts):
         return 3
     if named:
         return 2
-    meant = _meanings(parts or name_stems)
-    return 1 if meant & _meanings(spoken - GENERIC_WORDS) else 0
+    return 0 if meanings(parts or name_stems).isdisjoint(sentence.meanings) else 1
 
 
 def meaningful_parts(name_stems: Iterable[str]) -> list[str]:
     """Return the parts of a column's name that say what it is about."""
-    weak = WEAK_NAME_PARTS | FUNCTION_WORDS
-    return [part for part in name_stems if part not in weak and not part.isdigit()]
+    return [part for part in name_stems if part not in _WEAK and not part.isdigit()]
 
 
-def _meanings(words: Iterable[str]) -> frozenset[str]:
+def meanings(words: Iterable[str]) -> frozenset[str]:
+    """Return the meaning groups of stems."""
     return frozenset(group for word in words for group in concepts(word))
+
+
+def lower(text: str) -> str:
+    """Write a text in lower case without changing its length."""
+    return text.lower() if text.isascii() else "".join(character.lower()[0] for character in text)
 
 
 def ascii_words(text: str) -> str:

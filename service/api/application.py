@@ -17,6 +17,7 @@ from service.api.authentication import Authentication
 from service.api.dataset_routes import delete_dataset, get_dataset, list_datasets, upload_dataset
 from service.api.decoding import MAX_JSON_BYTES, ApiRequest, refuse_unknown_parameters
 from service.api.documentation import get_asset, get_problem_type, list_problem_types, openapi_config
+from service.api.errors import RouteNotFound
 from service.api.event_routes import stream_events
 from service.api.extract_routes import ExtractDependencies, extract_features
 from service.api.extraction_routes import (
@@ -26,7 +27,7 @@ from service.api.extraction_routes import (
     list_extractions,
 )
 from service.api.failures import observe_failures
-from service.api.guards import authorize
+from service.api.guards import authorize, share
 from service.api.headers import EXPOSED, READ, finishing
 from service.api.health_routes import get_health, get_liveness, get_readiness
 from service.api.hosts import AllowedHosts
@@ -35,6 +36,7 @@ from service.api.problems import answer_problem
 from service.api.rendering import StructResponse
 from service.api.services import ApiConfig, ApiServices
 from service.api.table_routes import download_features
+from service.api.usage_routes import get_usage
 from service.api.webhook_routes import get_webhook_secrets, list_webhook_deliveries
 from service.planning.load_shedder import LoadShedder
 from service.webhooks.links import BASE
@@ -55,6 +57,7 @@ PROTECTED_ROUTES = (
     list_extractions,
     list_webhook_deliveries,
     get_webhook_secrets,
+    get_usage,
 )
 
 
@@ -88,21 +91,24 @@ def create_api(services: ApiServices, config: ApiConfig) -> Litestar:
 
 
 def _protected(services: ApiServices, config: ApiConfig) -> Router:
-    """Create the router of the versioned API: authentication, then rate limit, then permission.
+    """Create the router of the versioned API: authentication, then rate limit, permission, and the principal's share.
 
     It is one function, because the framework deep-copies a router and would copy the services in a middleware object;
     functions are not copied.
     """
-    authentication = Authentication(services.authenticator, config.api_key_header)
+    authentication = Authentication(services.authenticator, services.guesses, config.api_key_header)
     limit = RateLimit(services.limiter, services.observer)
 
     def protected(app: ASGIApp) -> ASGIApp:
         async def admit(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] == ScopeType.HTTP and scope["method"] != HttpMethod.OPTIONS:
-                await authentication.identify(scope)
-                await limit.count(scope)
-                authorize(scope)
-            await app(scope, receive, send)
+            if scope["type"] != ScopeType.HTTP or scope["method"] == HttpMethod.OPTIONS:
+                await app(scope, receive, send)
+                return
+            await authentication.identify(scope)
+            await limit.count(scope)
+            authorize(scope)
+            with share(scope, services.shares):  # until the answer's last byte, or the client's disconnect
+                await app(scope, receive, send)
 
         return admit
 
@@ -118,9 +124,7 @@ def _public(services: ApiServices, config: ApiConfig) -> Sequence[ControllerRout
     routes: list[ControllerRouterHandler] = list(PUBLIC_ROUTES)
     if config.docs_enabled:
         routes.append(get_asset)
-    if services.metrics is not None:
-        routes.append(_metrics(services.metrics))
-    return routes
+    return [*routes, _metrics(services.metrics or _metrics_elsewhere)]
 
 
 def _metrics(exposition: ASGIApp) -> ASGIRouteHandler:
@@ -129,6 +133,10 @@ def _metrics(exposition: ASGIApp) -> ASGIRouteHandler:
         await exposition(scope, receive, send)
 
     return metrics
+
+
+async def _metrics_elsewhere(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    raise RouteNotFound("Metrics are served on the metrics port only (PROMETHEUS_PORT), where they are enabled.")
 
 
 def _cross_origin(config: ApiConfig) -> CORSConfig | None:

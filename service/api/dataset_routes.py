@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from functools import partial
 
 from litestar import Response, delete, get, post
 from litestar.openapi.spec import OpenAPIFormat, OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
 
 from service.api.decoding import ApiRequest
-from service.api.guards import reads_datasets, writes_datasets
+from service.api.guards import reads_datasets, takes, writes_datasets
 from service.api.parameters import LOCATION, Cursor, DatasetIdPath, DatasetIdQuery, Limit
 from service.api.problems import PROTECTED, documented
+from service.api.progress import while_connected
+from service.api.quota_headers import QUOTA_HEADERS, quota_headers
 from service.api.schemas import DatasetAnswer, DatasetListAnswer, DatasetPage
 from service.api.services import Config, Services
 from service.api.uploads import MEDIA_TYPES, open_upload
@@ -42,13 +45,13 @@ class UploadOperation(Operation):
     operation_class=UploadOperation,
     tags=["datasets"],
     summary="Upload a dataset",
-    opt=writes_datasets,
+    opt=writes_datasets | takes("upload"),
     request_max_body_size=None,
-    response_headers=[LOCATION],
+    response_headers=[LOCATION, *QUOTA_HEADERS],
     response_description="The dataset with its profile.",
     responses=documented(
-        *PROTECTED, "dataset_exists", "payload_too_large", "media_type_unsupported", "request_invalid",
-        "dataset_unreadable",
+        *PROTECTED, "dataset_exists", "payload_too_large", "dataset_too_large", "media_type_unsupported",
+        "request_invalid", "dataset_unreadable", "quota_exceeded", "too_many_at_once",
     ),
 )  # fmt: skip
 async def upload_dataset(
@@ -60,8 +63,17 @@ async def upload_dataset(
     """
     upload = await open_upload(request, config.max_upload_bytes)
     new_id = dataset_id or f"ds-{secrets.token_hex(8)}"
-    dataset = await services.upload(request.user.id, new_id, upload.media_type, upload.chunks)
-    return Response(DatasetAnswer.of(dataset_view(dataset)), headers={"Location": dataset_path(dataset.id)})
+    length = request.content_length or 0
+    dataset = await services.upload(
+        request.user.id,
+        new_id,
+        upload.media_type,
+        upload.chunks,
+        announced_bytes=length,
+        while_wanted=partial(while_connected, request),
+    )
+    left = quota_headers(await services.quotas.use_of(request.user.id), services.quotas.limits)
+    return Response(DatasetAnswer.of(dataset_view(dataset)), headers={"Location": dataset_path(dataset.id)} | left)
 
 
 @get(

@@ -138,6 +138,7 @@ def openapi_config(version: str, api_key_header: str) -> OpenAPIConfig:
             Tag(name="datasets", description="Tables to extract features from."),
             Tag(name="extractions", description="Features, asked for in a sentence."),
             Tag(name="webhooks", description="The end of an extraction, sent to a `callback_url`."),
+            Tag(name="usage", description="What you use of each quota, and what you may."),
             Tag(name="health", description="For probes and people."),
         ],
         components=Components(

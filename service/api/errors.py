@@ -37,6 +37,41 @@ class HostNotAllowed(FeatureAgentError):
     category = "malformed"
 
 
+class UrlTooLong(FeatureAgentError):
+    """The request's target is longer than the service reads."""
+
+    code = "url_too_long"
+    category = "too_large"
+
+
+class HeadersTooLarge(FeatureAgentError):
+    """The request's header has more fields, or more bytes, than the service reads."""
+
+    code = "headers_too_large"
+    category = "too_large"
+
+
+class RequestTimeout(FeatureAgentError):
+    """The request arrived too slowly."""
+
+    code = "request_timeout"
+    category = "malformed"
+
+
+class TooManyConnections(FeatureAgentError):
+    """All connections of the process are taken."""
+
+    code = "too_many_connections"
+    category = "rate_limit"
+
+
+class TooManyConnectionsOfAddress(FeatureAgentError):
+    """The client's address has all connections that one may have."""
+
+    code = "too_many_connections_of_address"
+    category = "rate_limit"
+
+
 class RouteNotFound(FeatureAgentError):
     """No route has this path."""
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import AsyncGenerator
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
 
 import msgspec
 from litestar import get
@@ -17,22 +14,20 @@ from litestar.response import Stream
 
 from service.api.decoding import ApiRequest
 from service.api.extraction_schemas import StatusView
-from service.api.guards import reads_extractions
+from service.api.feed import Follower
+from service.api.guards import reads_extractions, takes
 from service.api.parameters import ExtractionIdPath, LastEventId
 from service.api.problems import PROTECTED, documented
-from service.api.progress import POLL_SECONDS
 from service.api.services import ApiServices, Services
+from service.api.streams import begun
 from service.api.views import has_ended, status_view
-from service.features.errors import DependencyUnavailable, ExtractionNotFound
-from service.features.model import Extraction
+from service.features.model import ExtractionState
 
 EVENT_STREAM = "text/event-stream"
 RECONNECT_MILLISECONDS = 2000
 """Milliseconds after which a disconnected client should reconnect."""
 HEARTBEAT_SECONDS = 15.0
 """Seconds of silence after which a comment keeps proxies from closing the connection."""
-MAX_STALENESS_SECONDS = 5.0
-"""Seconds after which a change without a notice is seen."""
 _VERSION = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
@@ -55,8 +50,8 @@ class EventsOperation(Operation):
     operation_class=EventsOperation,
     tags=["extractions"],
     summary="Follow an extraction",
-    opt=reads_extractions,
-    responses=documented(*PROTECTED, "extraction_not_found"),
+    opt=reads_extractions | takes("stream"),
+    responses=documented(*PROTECTED, "extraction_not_found", "too_many_at_once"),
 )
 async def stream_events(
     request: ApiRequest, services: Services, extraction_id: ExtractionIdPath, last_event_id: LastEventId = None
@@ -65,62 +60,43 @@ async def stream_events(
 
     A stream may stop before, when the service restarts; connect again with `Last-Event-ID`, as browsers do.
     """
-    async with services.store.begin() as work:
-        extraction = await work.extractions.get(request.user.id, extraction_id)
-        usual = await work.extractions.usual_seconds(extraction.lane)
     seen = int(last_event_id) if last_event_id and _VERSION.fullmatch(last_event_id) else -1
-    events = _events(services, extraction, usual, seen)
+    events = _events(services, request.user.id, extraction_id, seen)
+    chunks = await begun(events)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # nginx would hold the events back
-    return Stream(events, media_type=EVENT_STREAM, headers=headers, background=BackgroundTask(events.aclose))
+    return Stream(chunks, media_type=EVENT_STREAM, headers=headers, background=BackgroundTask(events.aclose))
 
 
-async def _events(
-    services: ApiServices, extraction: Extraction, usual: float | None, seen: int
-) -> AsyncGenerator[bytes]:
-    """Yield the stream's bytes, from the first change after the version `seen`; the end is always sent."""
-    loop = asyncio.get_running_loop()
-    yield b"retry: %d\n\n" % RECONNECT_MILLISECONDS
-    sent_at = loop.time()
-    async for state in _states(services, extraction):
-        if state is not None and (has_ended(state) or state.version > seen):
-            yield _event(
-                "end" if has_ended(state) else "status", state, status_view(state, services.clock.now(), usual)
-            )
-            seen, sent_at = state.version, loop.time()
-        elif loop.time() - sent_at >= HEARTBEAT_SECONDS:
-            yield b": still here\n\n"
-            sent_at = loop.time()
+async def _events(services: ApiServices, owner: str, extraction_id: str, seen: int) -> AsyncGenerator[bytes]:
+    """Yield the stream's bytes, from the first change after the version `seen`; the end is always sent.
 
-
-async def _states(services: ApiServices, extraction: Extraction) -> AsyncGenerator[Extraction | None]:
-    """Yield the row now and after each notice, and None at intervals, until it has ended or was deleted.
-
-    It also ends when the process is stopping. An unreachable database is waited for.
+    Ends without it when the extraction is deleted or the process is stopping. Raises ExtractionNotFound at its start.
     """
-    loop = asyncio.get_running_loop()
-    with services.notices.watch(extraction.id) as watch:
-        read_at = changed = None
-        while True:
-            state = None
-            if read_at is None or changed or loop.time() - read_at >= MAX_STALENESS_SECONDS:
-                read_at = loop.time()
-                try:
-                    state = await _read(services, extraction)
-                except ExtractionNotFound:
-                    return
-            yield state
-            if services.lifecycle.draining or (state is not None and has_ended(state)):
-                return
-            changed = await watch.changed(POLL_SECONDS)
+    with services.feed.follow(extraction_id) as follower:
+        state = await services.store.state_of(owner, extraction_id)
+        usual = None if has_ended(state) else await services.store.usual_seconds(state.lane)
+        follower.offer(state)
+        yield b"retry: %d\n\n" % RECONNECT_MILLISECONDS
+        async for news in _news(follower):
+            if news is None:
+                yield b": still here\n\n"
+            elif has_ended(news) or news.version > seen:
+                seen = news.version
+                yield _event(news, status_view(news, services.clock.now(), usual))
 
 
-async def _read(services: ApiServices, extraction: Extraction) -> Extraction | None:
-    with suppress(DependencyUnavailable):
-        async with services.store.begin(watching=True) as work:
-            return await work.extractions.get(extraction.owner, extraction.id)
-    return None
+async def _news(follower: Follower) -> AsyncGenerator[ExtractionState | None]:
+    """Yield the state at once and after each change, and None after each silence, until the extraction has ended."""
+    while True:
+        changed = await follower.changed(HEARTBEAT_SECONDS)
+        if follower.closed:
+            return
+        yield follower.state if changed else None
+        if follower.state is not None and has_ended(follower.state):
+            return
 
 
-def _event(name: Literal["status", "end"], state: Extraction, status: StatusView) -> bytes:
+def _event(state: ExtractionState, status: StatusView) -> bytes:
     """Encode an event. JSON escapes line breaks, so one `data` line holds it."""
-    return b"event: %s\nid: %d\ndata: %s\n\n" % (name.encode(), state.version, msgspec.json.encode(status))
+    name = b"end" if has_ended(state) else b"status"
+    return b"event: %s\nid: %d\ndata: %s\n\n" % (name, state.version, msgspec.json.encode(status))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
+from collections.abc import Generator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from litestar import Response, post
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import JSONBody, SkipValidation
+from msgspec.structs import replace
 
 from service.api.answers import claim_of, final_answer, is_repeat, replayed_header, respond, store_answer
 from service.api.decoding import ApiRequest
@@ -25,7 +27,7 @@ from service.api.parameters import (
     Prefer,
     wants_fresh,
 )
-from service.api.preferences import read_preferences
+from service.api.preferences import Preferences, read_preferences
 from service.api.problems import PROTECTED, documented
 from service.api.progress import status_of, wait_or_detach
 from service.api.schemas import MINIMUM_DESCRIPTION, ExtractionBody
@@ -33,6 +35,7 @@ from service.api.services import ApiConfig, ApiServices
 from service.api.views import extraction_path, has_ended
 from service.features.context import CURRENT
 from service.features.errors import InvalidRequest
+from service.features.events import RequestOverShare
 from service.features.extract import IdempotencyClaim
 from service.features.model import Extraction, FieldError
 from service.planning.load_shedder import LoadShedder
@@ -72,7 +75,7 @@ class ExtractDependencies:
             "media_type_unsupported", "request_invalid", "completion_date_unreachable", "idempotency_key_reused",
             "request_impossible", "quality_too_low", "compute_out_of_memory", "compute_failed", "worker_lost",
             "model_unavailable", "model_output_invalid", "model_timeout", "deadline_exceeded", "planning_busy",
-            "budget_exceeded",
+            "budget_exceeded", "quota_exceeded",
         ),
     },
 )  # fmt: skip
@@ -95,13 +98,14 @@ async def extract_features(
     preferences = read_preferences(request.headers.getall("prefer", []), config.sync_wait_seconds)
     claim = claim_of(request, idempotency_key, data)
     await _require_valid(services, request.user.id, data, claim)
-    wanted, detached = data.to_request(fresh=wants_fresh(cache_control)), not preferences.seconds
+    wanted = data.to_request(fresh=wants_fresh(cache_control))
     if claim is None and (repeated := await services.repeat(request.user.id, wanted)) is not None:
         _note_id(repeated)
         answer = final_answer(repeated, request.scope["path"], services.links(repeated))
         return respond(answer, replayed=False, more=preferences.applied(unfinished=False))
-    key = None if claim is None else (request.user.id, claim.key)
-    with nullcontext() if detached else extract_dependencies.load_shedder.admit(key):
+    preferences = _within_share(services, request.user.id, preferences)
+    detached = not preferences.seconds
+    with nullcontext() if detached else _waiting(extract_dependencies, request.user.id, claim):
         accepted = await services.accept(request.user.id, wanted, detached=detached, claim=claim)
         _note_id(accepted.extraction)
         if accepted.answer is not None:
@@ -115,6 +119,22 @@ async def extract_features(
     if claim is not None:
         answer = await store_answer(services, extraction, claim, own)
     return respond(answer, replayed=accepted.replayed or answer != own, more=applied)
+
+
+def _within_share(services: ApiServices, owner: str, preferences: Preferences) -> Preferences:
+    """Return the preferences, without a wait when as many requests of the principal wait as may."""
+    if not preferences.seconds or not services.shares.is_full(owner, "wait"):
+        return preferences
+    services.observer.record(RequestOverShare("wait"))
+    return replace(preferences, seconds=0.0, wait="")
+
+
+@contextmanager
+def _waiting(dependencies: ExtractDependencies, owner: str, claim: IdempotencyClaim | None) -> Generator[None]:
+    """Count a request that waits, among its principal's and among all. Raises PlanningBusy."""
+    key = None if claim is None else (owner, claim.key)
+    with dependencies.services.shares.hold(owner, "wait"), dependencies.load_shedder.admit(key):
+        yield
 
 
 async def _unfinished(services: ApiServices, extraction: Extraction, headers: dict[str, str]) -> Response[Any]:

@@ -10,21 +10,33 @@ from opentelemetry import trace
 
 from service.api.errors import translate
 from service.api.problems import PROBLEMS
-from service.features.errors import NotAuthenticated, NotAuthorized
-from service.features.events import AuthenticationFailed
+from service.features.errors import (
+    NotAuthenticated,
+    NotAuthorized,
+    QuotaExceeded,
+    TooManyAtOnce,
+    TooManyFailures,
+)
+from service.features.events import AuthenticationFailed, AuthenticationThrottled, QuotaRefused, RequestOverShare
 from service.features.ports import Observer
 
 _LOG = logging.getLogger(__name__)
 
 
 def observe_failures(observer: Observer) -> Callable[[Exception, Scope], Awaitable[None]]:
-    """Return Litestar's `after_exception` hook: count refused credentials, and log failures of the service itself."""
+    """Return Litestar's `after_exception` hook: count refusals, and log failures of the service itself."""
 
     async def observe(error: Exception, _: Scope) -> None:
         if isinstance(error, NotAuthenticated):
             observer.record(AuthenticationFailed(error.reason))
         elif isinstance(error, NotAuthorized):
             observer.record(AuthenticationFailed("scope"))
+        elif isinstance(error, QuotaExceeded):
+            observer.record(QuotaRefused(error.quota))
+        elif isinstance(error, TooManyFailures):
+            observer.record(AuthenticationThrottled())
+        elif isinstance(error, TooManyAtOnce):
+            observer.record(RequestOverShare(error.kind))
         else:
             _log_failure(error)
 

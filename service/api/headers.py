@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from litestar.types import BeforeMessageSendHookHandler, Message, Scope
 
 from service.api.limits import RATE_LIMIT_DECISION
+from service.api.quota_headers import QUOTA_FIELDS
 from service.api.services import Lifecycle
 from service.security.limits import RateLimitDecision
 
@@ -26,6 +27,7 @@ EXPOSED = (
     "Idempotency-Replayed",
     "Location",
     "Preference-Applied",
+    *QUOTA_FIELDS,
     "RateLimit-Limit",
     "RateLimit-Remaining",
     "RateLimit-Reset",
@@ -50,8 +52,8 @@ def header(scope: Scope, name: bytes) -> str | None:
 
 
 _CLOSE = (b"connection", b"close")
-_NOSNIFF = (b"x-content-type-options", b"nosniff")
-_NO_STORE = (b"cache-control", b"no-store")
+NOSNIFF = (b"x-content-type-options", b"nosniff")
+NO_STORE = (b"cache-control", b"no-store")
 
 
 def finishing(lifecycle: Lifecycle) -> BeforeMessageSendHookHandler:
@@ -71,9 +73,9 @@ def finishing(lifecycle: Lifecycle) -> BeforeMessageSendHookHandler:
 
 def _finished(given: Iterable[tuple[bytes, bytes]], scope: Scope) -> list[tuple[bytes, bytes]]:
     """Add security fields, `no-store` unless the route sets its own, and the rate limit."""
-    headers = [*given, _NOSNIFF]
+    headers = [*given, NOSNIFF]
     if not any([name == b"cache-control" for name, _ in headers]):  # noqa: C419 -- a list is faster than a generator here
-        headers.append(_NO_STORE)
+        headers.append(NO_STORE)
     decision: RateLimitDecision | None = scope["state"].get(RATE_LIMIT_DECISION)
     if decision is not None and decision.limit > 0:
         headers += (

@@ -42,11 +42,19 @@ async def get_health(services: Services, config: Config) -> Response[HealthView]
     tags=["health"],
     summary="Whether the process runs",
     response_description="It does.",
+    responses={
+        503: ResponseSpec(
+            LivenessView,
+            description="Stuck: killed processes of the engine do not end. Restart this one.",
+            generate_examples=False,
+        )
+    },
     sync_to_thread=False,
 )
-def get_liveness() -> LivenessView:
+def get_liveness(services: Services) -> Response[LivenessView]:
     """Touches nothing: an unreachable dependency must not get the process killed."""
-    return LivenessView("alive")
+    alive = services.lifecycle.alive
+    return Response(LivenessView("alive" if alive else "stuck"), status_code=200 if alive else 503)
 
 
 @get(
@@ -57,7 +65,7 @@ def get_liveness() -> LivenessView:
     response_description="Send it.",
     responses={
         503: ResponseSpec(
-            ReadinessView, description="Starting, draining, or without the database.", generate_examples=False
+            ReadinessView, description="Starting, draining, stuck, or without the database.", generate_examples=False
         )
     },
 )
@@ -75,6 +83,8 @@ async def _readiness(services: ApiServices) -> Literal["ready", "starting", "dra
         return "draining"
     if not services.lifecycle.ready:
         return "starting"
+    if not services.lifecycle.alive:
+        return "unavailable"
     critical = [check for check in services.health_checks if check.critical]
     states = await _states(critical)
     return "unavailable" if _verdict(critical, states) == "unhealthy" else "ready"

@@ -12,8 +12,9 @@ from litestar.openapi.datastructures import ResponseSpec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from service.api.errors import MethodNotAllowed, translate
+from service.api.quota_headers import quota_headers
 from service.features.context import CURRENT
-from service.features.errors import Category, FeatureAgentError, NotAuthenticated
+from service.features.errors import Category, FeatureAgentError, NotAuthenticated, QuotaExceeded
 from service.features.model import Failure, FieldError
 
 PROBLEM_JSON = "application/problem+json"
@@ -45,11 +46,14 @@ PROBLEMS: dict[str, ProblemType] = {
     "extraction_not_found": ProblemType(404, "not_found", "low", "The extraction does not exist"),
     "method_not_allowed": ProblemType(405, "malformed", "low", "The path does not take this method"),
     "not_acceptable": ProblemType(406, "media_type", "low", "No form of the resource is acceptable"),
+    "request_timeout": ProblemType(408, "malformed", "low", "The request arrived too slowly"),
     "dataset_exists": ProblemType(409, "conflict", "low", "The dataset exists already"),
     "extraction_not_ready": ProblemType(409, "conflict", "low", "The extraction has no feature table"),
     "extraction_ended": ProblemType(409, "conflict", "low", "The extraction has ended already"),
     "extraction_cancelled": ProblemType(409, "conflict", "low", "The extraction was cancelled"),
     "payload_too_large": ProblemType(413, "too_large", "low", "The body is too large"),
+    "dataset_too_large": ProblemType(413, "too_large", "low", "The dataset has too many rows or cells"),
+    "url_too_long": ProblemType(414, "too_large", "low", "The URL is too long"),
     "media_type_unsupported": ProblemType(415, "media_type", "low", "The content type is not supported"),
     "request_invalid": ProblemType(422, "validation", "low", "The request's content is invalid"),
     "completion_date_unreachable": ProblemType(422, "validation", "low", "The completion date is too soon"),
@@ -59,7 +63,13 @@ PROBLEMS: dict[str, ProblemType] = {
     "compute_out_of_memory": ProblemType(422, "validation", "medium", "The features need too much memory"),
     "quality_too_low": ProblemType(422, "quality", "low", "No feature passed the quality threshold"),
     "rate_limited": ProblemType(429, "rate_limit", "medium", "Too many requests", retry_after=60),
+    "too_many_at_once": ProblemType(429, "rate_limit", "medium", "Too many open requests of a kind", retry_after=2),
+    "too_many_failures": ProblemType(429, "rate_limit", "medium", "Too many refused credentials", retry_after=2),
     "budget_exceeded": ProblemType(429, "budget", "medium", "The day's budget is spent", retry_after=3600),
+    "too_many_connections_of_address": ProblemType(
+        429, "rate_limit", "medium", "Too many connections from one address", retry_after=1
+    ),
+    "headers_too_large": ProblemType(431, "too_large", "low", "The header is too large"),
     "internal_error": ProblemType(500, "internal", "critical", "The service failed"),
     "compute_failed": ProblemType(500, "internal", "critical", "The features could not be computed"),
     "worker_lost": ProblemType(500, "internal", "critical", "The extraction ended its workers"),
@@ -67,8 +77,10 @@ PROBLEMS: dict[str, ProblemType] = {
     "planning_busy": ProblemType(503, "model", "high", "Too many requests wait for a model", retry_after=5),
     "model_output_invalid": ProblemType(503, "model", "high", "The model gave no valid plan", retry_after=5),
     "dependency_unavailable": ProblemType(503, "dependency", "high", "A dependency does not answer", retry_after=5),
+    "too_many_connections": ProblemType(503, "rate_limit", "high", "All connections are taken", retry_after=1),
     "model_timeout": ProblemType(504, "timeout", "high", "The model took too long", retry_after=30),
     "deadline_exceeded": ProblemType(504, "timeout", "high", "The work took too long", retry_after=30),
+    "quota_exceeded": ProblemType(507, "quota", "medium", "The storage quota is used up"),
 }
 """Status, category, severity and title of every error code; an unknown code is shown as `internal_error`."""
 
@@ -159,6 +171,8 @@ def answer_problem(request: Request[object, object, State], exception: Exception
         headers["WWW-Authenticate"] = f'Bearer realm="feature-agent"{"," if reason else ""}{reason}'
     if isinstance(error, MethodNotAllowed):
         headers["Allow"] = error.allow
+    if isinstance(error, QuotaExceeded):
+        headers |= quota_headers(error.used, error.limits)
     return Response(problem, status_code=problem.status, headers=headers, media_type=PROBLEM_JSON)
 
 
@@ -181,4 +195,4 @@ def documented(*codes: str) -> dict[int, ResponseSpec]:
 ANYWHERE = ("request_malformed", "internal_error", "dependency_unavailable")
 """Codes that any route below /api/v1 can answer; `PROTECTED` has more."""
 
-PROTECTED = (*ANYWHERE, "not_authenticated", "scope_missing", "rate_limited")
+PROTECTED = (*ANYWHERE, "not_authenticated", "scope_missing", "rate_limited", "too_many_failures")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
 
 from service.api.decoding import ApiRequest
+from service.api.errors import MalformedRequest
 from service.api.extraction_schemas import StatusView
 from service.api.services import ApiServices
 from service.api.views import has_ended, status_view
 from service.features.errors import DependencyUnavailable
 from service.features.model import Extraction, ExtractionState
 
+T = TypeVar("T")
 POLL_SECONDS = 1.0
 """Seconds after which a change without a notice is seen."""
 
@@ -66,6 +69,23 @@ async def wait_or_detach(
 
 def _will_be_retried(extraction: Extraction) -> bool:
     return extraction.status == "queued" and extraction.failure is not None
+
+
+async def while_connected(request: ApiRequest, work: Coroutine[Any, Any, T]) -> T:
+    """Return what the work returns; the request's body must have been read.
+
+    Raises MalformedRequest if the client disconnects first; the work is cancelled, and has ended by then.
+    """
+    working, gone = asyncio.create_task(work), asyncio.create_task(_disconnected(request))
+    try:
+        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise MalformedRequest("The client disconnected before its upload was read.")
+    finally:
+        for task in (working, gone):
+            task.cancel()
+        await asyncio.wait({working, gone})
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from service.api.schemas import (
     ReadinessView,
     TokenAnswer,
 )
+from service.api.usage_schemas import UsageAnswer
 from service.api.webhook_schemas import DeliveriesAnswer, SecretsAnswer
 from service.webhooks.payload import EVENTS, WebhookEvent
 
@@ -43,6 +44,7 @@ ROOTS: tuple[type[Struct], ...] = (
     SecretsAnswer,
     StatusAnswer,
     TokenAnswer,
+    UsageAnswer,
     WebhookEvent,
 )
 """Every struct that a route reads or answers; the structs within follow."""

@@ -234,7 +234,7 @@ class HealthView(Struct, frozen=True):
 class LivenessView(Struct, frozen=True):
     """Answer of `GET /health/live`."""
 
-    status: Literal["alive"]
+    status: Literal["alive", "stuck"]
 
 
 class ReadinessView(Struct, frozen=True):

@@ -13,15 +13,19 @@ from litestar.params import SkipValidation
 from litestar.types import ASGIApp
 from msgspec import Struct
 
+from service.api.feed import StateFeed
 from service.api.observability_links import Links, ObservabilityLinks
 from service.extractions.repeat import RepeatExtraction
 from service.features.datasets import UploadDataset
 from service.features.extract import AcceptExtraction
 from service.features.model import Extraction
-from service.features.ports import Artifacts, Clock, Observer, Reader
+from service.features.ports import Artifacts, Budgets, Clock, Observer, Reader
+from service.features.quotas import StorageQuotas
 from service.features.stores import JobQueue, Notices, Store
 from service.security.authenticator import Authenticator
+from service.security.guesses import GuessLimiter
 from service.security.limits import RateLimiter
+from service.security.shares import Shares
 from service.webhooks.callbacks import CallbackPolicy
 
 Dependency = Literal["database", "redis", "ai_model"]
@@ -39,6 +43,11 @@ class Lifecycle(Protocol):
     @property
     def draining(self) -> bool:
         """The process was asked to stop: new traffic belongs elsewhere."""
+        ...
+
+    @property
+    def alive(self) -> bool:
+        """The process need not be replaced."""
         ...
 
 
@@ -60,12 +69,17 @@ class ApiServices:
     artifacts: Artifacts
     reader: Reader
     upload: UploadDataset
+    quotas: StorageQuotas
+    budgets: Budgets
     accept: AcceptExtraction
     queue: JobQueue
     repeat: RepeatExtraction
     notices: Notices
+    feed: StateFeed
     authenticator: Authenticator
+    guesses: GuessLimiter
     limiter: RateLimiter
+    shares: Shares
     observer: Observer
     clock: Clock
     lifecycle: Lifecycle
@@ -77,7 +91,7 @@ class ApiServices:
     health_checks: Sequence[HealthCheck] = ()
     """Dependencies that are not named here are answered as "disabled"."""
     metrics: ASGIApp | None = None
-    """Served at /metrics; None answers 404 there."""
+    """Served at /metrics; None answers 404 there, which says where they are."""
     lifespan: Sequence[Callable[[Litestar], AbstractAsyncContextManager[None]]] = ()
     """Entered in order on start-up and left in reverse, after the last answer."""
 
@@ -97,6 +111,11 @@ class ApiConfig:
     """Origins whose pages may call; `*` for any."""
     api_key_header: str = "X-API-Key"
     max_upload_bytes: int = 100_000_000
+    max_rows: int = 100_000_000
+    max_cells: int = 2_000_000_000
+    budget_tokens_per_day: int = 0
+    """0 is no limit, as for dollars."""
+    budget_usd_per_day: float = 0.0
     sync_wait_seconds: float = 25.0
     """How long a request for features waits for them, at most."""
     waiting_clients: int = 1000

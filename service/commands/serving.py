@@ -18,6 +18,7 @@ import uvicorn
 
 from service import __version__
 from service.app import build_app
+from service.commands.connecting import connection_protocol
 from service.commands.failures import CommandFailed
 from service.commands.garbage import freeze_after_startup
 from service.commands.starting import opening, starting
@@ -110,6 +111,8 @@ def _run(
 ) -> int:
     config = uvicorn.Config(
         build_app(runtime, running=True),
+        http=connection_protocol(runtime),
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,

@@ -1,1 +1,1 @@
-"""Helpers of concurrent code: batching, deadlines, shielded tasks, and servers that the service can do without."""
+"""Helpers of concurrent code: batching, deadlines, shielded tasks, threads, servers that the service can do without."""

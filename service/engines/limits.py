@@ -1,15 +1,19 @@
-"""What the work of one request may use of the machine, and how many may work at once."""
+"""Bound what the work of one request may use of the machine, and how large a dataset may be."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-
 from msgspec import Struct
 
-from service.concurrency.deadline import seconds_left
-from service.features.errors import DeadlineExceeded
+from service.features.errors import DatasetTooLarge, DatasetUnreadable
+
+REHEARSAL_SECONDS = 5.0
+"""For trying a plan on a sample, waiting for a turn included."""
+CELL_BYTES = 8
+"""What a cell takes at least once it is materialised."""
+FREE_EXPANSION_BYTES = 256 * 2**20
+"""A dataset may become this large whatever the size of its file."""
+MAX_EXPANSION = 1_000
+"""Above that, how many times the size of its file it may become."""
 
 
 class Limits(Struct, frozen=True):
@@ -22,25 +26,29 @@ class Limits(Struct, frozen=True):
     """Disk space for spilled intermediate results."""
     seconds: float
     """Time that the sandbox's work may take altogether, if the deadline around it does not come first."""
+    max_rows: int = 100_000_000
+    """Of a dataset."""
+    max_cells: int = 2_000_000_000
+    """Rows times columns of a dataset."""
+
+    def require_size(self, rows: int, columns: int) -> None:
+        """Raise DatasetTooLarge for a dataset with more rows or cells than is allowed."""
+        if rows > self.max_rows:
+            raise DatasetTooLarge(
+                f"The dataset has {rows:,} rows; at most {self.max_rows:,} are allowed. Send fewer rows."
+            )
+        if rows * columns > self.max_cells:
+            raise DatasetTooLarge(
+                f"The dataset has {rows:,} rows of {columns:,} columns, which is {rows * columns:,} cells; at most "
+                f"{self.max_cells:,} are allowed. Send fewer rows or columns."
+            )
 
 
-class Turns:
-    """Lets some work at once: memory is that many times the limit of one, whatever is asked for at once."""
-
-    def __init__(self, concurrency: int, seconds: float) -> None:
-        """Let `concurrency` work; nobody waits longer than `seconds`, or than its deadline."""
-        self._free = asyncio.Semaphore(concurrency)
-        self._seconds = seconds
-
-    @asynccontextmanager
-    async def taken(self) -> AsyncGenerator[None]:
-        """Wait for a turn and have it during the block. Raises DeadlineExceeded when there was none in time."""
-        try:
-            async with asyncio.timeout(seconds_left(self._seconds)):
-                await self._free.acquire()
-        except TimeoutError:
-            raise DeadlineExceeded("Too much is being computed: there was no turn in time.") from None
-        try:
-            yield
-        finally:
-            self._free.release()
+def require_expansion(file_bytes: int, rows: int, columns: int, uncompressed_bytes: int = 0) -> None:
+    """Raise DatasetUnreadable for a file that becomes far larger than itself: a decompression bomb."""
+    expanded = max(rows * columns * CELL_BYTES, uncompressed_bytes)
+    if expanded > max(FREE_EXPANSION_BYTES, MAX_EXPANSION * file_bytes):
+        raise DatasetUnreadable(
+            f"The file of {file_bytes:,} bytes expands to at least {expanded:,} bytes. A dataset of more than "
+            f"{FREE_EXPANSION_BYTES // 2**20} MiB may be at most {MAX_EXPANSION:,} times as large as its file."
+        )

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from opentelemetry.trace import TracerProvider
+from msgspec import Struct
+from msgspec.structs import replace
 
 from service.engines.duckdb import options as duckdb
 from service.engines.limits import Limits
@@ -18,8 +19,6 @@ from service.features.ports import Compute, Files, Measure, Reader, Rehearsal
 DEFAULT_ENGINE_URL = duckdb.DEFAULT_URL
 ENGINES = {duckdb.SCHEME: duckdb.parse_options}
 """Readers of a URL's query, by its scheme."""
-READER_SYSTEM = duckdb.SCHEME
-"""What reads files, whichever engine computes, by its name in spans."""
 
 
 class Engine(Reader, Compute[Any], Measure[Any], Rehearsal, Protocol):
@@ -38,22 +37,28 @@ def engine_options(url: str) -> dict[str, int]:
     return ENGINES[parts.scheme](parts.query)
 
 
-def reader_limits(url: str) -> tuple[Limits, int]:
-    """The limits of reading one file, and how many are read at once."""
+class SelectedEngine(Struct, frozen=True):
+    """What ENGINE_URL says."""
+
+    system: str
+    """The engine's name, as in spans."""
+    limits: Limits
+    """Of one computation."""
+    concurrency: int
+    """Computations at once."""
+
+
+def select_engine(url: str, *, max_rows: int, max_cells: int) -> SelectedEngine:
+    """The engine that the URL names, with its options and these limits of a dataset."""
     options = engine_options(url)
-    return duckdb.limits_of(options), options["concurrency"]
+    limits = replace(duckdb.limits_of(options), max_rows=max_rows, max_cells=max_cells)
+    return SelectedEngine(urlsplit(url).scheme, limits, options["concurrency"])
 
 
-def open_reader(files: Files, limits: Limits, scratch: Path) -> Reader:
-    """What reads files, one at a time, for a process that does nothing else."""
-    from service.engines.duckdb.engine import DuckDBEngine  # noqa: PLC0415 -- 60 MiB that not every process needs
+def open_local_engine(system: str, files: Files, limits: Limits, scratch: Path) -> Engine:
+    """The engine of that name in this process. Raises ValueError for a name that is not in ENGINES."""
+    if system != duckdb.SCHEME:
+        raise ValueError(f"there is no engine {system!r}")
+    from service.engines.duckdb.engine import DuckDBEngine  # noqa: PLC0415 -- 60 MiB that the service does without
 
-    return DuckDBEngine(files, limits, scratch, concurrency=1)
-
-
-def open_engine(url: str, files: Files, scratch: Path, tracer_provider: TracerProvider | None = None) -> Engine:
-    """The engine that the URL names, on these artifacts and this scratch space."""
-    from service.engines.duckdb.engine import DuckDBEngine  # noqa: PLC0415 -- 60 MiB that not every process needs
-
-    limits, concurrency = reader_limits(url)
-    return DuckDBEngine(files, limits, scratch, concurrency=concurrency, tracer_provider=tracer_provider)
+    return DuckDBEngine(files, limits, scratch)

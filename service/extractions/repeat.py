@@ -28,6 +28,8 @@ class _Kept(Struct, frozen=True):
     result: ExtractionResult
     dataset_key: str
     lane: Lane
+    stored_bytes: int | None
+    """Of the feature table, each copy of which counts for its owner."""
 
 
 class RepeatExtraction:
@@ -40,7 +42,7 @@ class RepeatExtraction:
     Requests for a fresh result or with a `callback_url` are always run. A fallback model's plan is not remembered.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- a composition: its parts and its bounds, each by its name
         self,
         *,
         store: Store,
@@ -50,15 +52,20 @@ class RepeatExtraction:
         new_id: Callable[[], str],
         entries: int,
         seconds: float,
+        max_stored_bytes: int = 0,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Remember at most `entries` results, each for `seconds` after its end; 0 seconds disables it."""
+        """Remember at most `entries` results, each for `seconds` after its end; 0 seconds disables it.
+
+        Nothing is repeated for an owner that keeps `max_stored_bytes` (0: no limit): the normal way refuses it.
+        """
         self._store = store
         self._artifacts = artifacts
         self._observer = observer
         self._clock = clock
         self._new_id = new_id
         self._seconds = seconds
+        self._max_stored_bytes = max_stored_bytes
         self._results: TTLCache[Hashable, _Kept, float] = TTLCache(entries, seconds, timer)
 
     async def __call__(self, owner: str, request: ExtractionRequest) -> Extraction | None:
@@ -81,7 +88,7 @@ class RepeatExtraction:
         result = ended.result
         if result is not None and not result.model.fallback and accepted.dataset_key:
             usage = replace(result.model, input_tokens=0, output_tokens=0, cost_usd=0.0, cached=True)
-            kept = _Kept(replace(result, model=usage), accepted.dataset_key, ended.lane)
+            kept = _Kept(replace(result, model=usage), accepted.dataset_key, ended.lane, ended.stored_bytes)
             self._results[_key(ended.owner, ended.request)] = kept
 
     async def _repeat(self, owner: str, request: ExtractionRequest, kept: _Kept) -> Extraction | None:
@@ -89,7 +96,9 @@ class RepeatExtraction:
         extraction = self._extraction(owner, request, kept)
         try:
             await self._artifacts.copy(kept.result.artifact_key, artifact_key(extraction))
-            stored = await self._store.add_repeated(extraction, kept.dataset_key)
+            stored = await self._store.add_repeated(
+                extraction, kept.dataset_key, max_stored_bytes=self._max_stored_bytes
+            )
         except (FeatureAgentError, OSError):
             return None  # the normal run reports the error, or succeeds without the unreachable store
         if stored:
@@ -111,6 +120,7 @@ class RepeatExtraction:
             request_id=context.request_id if context else "",
             trace_id=context.trace_id if context else "",
             lane=kept.lane,
+            stored_bytes=kept.stored_bytes,
         )
         return replace(extraction, result=replace(kept.result, artifact_key=artifact_key(extraction)))
 

@@ -58,7 +58,7 @@ class Retention:
 
 
 class Sweep:
-    """Delete artifacts that no row refers to, and parts of interrupted writes.
+    """Delete artifacts that no row refers to, and parts of interrupted writes; record sizes that rows lack.
 
     It assumes that the artifact store belongs to this database alone: two databases never share an ARTIFACTS_URL.
     """
@@ -73,6 +73,7 @@ class Sweep:
         count = await self._artifacts.tidy(before)
         for prefix in SWEPT:
             async for page in self._artifacts.pages(prefix):
+                await self._upkeep.record_sizes({artifact.key: artifact.size_bytes for artifact in page})
                 count += await self._remove(artifact for artifact in page if artifact.modified_at < before)
         return Removed(artifacts=count)
 

@@ -224,7 +224,14 @@ class RunExtraction:
     ) -> Ending:
         now = max(self._clock.now(), claimed.started_at or claimed.created_at)  # a clock may have been set back
         ended = replace(
-            claimed, status=status, finished_at=now, result=result, failure=failure, stage=None, progress=100
+            claimed,
+            status=status,
+            finished_at=now,
+            result=result,
+            failure=failure,
+            stage=None,
+            progress=100,
+            stored_bytes=None if result is None else await self._stored_bytes(result.artifact_key),
         )
 
         async def write(work: UnitOfWork) -> None:
@@ -240,6 +247,13 @@ class RunExtraction:
             await self._discard(claimed)
         self._observer.record(_finished(ended, now))
         return status
+
+    async def _stored_bytes(self, key: str) -> int | None:
+        """Return the size of a published table; None while the store does not answer: the housekeeping measures it."""
+        try:
+            return await self._artifacts.size(key)
+        except (FeatureAgentError, OSError):
+            return None
 
     async def _discard(self, claimed: Extraction) -> None:
         """Delete what this attempt may have published: no row refers to it. The sweep deletes what is missed here."""

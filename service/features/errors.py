@@ -8,6 +8,7 @@ FeatureAgentError
 │   ├── RequestImpossible     the dataset cannot give what the sentence asks for
 │   └── QualityTooLow         no feature passed the threshold
 ├── PayloadTooLarge
+│   └── DatasetTooLarge       more rows or cells than a dataset may have
 ├── DatasetNotFound, ExtractionNotFound
 ├── DatasetExists, ExtractionNotReady, ExtractionEnded
 ├── ModelUnavailable          no model answers
@@ -16,7 +17,7 @@ FeatureAgentError
 ├── WorkerLost
 ├── ComputeFailed, ComputeOutOfMemory, DeadlineExceeded
 ├── DependencyUnavailable
-└── NotAuthenticated, NotAuthorized, RateLimited, BudgetExceeded
+└── NotAuthenticated, NotAuthorized, RateLimited, TooManyAtOnce, TooManyFailures, BudgetExceeded, QuotaExceeded
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar, Literal
 
-from service.features.model import Failure, FieldError
+from service.features.identity import ShareKind
+from service.features.model import Failure, FieldError, Quota, StorageLimits, StorageUse
 
 Category = Literal[
     "malformed", "validation", "quality", "authentication", "authorization", "not_found", "conflict",
-    "too_large", "media_type", "rate_limit", "budget", "model", "dependency", "timeout", "internal",
+    "too_large", "media_type", "rate_limit", "budget", "quota", "model", "dependency", "timeout", "internal",
 ]  # fmt: skip
 
 
@@ -94,6 +96,12 @@ class PayloadTooLarge(FeatureAgentError):
 
     code = "payload_too_large"
     category = "too_large"
+
+
+class DatasetTooLarge(PayloadTooLarge):
+    """The dataset has more rows or cells than the configured limits allow."""
+
+    code = "dataset_too_large"
 
 
 class DatasetNotFound(FeatureAgentError):
@@ -224,9 +232,44 @@ class RateLimited(FeatureAgentError):
     retryable = True
 
 
+class TooManyAtOnce(FeatureAgentError):
+    """The principal has as many requests of a kind open as it may; one more is served when one of them ends."""
+
+    code = "too_many_at_once"
+    category = "rate_limit"
+    retryable = True
+
+    def __init__(self, message: str, *, kind: ShareKind, retry_after: float) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.kind: ShareKind = kind
+
+
+class TooManyFailures(FeatureAgentError):
+    """Too many credentials from the request's address were refused lately; its own was not looked at."""
+
+    code = "too_many_failures"
+    category = "rate_limit"
+    retryable = True
+
+
 class BudgetExceeded(FeatureAgentError):
     """The principal spent its daily tokens or dollars on models; `retry_after` counts to midnight UTC."""
 
     code = "budget_exceeded"
     category = "budget"
     retryable = True
+
+
+class QuotaExceeded(FeatureAgentError):
+    """The principal keeps as many datasets or bytes as it may; the message says what to delete."""
+
+    code = "quota_exceeded"
+    category = "quota"
+
+    def __init__(
+        self, message: str, *, quota: Quota, limits: StorageLimits, used: StorageUse, errors: Iterable[FieldError]
+    ) -> None:
+        super().__init__(message, errors=errors)
+        self.quota: Quota = quota
+        self.limits = limits
+        self.used = used

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from msgspec import Struct
 
 from service.features.delivery import AttemptOutcome
-from service.features.model import RejectionReason, Stage, Status, Threshold
+from service.features.identity import ShareKind
+from service.features.model import Lane, Quota, RejectionReason, Stage, Status, Threshold
 
 
 class ExtractionStarted(Struct, frozen=True):
@@ -184,9 +186,64 @@ class AuthenticationFailed(Struct, frozen=True):
     reason: Literal["missing", "invalid", "expired", "revoked", "scope"]
 
 
+class EngineTurnTaken(Struct, frozen=True):
+    """A request got a place of the engine."""
+
+    lane: Lane
+    seconds: float
+    """Time that it waited."""
+
+
+class EngineProcessesCounted(Struct, frozen=True):
+    """The number of this process's engine processes in each state changed."""
+
+    busy: int
+    idle: int
+    lost: int
+    """Killed, and not ended after some seconds: each takes a place away."""
+
+
+class EngineProcessKilled(Struct, frozen=True):
+    """An engine process ended before its request did, or was killed over it."""
+
+    reason: Literal["deadline", "cancelled", "crashed"]
+
+
+class QuotaRefused(Struct, frozen=True):
+    """An upload or an extraction was refused because its principal keeps as much as it may."""
+
+    quota: Quota
+
+
+ConnectionRefusal = Literal[
+    "url_too_long", "headers_too_large", "too_many_headers", "malformed", "ambiguous", "header_timeout", "body_timeout",
+    "send_timeout", "too_many_connections", "too_many_connections_of_address", "evicted",
+]  # fmt: skip
+"""Why a connection was refused or closed; "evicted" was idle, and another needed its place."""
+
+
+class ConnectionsMeasured(Struct, frozen=True):
+    """A process's open connections to its API, and those refused or closed since it said so last."""
+
+    open: int
+    limit: int
+    refused: Mapping[ConnectionRefusal, int]
+
+
+class AuthenticationThrottled(Struct, frozen=True):
+    """A request was refused unread, because of the failed authentications of its address."""
+
+
+class RequestOverShare(Struct, frozen=True):
+    """A principal had so many requests of a kind open that one more was refused, or for `wait` answered 202 at once."""
+
+    kind: ShareKind
+
+
 Event = (
     ExtractionStarted | ExtractionFinished | ExtractionRepeated | StageFinished | ModelCalled | ModelRetried
     | ModelFellBack | BreakerChanged | PlanningAdmitted | PlanningLoad | CacheLooked | BudgetChecked | BudgetWarned
     | OutputRetried | FeatureAssessed | JobAttempted | QueueMeasured | WebhookAttempted | RateLimitDecided
-    | AuthenticationFailed
+    | AuthenticationFailed | AuthenticationThrottled | RequestOverShare | QuotaRefused | ConnectionsMeasured
+    | EngineTurnTaken | EngineProcessesCounted | EngineProcessKilled
 )  # fmt: skip

@@ -48,6 +48,7 @@ from service.features.ports import (
     Proposal,
 )
 from service.features.quality import assess, require_features
+from service.features.quotas import StorageQuotas
 from service.features.stores import IdempotencyRecord, JobQueue, Store, StoredAnswer, UnitOfWork
 
 LARGE_CELLS = 50_000_000
@@ -80,13 +81,21 @@ class AcceptExtraction:
     """Accept requests: when it returns, the extraction is stored together with the job that runs it."""
 
     def __init__(
-        self, *, store: Store, queue: JobQueue, capacity: Capacity, clock: Clock, new_id: Callable[[], str]
+        self,
+        *,
+        store: Store,
+        queue: JobQueue,
+        capacity: Capacity,
+        clock: Clock,
+        new_id: Callable[[], str],
+        quotas: StorageQuotas,
     ) -> None:
         self._store = store
         self._queue = queue
         self._capacity = capacity
         self._clock = clock
         self._new_id = new_id
+        self._quotas = quotas
 
     async def __call__(
         self, owner: str, request: ExtractionRequest, *, detached: bool = False, claim: IdempotencyClaim | None = None
@@ -94,7 +103,7 @@ class AcceptExtraction:
         """Store the request as a queued extraction and have it run, in one transaction.
 
         Raises DatasetNotFound; InvalidRequest when `options` name columns that the dataset does not have;
-        CompletionDateUnreachable; IdempotencyKeyReused; and, unless `detached`, ModelUnavailable when no
+        QuotaExceeded; CompletionDateUnreachable; IdempotencyKeyReused; and, unless `detached`, ModelUnavailable when no
         model could plan it now, so that nothing is stored for what cannot be done.
         """
         extraction = self._new(owner, request, detached=detached)
@@ -106,6 +115,7 @@ class AcceptExtraction:
             dataset = await work.datasets.get(owner, request.dataset_id)
             _require_columns(request, dataset.profile)
             extraction = replace(extraction, lane=lane_of(dataset.profile))
+            await self._quotas.require_space(work, owner)
             await self._require_time(work, extraction)
             if not detached:
                 await self._capacity.require_capacity(_to_plan(request, dataset))

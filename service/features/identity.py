@@ -11,6 +11,9 @@ Scope = Literal["extractions:read", "extractions:write", "datasets:read", "datas
 SCOPES: tuple[Scope, ...] = ("extractions:read", "extractions:write", "datasets:read", "datasets:write", "admin")
 DEFAULT_SCOPES: tuple[Scope, ...] = SCOPES[:4]
 
+ShareKind = Literal["upload", "download", "stream", "wait"]
+"""What a principal may have open only so many of in a process; `wait` is a request that waits for its extraction."""
+
 MIN_JWT_SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 """Algorithms of access tokens, each with its shortest secret: the size of the hash (RFC 7518 §3.2)."""
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from datetime import date, datetime
-from typing import Annotated, Literal
+from functools import cached_property
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct, field
 
@@ -18,7 +19,11 @@ Dimension = Literal["completeness", "validity", "variability", "redundancy", "st
 RejectionReason = Literal[
     "incomplete", "invalid_values", "constant", "redundant", "unstable", "leakage", "below_threshold"
 ]
+Quota = Literal["datasets", "stored_bytes"]
 MediaType = Literal["text/csv", "application/vnd.apache.parquet", "application/x-ndjson"]
+SPREADSHEET_CSV: Final = "text/csv;safe=spreadsheet"
+TableForm = MediaType | Literal["text/csv;safe=spreadsheet"]
+"""How a feature table is rendered; the last is CSV in which no text is a formula to a spreadsheet."""
 
 FeatureName = Annotated[str, Meta(min_length=1, max_length=120, pattern=r"^[a-z][a-z0-9_]*$")]
 
@@ -60,7 +65,7 @@ class ColumnProfile(Struct, frozen=True):
     """Looks like personal data (name, e-mail, phone, address …): its values never leave the engine."""
 
 
-class Profile(Struct, frozen=True):
+class Profile(Struct, frozen=True, dict=True):
     """What the planner sees of a dataset: statistics of columns, never rows."""
 
     row_count: int
@@ -72,7 +77,11 @@ class Profile(Struct, frozen=True):
 
     def column(self, name: str) -> ColumnProfile | None:
         """The column of that exact name, or None."""
-        return next((column for column in self.columns if column.name == name), None)
+        return self._by_name.get(name)
+
+    @cached_property
+    def _by_name(self) -> dict[str, ColumnProfile]:
+        return {column.name: column for column in reversed(self.columns)}
 
 
 class Dataset(Struct, frozen=True):
@@ -86,6 +95,23 @@ class Dataset(Struct, frozen=True):
     artifact_key: str
     profile: Profile
     created_at: datetime
+    stored_bytes: int | None = None
+    """Bytes of the stored Parquet; None until the housekeeping has measured what an older release stored."""
+
+
+class StorageUse(Struct, frozen=True):
+    """What a principal keeps."""
+
+    datasets: int = 0
+    stored_bytes: int = 0
+    """Of its datasets and feature tables together."""
+
+
+class StorageLimits(Struct, frozen=True):
+    """What each principal may keep; 0 is no limit."""
+
+    datasets: int = 0
+    stored_bytes: int = 0
 
 
 class PlannedFeature(Struct, frozen=True, forbid_unknown_fields=True):
@@ -293,6 +319,8 @@ class Extraction(Struct, frozen=True):
     """Runs that failed in a way that may pass, and were tried again."""
     version: int = 0
     """Grows with every change of the row; the id of a server-sent event."""
+    stored_bytes: int | None = None
+    """Bytes of its feature table; None without one, and until the housekeeping has measured it."""
 
 
 class ExtractionState(Struct, frozen=True):
@@ -307,3 +335,5 @@ class ExtractionState(Struct, frozen=True):
     started_at: datetime | None
     finished_at: datetime | None
     failure: Failure | None
+    version: int
+    """Grows with each change of the extraction."""

@@ -7,8 +7,9 @@ profile and the client's options; each fault says where it is and how to fix it,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
+from itertools import chain, islice
 from typing import Literal
 
 from msgspec import Struct
@@ -35,6 +36,15 @@ _WORD = re.compile(r"[^\W_]{3,}")
 MANY_COLUMNS = 200
 MAX_COLUMNS_LISTED = 50
 MAX_NAME_SHOWN = 80
+MAX_NAME = 256
+"""Characters of a column's name in a plan; a longer one has no like."""
+MAX_HINTS = 8
+"""Unknown names of one plan for which like names are looked up."""
+LONG_NAME = 40
+MAX_COMPARED_LONG = 40
+"""Names that a longer one is compared with: a comparison takes the product of both lengths."""
+MAX_FAULTS = 50
+"""Faults that are looked for, some more than a planner gets at once: each may take a comparison with all names."""
 MAX_SORTED_CELLS = 500_000_000
 """Rows x features that need the rows sorted or grouped anew (windows, ranks, distinct counts, medians): what two
 threads get through in a few minutes. A plan above it is refused rather than run into the deadline."""
@@ -49,22 +59,45 @@ class Fault(Struct, frozen=True):
     message: str
 
 
+class _UnknownColumn(Struct, frozen=True):
+    """A fault of which the like names are still to be found, which is dear."""
+
+    field: str
+    name: str
+
+
+_Found = Iterator[Fault | _UnknownColumn]
+
+
 def validate(plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> tuple[Fault, ...]:
-    """Everything that is wrong with the plan; empty when it may run."""
-    return (
-        *_keys(plan, profile, options),
-        *_names(plan),
-        *_repetitions(plan),
-        *_cost(plan, profile, options),
-        *(
-            fault
+    """What is wrong with the plan, at most MAX_FAULTS faults; empty when it may run."""
+    faults = chain(
+        _keys(plan, profile, options),
+        _names(plan),
+        _repetitions(plan),
+        _cost(plan, profile, options),
+        chain.from_iterable(
+            _feature(f"features[{index}].operation", feature, plan, profile, options)
             for index, feature in enumerate(plan.features)
-            for fault in _feature(f"features[{index}].operation", feature, plan, profile, options)
         ),
     )
+    return _worded(islice(faults, MAX_FAULTS), profile)
 
 
-def _keys(plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> Iterator[Fault]:
+def _worded(faults: Iterable[Fault | _UnknownColumn], profile: Profile) -> tuple[Fault, ...]:
+    """Say what is wrong with unknown names, and of the first ones which names are alike."""
+    hints, worded = MAX_HINTS, list[Fault]()
+    for fault in faults:
+        if isinstance(fault, _UnknownColumn):
+            message = _unknown(fault.name, profile, hinted=hints > 0)
+            worded.append(Fault("unknown_column", fault.field, message))
+            hints -= 1
+        else:
+            worded.append(fault)
+    return tuple(worded)
+
+
+def _keys(plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> _Found:
     if plan.grain == "entity" and plan.entity is None:
         yield Fault("grain", "entity", "a plan of grain 'entity' names the column that tells the entities apart")
     if options.entity is not None and plan.entity != options.entity:
@@ -110,7 +143,7 @@ def _cost(plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> It
 
 def _feature(
     path: str, feature: PlannedFeature, plan: FeaturePlan, profile: Profile, options: ExtractionOptions
-) -> Iterator[Fault]:
+) -> _Found:
     operation, spec = feature.operation, spec_of(feature.operation)
     if spec.grain != plan.grain:
         yield Fault("grain", path, f"{spec.kind} is an operation of grain {spec.grain!r}; the plan's is {plan.grain!r}")
@@ -125,10 +158,10 @@ def _feature(
     yield from _publication(path, operation, profile)
 
 
-def _column(field: str, name: str, accepted: Accepted, profile: Profile, options: ExtractionOptions) -> Iterator[Fault]:
+def _column(field: str, name: str, accepted: Accepted, profile: Profile, options: ExtractionOptions) -> _Found:
     column = profile.column(name)
     if column is None:
-        yield Fault("unknown_column", field, _unknown(name, profile))
+        yield _UnknownColumn(field, name)
         return
     if not _fits(column, accepted):
         wanted = ", ".join(sorted(accepted))
@@ -143,10 +176,10 @@ def _fits(column: ColumnProfile, accepted: Accepted) -> bool:
     return column.logical_type in accepted or (coded and accepted == NUMBER)
 
 
-def _predicate(path: str, predicate: Predicate, profile: Profile, options: ExtractionOptions) -> Iterator[Fault]:
+def _predicate(path: str, predicate: Predicate, profile: Profile, options: ExtractionOptions) -> _Found:
     column = profile.column(predicate.column)
     if column is None:
-        yield Fault("unknown_column", f"{path}.column", _unknown(predicate.column, profile))
+        yield _UnknownColumn(f"{path}.column", predicate.column)
         return
     if predicate.column == options.target:
         yield Fault("leakage", f"{path}.column", f"{_shown(predicate.column)} is the target: no feature may read it")
@@ -193,9 +226,9 @@ def _publication(path: str, operation: AnyOperation, profile: Profile) -> Iterat
                 yield Fault("other", f"{path}.{place}", message)
 
 
-def _unknown(name: str, profile: Profile) -> str:
+def _unknown(name: str, profile: Profile, *, hinted: bool) -> str:
     names = [column.name for column in profile.columns]
-    near = _near(name, names)
+    near = _near(name, names) if hinted and len(name) <= MAX_NAME else []
     hint = f"; did you mean {' or '.join(map(_shown, near))}?" if near else "."
     listed = ", ".join(map(_shown, names[:MAX_COLUMNS_LISTED]))
     more = f" and {len(names) - MAX_COLUMNS_LISTED} more" if len(names) > MAX_COLUMNS_LISTED else ""
@@ -212,6 +245,8 @@ def _near(name: str, names: Sequence[str]) -> list[str]:
     if len(by_folded) > MANY_COLUMNS:
         alike = [folded for folded in by_folded if folded[:2] == wanted[:2] or not words.isdisjoint(_words(folded))]
         by_folded = {folded: by_folded[folded] for folded in alike[:MANY_COLUMNS]}
+    if len(name) > LONG_NAME:
+        by_folded = dict(islice(by_folded.items(), MAX_COMPARED_LONG))
     return [by_folded[match] for match in get_close_matches(wanted, by_folded, n=3, cutoff=0.6)]
 
 

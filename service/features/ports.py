@@ -21,6 +21,7 @@ from service.features.model import (
     ModelUsage,
     Profile,
     Stage,
+    TableForm,
 )
 
 
@@ -204,7 +205,7 @@ class Reader(Protocol):
         """Raises ComputeFailed when the engine cannot start a sandbox."""
         ...
 
-    async def export(self, key: str, media_type: MediaType) -> Path:
+    async def export(self, key: str, form: TableForm) -> Path:
         """Render a published Parquet table as CSV or NDJSON into a temporary file that the caller removes.
 
         Raises ComputeFailed, DeadlineExceeded; DependencyUnavailable when the engine's process ended over it.
@@ -255,6 +256,10 @@ class Files(Protocol):
 
     async def put_file(self, key: str, path: Path) -> None:
         """Store a local file under the key, atomically."""
+        ...
+
+    async def size(self, key: str) -> int:
+        """Return the artifact's size in bytes. Raises FileNotFoundError when there is none."""
         ...
 
     def local(self, key: str) -> AbstractAsyncContextManager[Path]:

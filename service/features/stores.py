@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from service.features.delivery import Deliveries, Delivery
 from service.features.identity import ApiKey
-from service.features.model import Dataset, Extraction, ExtractionState, Lane, Status
+from service.features.model import Dataset, Extraction, ExtractionState, Lane, Status, StorageUse
 
 T = TypeVar("T")
 
@@ -40,6 +40,33 @@ class Datasets(Protocol):
 
     async def delete(self, owner: str, dataset_id: str) -> Dataset:
         """Remove the row and give back what it was. Raises DatasetNotFound."""
+        ...
+
+
+class OwnerUsage(Struct, frozen=True):
+    """What one principal keeps, for operators."""
+
+    owner: str
+    use: StorageUse
+
+
+class Usage(Protocol):
+    """What principals keep, as the database counts it in the transactions that add and delete."""
+
+    async def of(self, owner: str) -> StorageUse:
+        """What the principal keeps, with the changes of this transaction."""
+        ...
+
+    async def oldest_datasets(self, owner: str, *, limit: int, without: str = "") -> Sequence[str]:
+        """Ids of the principal's oldest datasets, oldest first, without that of one."""
+        ...
+
+    async def largest_datasets(self, owner: str, *, limit: int, without: str = "") -> Sequence[tuple[str, int]]:
+        """Ids and stored bytes of the principal's largest datasets, largest first, without that of one."""
+        ...
+
+    async def largest_owners(self, *, limit: int, owner: str | None = None) -> Sequence[OwnerUsage]:
+        """The principals that keep the most bytes, or only the one named; for operators."""
         ...
 
 
@@ -183,6 +210,10 @@ class Notices(Protocol):
         """Look out for changes while the block runs; enter it before looking at the row."""
         ...
 
+    def subscribe(self, extraction_id: str, wake: Callable[[], None]) -> AbstractContextManager[None]:
+        """Call `wake` at each change while the block runs; likewise."""
+        ...
+
 
 class Purged(Struct, frozen=True):
     """Report the extractions that were deleted."""
@@ -212,6 +243,10 @@ class Upkeep(Protocol):
 
     async def purge_idempotency_keys(self, now: datetime) -> int:
         """Delete the expired idempotency keys; returns how many."""
+        ...
+
+    async def record_sizes(self, sizes: Mapping[str, int]) -> int:
+        """Record the bytes of those artifacts whose rows lack them; gives how many rows."""
         ...
 
     async def in_use(self, keys: Sequence[str]) -> frozenset[str]:
@@ -263,6 +298,11 @@ class UnitOfWork(Protocol):
         ...
 
     @property
+    def usage(self) -> Usage:
+        """What principals keep, in this transaction."""
+        ...
+
+    @property
     def idempotency(self) -> IdempotencyKeys:
         """The idempotency keys, in this transaction."""
         ...
@@ -282,11 +322,15 @@ class Store(Protocol):
         """
         ...
 
-    async def add_repeated(self, extraction: Extraction, dataset_key: str) -> bool:
+    async def states(self, extraction_ids: Sequence[str]) -> Mapping[str, ExtractionState]:
+        """How far any owners' extractions have come now, in one query; without those that do not exist."""
+        ...
+
+    async def add_repeated(self, extraction: Extraction, dataset_key: str, *, max_stored_bytes: int = 0) -> bool:
         """Store an extraction that is completed as it begins, in a transaction of its own.
 
-        False, and nothing stored, when its dataset is gone or not the one of that artifact any more. What it raises may
-        leave the row stored.
+        False, and nothing stored, when its dataset is gone or not the one of that artifact any more, or when its owner
+        keeps that many bytes already (0: any number). What it raises may leave the row stored.
         """
         ...
 

@@ -13,6 +13,7 @@ from cachetools import TLRUCache
 from msgspec.structs import replace
 
 from service.concurrency.deadline import remaining, seconds_left
+from service.concurrency.threads import run_in_thread
 from service.features.errors import DeadlineExceeded, FeatureAgentError, ModelTimeout, PlanningBusy
 from service.features.events import CacheLooked
 from service.features.model import ModelUsage
@@ -24,6 +25,8 @@ OUT_OF_TIME = (DeadlineExceeded, ModelTimeout, PlanningBusy)
 """Errors of a planning that had too little time; a request with more time may succeed."""
 WIDE_COLUMNS = 500
 """The key of a wider dataset's request takes milliseconds (40 with 5 000 columns), so it is made in a thread."""
+LONG_DESCRIPTION = 1_000
+"""Characters; that of a longer sentence is made in a thread, too: normalising 10 000 characters can take 110 ms."""
 
 
 class KeptPlans:
@@ -58,9 +61,10 @@ class KeptPlans:
 
     async def key(self, request: PlanRequest) -> str:
         """Return a key that is equal for requests which one plan answers."""
-        if len(request.dataset.profile.columns) <= WIDE_COLUMNS:
+        wide = len(request.dataset.profile.columns) > WIDE_COLUMNS
+        if not wide and len(request.description) <= LONG_DESCRIPTION:
             return plan_key(request, models=self.models, versions=self._versions)
-        return await asyncio.to_thread(plan_key, request, models=self.models, versions=self._versions)
+        return await run_in_thread(plan_key, request, models=self.models, versions=self._versions)
 
     def remembered(self, key: str) -> Proposal | None:
         """Return the plan in this process's memory."""

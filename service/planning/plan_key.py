@@ -19,6 +19,10 @@ from service.features.ports import PlanRequest
 FORMAT = 1
 """Increased when what a key is made of changes."""
 
+MAX_FOLDED = 1000
+"""Characters of the longest sentence that is normalised beyond ASCII. One character may become 18, and marks are sorted
+in quadratic time: 10 000 characters would hold the event loop for an eighth of a second."""
+
 _TRAILING = " .,;:!?\u3002"
 _DOUBLE = '"`\u201c\u201d\u201e\u00ab\u00bb\u1fef\uff02\uff40'
 _OPENING, _CLOSING = "'\u2018\uff07", "'\u2019\uff07"
@@ -57,8 +61,11 @@ def plan_key(request: PlanRequest, *, models: Sequence[str], versions: Sequence[
 def normalise(description: str) -> str:
     """Return the sentence without what makes no difference: case, width, white space, punctuation at its end.
 
-    Quoted parts stay as they are, since they name values.
+    Quoted parts stay as they are, since they name values; so does a whole sentence over `MAX_FOLDED` characters that is
+    not ASCII.
     """
+    if len(description) > MAX_FOLDED and not description.isascii():
+        return description
     parts = _QUOTED.split(description)
     parts[::2] = [_fold(part) for part in parts[::2]]
     return "".join((*parts[:-1], parts[-1].rstrip(_TRAILING))).strip()

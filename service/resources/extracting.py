@@ -1,6 +1,7 @@
 """What a process needs for extractions: everything that plans and computes, or only what accepting them takes.
 
-The agent library, the models' SDKs and the engine are imported only by a process that runs extractions.
+The agent library and the models' SDKs are imported only by a process that runs extractions; the engine by none, since
+it runs in processes of its own.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from service.engines.scratch import Scratch
 from service.engines.selection import Engine
-from service.engines.subprocess.reader import SubprocessReader
+from service.engines.subprocess.engine import SubprocessEngine
 from service.features.ports import Reader
 from service.resources.capacity import open_capacity
-from service.resources.computing import open_engine, open_reader, open_scratch
+from service.resources.computing import open_engine, open_scratch
 from service.resources.overrides import NO_OVERRIDES, CapacityService, Overrides, PlannerService
 from service.resources.storage import Storage
 from service.resources.telemetry import Telemetry
@@ -44,9 +45,19 @@ class Extracting:
     """None in a process that runs no extractions."""
     scratch: Scratch
 
+    @property
+    def alive(self) -> bool:
+        """Whether the engine can still work, as `SubprocessEngine.alive` says."""
+        return not isinstance(self.reader, SubprocessEngine) or self.reader.alive
+
+    def start(self) -> None:
+        """Start an engine process in advance, in a process that computes."""
+        if self.backend is not None and isinstance(self.reader, SubprocessEngine):
+            self.reader.start()
+
     async def close(self) -> None:
-        """End what reads files, and leave nothing in the scratch space."""
-        if isinstance(self.reader, SubprocessReader):
+        """End the engine's processes, and leave nothing in the scratch space."""
+        if isinstance(self.reader, SubprocessEngine):
             await self.reader.close()
         await asyncio.to_thread(self.scratch.close)
 
@@ -64,10 +75,9 @@ def open_extracting(
     """Open what extractions need; `models` is None in a process that runs none."""
     scratch = open_scratch(storage.settings)
     provider, observer = telemetry.tracing.provider, telemetry.observer
+    engine = overrides.engine or open_engine(storage, scratch, observer, provider, keep_warm=models is not None)
     if models is None:
-        capacity = overrides.planner or open_capacity(storage, observer, provider)
-        return Extracting(capacity, overrides.engine or open_reader(storage, scratch, provider), None, scratch)
-    engine = overrides.engine or open_engine(storage, scratch, provider)
+        return Extracting(overrides.planner or open_capacity(storage, observer, provider), engine, None, scratch)
     if overrides.planner is not None:
         return Extracting(overrides.planner, engine, ExtractionBackend(overrides.planner, engine), scratch)
     from service.resources.planning import open_planning  # noqa: PLC0415 -- see the module's docstring

@@ -15,6 +15,7 @@ from service.jobs.housekeeper import Housekeeper
 from service.jobs.monitor import QueueMonitor
 from service.jobs.queue import ProcrastinateQueue
 from service.jobs.worker import JobWorker
+from service.resources.computing import open_quotas
 from service.resources.extracting import Extracting, ExtractionBackend
 from service.resources.storage import Storage
 from service.resources.telemetry import Telemetry
@@ -38,7 +39,12 @@ def open_jobs(storage: Storage, telemetry: Telemetry, extracting: Extracting, se
     """Compose the use cases, with a worker when this process runs extractions; connects to nothing yet."""
     queue = ProcrastinateQueue(telemetry.tracing.provider)
     accept = AcceptExtraction(
-        store=storage.store, queue=queue, capacity=extracting.capacity, clock=storage.clock, new_id=storage.new_id
+        store=storage.store,
+        queue=queue,
+        capacity=extracting.capacity,
+        clock=storage.clock,
+        new_id=storage.new_id,
+        quotas=open_quotas(storage),
     )
     repeat = _repeat(storage, telemetry)
     monitor = QueueMonitor(storage.database.store, telemetry.observer)
@@ -108,6 +114,7 @@ def _repeat(storage: Storage, telemetry: Telemetry) -> RepeatExtraction:
         new_id=storage.new_id,
         entries=settings.plan_cache_entries,
         seconds=settings.plan_cache_seconds,
+        max_stored_bytes=settings.max_stored_bytes,
     )
 
 

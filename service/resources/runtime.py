@@ -48,6 +48,16 @@ class Lifecycle:
     ready: bool = False
     draining: bool = False
     worker: JobWorker | None = field(default=None, repr=False)
+    extracting: Extracting | None = field(default=None, repr=False)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process can do its work without being replaced: False when the engine has lost every place."""
+        return self.extracting is None or self.extracting.alive
+
+    def liveness(self) -> Literal["alive", "stuck"]:
+        """Return the liveness, as health says it."""
+        return "alive" if self.alive else "stuck"
 
     def readiness(self) -> Literal["ready", "starting", "draining", "unavailable"]:
         """Return the readiness of a process without an API; its heartbeat shows whether it reaches the database."""
@@ -55,7 +65,7 @@ class Lifecycle:
             return "draining"
         if not self.ready:
             return "starting"
-        return "ready" if self.worker is None or self.worker.alive else "unavailable"
+        return "ready" if self.alive and (self.worker is None or self.worker.alive) else "unavailable"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -113,6 +123,7 @@ class Runtime:
                 stack.callback(self.metrics_server.close)
             stack.push_async_callback(self.storage.close)
             stack.push_async_callback(self.extracting.close)
+            self.extracting.start()
             if not await self.storage.database.prepare():
                 _LOGGER.warning("a newer release has migrated the database, and this one still works on it")
             stack.callback(asyncio.create_task(warn_of_absent_dependencies(self.storage), name="absent").cancel)
@@ -146,6 +157,7 @@ class Runtime:
             pool=self.storage.database.pool_connections,
             slow_gauges={
                 "backup_last_success_timestamp_seconds": lambda: last_backup_at(self.storage.artifacts),
+                "stored_bytes": self.storage.database.upkeep.stored_bytes,
                 "data_disk_free_bytes": lambda: disk_free_bytes(settings.data_dir),
                 "data_disk_size_bytes": lambda: disk_size_bytes(settings.data_dir),
             },
@@ -186,7 +198,7 @@ def open_runtime(
         notices = storage.database.notices()
         webhooks = open_webhooks(storage, telemetry, overrides)
         jobs = open_jobs(storage, telemetry, extracting, webhooks.sender)
-        lifecycle.worker = jobs.worker
+        lifecycle.worker, lifecycle.extracting = jobs.worker, extracting
         runtime = Runtime(
             role=role,
             settings=settings,
@@ -222,5 +234,4 @@ def _metrics_server(settings: Settings, telemetry: Telemetry, lifecycle: Lifecyc
     registry = telemetry.metrics.registry if settings.prometheus_enabled else None
     if registry is None and lifecycle is None:
         return None
-    readiness = lifecycle.readiness if lifecycle else None
-    return MetricsServer(registry, host=settings.host, port=settings.prometheus_port, readiness=readiness)
+    return MetricsServer(registry, host=settings.host, port=settings.prometheus_port, health=lifecycle)

@@ -26,7 +26,7 @@ KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 """No segment begins with a dot, so no key leaves the store or names a hidden file."""
 MAX_KEY_LENGTH = 512
 PART_BYTES = 8 * 2**20
-"""S3 takes at most 10 000 parts for each object: 80 GB."""
+"""S3 takes at most 10 000 parts for each object: 80 GB. A folder takes any number of smaller ones (CHUNK_BYTES)."""
 MAX_CONCURRENT_PARTS = 2
 CHUNK_BYTES = 2**20
 PAGE_SIZE = 1000
@@ -73,7 +73,9 @@ class ObjectArtifacts:
     when the store does not answer.
     """
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, *, part_bytes: int = PART_BYTES) -> None:
+        """Write streams in parts of so many bytes, of which a few are in memory at once."""
+        self._part_bytes = part_bytes
         self._store = store
         atexit.unregister(_wait_for_threads)
         atexit.register(_wait_for_threads)
@@ -86,7 +88,7 @@ class ObjectArtifacts:
         meter = _Meter(chunks, limit)
         with _store_errors():
             await obstore.put_async(
-                self._store, _checked(key), meter, chunk_size=PART_BYTES, max_concurrency=MAX_CONCURRENT_PARTS
+                self._store, _checked(key), meter, chunk_size=self._part_bytes, max_concurrency=MAX_CONCURRENT_PARTS
             )
         return meter.size
 
@@ -94,7 +96,7 @@ class ObjectArtifacts:
         """Store a local file under the key, atomically."""
         with _store_errors():
             await obstore.put_async(
-                self._store, _checked(key), path, chunk_size=PART_BYTES, max_concurrency=MAX_CONCURRENT_PARTS
+                self._store, _checked(key), path, chunk_size=self._part_bytes, max_concurrency=MAX_CONCURRENT_PARTS
             )
 
     async def copy(self, source: str, target: str) -> None:
@@ -118,6 +120,11 @@ class ObjectArtifacts:
             found = await obstore.get_async(self._store, _checked(key))
             async for chunk in found.stream(min_chunk_size=CHUNK_BYTES):
                 yield bytes(chunk)
+
+    async def size(self, key: str) -> int:
+        """Return the artifact's bytes, without reading it."""
+        with _store_errors():
+            return (await obstore.head_async(self._store, _checked(key)))["size"]
 
     async def delete(self, key: str) -> None:
         """Remove the artifact; no error when there is none."""
@@ -156,7 +163,7 @@ class FolderArtifacts(ObjectArtifacts):
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        super().__init__(LocalStore(prefix=folder))
+        super().__init__(LocalStore(prefix=folder), part_bytes=CHUNK_BYTES)
         self._folder = folder
 
     async def put_stream(self, key: str, chunks: AsyncIterator[bytes], *, limit: int) -> int:

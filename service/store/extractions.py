@@ -23,7 +23,9 @@ MIN_MEASURED = 5
 
 _FIELDS: tuple[Label[Any], ...] = tuple(extractions.c[name].label(name) for name in Extraction.__struct_fields__)
 """The columns of an `Extraction`, under its names."""
-_RUN_COLUMNS = ("status", "progress", "stage", "started_at", "finished_at", "result", "failure", "retries")
+_RUN_COLUMNS = (
+    "status", "progress", "stage", "started_at", "finished_at", "result", "failure", "retries", "stored_bytes"
+)  # fmt: skip
 """Columns that a run writes; requests and claims write the others."""
 
 

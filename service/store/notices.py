@@ -57,7 +57,7 @@ class PostgresNotices:
 
     def __init__(self, connect: Connect) -> None:
         self._connect = connect
-        self._watches: dict[str, set[RowWatch]] = {}
+        self._wakes: dict[str, set[Callable[[], None]]] = {}
         self._wanted = asyncio.Event()
         self._listening: asyncio.Task[None] | None = None
         self._unavailable = False
@@ -76,19 +76,25 @@ class PostgresNotices:
     def watch(self, extraction_id: str) -> Generator[RowWatch]:
         """Watch for changes while the block runs; none is missed from here on."""
         watch = RowWatch()
-        self._watches.setdefault(extraction_id, set()).add(watch)
+        with self.subscribe(extraction_id, watch.wake):
+            yield watch
+
+    @contextmanager
+    def subscribe(self, extraction_id: str, wake: Callable[[], None]) -> Generator[None]:
+        """Call `wake` at each change while the block runs; none is missed from here on."""
+        self._wakes.setdefault(extraction_id, set()).add(wake)
         self._wanted.set()
         try:
-            yield watch
+            yield
         finally:
-            self._unwatch(extraction_id, watch)
+            self._unsubscribe(extraction_id, wake)
 
-    def _unwatch(self, extraction_id: str, watch: RowWatch) -> None:
-        watches = self._watches[extraction_id]
-        watches.discard(watch)
-        if not watches:
-            del self._watches[extraction_id]
-        if not self._watches:
+    def _unsubscribe(self, extraction_id: str, wake: Callable[[], None]) -> None:
+        wakes = self._wakes[extraction_id]
+        wakes.discard(wake)
+        if not wakes:
+            del self._wakes[extraction_id]
+        if not self._wakes:
             self._wanted.clear()
 
     async def _serve(self) -> None:
@@ -109,7 +115,7 @@ class PostgresNotices:
             await connection.execute(SQL("LISTEN {}").format(Identifier(CHANNEL)))
             self._report_recovery()
             self._wake_all()
-            while self._watches:
+            while self._wakes:
                 async for notice in connection.notifies(timeout=IDLE_SECONDS):
                     self._wake(notice.payload)
         finally:
@@ -117,11 +123,11 @@ class PostgresNotices:
                 await connection.close()
 
     def _wake(self, extraction_id: str) -> None:
-        for watch in self._watches.get(extraction_id, ()):
-            watch.wake()
+        for wake in self._wakes.get(extraction_id, ()):
+            wake()
 
     def _wake_all(self) -> None:
-        for extraction_id in self._watches:
+        for extraction_id in self._wakes:
             self._wake(extraction_id)
 
     def _report_outage(self, fault: Exception) -> None:

@@ -24,28 +24,31 @@ MAX_ENCODED = 100
 STATEMENT = """
 INSERT INTO extractions (
     id, owner, dataset_id, request, result, request_id, trace_id, lane, created_at, started_at, finished_at,
-    status, progress, patient, cancel_requested, attempt, crashes, retries, version
+    status, progress, patient, cancel_requested, attempt, crashes, retries, version,
+    stored_bytes
 )
 SELECT
     new.id, new.owner, new.dataset_id, new.request, jsonb_set(new.result, '{artifact_key}', to_jsonb(new.artifact_key)),
     new.request_id, new.trace_id, new.lane, new.created_at, new.created_at, new.created_at,
-    'completed', 100, false, false, 0, 0, 0, 0
+    'completed', 100, false, false, 0, 0, 0, 0, new.stored_bytes
 FROM jsonb_to_recordset($1::jsonb) AS new (
     id text, owner text, dataset_id text, dataset_key text, request jsonb, result jsonb, artifact_key text,
-    request_id text, trace_id text, lane text, created_at timestamptz
+    request_id text, trace_id text, lane text, created_at timestamptz, stored_bytes bigint, max_stored_bytes bigint
 )
 JOIN datasets ON
     datasets.owner = new.owner AND datasets.id = new.dataset_id AND datasets.artifact_key = new.dataset_key
+LEFT JOIN storage_usage ON storage_usage.owner = new.owner
+WHERE new.max_stored_bytes = 0 OR coalesce(storage_usage.stored_bytes, 0) < new.max_stored_bytes
 RETURNING id
 """
 """One JSON parameter for all rows: the driver would escape arrays of texts character by character."""
 
-Repeated = tuple[Extraction, str]
-"""An extraction, and the artifact of the dataset that its result was computed from."""
+Repeated = tuple[Extraction, str, int]
+"""An extraction, the artifact of the dataset that its result was computed from, and the bytes its owner may keep."""
 
 
 class RepeatedExtractions:
-    """Store them, each if its dataset is unchanged."""
+    """Store them, each if its dataset is unchanged and its owner keeps less than it may."""
 
     def __init__(self, connect: Connect, tracer: Tracer | None) -> None:
         self._connection = DedicatedConnection(connect)
@@ -55,20 +58,23 @@ class RepeatedExtractions:
         """The JSON of results that are stored again and again, each time for another artifact. Holding the result keeps
         the ids in its key from being used again."""
 
-    async def add(self, extraction: Extraction, dataset_key: str) -> bool:
-        """Store an extraction; False when its dataset has changed. Raises DependencyUnavailable."""
+    async def add(self, extraction: Extraction, dataset_key: str, max_stored_bytes: int) -> bool:
+        """Store an extraction; False when its dataset has changed, or its owner keeps `max_stored_bytes` (0: no limit).
+
+        Raises DependencyUnavailable.
+        """
         with self._spans.span():
-            return await self._batcher.submit((extraction, dataset_key))
+            return await self._batcher.submit((extraction, dataset_key, max_stored_bytes))
 
     async def close(self) -> None:
         """Close the connection."""
         await self._connection.close()
 
     async def _write(self, repeated: Sequence[Repeated]) -> Sequence[bool]:
-        rows = [_Row.of(extraction, key, self._encode(extraction.result)) for extraction, key in repeated]
+        rows = [_Row.of(extraction, key, limit, self._encode(extraction.result)) for extraction, key, limit in repeated]
         text = msgspec.json.encode(rows).decode()
         stored = {row[0] for row in await self._connection.rows(STATEMENT, (text,), repeatable=False)}
-        return [extraction.id in stored for extraction, _ in repeated]
+        return [extraction.id in stored for extraction, _, _ in repeated]
 
     def _encode(self, result: ExtractionResult | None) -> msgspec.Raw:
         """Return the JSON, with whatever artifact."""
@@ -94,9 +100,11 @@ class _Row(Struct, frozen=True):
     trace_id: str
     lane: str
     created_at: datetime
+    stored_bytes: int | None
+    max_stored_bytes: int
 
     @classmethod
-    def of(cls, extraction: Extraction, dataset_key: str, result: msgspec.Raw) -> Self:
+    def of(cls, extraction: Extraction, dataset_key: str, max_stored_bytes: int, result: msgspec.Raw) -> Self:
         """The row of an extraction, whose result is encoded already."""
         return cls(
             id=extraction.id,
@@ -110,6 +118,8 @@ class _Row(Struct, frozen=True):
             trace_id=extraction.trace_id,
             lane=extraction.lane,
             created_at=extraction.created_at,
+            stored_bytes=extraction.stored_bytes,
+            max_stored_bytes=max_stored_bytes,
         )
 
 

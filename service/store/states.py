@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from service.store.payload import storable, unescaped
 from service.store.wire import array
 
 STATEMENT = (
-    "SELECT id, owner, status, progress, stage, lane, started_at, finished_at, failure::text "
+    "SELECT id, owner, status, progress, stage, lane, started_at, finished_at, failure::text, version "
     "FROM extractions WHERE id = ANY($1::text[])"
 )
 
@@ -37,23 +38,27 @@ class StateReads:
         state = None
         if storable(extraction_id):
             with self._spans.span():
-                state = await self._batcher.submit(extraction_id)
+                state = (await self._batcher.submit((extraction_id,))).get(extraction_id)
         if state is None or state.owner != owner:
             raise ExtractionNotFound("You have no such extraction.")
         return state
+
+    async def of_all(self, extraction_ids: Sequence[str]) -> Mapping[str, ExtractionState]:
+        """Return the present states, without those that do not exist. Raises DependencyUnavailable."""
+        return await self._batcher.submit(tuple(filter(storable, extraction_ids)))
 
     async def close(self) -> None:
         """Close the connection."""
         await self._connection.close()
 
-    async def _read(self, ids: Sequence[str]) -> Sequence[ExtractionState | None]:
-        rows = await self._connection.rows(STATEMENT, (array([*dict.fromkeys(ids)]),), repeatable=True)
-        found = {row[0]: _state(row) for row in rows}
-        return [found.get(extraction_id) for extraction_id in ids]
+    async def _read(self, requests: Sequence[tuple[str, ...]]) -> Sequence[Mapping[str, ExtractionState]]:
+        ids = dict.fromkeys(chain.from_iterable(requests))
+        rows = await self._connection.rows(STATEMENT, (array([*ids]),), repeatable=True)
+        return [{row[0]: _state(row) for row in rows}] * len(requests)
 
 
 def _state(row: tuple[Any, ...]) -> ExtractionState:
-    extraction_id, owner, status, progress, stage, lane, started_at, finished_at, failure = row
+    extraction_id, owner, status, progress, stage, lane, started_at, finished_at, failure, version = row
     return ExtractionState(
         id=extraction_id,
         owner=owner,
@@ -64,6 +69,7 @@ def _state(row: tuple[Any, ...]) -> ExtractionState:
         started_at=_utc(started_at),
         finished_at=_utc(finished_at),
         failure=None if failure is None else _FAILURE.decode(unescaped(failure)),
+        version=version,
     )
 
 

@@ -58,6 +58,7 @@ datasets = Table(
     Column("artifact_key", Text, nullable=False),
     Column("profile", Payload(Profile), nullable=False),
     Column("created_at", Instant, nullable=False),
+    Column("stored_bytes", BigInteger),
     _one_of("media_type", get_args(MediaType)),
     CheckConstraint("size_bytes >= 0", name="size_bytes"),
     Index(None, "owner", "created_at", "id"),
@@ -89,6 +90,7 @@ extractions = Table(
     Column("crashes", Integer, nullable=False),
     Column("retries", Integer, nullable=False),
     Column("version", BigInteger, nullable=False),
+    Column("stored_bytes", BigInteger),
     _one_of("status", get_args(Status)),
     _one_of("stage", get_args(Stage)),
     _one_of("lane", get_args(Lane)),
@@ -99,6 +101,18 @@ extractions = Table(
     Index("ix_extractions_unfinished", "created_at", postgresql_where=text("status IN ('queued', 'processing')")),
     Index("ix_extractions_finished", "finished_at"),
 )
+
+storage_usage = Table(
+    "storage_usage",
+    METADATA,
+    Column("owner", Text, primary_key=True),
+    Column("datasets", BigInteger, nullable=False),
+    Column("stored_bytes", BigInteger, nullable=False),
+)
+"""What each principal keeps: its number of datasets, and the sum of `stored_bytes` of its datasets and extractions.
+
+Triggers on both tables keep it (revision 0007), in the transaction of each change, whichever release makes it; a change
+locks the owner's row until its transaction ends."""
 
 webhook_deliveries = Table(
     "webhook_deliveries",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 
 from opentelemetry.instrumentation.utils import suppress_instrumentation
@@ -20,6 +20,7 @@ from service.store.idempotency import SqlIdempotencyKeys
 from service.store.repeats import RepeatedExtractions
 from service.store.repositories import SqlDatasets, SqlKeys
 from service.store.states import StateReads
+from service.store.usage import SqlUsage
 
 PING_TIMEOUT_SECONDS = 2.0
 ESTIMATE_SECONDS = 5.0
@@ -37,6 +38,7 @@ class SqlUnitOfWork:
         self._deliveries = SqlDeliveries(connection)
         self._keys = SqlKeys(connection)
         self._idempotency = SqlIdempotencyKeys(connection)
+        self._usage = SqlUsage(connection)
 
     @property
     def datasets(self) -> SqlDatasets:
@@ -63,6 +65,11 @@ class SqlUnitOfWork:
         """The idempotency keys, in this transaction."""
         return self._idempotency
 
+    @property
+    def usage(self) -> SqlUsage:
+        """What principals keep, in this transaction."""
+        return self._usage
+
 
 class SqlStore:
     """Implement `stores.Store` on one engine."""
@@ -77,9 +84,13 @@ class SqlStore:
         """Return the present state of an extraction. Raises ExtractionNotFound."""
         return await self._states.get(owner, extraction_id)
 
-    async def add_repeated(self, extraction: Extraction, dataset_key: str) -> bool:
-        """Store an extraction that repeats a result; False when its dataset has changed."""
-        return await self._repeats.add(extraction, dataset_key)
+    async def states(self, extraction_ids: Sequence[str]) -> Mapping[str, ExtractionState]:
+        """Return the present states of any owners' extractions, without those that do not exist."""
+        return await self._states.of_all(extraction_ids)
+
+    async def add_repeated(self, extraction: Extraction, dataset_key: str, *, max_stored_bytes: int = 0) -> bool:
+        """Store an extraction that repeats a result; False when its dataset has changed, or its owner keeps so much."""
+        return await self._repeats.add(extraction, dataset_key, max_stored_bytes)
 
     async def usual_seconds(self, lane: Lane) -> float | None:
         """Return the median run time of the lane's last completed extractions, at most `ESTIMATE_SECONDS` old."""

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import delete, func, select, union_all
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    CompoundSelect,
+    Table,
+    Update,
+    and_,
+    cast,
+    delete,
+    func,
+    select,
+    union,
+    union_all,
+    update,
+)
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.features.stores import Purged
 from service.store.failures import database_errors
 from service.store.idempotency import RETENTION
-from service.store.tables import TERMINAL, datasets, extractions, idempotency_keys
+from service.store.tables import TERMINAL, datasets, extractions, idempotency_keys, storage_usage
 
 UPKEEP_LOCK = 0x66656174_6B656570
 """Key of the advisory lock of housekeeping, backup and restore: "feat" and "keep" in ASCII."""
@@ -77,6 +94,28 @@ class SqlUpkeep:
                 )
         return gone.rowcount
 
+    async def record_sizes(self, sizes: Mapping[str, int]) -> int:
+        """Record the bytes of those artifacts whose rows lack them; returns how many rows.
+
+        Each owner has a transaction of its own, which locks its rows before its usage, as all others do.
+        """
+        count = 0
+        with database_errors():
+            async with self._engine.connect() as connection:
+                owners = (await connection.scalars(_owners_without_sizes(sizes))).all()
+            for owner in owners:
+                async with self._engine.begin() as connection:
+                    for table in (datasets, extractions):
+                        count += (await connection.execute(_sizing(table, owner, sizes))).rowcount
+        return count
+
+    async def stored_bytes(self) -> float:
+        """Return the bytes that all principals keep together, without leaving a span."""
+        total = select(func.coalesce(func.sum(storage_usage.c.stored_bytes), 0))
+        with suppress_instrumentation(), database_errors():
+            async with self._engine.connect() as connection:
+                return float((await connection.execute(total)).scalar_one())
+
     async def in_use(self, keys: Sequence[str]) -> frozenset[str]:
         """Return those of the artifacts that a row refers to."""
         if not keys:
@@ -87,6 +126,28 @@ class SqlUpkeep:
             async with self._engine.connect() as connection:
                 found = (await connection.scalars(union_all(of_extractions, of_datasets))).all()
         return frozenset(found).intersection(keys)
+
+
+def _unsized(table: Table, sizes: Mapping[str, int]) -> ColumnElement[bool]:
+    """Match the rows of these artifacts whose bytes are not known."""
+    if table is datasets:
+        return and_(datasets.c.stored_bytes.is_(None), datasets.c.artifact_key.in_(sizes))
+    ids = {_extraction_of(key) for key in sizes}
+    return and_(extractions.c.stored_bytes.is_(None), extractions.c.id.in_(ids), ARTIFACT_KEY.in_(sizes))
+
+
+def _owners_without_sizes(sizes: Mapping[str, int]) -> CompoundSelect[Any]:
+    return union(*(select(table.c.owner).where(_unsized(table, sizes)) for table in (datasets, extractions)))
+
+
+def _sizing(table: Table, owner: str, sizes: Mapping[str, int]) -> Update:
+    key = datasets.c.artifact_key if table is datasets else ARTIFACT_KEY
+    found = func.jsonb_each_text(cast(sizes, JSONB)).table_valued("key", "value")
+    return (
+        update(table)
+        .where(table.c.owner == owner, _unsized(table, sizes), key == found.c.key)
+        .values(stored_bytes=cast(found.c.value, BigInteger))
+    )
 
 
 async def _unlock(connection: AsyncConnection) -> None:

@@ -19,12 +19,17 @@ from service.features.events import (
     BudgetChecked,
     BudgetWarned,
     CacheLooked,
+    ConnectionRefusal,
+    EngineProcessKilled,
+    EngineTurnTaken,
     JobAttempted,
     ModelCalled,
     ModelRetried,
     OutputRetried,
     PlanningAdmitted,
+    QuotaRefused,
     RateLimitDecided,
+    RequestOverShare,
     WebhookAttempted,
 )
 from service.features.model import RejectionReason, Threshold
@@ -81,7 +86,7 @@ STATUSES = tuple(sorted({str(status.value) for status in HTTPStatus} | {str(CLIE
 _REFUSALS = ("401", "403", "404", "422", "429", "500", "503")
 INITIAL_STATUSES: dict[str, tuple[str, ...]] = {
     "GET": ("200", *_REFUSALS),
-    "POST": ("200", "201", "202", *_REFUSALS),
+    "POST": ("200", "201", "202", *_REFUSALS, "507"),
     "DELETE": ("200", "204", *_REFUSALS),
 }
 """Statuses that a known route may answer by contract: these series exist at 0 from the start.
@@ -139,6 +144,25 @@ METRICS: tuple[Metric, ...] = (
         zeros="routes",
     ),
     Metric("api_requests_in_flight", "gauge", "requests", "HTTP requests being served now."),
+    Metric(
+        "connections_open",
+        "gauge",
+        "connections",
+        "Connections of clients to the API's port, busy or idle.",
+    ),
+    Metric(
+        "connections_limit",
+        "gauge",
+        "connections",
+        "Connections that the API's port may have (MAX_CONNECTIONS, or less when there are too few file descriptors).",
+    ),
+    Metric(
+        "connections_refused_total",
+        "counter",
+        "connections",
+        "Connections that were refused or closed before or beside a request, by reason; evicted ones were idle.",
+        (Label("reason", get_args(ConnectionRefusal)),),
+    ),
     Metric(
         "feature_extractions_total",
         "counter",
@@ -331,6 +355,28 @@ METRICS: tuple[Metric, ...] = (
         (Label("code", error_codes(own=True)),),
     ),
     Metric(
+        "engine_processes",
+        "gauge",
+        "processes",
+        "Engine processes of this process: at work, kept for the next request, or killed without ending (lost).",
+        (Label("state", ("busy", "idle", "lost")),),
+    ),
+    Metric(
+        "engine_processes_killed_total",
+        "counter",
+        "processes",
+        "Engine processes that were killed over a request (deadline, cancelled) or ended by themselves (crashed).",
+        (Label("reason", _literal(EngineProcessKilled, "reason")),),
+    ),
+    Metric(
+        "engine_turn_wait_seconds",
+        "histogram",
+        "seconds",
+        "Time that a request waited for a place of the engine, by the size of its work.",
+        (Label("lane", _literal(EngineTurnTaken, "lane")),),
+        START_DELAY_BUCKETS,
+    ),
+    Metric(
         "feature_quality_score",
         "histogram",
         "ratio",
@@ -357,6 +403,34 @@ METRICS: tuple[Metric, ...] = (
         "requests",
         "Requests refused for their credentials, by reason.",
         (Label("reason", _literal(AuthenticationFailed, "reason")),),
+    ),
+    Metric(
+        "quota_refusals_total",
+        "counter",
+        "requests",
+        "Uploads and extractions that were refused because their principal keeps as much as it may, by quota.",
+        (Label("quota", _literal(QuotaRefused, "quota")),),
+    ),
+    Metric(
+        "stored_bytes",
+        "gauge",
+        "bytes",
+        "Bytes that the datasets and feature tables of all principals take, the same from each process.",
+        zeros="none",
+        across="max",
+    ),
+    Metric(
+        "authentication_throttled_total",
+        "counter",
+        "requests",
+        "Requests refused before authentication, because too many credentials of their address were refused.",
+    ),
+    Metric(
+        "requests_over_share_total",
+        "counter",
+        "requests",
+        "Requests beyond what one principal may have open at once, by kind: refused, or for wait answered 202 at once.",
+        (Label("kind", _literal(RequestOverShare, "kind")),),
     ),
     Metric(
         "dependency_up",

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from http.server import BaseHTTPRequestHandler
 from socketserver import TCPServer, ThreadingMixIn
-from typing import Any, Literal, cast
+from typing import Any, Literal, Protocol, cast
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder
@@ -26,11 +26,22 @@ READY_PATH = "/health/ready"
 _SCRAPE_TIMEOUT_SECONDS = 10.0
 """Prometheus' default `scrape_timeout`: no scraper waits longer."""
 
-Readiness = Callable[[], Literal["ready", "starting", "draining", "unavailable"]]
 Message = MutableMapping[str, Any]
 Application = Callable[
     [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
 ]
+
+
+class Health(Protocol):
+    """What a process says of its health; called in another thread."""
+
+    def liveness(self) -> Literal["alive", "stuck"]:
+        """Return whether it must be replaced."""
+        ...
+
+    def readiness(self) -> Literal["ready", "starting", "draining", "unavailable"]:
+        """Return whether it can do its work."""
+        ...
 
 
 class MetricsPortUnavailable(OSError):
@@ -66,11 +77,9 @@ class _Server(ThreadingMixIn, TCPServer):
     allow_reuse_address = True  # no wait for TIME_WAIT after a restart; a second listener is still refused
     daemon_threads = True
 
-    def __init__(
-        self, address: tuple[str, int], registry: CollectorRegistry | None, readiness: Readiness | None
-    ) -> None:
+    def __init__(self, address: tuple[str, int], registry: CollectorRegistry | None, health: Health | None) -> None:
         self.registry = registry
-        self.readiness = readiness
+        self.health = health
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, _Handler)
 
@@ -86,16 +95,15 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         if path == PATH and server.registry is not None:
             self._answer(200, *render(server.registry, self.headers.get("Accept", "")))
-        elif path == LIVE_PATH and server.readiness is not None:
-            self._send_status(200, "alive")
-        elif path == READY_PATH and server.readiness is not None:
-            status = server.readiness()
-            self._send_status(200 if status == "ready" else 503, status)
+        elif path == LIVE_PATH and server.health is not None:
+            self._send_status(server.health.liveness(), good="alive")
+        elif path == READY_PATH and server.health is not None:
+            self._send_status(server.health.readiness(), good="ready")
         else:
             self._answer(404, "text/plain; charset=utf-8", f"Metrics are at {PATH}.\n".encode())
 
-    def _send_status(self, status: int, word: str) -> None:
-        self._answer(status, "application/json", f'{{"status":"{word}"}}'.encode())
+    def _send_status(self, status: str, *, good: str) -> None:
+        self._answer(200 if status == good else 503, "application/json", f'{{"status":"{status}"}}'.encode())
 
     def _answer(self, status: int, content_type: str, body: bytes) -> None:
         self.send_response(status)
@@ -115,14 +123,14 @@ class MetricsServer:
     """Serve `GET /metrics` on its own port until closed. Raises MetricsPortUnavailable if the port cannot be opened."""
 
     def __init__(
-        self, registry: CollectorRegistry | None, *, host: str, port: int, readiness: Readiness | None = None
+        self, registry: CollectorRegistry | None, *, host: str, port: int, health: Health | None = None
     ) -> None:
         """Listen at once; with `port` 0, the attribute `port` is the one that was chosen.
 
-        Without a registry there are no metrics; with `readiness`, which is called in another thread, health is served.
+        Without a registry there are no metrics; with `health`, it is served as well.
         """
         try:
-            self._server = _Server((host, port), registry, readiness)
+            self._server = _Server((host, port), registry, health)
         except OSError as error:
             reason = "is already in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
             raise MetricsPortUnavailable(

@@ -16,10 +16,15 @@ from service.extractions.own_faults import mark_failed
 from service.features.errors import FeatureAgentError
 from service.features.events import (
     AuthenticationFailed,
+    AuthenticationThrottled,
     BreakerChanged,
     BudgetChecked,
     BudgetWarned,
     CacheLooked,
+    ConnectionsMeasured,
+    EngineProcessesCounted,
+    EngineProcessKilled,
+    EngineTurnTaken,
     Event,
     ExtractionFinished,
     ExtractionRepeated,
@@ -33,7 +38,9 @@ from service.features.events import (
     PlanningAdmitted,
     PlanningLoad,
     QueueMeasured,
+    QuotaRefused,
     RateLimitDecided,
+    RequestOverShare,
     StageFinished,
     WebhookAttempted,
 )
@@ -75,6 +82,13 @@ class TelemetryObserver:
             WebhookAttempted: self._webhook_attempted,
             RateLimitDecided: self._rate_limit_decided,
             AuthenticationFailed: self._authentication_failed,
+            EngineTurnTaken: self._engine_turn_taken,
+            EngineProcessesCounted: self._engine_processes_counted,
+            EngineProcessKilled: self._engine_process_killed,
+            QuotaRefused: self._quota_refused,
+            ConnectionsMeasured: self._connections_measured,
+            AuthenticationThrottled: self._authentication_throttled,
+            RequestOverShare: self._request_over_share,
         }
 
     def record(self, event: Event) -> None:
@@ -240,6 +254,38 @@ class TelemetryObserver:
 
     def _authentication_failed(self, event: AuthenticationFailed) -> None:
         self._metrics.counter("auth_failures_total").child(event.reason).inc()
+
+    def _engine_turn_taken(self, event: EngineTurnTaken) -> None:
+        self._metrics.histogram("engine_turn_wait_seconds").child(event.lane).observe(event.seconds)
+
+    def _engine_processes_counted(self, event: EngineProcessesCounted) -> None:
+        processes = self._metrics.gauge("engine_processes")
+        processes.child("busy").set(event.busy)
+        processes.child("idle").set(event.idle)
+        processes.child("lost").set(event.lost)
+
+    def _engine_process_killed(self, event: EngineProcessKilled) -> None:
+        self._metrics.counter("engine_processes_killed_total").child(event.reason).inc()
+
+    def _quota_refused(self, event: QuotaRefused) -> None:
+        self._metrics.counter("quota_refusals_total").child(event.quota).inc()
+
+    def _connections_measured(self, event: ConnectionsMeasured) -> None:
+        """Log one line for all that were refused: a line for each would be a flood of its own."""
+        self._metrics.gauge("connections_open").child().set(event.open)
+        self._metrics.gauge("connections_limit").child().set(event.limit)
+        for reason, count in event.refused.items():
+            self._metrics.counter("connections_refused_total").child(reason).inc(count)
+        if event.refused:
+            self._logger.warning(
+                "connections refused", refused=sum(event.refused.values()), reasons=sorted(event.refused)
+            )
+
+    def _authentication_throttled(self, _: AuthenticationThrottled) -> None:
+        self._metrics.counter("authentication_throttled_total").child().inc()
+
+    def _request_over_share(self, event: RequestOverShare) -> None:
+        self._metrics.counter("requests_over_share_total").child(event.kind).inc()
 
     def _observe_duration(self, name: str, *labels: str, seconds: float) -> None:
         """Observe a duration. Its exemplar is always kept: extractions and webhooks have few traces."""

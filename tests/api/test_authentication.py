@@ -8,7 +8,7 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from service.features.events import AuthenticationFailed, RateLimitDecided
+from service.features.events import AuthenticationFailed, AuthenticationThrottled, RateLimitDecided
 from service.features.identity import DEFAULT_SCOPES, Principal, Scope
 from service.security.keys import generate
 from service.security.tokens import TokenIssuer
@@ -218,3 +218,53 @@ async def test_a_preflight_and_options_are_not_limited(serve: Callable[..., Worl
 
     assert [answer.status_code for answer in answers] == [204] * 3
     assert "GET" in answers[0].headers["allow"]
+
+
+async def test_guesses_are_refused_unread(serve: Callable[..., World]) -> None:
+    """429 with Retry-After and no look at the database, on every route; known and missing credentials as ever."""
+    world = serve(failed_logins_per_minute=3, jwt_secret=SECRET)
+    known, new = await world.api_key("ada"), await world.api_key("bob")
+    async with caller(world, known) as client:
+        token = (await client.post("/api/v1/auth/token")).json()["data"]["access_token"]
+        assert (await client.get("/api/v1/datasets", headers={"Authorization": f"Bearer {token}"})).status_code == 200
+
+    async def answer(credential: str, method: str = "GET", path: str = "/api/v1/datasets") -> httpx.Response:
+        async with caller(world, credential) as client:
+            return await client.request(method, path)
+
+    forged = TokenIssuer("another secret of at least thirty-two bytes", "HS256").issue(
+        Principal("ada", frozenset(DEFAULT_SCOPES)), now=NOW
+    )
+    first = [
+        await answer(known[:-4] + "aaaa"),
+        await answer("fa_none", "POST", "/api/v1/auth/token"),
+        await answer(forged),
+    ]
+    looked = world.store.begun
+    guesses = [f"fa_{number:012x}_{'a' * 43}" for number in range(20)]
+    later = [await answer(guess) for guess in guesses]
+    exchange = await answer(guesses[0], "POST", "/api/v1/auth/token")
+    unknown = await answer(new)
+    assert world.store.begun == looked
+    good = [await answer(known), await answer(token), await answer(known, "POST", "/api/v1/auth/token")]
+    async with caller(world) as client:
+        missing = await client.get("/api/v1/datasets")
+
+    assert [one.status_code for one in first] == [401] * 3
+    assert {one.status_code for one in (*later, exchange, unknown)} == {429}
+    assert exchange.json()["error_code"] == "too_many_failures"
+    assert 1 <= int(exchange.headers["retry-after"]) == exchange.json()["retry_after"] <= 10
+    assert [one.status_code for one in good] == [200] * 3
+    assert missing.status_code == 401
+    assert len(world.recorder.of(AuthenticationThrottled)) == 22
+
+
+async def test_clients_behind_a_trusted_proxy_do_not_share_their_guesses(serve: Callable[..., World]) -> None:
+    """Uvicorn takes the address from X-Forwarded-For when the peer is in FORWARDED_ALLOW_IPS (127.0.0.1)."""
+    world = serve(failed_logins_per_minute=1)
+    statuses = []
+    for address in ("192.0.2.1", "192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2"):
+        async with caller(world, "fa_guess", X_Forwarded_For=address) as client:
+            statuses.append((await client.get("/api/v1/datasets")).status_code)
+
+    assert statuses == [401, 429, 401, 401, 429]

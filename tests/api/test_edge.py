@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -166,6 +167,14 @@ async def test_every_answer_is_guarded_against_sniffing_and_caching(client: http
         ("[::1]:8000", True),
         ("", False),
         ("evil.org:80@api.test", False),
+        ("api.test:80@evil.org", False),
+        ("user@api.test", False),
+        ("api.test:x", False),
+        ("api.test:65536", False),
+        ("api.test:", True),
+        ("api.test/a", False),
+        ("[::1]evil.org", False),
+        ("api.test\n", False),
     ],
 )
 def test_a_host_is_served_by_name(host: str, served: bool) -> None:  # noqa: FBT001 (the expected outcome)
@@ -174,10 +183,10 @@ def test_a_host_is_served_by_name(host: str, served: bool) -> None:  # noqa: FBT
 
 
 async def test_another_host_is_refused_and_probes_are_not(serve: Callable[..., World]) -> None:
-    """A wrong Host is a 400 on every route but health and metrics, which come by address."""
-    world = serve(allowed_hosts=("api.test",))
+    """A wrong Host is a 400 on every route but health, which is asked by address."""
+    world = serve(allowed_hosts=("api.test",), prometheus_enabled=True)
     async with caller(world, await world.api_key()) as client:
-        wrong = [await client.get(path) for path in ("/api/v1/datasets", "/api/docs", "/api/problems")]
+        wrong = [await client.get(path) for path in ("/api/v1/datasets", "/api/docs", "/metrics")]
         right = await client.get("/api/v1/datasets", headers={"Host": "api.test:1234"})
         probes = [await client.get(path) for path in ("/health", "/health/live", "/health/ready")]
         malformed = await client.get("/health", headers={"Host": "a b"})
@@ -188,6 +197,31 @@ async def test_another_host_is_refused_and_probes_are_not(serve: Callable[..., W
     assert [answer.status_code for answer in probes] == [200] * 3
     assert malformed.status_code == 400
     assert malformed.json()["error_code"] == "request_malformed"
+
+
+@pytest.mark.parametrize("allowed", ["api.test", "*"])
+async def test_no_field_that_decides_comes_twice(serve: Callable[..., World], allowed: str) -> None:
+    """Two Host or two Authorization fields are a 400 under any server: a proxy could have read the other one."""
+    world = serve(allowed_hosts=(allowed,))
+    key = f"Bearer {await world.api_key()}"
+    fields = [("Host", "api.test"), ("Authorization", key), ("Connection", "close")]
+    for again in (("Host", "evil.test"), ("Authorization", "Bearer x")):
+        lines = "".join(f"{field}: {value}\r\n" for field, value in (*fields, again))
+        answer = await raw_answer(world, f"GET /api/v1/datasets HTTP/1.1\r\n{lines}\r\n")
+        assert answer.startswith("HTTP/1.1 400")
+        assert '"error_code":"request_malformed"' in answer
+
+
+async def raw_answer(world: World, request: str) -> str:
+    """What a request is answered that no client library would send."""
+    address = httpx.URL(world.url)
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    writer.write(request.encode())
+    try:
+        async with asyncio.timeout(10):
+            return (await reader.read()).decode()
+    finally:
+        writer.close()
 
 
 async def test_an_allowed_origin_may_call(serve: Callable[..., World]) -> None:

@@ -171,7 +171,7 @@ async def test_comments_keep_a_silent_connection_alive(
     serve: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Proxies see traffic while nothing changes; no event is sent twice."""
-    monkeypatch.setattr("service.api.event_routes.HEARTBEAT_SECONDS", 0.0)
+    monkeypatch.setattr("service.api.event_routes.HEARTBEAT_SECONDS", 0.01)
     world = serve(worker_in_api=False)
     async with calling(world) as client:
         identity = await accepted(client)
@@ -185,7 +185,7 @@ async def test_a_change_whose_notice_is_lost_is_seen(
     serve: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The row is read now and then, also after an outage of the database."""
-    monkeypatch.setattr("service.api.event_routes.MAX_STALENESS_SECONDS", 0.0)
+    monkeypatch.setattr("service.api.feed.MAX_STALENESS_SECONDS", 0.0)
     world = serve(worker_in_api=False)
     world.notices.deaf = True
     async with calling(world) as client:

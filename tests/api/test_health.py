@@ -38,6 +38,21 @@ async def test_health_lists_each_dependency(serve: Callable[..., World]) -> None
     assert (alive.status_code, alive.json()["status"]) == (200, "alive")
 
 
+async def test_a_service_whose_engine_is_lost_asks_to_be_replaced(serve: Callable[..., World]) -> None:
+    """When no engine process ends any more, liveness and readiness fail, though the database answers."""
+    world = serve()
+
+    class Lost:
+        alive = False
+
+    world.runtime.lifecycle.extracting = Lost()  # type: ignore[assignment] - what health asks of it
+    async with caller(world) as client:
+        live, ready = await client.get("/health/live"), await client.get("/health/ready")
+
+    assert (live.status_code, live.json()) == (503, {"status": "stuck"})
+    assert (ready.status_code, ready.json()) == (503, {"status": "unavailable"})
+
+
 @pytest.mark.parametrize(
     ("ready", "draining", "status"), [(False, False, "starting"), (True, True, "draining"), (True, False, "ready")]
 )
@@ -68,8 +83,19 @@ async def test_a_ping_that_hangs_is_unhealthy(serve: Callable[..., World], monke
     assert answer.json()["status"] == "unavailable"
 
 
+@pytest.mark.parametrize("environment", ["staging", "test"])
+async def test_metrics_are_elsewhere(serve: Callable[..., World], environment: str) -> None:
+    """In staging, and where they are disabled, the API's port says at which port they are."""
+    world = serve(prometheus_enabled=environment == "staging", environment=environment)
+    async with caller(world) as client:
+        answer = await client.get("/metrics")
+
+    assert (answer.status_code, answer.json()["error_code"]) == (404, "route_not_found")
+    assert "PROMETHEUS_PORT" in answer.json()["detail"]
+
+
 async def test_metrics_are_served_where_they_are_enabled(serve: Callable[..., World]) -> None:
-    """The exposition is mounted at /metrics, in public."""
+    """In development and test the exposition is at /metrics of the API's port, in public."""
     world = serve(prometheus_enabled=True)
     async with caller(world) as client:
         answer = await client.get("/metrics")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncGenerator, AsyncIterator
 
 import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.support import LiveService
@@ -40,6 +43,25 @@ async def test_a_form_is_read_asked_and_downloaded(client: httpx.AsyncClient) ->
     assert tables["parquet"].content.startswith(b"PAR1")
     assert len(tables["csv"].text.splitlines()) == extracted.json()["data"]["row_count"] + 1
     assert len(tables["ndjson"].text.splitlines()) == extracted.json()["data"]["row_count"]
+
+
+async def test_a_dataset_of_too_many_rows_is_too_large(client: httpx.AsyncClient) -> None:
+    """A small Parquet file that declares more rows than a dataset may have is answered as 413, and leaves nothing."""
+    sink = io.BytesIO()
+    column = pa.array([0] * 30_000_000, pa.int8())
+    with pq.ParquetWriter(sink, pa.schema([("a", pa.int8())]), compression="zstd") as writer:
+        for _ in range(4):
+            writer.write_table(pa.table({"a": column}), row_group_size=30_000_000)
+
+    answer = await client.post(
+        "/api/v1/datasets?dataset_id=rows",
+        content=sink.getvalue(),
+        headers={"Content-Type": "application/vnd.apache.parquet"},
+    )
+
+    assert (answer.status_code, answer.json()["error_code"]) == (413, "dataset_too_large"), answer.text
+    assert "at most 100,000,000" in answer.json()["detail"]
+    assert (await client.get("/api/v1/datasets/rows")).status_code == 404
 
 
 async def test_a_torn_form_is_malformed_and_leaves_nothing(client: httpx.AsyncClient) -> None:

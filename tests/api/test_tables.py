@@ -74,3 +74,34 @@ async def test_an_unreadable_table_is_a_problem_document(client: httpx.AsyncClie
 
     assert answer.status_code == 503
     assert answer.json()["error_code"] == "dependency_unavailable"
+
+
+async def test_csv_for_spreadsheets_is_asked_for(client: httpx.AsyncClient, world: World, dataset: str) -> None:
+    """`?safe=spreadsheet` has the engine guard the cells; nothing else of the answer differs."""
+    identity = (await extract(client)).json()["data"]["extraction_id"]
+    path = f"/api/v1/extraction/{identity}/features"
+
+    answers = [
+        await client.get(f"{path}?format=csv&safe=spreadsheet"),
+        await client.get(f"{path}?safe=spreadsheet", headers={"Accept": "text/csv"}),
+        await client.get(f"{path}?format=csv"),
+    ]
+
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert {answer.headers["content-type"] for answer in answers} == {"text/csv; charset=utf-8"}
+    assert {answer.headers["content-disposition"] for answer in answers} == {f'attachment; filename="{identity}.csv"'}
+    assert world.engine.forms[-3:] == ["text/csv;safe=spreadsheet"] * 2 + ["text/csv"]
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["safe=spreadsheet", "safe=spreadsheet&format=parquet", "safe=spreadsheet&format=ndjson", "safe=x&format=csv"],
+)
+async def test_only_csv_is_made_safe_for_spreadsheets(client: httpx.AsyncClient, dataset: str, query: str) -> None:
+    """Any other format, and any other value, is a 422 that names the parameter."""
+    path = (await extract(client)).json()["data"]["links"]["features"]
+
+    answer = await client.get(f"{path}?{query}", headers={"Accept": "*/*"})
+
+    assert answer.status_code == 422
+    assert [fault["field"] for fault in answer.json()["errors"]] == ["safe"]

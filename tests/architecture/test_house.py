@@ -78,6 +78,16 @@ def test_an_api_without_a_worker_plans_and_computes_nothing(tmp_path: Path) -> N
     assert last_line(program, tmp_path, PRIMARY_MODEL="openai:gpt-5", WORKER_IN_API="false") == "[]"
 
 
+def test_no_process_of_the_service_has_the_engine_in_memory(tmp_path: Path) -> None:
+    """An API with a worker inside imports neither the engine nor its compiler: both are in processes of their own."""
+    program = (
+        "import os, sys; from service.settings import load_settings; import service.commands.serving as serving;"
+        "from service.app import build_app; build_app(serving.open_runtime(load_settings()));"
+        "print(sorted({'duckdb', 'sqlglot'} & {*sys.modules}), flush=True); os._exit(0)"
+    )
+    assert last_line(program, tmp_path) == "[]"
+
+
 def last_line(program: str, folder: Path, **settings: str) -> str:
     """What a program says in the end that runs with those settings alone."""
     environment = {

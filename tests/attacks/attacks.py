@@ -7,7 +7,7 @@ import contextlib
 import io
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,6 +19,9 @@ from msgspec import Struct
 from tests.attacks.stand import Stand
 
 MIB = 2**20
+ADDRESS = "127.0.0.2"
+"""The attacker's; everybody else comes from 127.0.0.1."""
+MANY_ADDRESSES = tuple(f"127.0.1.{number}" for number in range(1, 101))
 PARQUET = "application/vnd.apache.parquet"
 Answers = Counter[str]
 
@@ -94,6 +97,11 @@ async def half_bodies(stand: Stand, seconds: float) -> Answers:
     return await _held(stand, seconds, head.encode())
 
 
+async def spread_connections(stand: Stand, seconds: float) -> Answers:
+    """Open 1 100 connections from a hundred addresses, with half a header on each."""
+    return await _held(stand, seconds, b"GET /health/live HTTP/1.1\r\nHost: local", MANY_ADDRESSES)
+
+
 async def dear_sentences(stand: Stand, seconds: float) -> Answers:
     """Ask for features of 400 columns in sentences that are dear to read."""
     columns = ",".join(f"aB{number}aB" for number in range(400))
@@ -133,6 +141,60 @@ async def event_streams(stand: Stand, seconds: float) -> Answers:
     return answers
 
 
+async def slow_readers(stand: Stand, seconds: float) -> Answers:
+    """Ask for a table of some megabytes on 200 connections of one principal, and read nothing of it."""
+    rows = b"".join(b"u%d,%d.%d\n" % (row % 150_000, row % 977, row % 89) for row in range(150_000))
+    async with _client(stand) as client:
+        await client.post(
+            f"/api/v1/datasets?dataset_id=read{time.monotonic_ns()}",
+            content=b"user,amount\n" + rows,
+            headers={"Content-Type": "text/csv"},
+        )
+        dataset = (await client.get("/api/v1/datasets?limit=1")).json()["data"]["items"][0]["dataset_id"]
+        made = await client.post(
+            "/api/v1/extract-features",
+            json={
+                "dataset_id": dataset,
+                "feature_description": "Total and average amount for each user",
+                "quality_threshold": "low",
+            },
+            headers={"Prefer": "wait=60"},
+        )
+        extraction = made.json()["data"]["extraction_id"]
+    head = (
+        f"GET /api/v1/extraction/{extraction}/features?format=csv HTTP/1.1\r\nHost: localhost\r\n"
+        f"Authorization: Bearer {stand.attacker}\r\n\r\n"
+    )
+    return await _held(stand, seconds, head.encode(), connections=200)
+
+
+async def heavy_extractions(stand: Stand, seconds: float) -> Answers:
+    """Have 60 extractions of 200 features of 40 columns and 100 000 rows computed, as a caller that does not wait."""
+    columns = ",".join(f"c{number}" for number in range(40))
+    line = ",".join(str(number * 7919 % 1013) for number in range(39))
+    rows = "".join(f"{row % 5000},{line}\n" for row in range(100_000))
+    async with _client(stand) as client:
+        dataset = f"heavy{time.monotonic_ns()}"
+        await client.post(
+            f"/api/v1/datasets?dataset_id={dataset}",
+            content=f"{columns}\n{rows}".encode(),
+            headers={"Content-Type": "text/csv"},
+        )
+
+        def extract(number: int) -> Ask:
+            body = {
+                "dataset_id": dataset,
+                "feature_description": f"Median, average, minimum and maximum of everything for each c0, {number}",
+                "options": {"max_features": 200, "entity": "c0"},
+            }
+            return lambda asked: asked.post("/api/v1/extract-features", json=body, headers={"Prefer": "respond-async"})
+
+        began = time.monotonic()
+        answers = await _many(client, [extract(number) for number in range(60)], seconds)
+        await asyncio.sleep(max(0.0, began + seconds - time.monotonic()))
+        return answers
+
+
 async def guesses(stand: Stand, seconds: float) -> Answers:
     """Guess API keys, as quickly as they are refused."""
     async with _client(stand, key="") as client:
@@ -157,14 +219,26 @@ ATTACKS: tuple[Attack, ...] = (
     Attack("small-headers", "200 MiB of small header fields, no credential", small_headers),
     Attack("idle-connections", "1 100 connections that send nothing", idle_connections),
     Attack("half-headers", "1 100 connections with half a header", half_headers),
+    Attack("spread-connections", "1 100 connections with half a header from 100 addresses", spread_connections),
     Attack("half-bodies", "1 100 connections with half a body", half_bodies),
     Attack("dear-sentences", "sentences that are dear to read, on 400 columns", dear_sentences),
     Attack("event-streams", "800 event streams of one principal", event_streams),
+    Attack("slow-readers", "200 downloads of one principal that nobody reads", slow_readers),
+    Attack("heavy-extractions", "60 extractions of 200 features of one principal", heavy_extractions),
     Attack("large-uploads", "24 uploads of 20 MiB of one principal", large_uploads),
     Attack("many-rows", "200 million rows in a Parquet file of less than 1 MB", many_rows),
     Attack("guesses", "2 000 guesses of an API key", guesses),
-    Attack("scrapes", "/metrics of the API's port, 20 at once", scrapes),
+    Attack("scrapes", "/metrics of the API's port, 20 at once", scrapes, {"ENVIRONMENT": "staging"}),
 )
+
+
+def perform(name: str, stand: Stand, seconds: float) -> Answers:
+    """Run the attack of that name in this process."""
+
+    async def run() -> Answers:
+        return await next(one for one in ATTACKS if one.name == name).run(stand, seconds)
+
+    return asyncio.run(run())
 
 
 # What the attacks are made of
@@ -178,7 +252,8 @@ async def _client(stand: Stand, key: str | None = None) -> AsyncIterator[httpx2.
     secret = stand.attacker if key is None else key
     headers = {"Authorization": f"Bearer {secret}"} if secret else {}
     limits = httpx2.Limits(max_connections=2000, max_keepalive_connections=200)
-    async with httpx2.AsyncClient(base_url=stand.url, headers=headers, timeout=120, limits=limits) as client:
+    transport = httpx2.AsyncHTTPTransport(limits=limits, local_address=ADDRESS)
+    async with httpx2.AsyncClient(base_url=stand.url, headers=headers, timeout=120, transport=transport) as client:
         yield client
 
 
@@ -242,7 +317,7 @@ async def _raw(stand: Stand, seconds: float, start: bytes, piece: bytes, pieces:
 
 async def _flood(stand: Stand, start: bytes, piece: bytes, pieces: int, last: float) -> str:
     try:
-        reader, writer = await asyncio.open_connection(stand.host, stand.port)
+        reader, writer = await asyncio.open_connection(stand.host, stand.port, local_addr=(ADDRESS, 0))
     except OSError as error:
         return type(error).__name__
     try:
@@ -259,13 +334,16 @@ async def _flood(stand: Stand, start: bytes, piece: bytes, pieces: int, last: fl
         writer.transport.abort()
 
 
-async def _held(stand: Stand, seconds: float, data: bytes) -> Answers:
+async def _held(
+    stand: Stand, seconds: float, data: bytes, addresses: Sequence[str] = (ADDRESS,), connections: int = 1100
+) -> Answers:
     answers: Answers = Counter()
     writers: list[asyncio.StreamWriter] = []
 
-    async def hold() -> None:
+    async def hold(address: str) -> None:
+        connecting = asyncio.open_connection(stand.host, stand.port, local_addr=(address, 0))
         try:
-            reader, writer = await asyncio.wait_for(asyncio.open_connection(stand.host, stand.port), 10)
+            reader, writer = await asyncio.wait_for(connecting, 10)
         except (OSError, TimeoutError) as error:
             answers[type(error).__name__] += 1
             return
@@ -276,7 +354,7 @@ async def _held(stand: Stand, seconds: float, data: bytes) -> Answers:
         except ConnectionError as error:
             answers[type(error).__name__] += 1
 
-    await _within(seconds, [hold() for _ in range(1100)])
+    await _within(seconds, [hold(addresses[number % len(addresses)]) for number in range(connections)])
     for writer in writers:
         writer.transport.abort()
     answers["held"] = len(writers) - sum(answers.values())

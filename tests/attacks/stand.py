@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
 import re
 import signal
@@ -32,8 +34,6 @@ class Stand:
     """The API key of who attacks."""
     tenant: str
     """The API key of somebody else."""
-    stopped_after: float | None = None
-    """Seconds from SIGTERM to its end; None when it had to be killed."""
 
     @property
     def host(self) -> str:
@@ -46,8 +46,12 @@ class Stand:
         return urlsplit(self.url).port or 0
 
     def resident_mib(self) -> float:
-        """Resident memory of the service and every process that it started."""
-        return sum(_resident(pid) for pid in (self.pid, *_descendants(self.pid)))
+        """Resident memory of the service's own process."""
+        return _resident(self.pid)
+
+    def engine_mib(self) -> float:
+        """Resident memory of the processes in which it has files read and features computed."""
+        return sum(_resident(pid) for pid in _descendants(self.pid))
 
     def descriptors(self) -> int:
         """Open file descriptors of the service."""
@@ -72,27 +76,34 @@ def open_stand(folder: Path, settings: Mapping[str, str] | None = None) -> Itera
         process = subprocess.Popen(
             [sys.executable, "-m", "service", "serve"], cwd=folder, env=environment, stdout=output, stderr=output
         )
-    stand: Stand | None = None
     try:
         url = _address(process, log)
-        stand = Stand(url, process.pid, _key("attacker", environment), _key("tenant", environment))
-        yield stand
+        yield Stand(url, process.pid, _key("attacker", environment), _key("tenant", environment))
     finally:
-        stopped = _stop(process)
-        if stand is not None:
-            stand.stopped_after = stopped
-
-
-def _stop(process: subprocess.Popen[bytes]) -> float | None:
-    began = time.monotonic()
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
+        stop(process.pid)
         process.wait()
-        return None
+
+
+def stop(pid: int) -> float:
+    """Send SIGTERM and wait; give the seconds until its end, infinite when it had to be killed."""
+    began = time.monotonic()
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+        while time.monotonic() - began < STOP_SECONDS:
+            if not _runs(pid):
+                return time.monotonic() - began
+            time.sleep(0.05)
+        os.kill(pid, signal.SIGKILL)
+        return math.inf
     return time.monotonic() - began
+
+
+def _runs(pid: int) -> bool:
+    """Whether the process has not ended; one that its parent has not waited for has."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def _address(process: subprocess.Popen[bytes], log: Path) -> str:

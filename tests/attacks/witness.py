@@ -35,6 +35,8 @@ class Seen:
     """Answers that are neither good nor one of the documented refusals."""
     memory_before: float = 0.0
     memory_most: float = 0.0
+    engine_most: float = 0.0
+    """Of the processes that read files and compute, which ENGINE_URL bounds."""
     recovered_after: float | None = None
     """Seconds from the attack's end until everything was as before."""
 
@@ -53,12 +55,13 @@ class Witness:
 
     async def prepare(self) -> None:
         """Upload a dataset and have features extracted, so that there is a status to read."""
-        await self._upload("before")
+        dataset = f"before{time.monotonic_ns()}"
+        await self._upload(dataset)
         answer = await self._client.post(
             "/api/v1/extract-features",
             headers={"Prefer": "respond-async"},
             json={
-                "dataset_id": "before",
+                "dataset_id": dataset,
                 "feature_description": "Total amount for each user",
                 "quality_threshold": "low",
             },
@@ -85,15 +88,15 @@ class Witness:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def recover(self, limit: float) -> None:
-        """Wait until a health check and a small upload are quick again; note how long that took."""
+    async def recover(self, limit: float, health: float, upload: float) -> None:
+        """Wait until a health check and a small upload take no longer than that; note how long it took."""
         began = time.monotonic()
         while time.monotonic() - began < limit:
             probe = Witness(self._stand)
             probe._extraction = self._extraction
             await asyncio.gather(probe._health(), probe._next_upload(), probe._status())
             await probe.close()
-            if not probe.seen.faults and max(probe.seen.health) < 0.1 and max(probe.seen.upload) < 1:
+            if not probe.seen.faults and max(probe.seen.health) < health and max(probe.seen.upload) < upload:
                 self.seen.recovered_after = time.monotonic() - began
                 return
             await asyncio.sleep(0.2)
@@ -143,3 +146,4 @@ class Witness:
     async def _memory(self) -> None:
         with contextlib.suppress(OSError):
             self.seen.memory_most = max(self.seen.memory_most, await asyncio.to_thread(self._stand.resident_mib))
+            self.seen.engine_most = max(self.seen.engine_most, await asyncio.to_thread(self._stand.engine_mib))

@@ -17,12 +17,10 @@ from typing import Any
 
 from service.__main__ import main as service_main
 from service.api import extract_routes
-from service.engines.duckdb import engine as duckdb_engine
-from service.engines.duckdb.compute import DuckDBTable
-from service.engines.duckdb.engine import DuckDBEngine
+from service.engines.subprocess.engine import SubprocessEngine, SubprocessTable
 from service.features.extract import AcceptExtraction
 from service.jobs.queue import ProcrastinateQueue
-from service.resources import jobs
+from service.resources import computing, jobs
 
 
 async def reach(stage: str) -> None:
@@ -63,7 +61,7 @@ class StagedAccept(AcceptExtraction):
         return accepted
 
 
-class StagedEngine(DuckDBEngine):
+class StagedEngine(SubprocessEngine):
     """The plan is made, its features are not."""
 
     @asynccontextmanager
@@ -77,7 +75,7 @@ class StagedEngine(DuckDBEngine):
 def around(publish: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
     """Stop before the table is published, and after: then the file is there, and no row names it."""
 
-    async def staged(self: DuckDBTable, *arguments: Any) -> None:
+    async def staged(self: SubprocessTable, *arguments: Any) -> None:
         await reach("publishing")
         await publish(self, *arguments)
         await reach("published")
@@ -100,8 +98,8 @@ def install() -> None:
     """Put the stages into this process."""
     jobs.ProcrastinateQueue = StagedQueue  # type: ignore[misc]
     jobs.AcceptExtraction = StagedAccept  # type: ignore[misc]
-    duckdb_engine.DuckDBEngine = StagedEngine  # type: ignore[misc]
-    DuckDBTable.publish = around(DuckDBTable.publish)  # type: ignore[method-assign]
+    computing.SubprocessEngine = StagedEngine  # type: ignore[misc]
+    SubprocessTable.publish = around(SubprocessTable.publish)  # type: ignore[method-assign]
     extract_routes.store_answer = answering(extract_routes.store_answer)
 
 

@@ -100,6 +100,7 @@ def stand(folder: Path, database_url: str, **settings: str) -> Generator[Stand]:
         provider = stack.enter_context(ModelServerProcess())
         environment = {
             "ENVIRONMENT": "test", "PORT": "0", "PROMETHEUS_PORT": "0", "RATE_LIMIT_PER_MINUTE": "0",
+            "MAX_WAITING_PER_PRINCIPAL": "0",
             "DATABASE_URL": database_url, "REDIS_URL": redis_url, "DATA_DIR": str(folder / "data"),
             "PRIMARY_MODEL": f"openai-chat:{PRIMARY}", "MODEL_CONCURRENCY": str(CONCURRENCY),
             "OPENAI_API_KEY": SECRET, "OPENAI_BASE_URL": provider.url, **settings,

@@ -82,6 +82,7 @@ def house(new_database: Callable[[], str], tmp_path: Path) -> Iterator[House]:
         "DATABASE_URL": new_database().replace("+psycopg", ""),
         "DATABASE_POOL_SIZE": "2",
         "RATE_LIMIT_PER_MINUTE": "0",
+        "MAX_WAITING_PER_PRINCIPAL": "0",
         "WORKER_IN_API": "false",
     }
     house = House(environment, tmp_path / "log")

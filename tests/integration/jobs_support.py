@@ -49,6 +49,10 @@ class NoArtifacts:
     async def delete(self, key: str) -> None:
         """Nothing to remove."""
 
+    async def size(self, key: str) -> int:
+        """Nothing takes room."""
+        return 0
+
 
 class JobRecorder(Recorder):
     """An observer that also lists how attempts ended."""

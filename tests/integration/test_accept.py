@@ -21,7 +21,8 @@ from service.features.errors import (
     InvalidRequest,
 )
 from service.features.extract import LARGE_CELLS, AcceptExtraction, IdempotencyClaim, artifact_key, lane_of
-from service.features.model import Dataset, Extraction, ExtractionOptions, ExtractionRequest
+from service.features.model import Dataset, Extraction, ExtractionOptions, ExtractionRequest, StorageLimits
+from service.features.quotas import StorageQuotas
 from service.features.stores import StoredAnswer
 from tests.doubles import NOW, PROFILE, FixedClock, ScriptedPlanner
 from tests.integration.stored_jobs import StoredJobs
@@ -45,6 +46,7 @@ class World(StoredJobs):
             clock=self.clock,
             new_id=lambda: f"id-{next(ids)}",
             capacity=ScriptedPlanner(),
+            quotas=StorageQuotas(StorageLimits(stored_bytes=100), store=self.store),
         )
 
     async def counts(self) -> tuple[int, int, int]:

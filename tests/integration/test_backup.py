@@ -146,7 +146,7 @@ async def test_everything_comes_back(places: Callable[[], Place], tmp_path: Path
     manifest = await backed_up(here, backup)
     assert (manifest.release, manifest.revision) == (__version__, await here.database.revision())
     assert (manifest.created_at, manifest.deleted, manifest.missing) == (NOON, (), ())
-    counts = {"api_keys": 1, "datasets": 1, "extractions": 4, "idempotency_keys": 3}
+    counts = {"api_keys": 1, "datasets": 1, "extractions": 4, "idempotency_keys": 3, "storage_usage": 1}
     assert {table: count for table, count in manifest.rows.items() if count} == counts
     assert {copy.key for copy in manifest.artifacts} == set(here.files())
     assert {copy.size_bytes for copy in manifest.artifacts} == {3 * 2**20, 1000, 1001, 1002}

@@ -16,9 +16,6 @@ from typing import Any
 
 import duckdb
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from service.concurrency.deadline import deadline
 from service.engines.duckdb import sample as sample_module
@@ -71,10 +68,10 @@ class FolderArtifacts:
 class Room:
     """An engine, and datasets for it."""
 
-    def __init__(self, folder: Path, limits: Limits = LIMITS, *, concurrency: int = 4) -> None:
+    def __init__(self, folder: Path, limits: Limits = LIMITS) -> None:
         self.folder = folder
         self.scratch = folder / "scratch"
-        self.engine = DuckDBEngine(FolderArtifacts(folder), limits, self.scratch, concurrency=concurrency)  # type: ignore[arg-type] - the part the engine uses
+        self.engine = DuckDBEngine(FolderArtifacts(folder), limits, self.scratch)  # type: ignore[arg-type] - the part the engine uses
 
     def dataset(self, columns: dict[str, str], rows: Sequence[Sequence[Any]], **changes: Any) -> Dataset:
         """A dataset of these rows, stored as ingest stores it; `personal` names personal columns."""
@@ -489,6 +486,37 @@ async def test_export_renders_the_table(room: Room) -> None:
     assert sorted(room.scratch.iterdir()) == sorted([as_csv, as_ndjson, as_parquet])
 
 
+async def test_csv_for_spreadsheets_holds_no_formula(room: Room) -> None:
+    """An apostrophe stands before texts and names that begin as a formula; all else is exact."""
+    formulas = [
+        "=cmd|' /C calc'!A0",
+        "+1",
+        "-1+2",
+        "@SUM(A1)",
+        "\tx",
+        "\rx",
+        "\nx",
+        "\uff1d1",
+        "\uff0b1",
+        "\uff0d1",
+        "\uff20a",
+    ]
+    plain = ["'=1", "a=1", " -", "", None]
+    rows = [(text, -1.5, -(2**53) - 1, "-3") for text in (*formulas, *plain)]
+    typed = room.dataset({"=t": "VARCHAR", "-n": "DOUBLE", "big": "BIGINT", "\uff1du": "VARCHAR"}, rows)
+    key = typed.artifact_key
+    exact = await room.engine.export(key, "text/csv")
+    safe = await room.engine.export(key, "text/csv;safe=spreadsheet")
+    with exact.open(newline="", encoding="utf-8") as as_is, safe.open(newline="", encoding="utf-8") as guarded:
+        (names, *cells), (safe_names, *safe_cells) = csv.reader(as_is), csv.reader(guarded)
+    assert names[:4] == ["=t", "-n", "big", "\uff1du"]
+    assert safe_names == ["'=t", "'-n", "big", "'\uff1du", *names[4:]]
+    assert [row[0] for row in cells] == [*formulas, *plain[:-1], ""]
+    assert [row[0] for row in safe_cells] == [*(f"'{text}" for text in formulas), *plain[:-1], ""]
+    assert {tuple(row[1:4]) for row in safe_cells} == {("-1.5", "-9007199254740993", "'-3")}
+    assert [row[4:] for row in safe_cells] == [row[4:] for row in cells]
+
+
 async def test_a_failed_export_leaves_nothing(room: Room) -> None:
     """A file that is no Parquet is an error of ours, without its path or content, and no file stays behind."""
     (room.folder / "broken.parquet").write_bytes(b"secret cells")
@@ -591,56 +619,11 @@ async def test_the_deadline_around_a_computation_ends_it(room: Room) -> None:
     assert [*room.scratch.glob("*")] == []  # on a slow machine it ended before there was a folder
 
 
-async def test_no_more_computations_work_at_once_than_may(tmp_path: Path) -> None:
-    """The others wait for their turn, no longer than their deadline, and a turn is given back whatever happens."""
-    room = Room(tmp_path, concurrency=1)
-    small = room.dataset({"n": "BIGINT"}, [[1], [2]])
-    copied = plan(op.Value("n"))
-    async with room.engine.compute(small, copied):
-        with deadline(0.05), pytest.raises(DeadlineExceeded, match="no turn in time"):
-            await room.evidence(small, copied)
-        waiting = [asyncio.create_task(room.evidence(small, copied)) for _ in range(3)]
-        await asyncio.sleep(0.1)
-        assert not any(task.done() for task in waiting)
-        assert len(list(room.scratch.iterdir())) == 1
-        waiting[0].cancel()
-    assert [evidence[0].name for evidence in await asyncio.gather(*waiting[1:])] == ["f0", "f0"]
-    assert await room.evidence(small, copied)
-
-
 async def test_computations_stay_within_their_memory(tmp_path: Path) -> None:
     """A plan over the engine's memory fails as the request's, not the service's, fault."""
     room = Room(tmp_path, Limits(16 * 2**20, 1, 2**20, seconds=60))
     with pytest.raises(ComputeOutOfMemory):
         await room.evidence(*heavy(room))
-
-
-async def test_the_span_tells_sizes_and_no_sql(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One span a computation and one a measurement, with their sizes; neither statement nor cell is in them."""
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(room.engine, "_tracer", provider.get_tracer("test"))
-    dataset = room.dataset({"c": "VARCHAR"}, [("secret",), ("b",)])
-    await room.evidence(dataset, plan(op.Flag((Predicate("c", "eq", ("secret",)),))))
-    (room.folder / "data.parquet").write_bytes(b"PAR1 secret PAR1")
-    with pytest.raises(ComputeFailed):
-        await room.evidence(dataset, plan(op.Value("c")))
-    done, measured, failed = exporter.get_finished_spans()
-    assert (done.name, measured.name) == ("engine.compute", "engine.measure")
-    assert dict(done.attributes or {}) == {
-        "db.system.name": "duckdb",
-        "db.operation.name": "compute",
-        "feature_agent.features": 1,
-        "feature_agent.rows": 2,
-    }
-    assert dict(measured.attributes or {}) == {
-        "db.system.name": "duckdb",
-        "db.operation.name": "measure",
-        "feature_agent.features": 1,
-    }
-    assert not failed.status.is_ok
-    assert "secret" not in done.to_json() + measured.to_json() + failed.to_json()
 
 
 async def test_the_engine_can_be_pinged(tmp_path: Path) -> None:

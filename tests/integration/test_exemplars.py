@@ -22,7 +22,13 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 from prometheus_client import CollectorRegistry
 
-from service.features.events import ExtractionFinished, ExtractionStarted, ModelCalled, WebhookAttempted
+from service.features.events import (
+    EngineTurnTaken,
+    ExtractionFinished,
+    ExtractionStarted,
+    ModelCalled,
+    WebhookAttempted,
+)
 from service.telemetry.catalog import METRICS
 from service.telemetry.exposition import MetricsServer
 from service.telemetry.gc_pauses import GcPauseMonitor
@@ -147,6 +153,7 @@ def record_all(metrics: Metrics, provider: TracerProvider) -> str:
     with provider.get_tracer("t").start_as_current_span("job") as span:
         garbage.start()
         observer.record(ExtractionStarted("e", "low", waited=0.2))
+        observer.record(EngineTurnTaken("small", 0.1))
         observer.record(ModelCalled("m", "success", 0.3))
         observer.record(ExtractionFinished("e", "low", "completed", 0.4))
         observer.record(WebhookAttempted("d", "e", "http://a.example", "delivered", "delivered", 0.1))

@@ -58,7 +58,7 @@ def go_to(url: str, revision: str) -> None:
 
 
 TABLES_OF_0001 = {
-    "datasets": "*",
+    "datasets": "owner, id, media_type, size_bytes, artifact_key, profile, created_at",
     "extractions": "id, owner, dataset_id, request, status, created_at, progress, request_id, trace_id",
     "api_keys": "*",
 }

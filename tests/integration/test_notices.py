@@ -141,12 +141,12 @@ async def test_nothing_is_kept_of_ended_watches(database: Database) -> None:
 
         waiting = asyncio.create_task(watch(None))
         await asyncio.sleep(0)
-        assert set(notices._watches) == {"a"}
+        assert set(notices._wakes) == {"a"}
         waiting.cancel()
         assert isinstance((await asyncio.gather(waiting, return_exceptions=True))[0], asyncio.CancelledError)
         with pytest.raises(KeyError):
             await watch(KeyError())
-        assert notices._watches == {}
+        assert notices._wakes == {}
 
 
 async def test_no_connection_without_watches(

@@ -12,9 +12,6 @@ from typing import Any
 import duckdb
 import pytest
 from msgspec.structs import replace
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from service.concurrency.deadline import deadline
 from service.engines.duckdb import rehearse as module
@@ -294,18 +291,3 @@ async def test_a_broken_dataset(room: Room) -> None:
         await room.engine.rehearse(dataset, plan(op.Count()))
     assert "canary" not in raised.value.message
     assert raised.value.__cause__ is None
-
-
-async def test_its_span(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A trial is one span with the number of features and nothing else of the plan or the data."""
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(room.engine, "_tracer", provider.get_tracer("test"))
-    await room.rehearse(room.events(10, 2), plan(op.Count()))
-    [span] = [one for one in exporter.get_finished_spans() if one.name == "engine.rehearse"]
-    assert dict(span.attributes or {}) == {
-        "db.system.name": "duckdb",
-        "db.operation.name": "rehearse",
-        "feature_agent.features": 1,
-    }

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from loadtest.limits import UNLIMITED
 from loadtest.local import free_port
 from loadtest.measure.indicators import SLO_FILE
 from loadtest.measure.watch import fetch
@@ -109,7 +110,7 @@ def service(folder: Path, database_url: str, fault: str = "", **environment: str
         "PORT": str(free_port()),
         "PROMETHEUS_PORT": str(free_port()),
         "PYTHONPATH": str(ROOT),
-        "RATE_LIMIT_PER_MINUTE": "0",
+        **UNLIMITED,
     }
     standing = Standing({**kept, **own, **environment}, folder)
     try:

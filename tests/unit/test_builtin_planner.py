@@ -16,7 +16,7 @@ from service.agents.builtin.plan import make_plan
 from service.agents.builtin.reading import read
 from service.agents.output import Impossible, decode_plan
 from service.agents.prompts import build_request, parse, render
-from service.agents.words import ascii_words, mention, stem, stems, tokens
+from service.agents.words import Phrase, ascii_words, mention, stem, stems, tokens
 from service.features.model import (
     ColumnProfile,
     ExtractionOptions,
@@ -640,7 +640,7 @@ def test_stems_stay_apart() -> None:
 )  # fmt: skip
 def test_mention(name: str, sentence: str, strength: int) -> None:
     """A column is mentioned by its name, a part of it, or a word of the same meaning."""
-    assert mention(stems(name), stems(sentence)) == strength
+    assert mention(stems(name), Phrase(stems(sentence))) == strength
 
 
 def test_ascii_words() -> None:

@@ -74,7 +74,7 @@ def test_settings_of_the_worker() -> None:
 def test_health_of_a_process_without_an_api() -> None:
     """The metrics port tells liveness and readiness at the API's paths; without a registry it has no metrics."""
     lifecycle = Lifecycle()
-    server = MetricsServer(None, host="127.0.0.1", port=0, readiness=lifecycle.readiness)
+    server = MetricsServer(None, host="127.0.0.1", port=0, health=lifecycle)
 
     def ask(path: str) -> tuple[int, bytes]:
         try:
@@ -104,6 +104,17 @@ def test_process_whose_worker_is_silent_is_not_ready() -> None:
 
     silent: Any = Silent()
     assert Lifecycle(ready=True, worker=silent).readiness() == "unavailable"
+
+
+def test_process_whose_engine_is_lost_is_to_be_replaced() -> None:
+    """When no engine process ends any more, liveness and readiness say so."""
+
+    class Lost:
+        alive = False
+
+    lost: Any = Lost()
+    lifecycle = Lifecycle(ready=True, extracting=lost)
+    assert (lifecycle.liveness(), lifecycle.readiness()) == ("stuck", "unavailable")
 
 
 def test_metrics_port_of_an_api_tells_no_health() -> None:

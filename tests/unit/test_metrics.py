@@ -296,12 +296,17 @@ class TestTelemetryObserver:
         observer.record(events.FeatureAssessed(0.1, "constant"))
         observer.record(events.RateLimitDecided("degraded"))
         observer.record(events.AuthenticationFailed("revoked"))
+        observer.record(events.AuthenticationThrottled())
+        observer.record(events.RequestOverShare("stream"))
         assert value(registry, "agent_output_retries_total", {"reason": "leakage"}) == 1
         assert value(registry, "feature_quality_score_count") == 2
         assert value(registry, "feature_quality_score_bucket", {"le": "0.7"}) == 1
         assert value(registry, "features_rejected_total", {"reason": "constant"}) == 1
         assert value(registry, "rate_limit_decisions_total", {"decision": "degraded"}) == 1
         assert value(registry, "auth_failures_total", {"reason": "revoked"}) == 1
+        assert value(registry, "authentication_throttled_total") == 1
+        kinds = ("upload", "download", "stream", "wait")
+        assert [value(registry, "requests_over_share_total", {"kind": kind}) for kind in kinds] == [0, 0, 1, 0]
 
     def test_every_event_of_the_domain_is_understood(self, observer: TelemetryObserver) -> None:
         """No event of the domain's union lacks its recorder."""

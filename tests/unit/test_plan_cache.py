@@ -36,7 +36,7 @@ from service.features.model import (
 from service.features.operations import Value, operations_version
 from service.features.ports import KeptPlan, PlanRequest, Proposal
 from service.planning.plan_cache import WIDE_COLUMNS, CachedPlanner, KeptPlans
-from service.planning.plan_key import normalise, plan_key
+from service.planning.plan_key import MAX_FOLDED, normalise, plan_key
 from tests.doubles import Recorder, Timer
 
 MODELS = ("openai:first", "openai:second")
@@ -203,6 +203,17 @@ def test_quoted_parts_stay_to_the_letter(mark: str, word: str, data: st.DataObje
 def test_what_is_kept_and_what_is_not(text: str, normal: str) -> None:
     """Apostrophes quote nothing, an open quotation ends with the sentence, a square is no digit, a sign stays."""
     assert normalise(text) == normal
+
+
+@pytest.mark.parametrize("part", ["\ufdfa", "ß", "\u0344", "a\u0300\u0316", "\u2018É\u2019 "])
+def test_sentences_that_are_dear_to_normalise_stay_as_they_are(part: str) -> None:
+    """Above the bound a sentence beyond ASCII is its own normal form; others grow no further than theirs."""
+    long = part * (9990 // len(part))
+    assert normalise(long) is long
+    short = (part * MAX_FOLDED)[:MAX_FOLDED]
+    assert normalise(short) != short
+    assert len(normalise(short)) <= 18 * MAX_FOLDED
+    assert normalise("Mean Of X. " * 900) == " ".join(["mean of x."] * 900)[:-1]
 
 
 def test_no_character_turns_into_a_quotation_mark() -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,6 +31,7 @@ class Rows:
         self.clock = NOW + DAY
         self.batches: list[int] = []
         self.asked: list[int] = []
+        self.sizes: dict[str, int] = {}
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[bool]:
@@ -54,6 +55,11 @@ class Rows:
         assert now == min(NOW, self.clock)
         keys, self.keys = self.keys, 0
         return keys
+
+    async def record_sizes(self, sizes: Mapping[str, int]) -> int:
+        """Keep them."""
+        self.sizes |= sizes
+        return len(sizes)
 
     async def in_use(self, keys: Sequence[str]) -> frozenset[str]:
         """Those of rows."""

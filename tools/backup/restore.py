@@ -32,12 +32,12 @@ from tools.backup.manifest import (
 from tools.backup.postgres_programs import ProgramFailed, ProgramsMissing, find_programs, libpq_environment, run
 
 QUEUE_TABLES = ("events", "periodic_defers", "jobs", "workers")
-DROP_QUEUE = r"""
+DROP_ROUTINES = r"""
 DO $$
 DECLARE found record;
 BEGIN
     FOR found IN SELECT oid::regprocedure AS name FROM pg_proc
-        WHERE pronamespace = current_schema()::regnamespace AND proname LIKE 'procrastinate\_%'
+        WHERE pronamespace = current_schema()::regnamespace AND proname SIMILAR TO '(procrastinate|feature\_agent)\_%'
     LOOP EXECUTE format('DROP FUNCTION %s CASCADE', found.name); END LOOP;
     FOR found IN SELECT oid::regtype AS name FROM pg_type
         WHERE typnamespace = current_schema()::regnamespace AND typname LIKE 'procrastinate\_%' AND typelem = 0
@@ -155,7 +155,7 @@ async def _load(database: Database, programs: Path, dump: Path, manifest: Manife
 
 def _drop_script() -> str:
     tables = [*METADATA.tables, "alembic_version", *(f"procrastinate_{name}" for name in QUEUE_TABLES)]
-    return f"DROP TABLE IF EXISTS {', '.join(tables)} CASCADE;{DROP_QUEUE}"
+    return f"DROP TABLE IF EXISTS {', '.join(tables)} CASCADE;{DROP_ROUTINES}"
 
 
 def _count_script(manifest: Manifest) -> str:

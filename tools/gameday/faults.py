@@ -16,6 +16,7 @@ import psycopg
 
 from service.store.artifacts import open_artifacts
 from service.store.backup_record import BackupRecord, record_backup
+from tools.gameday.clients import quota_reached, slow_clients, stream_flood, upload_flood
 from tools.gameday.fault import ExpectedAlert, ExpectedPanel, Fault, Inflict, overview_shows
 from tools.gameday.memory import memory_pressure
 from tools.gameday.monitoring import Monitoring, free_port
@@ -376,8 +377,42 @@ FAULTS: tuple[Fault, ...] = (
         name="bad-tokens",
         description="20 requests a second come with invalid keys",
         inflict=rate("unauthenticated", 20),
-        alerts=(ExpectedAlert(alert="AuthenticationFailureSurge"),),
-        panels=overview_shows("AuthenticationFailureSurge"),
+        alerts=(ExpectedAlert(alert="CredentialGuessing"),),
+        panels=overview_shows("CredentialGuessing"),
+    ),
+    Fault(
+        name="slow-clients",
+        description="60 connections at a time send half a header and never the rest",
+        inflict=slow_clients,
+        alerts=(ExpectedAlert(alert="ConnectionsRefused"),),
+        panels=overview_shows("ConnectionsRefused"),
+        environment={"HEADER_TIMEOUT_SECONDS": "2"},
+    ),
+    Fault(
+        name="upload-flood",
+        description="a principal uploads 12 files at once, again and again; it may 2",
+        inflict=upload_flood,
+        alerts=(ExpectedAlert(alert="RequestsOverShare", labels={"kind": "upload"}, within=120),),
+        panels=overview_shows("RequestsOverShare"),
+        environment={"MAX_UPLOADS_PER_PRINCIPAL": "2"},
+    ),
+    Fault(
+        name="stream-flood",
+        description="a principal follows a waiting extraction on 12 streams, again and again; it may 2",
+        inflict=stream_flood,
+        alerts=(ExpectedAlert(alert="RequestsOverShare", labels={"kind": "stream"}, within=120),),
+        panels=overview_shows("RequestsOverShare"),
+        environment={"MAX_STREAMS_PER_PRINCIPAL": "2", "MODEL_TIMEOUT_SECONDS": "600"},
+        rates={"extract": 0.0},
+        may_page=frozenset({FRESHNESS}),
+    ),
+    Fault(
+        name="quota-reached",
+        description="a principal that keeps as many datasets as it may goes on uploading",
+        inflict=quota_reached,
+        alerts=(ExpectedAlert(alert="QuotaRefusals", labels={"quota": "datasets"}, within=120, clears=300),),
+        panels=overview_shows("QuotaRefusals"),
+        environment={"MAX_DATASETS": "2"},
     ),
     Fault(
         name="queue-flood",

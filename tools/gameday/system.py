@@ -175,6 +175,7 @@ class System:
             "OPENAI_API_KEY": "none",
             "WORKER_IN_API": "false",
             "RATE_LIMIT_PER_MINUTE": "100000",
+            "MAX_WAITING_PER_PRINCIPAL": "0",
             "SYNC_WAIT_SECONDS": "3",
             "PLAN_CACHE_SECONDS": "0",
             **environment,

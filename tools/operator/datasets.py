@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import closing
 from pathlib import Path
 
 import click
@@ -15,7 +14,7 @@ from service.commands.failures import InputRefused
 from service.commands.running import moment, print_json, with_storage
 from service.features.errors import DatasetNotFound
 from service.features.model import Dataset, MediaType
-from service.resources.computing import open_engine, open_scratch, open_upload
+from service.resources.computing import command_engine, open_upload
 from service.resources.storage import DEVELOPMENT_PRINCIPAL, Storage, new_id
 
 MEDIA_TYPES: dict[str, MediaType] = {
@@ -55,13 +54,10 @@ def add(file: Path, dataset_id: str | None, owner: str, *, as_json: bool) -> Non
     chosen, size = dataset_id or _id_from(file), file.stat().st_size
 
     async def work(storage: Storage) -> Dataset:
-        with (
-            closing(open_scratch(storage.settings)) as scratch,
-            Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress,
-        ):
-            upload = open_upload(storage, open_engine(storage, scratch))
-            task = progress.add_task(f"Reading {file.name}", total=size)
-            return await upload(owner, chosen, media_type, _chunks(file, progress, task))
+        with Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress:
+            async with command_engine(storage) as engine:
+                task = progress.add_task(f"Reading {file.name}", total=size)
+                return await open_upload(storage, engine)(owner, chosen, media_type, _chunks(file, progress, task))
 
     dataset = with_storage(work)
     if as_json:

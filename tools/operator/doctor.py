@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -24,7 +24,7 @@ from service.commands.running import print_json
 from service.commands.starting import FOLDER_REMEDY, describe
 from service.engines.selection import engine_options
 from service.features.errors import FeatureAgentError
-from service.resources.computing import open_engine, open_scratch
+from service.resources.computing import command_engine
 from service.resources.planning import open_models
 from service.resources.storage import Storage, artifacts_address, open_storage
 from service.settings import Settings
@@ -141,8 +141,8 @@ async def _artifacts(storage: Storage) -> Check:
 
 async def _engine(storage: Storage) -> Check:
     try:
-        with closing(open_scratch(storage.settings)) as scratch:
-            await open_engine(storage, scratch).ping()
+        async with command_engine(storage) as engine:
+            await engine.ping()
     except (FeatureAgentError, OSError) as error:
         return Check("engine", "failed", str(error), "Correct ENGINE_URL or DATA_DIR, or free memory and disk.")
     options = engine_options(storage.settings.engine_url)

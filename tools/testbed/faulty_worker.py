@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from service.__main__ import main
-from service.engines.duckdb import engine as duckdb_engine
-from service.engines.duckdb.engine import DuckDBEngine
+from service.engines.subprocess.engine import SubprocessEngine
 from service.features.model import Dataset, FeaturePlan
+from service.resources import computing
 
 
-class FaultyEngine(DuckDBEngine):
+class FaultyEngine(SubprocessEngine):
     """The engine, with faults for two datasets."""
 
     @asynccontextmanager
@@ -37,5 +37,5 @@ async def _wait_for_gate() -> None:
         await asyncio.sleep(0.05)
 
 
-duckdb_engine.DuckDBEngine = FaultyEngine  # type: ignore[misc]
+computing.SubprocessEngine = FaultyEngine  # type: ignore[misc]
 sys.exit(main(["worker"]))

@@ -84,6 +84,7 @@ class Fleet:
             "PORT": "0",
             "PROMETHEUS_PORT": "0",
             "RATE_LIMIT_PER_MINUTE": "0",
+            "MAX_WAITING_PER_PRINCIPAL": "0",
             "WORKER_IN_API": "false",
             **self.environment,
         }

@@ -143,6 +143,7 @@ def environment_of(variant: Variant, stage: Stage, port: int, metrics_port: int)
         "DATA_DIR": str(stage.folder / f"data-{port}"),
         "PROMETHEUS_PORT": str(metrics_port),
         "RATE_LIMIT_PER_MINUTE": NO_LIMIT,
+        "MAX_WAITING_PER_PRINCIPAL": "0",
         "JWT_SECRET": SECRET,
         "PRIMARY_MODEL": "openai-chat:good",
         "JAEGER_ENDPOINT": stage.collector_url,

@@ -38,12 +38,39 @@ CAUSES = (
         dashboard="feature-agent-overview",
     ),
     Cause(
+        alert="CredentialGuessing",
+        group="authentication",
+        query="60 * sum(rate(authentication_throttled_total{@own}[5m])) > 60",
+        pending="5m",
+        summary="Somebody goes on sending credentials that are refused.",
+        description=f"{RATE} requests a minute are refused unread, for the refused credentials of their address.",
+        dashboard="feature-agent-overview",
+    ),
+    Cause(
         alert="RateLimiterDegraded",
         group="rate-limiter",
         query='60 * sum(rate(rate_limit_decisions_total{@own,decision="degraded"}[5m])) > 0',
         pending="5m",
         summary="The rate limiter lets everything pass because its store is away.",
         description=f"{RATE} requests a minute pass without being counted.",
+        dashboard="feature-agent-overview",
+    ),
+    Cause(
+        alert="RequestsOverShare",
+        group="shares",
+        query='60 * sum by (kind) (rate(requests_over_share_total{@own,kind!="wait"}[15m])) > 30',
+        pending="10m",
+        summary="A principal goes on opening more at once than it may.",
+        description=f"{RATE} requests a minute are refused beyond their principal's share: {{{{ $labels.kind }}}}.",
+        dashboard="feature-agent-overview",
+    ),
+    Cause(
+        alert="QuotaRefusals",
+        group="quotas",
+        query="60 * sum by (quota) (rate(quota_refusals_total{@own}[15m])) > 1",
+        pending="30m",
+        summary="Principals are refused because they keep as much as they may.",
+        description=f"{RATE} requests a minute are refused: the quota of {{{{ $labels.quota }}}} is used up.",
         dashboard="feature-agent-overview",
     ),
     Cause(
@@ -57,6 +84,19 @@ CAUSES = (
         slo="api-latency-read",
         summary="The event loop of a process is late.",
         description="{{ $labels.instance }} wakes up {{ $value | humanizeDuration }} late at the 99th percentile.",
+        dashboard="feature-agent-saturation",
+    ),
+    Cause(
+        alert="ConnectionsRefused",
+        group="connections",
+        query=(
+            "60 * sum by (reason) (rate(connections_refused_total{@own,"
+            'reason=~"too_many_connections.*|header_timeout|body_timeout|send_timeout"}[5m])) > 10'
+        ),
+        pending="5m",
+        slo="api-availability",
+        summary="Many connections are refused: they are too many, or too slow.",
+        description=f"{RATE} connections a minute are refused: {{{{ $labels.reason }}}}.",
         dashboard="feature-agent-saturation",
     ),
     Cause(

@@ -76,6 +76,26 @@ CAUSES = (
         dashboard="feature-agent-extractions",
     ),
     Cause(
+        alert="EngineProcessesKilled",
+        group="engine",
+        query='sum by (reason) (increase(engine_processes_killed_total{@own,reason=~"deadline|crashed"}[15m])) > 2.5',
+        pending="0s",
+        slo="extraction-success",
+        summary="The engine crashes or does not stop, again and again.",
+        description=f"{COUNT} engine processes within 15 minutes ended so: {{{{ $labels.reason }}}}.",
+        dashboard="feature-agent-saturation",
+    ),
+    Cause(
+        alert="EnginePlacesLost",
+        group="engine",
+        query='max by (job, instance) (engine_processes{@own,state="lost"}) > 0',
+        pending="1m",
+        slo="extraction-success",
+        summary="Killed engine processes do not end, and their places are gone.",
+        description=f"{{{{ $labels.instance }}}} lacks {COUNT} places of its engine.",
+        dashboard="feature-agent-saturation",
+    ),
+    Cause(
         alert="BackupTooOld",
         group="backup",
         query=(

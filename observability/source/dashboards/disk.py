@@ -7,7 +7,7 @@ from grafana_foundation_sdk.models import units
 
 from observability.source.dashboards import links
 from observability.source.dashboards.panels import Look, Query, bars, lines
-from observability.source.dashboards.promql import TARGET
+from observability.source.dashboards.promql import TARGET, series
 
 VOLUMES = 'mountpoint=~"/volumes/.+"'
 """Where compose.yaml mounts each volume for node_exporter."""
@@ -77,10 +77,11 @@ def stores() -> model.Panel:
     """What the stores take that tell it."""
     return lines(
         "Size of the stores",
-        "Bytes of the database, and of Prometheus, which drops its oldest blocks at --storage.tsdb.retention.size. "
-        "Loki and Jaeger do not say theirs; they drop what is older than three days.",
+        "Bytes of the database, of datasets and feature tables, and of Prometheus, which drops its oldest blocks at "
+        "--storage.tsdb.retention.size. Loki and Jaeger do not say theirs; they drop what is older than three days.",
         [
             Query('sum(pg_database_size_bytes{datname!~"template.*|postgres"})', "database"),
+            Query(f"max({series('stored_bytes')})", "datasets and feature tables"),
             Query("max(prometheus_tsdb_storage_blocks_bytes)", "Prometheus"),
             Query("max(prometheus_tsdb_retention_limit_bytes)", "limit of Prometheus"),
         ],

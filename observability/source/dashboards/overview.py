@@ -43,6 +43,8 @@ DURATION = "api_request_duration_seconds"
 KNOWN = 'endpoint!~"unmatched|/health.*|/metrics"'
 """What people ask for: no probes, no scrapes, no addresses that do not exist."""
 EXTRACT = "/api/v1/extract-features"
+FAILED = 'status=~"5..",status!="507"'
+"""Failures of the service: a 507 says that the caller keeps as much as it may."""
 CLASSES = {"2xx": "green", "3xx": "blue", "4xx": "orange", "5xx": "red"}
 
 
@@ -74,7 +76,7 @@ def _now(expression: str, name: str) -> list[Query]:
 def headline() -> list[model.Panel]:
     """Rate, errors, duration and load as four numbers."""
     whole = total(rate(REQUESTS, KNOWN))
-    failed = total(rate(REQUESTS, KNOWN, 'status=~"5.."'))
+    failed = total(rate(REQUESTS, KNOWN, FAILED))
     extract = ('method="POST"', 'endpoint="/api/v1/extract-features"')
     return [
         number(
@@ -91,7 +93,8 @@ def headline() -> list[model.Panel]:
         ),
         number(
             "Answered 5xx",
-            "Share of those requests that were answered with a server error. The availability objective allows 0.5 %.",
+            "Share of those requests that were answered with a server error, without 507 (a quota). The availability "
+            "objective allows 0.5 %.",
             _now(share(failed, whole), "5xx"),
             Look(
                 units.PercentUnit,
@@ -143,9 +146,9 @@ def by_status() -> model.Panel:
 def errors() -> model.Panel:
     """Error ratio by route."""
     by = ("method", "endpoint")
-    failed = total(rate(REQUESTS, KNOWN, 'status=~"5.."'), *by)
+    failed = total(rate(REQUESTS, KNOWN, FAILED), *by)
     whole = total(rate(REQUESTS, KNOWN), *by)
-    any_failed = counted(REQUESTS, KNOWN, 'status=~"5.."', by=by)
+    any_failed = counted(REQUESTS, KNOWN, FAILED, by=by)
     return lines(
         "5xx by route",
         "Share of a route's requests that were answered with a server error, for the routes that had one in the time "
@@ -175,7 +178,7 @@ def routes() -> model.Panel:
     """Rate, errors and duration of each route."""
     by = ("method", "endpoint")
     whole = total(rate(REQUESTS, KNOWN), *by)
-    failed = total(rate(REQUESTS, KNOWN, 'status=~"5.."'), *by)
+    failed = total(rate(REQUESTS, KNOWN, FAILED), *by)
     found = [
         links.logs("Log lines of this route", "| json | endpoint = `${__data.fields.Route}`"),
         links.traces("Traces of this route", operation="${__data.fields.Method} ${__data.fields.Route}"),
@@ -212,18 +215,22 @@ def refusals() -> model.Panel:
     """Requests that were turned away on purpose."""
     return lines(
         "Turned away",
-        "Requests a minute refused for their credentials, by reason; over their rate limit; or let through unchecked "
-        "because the limiter's store was away (degraded).",
+        "Requests a minute refused for their credentials, by reason, or unread for those of their address; over their "
+        "rate limit, or let through because its store was away (degraded); beyond a principal's share, by kind; or "
+        "because the principal keeps as many datasets or bytes as it may.",
         [
             Query(counted("auth_failures_total", by=("reason",)), "credentials: {{reason}}"),
+            Query(counted("authentication_throttled_total", by=()), "credentials: unread"),
             Query(counted("rate_limit_decisions_total", 'decision!="allowed"', by=("decision",)), "rate: {{decision}}"),
+            Query(counted("quota_refusals_total", by=("quota",)), "quota: {{quota}}"),
+            Query(counted("requests_over_share_total", by=("kind",)), "share: {{kind}}"),
         ],
         Look(
             units.RequestsPerMinute,
             24,
             8,
             empty="No request was turned away in this time range",
-            links=[links.logs("Log lines of refusals", "| json | status =~ `401|403|429`")],
+            links=[links.logs("Log lines of refusals", "| json | status =~ `401|403|429|507`")],
         ),
     )
 

@@ -8,13 +8,23 @@ from grafana_foundation_sdk.models import units
 from observability.source.dashboards import links
 from observability.source.dashboards.board import Board, Row
 from observability.source.dashboards.disk import disk
+from observability.source.dashboards.engine import engine
 from observability.source.dashboards.instances import instances
 from observability.source.dashboards.kubernetes import cluster
 from observability.source.dashboards.names import EXTRACTIONS, MODEL, SATURATION
 from observability.source.dashboards.panels import Look, Query, lines, number, states
 from observability.source.dashboards.postgres import inside
 from observability.source.dashboards.process import cpu, event_loop, memory, pool
-from observability.source.dashboards.promql import OWN_JOBS, per_minute, process, quantile, series, share, total
+from observability.source.dashboards.promql import (
+    OWN_JOBS,
+    counted,
+    per_minute,
+    process,
+    quantile,
+    series,
+    share,
+    total,
+)
 
 NO_EXPORTER = "No {} answers: it is down, or not scraped here"
 UP = {"-1": ("not known", "gray"), "0": ("down", "red"), "1": ("up", "green")}
@@ -42,6 +52,8 @@ def board() -> Board:
             Row("Redis", [redis_memory(), redis_commands(), redis_hits(), redis_trouble()]),
             Row("Instances", [instances()]),
             Row("Processes", [cpu(8), memory(8), event_loop(8), running(), pauses(), garbage(), files()]),
+            Row("Engine", engine()),
+            Row("Connections of clients", [client_connections(), refusals()]),
             Row("Kubernetes (needs kube-state-metrics and cAdvisor)", cluster(), collapsed=True),
         ],
     )
@@ -249,6 +261,36 @@ def garbage() -> model.Panel:
             6,
             8,
             links=[links.metrics("Objects collected", "python_gc_objects_collected_total")],
+        ),
+    )
+
+
+def client_connections() -> model.Panel:
+    """Connections of clients against their limit."""
+    return lines(
+        "Connections of clients",
+        "Connections to the API's port of each process, and the most that one may have: MAX_CONNECTIONS. When all "
+        "are taken, idle ones are closed for new ones.",
+        [
+            Query(series("connections_open"), "{{instance}}"),
+            Query(f"min({series('connections_limit')} > 0)", "limit"),
+        ],
+        Look(units.Short, 12, 8, colours={"limit": "red"}, links=[links.logs("Log lines")]),
+    )
+
+
+def refusals() -> model.Panel:
+    """Refused connections by reason."""
+    return lines(
+        "Connections refused",
+        "Connections a minute that were refused or closed before or beside a request, by reason: too many, too slow, "
+        "too large, or not HTTP. Evicted ones were idle, and others needed their places.",
+        [Query(counted("connections_refused_total", by=("reason",)), "{{reason}}")],
+        Look(
+            units.CountsPerMinute,
+            12,
+            8,
+            links=[links.logs("Log lines about refused connections", "|= `connections refused`")],
         ),
     )
 

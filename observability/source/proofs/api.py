@@ -82,6 +82,48 @@ PROOFS = (
         },
     ),
     Proof(
+        alert="ConnectionsRefused",
+        fires={
+            'connections_refused_total{job="feature-agent",instance="a",reason="too_many_connections"}': (
+                "0+20x20 400+0x30"
+            ),
+            'connections_refused_total{job="feature-agent",instance="b",reason="too_many_connections"}': "0x50",
+            'connections_refused_total{job="feature-agent",instance="a",reason="malformed"}': "0+900x50",
+        },
+        pending="4m",
+        at="12m",
+        expect=(
+            Expected(
+                labels={"reason": "too_many_connections"},
+                description="20 connections a minute are refused: too_many_connections.",
+            ),
+        ),
+        clear="30m",
+        below={
+            'connections_refused_total{job="feature-agent",instance="a",reason="header_timeout"}': "0+9x50",
+            'connections_refused_total{job="feature-agent",instance="a",reason="evicted"}': "0+900x50",
+        },
+    ),
+    Proof(
+        alert="CredentialGuessing",
+        fires={
+            'authentication_throttled_total{job="feature-agent",instance="a"}': "0+80x20 1600+0x30",
+            'authentication_throttled_total{job="feature-agent",instance="b"}': "0+40x20 800+0x30",
+        },
+        pending="4m",
+        at="12m",
+        expect=(
+            Expected(
+                description="120 requests a minute are refused unread, for the refused credentials of their address."
+            ),
+        ),
+        clear="30m",
+        below={
+            'authentication_throttled_total{job="feature-agent",instance="a"}': "0+39x50",
+            'authentication_throttled_total{job="feature-agent",instance="b"}': "0+20x50",
+        },
+    ),
+    Proof(
         alert="RateLimiterDegraded",
         fires={'rate_limit_decisions_total{job="feature-agent",decision="degraded"}': "0+60x15 900+0x30"},
         pending="4m",
@@ -92,6 +134,44 @@ PROOFS = (
             'rate_limit_decisions_total{job="feature-agent",decision="degraded"}': "900x50",
             'rate_limit_decisions_total{job="feature-agent",decision="limited"}': "0+60x50",
         },
+    ),
+    Proof(
+        alert="RequestsOverShare",
+        fires={
+            'requests_over_share_total{job="feature-agent",instance="a",kind="upload"}': "0+40x60 2400+0x60",
+            'requests_over_share_total{job="feature-agent",instance="b",kind="upload"}': "0+20x60 1200+0x60",
+            'requests_over_share_total{job="feature-agent",instance="a",kind="stream"}': "0x120",
+        },
+        pending="9m",
+        at="30m",
+        expect=(
+            Expected(
+                labels={"kind": "upload"},
+                description="60 requests a minute are refused beyond their principal's share: upload.",
+            ),
+        ),
+        clear="90m",
+        below={
+            'requests_over_share_total{job="feature-agent",kind="upload"}': "0+29x120",
+            'requests_over_share_total{job="feature-agent",kind="wait"}': "0+900x120",
+        },
+    ),
+    Proof(
+        alert="QuotaRefusals",
+        fires={
+            'quota_refusals_total{job="feature-agent",quota="stored_bytes"}': "0+3x60 180+0x60",
+            'quota_refusals_total{job="feature-agent",quota="datasets"}': "0x120",
+        },
+        pending="20m",
+        at="50m",
+        expect=(
+            Expected(
+                labels={"quota": "stored_bytes"},
+                description="3.0 requests a minute are refused: the quota of stored_bytes is used up.",
+            ),
+        ),
+        clear="80m",
+        below={'quota_refusals_total{job="feature-agent",quota="stored_bytes"}': "0+1x120"},
     ),
     Proof(
         alert="EventLoopLag",

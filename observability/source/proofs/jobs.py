@@ -9,6 +9,8 @@ _QUEUED = 'extraction_queue_jobs{job="feature-agent",state="queued"}'
 _DEAD = 'extraction_dead_letters_total{job="feature-agent-worker",code="%s"}'
 _WORKERS = 'extraction_workers{job="%s"}'
 _CRASHED = 'extraction_crashes{job="feature-agent"}'
+_KILLED = 'engine_processes_killed_total{job="feature-agent",instance="a",reason="%s"}'
+_PROCESSES = 'engine_processes{job="feature-agent",instance="a",state="%s"}'
 _BACKUP = 'backup_last_success_timestamp_seconds{job="feature-agent",instance="a"}'
 _AFTER = 'backup_last_success_timestamp_seconds{job="feature-agent",instance="b"}'
 
@@ -80,6 +82,30 @@ PROOFS = (
         expect=(Expected(description="1.0 attempts a minute ended with their worker."),),
         clear="40m",
         below={_CRASHED: "0x9 1x9 2x9 3x30"},
+    ),
+    Proof(
+        alert="EngineProcessesKilled",
+        fires={_KILLED % "deadline": "0x3 1x1 2x1 3x40"},
+        at="8m",
+        expect=(
+            Expected(
+                labels={"reason": "deadline"},
+                description="3 engine processes within 15 minutes ended so: deadline.",
+            ),
+        ),
+        clear="25m",
+        below={_KILLED % "crashed": "0x3 1x3 2x40", _KILLED % "cancelled": "0+5x40"},
+    ),
+    Proof(
+        alert="EnginePlacesLost",
+        fires={_PROCESSES % "lost": "0x3 1x10 0x10"},
+        pending="4m",
+        at="8m",
+        expect=(
+            Expected(labels={"job": "feature-agent", "instance": "a"}, description="a lacks 1 places of its engine."),
+        ),
+        clear="16m",
+        below={_PROCESSES % "lost": "0x30", _PROCESSES % "busy": "4x30"},
     ),
     Proof(
         alert="BackupTooOld",

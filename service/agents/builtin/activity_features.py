@@ -108,7 +108,7 @@ def _hours(context: PlanningContext, time: ColumnMatch) -> Iterator[Candidate]:
             ("evening_share", "in the evening, from 18 to 22 h", 18, 22, 0.2),
             ("morning_share", "in the morning, from 6 to 12 h", 6, 12, 0.15),
         ):
-            mentioned = stem(name.partition("_")[0]) in context.reading.words
+            mentioned = stem(name.partition("_")[0]) in context.reading.sentence
             yield Candidate(
                 HourShare(time.name, start, end),
                 name,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from heapq import heapify, heappop, heapreplace
 
 from service.agents.builtin.candidates import ASKED, NAMED, RELATED, Candidate
+from service.concurrency.threads import checked
 from service.features.model import PlannedFeature
 from service.features.operations import AnyOperation
 from service.features.plan import MAX_SORTED_CELLS
@@ -38,7 +40,7 @@ def choose(
 def _pool(candidates: Iterable[Candidate], *, broad: bool) -> list[Candidate]:
     """Return the best candidate of each operation, best first, without those below the minimum score."""
     best: dict[AnyOperation, Candidate] = {}
-    for candidate in candidates:
+    for candidate in checked(candidates):
         known = best.get(candidate.operation)
         if known is None or candidate.score > known.score:
             best[candidate.operation] = candidate
@@ -50,20 +52,27 @@ def _pool(candidates: Iterable[Candidate], *, broad: bool) -> list[Candidate]:
 
 
 def _pick(pool: list[Candidate], limit: int, max_sorting: int) -> list[Candidate]:
-    """Choose greedily; each choice lowers the scores of similar candidates."""
+    """Choose greedily; each choice lowers the scores of similar candidates, never raises one."""
     chosen: list[Candidate] = []
     families, subjects, sorting = Counter[str](), Counter[str](), 0
     alike: set[str] = set()
-    while pool and len(chosen) < limit:
-        best = max(
-            pool,
-            key=lambda candidate: (
-                candidate.score
-                - FAMILY_PENALTY * families[candidate.family]
-                - SUBJECT_PENALTY * subjects[candidate.subject]
-            ),
+
+    def score(candidate: Candidate) -> float:
+        return (
+            candidate.score
+            - FAMILY_PENALTY * families[candidate.family]
+            - SUBJECT_PENALTY * subjects[candidate.subject]
         )
-        pool.remove(best)
+
+    queue = [(-candidate.score, place) for place, candidate in enumerate(pool)]
+    heapify(queue)
+    while queue and len(chosen) < limit:
+        before, place = queue[0]
+        best = pool[place]
+        if -score(best) > before:
+            heapreplace(queue, (-score(best), place))
+            continue
+        heappop(queue)
         repeats = best.alike in alike and best.score < ASKED - 1
         too_expensive = best.operation.sorts() and sorting >= max_sorting
         if repeats or too_expensive:

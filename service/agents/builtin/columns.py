@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from functools import cached_property
 
 from msgspec import Struct
 
@@ -11,7 +12,8 @@ from service.agents.builtin.exclusions import unwanted
 from service.agents.builtin.leaks import leaking_columns
 from service.agents.builtin.reading import Reading
 from service.agents.prompts import Column, Request
-from service.agents.words import CONCEPTS, concepts, meaningful_parts, mention, stems, tokens
+from service.agents.words import CONCEPTS, Abbreviations, Phrase, meaningful_parts, meanings, mention, stems, tokens
+from service.concurrency.threads import checked
 from service.features.operations import Scalar
 
 KEY_PARTS = frozenset(("id", "uuid", "guid", "key", "pk", "sk", "code", "no", "number", "nr", "hash", "ref"))
@@ -33,7 +35,7 @@ TRUE_VALUES = frozenset(("true", "yes", "y", "t", "1"))
 FALSE_VALUES = frozenset(("false", "no", "n", "f", "0"))
 
 
-class ColumnMatch(Struct, frozen=True):
+class ColumnMatch(Struct, frozen=True, dict=True):
     """A column, the stems of its name, and how clearly the sentence mentions it (0 … 4)."""
 
     column: Column
@@ -47,13 +49,18 @@ class ColumnMatch(Struct, frozen=True):
         """Return the name as the dataset has it."""
         return self.column.name
 
-    @property
+    @cached_property
     def meanings(self) -> frozenset[str]:
         """Return the meaning groups of the words in its name."""
-        return frozenset(group for word in self.stems for group in concepts(word))
+        return meanings(self.stems)
+
+    @cached_property
+    def values(self) -> tuple[tuple[Scalar, tuple[str, ...]], ...]:
+        """Return the frequent values, each with its stems."""
+        return tuple((entry.value, stems(str(entry.value))) for entry in self.column.values)
 
 
-class ColumnIndex(Struct, frozen=True):
+class ColumnIndex(Struct, frozen=True, dict=True):
     """Hold the columns by use. Target, constant, empty and personal columns can only be a requested entity."""
 
     row_count: int
@@ -74,9 +81,41 @@ class ColumnIndex(Struct, frozen=True):
 
     def find(self, name: str | None) -> ColumnMatch | None:
         """Return the column with exactly that name."""
-        return next((match for match in self.all if match.name == name), None)
+        return None if name is None else self._by_name.get(name)
 
-    @property
+    def place(self, match: ColumnMatch) -> int:
+        """Return the column's place among all."""
+        return self._places[match.name]
+
+    @cached_property
+    def names(self) -> Abbreviations:
+        """Return the stems of all names."""
+        return Abbreviations(frozenset(part for match in self.all for part in match.stems))
+
+    @cached_property
+    def meanings(self) -> frozenset[str]:
+        """Return the meaning groups of all names."""
+        return frozenset(group for match in self.all for group in match.meanings)
+
+    @cached_property
+    def value_stems(self) -> frozenset[str]:
+        """Return the stems of all values."""
+        return frozenset(part for match in self.all for _, parts in match.values for part in parts)
+
+    @cached_property
+    def value_meanings(self) -> frozenset[str]:
+        """Return the meaning groups of all values."""
+        return meanings(self.value_stems)
+
+    @cached_property
+    def _by_name(self) -> dict[str, ColumnMatch]:
+        return {match.name: match for match in reversed(self.all)}
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {match.name: place for place, match in enumerate(self.all)}
+
+    @cached_property
     def usable(self) -> tuple[ColumnMatch, ...]:
         """Return every column that a feature may read."""
         return (*self.numbers, *self.flags, *self.categories, *self.texts, *self.times, *self.keys)
@@ -96,7 +135,7 @@ def classify_columns(request: Request, reading: Reading) -> ColumnIndex:
     strengths = _strengths(request.columns, reading)
     everything = tuple(
         ColumnMatch(column, stems(column.name), strengths[column.name], slug(column.name, position))
-        for position, column in enumerate(request.columns)
+        for position, column in enumerate(checked(request.columns))
     )
     usable = [match for match in everything if match.name not in barred and _informative(match.column)]
     kinds = _by_kind(usable)
@@ -131,7 +170,7 @@ def _leaking(request: Request, target: str | None) -> frozenset[str]:
 def _strengths(columns: Iterable[Column], reading: Reading) -> dict[str, int]:
     """Score how clearly each column is mentioned; a word of one column's whole name is no partial match of another."""
     names = {column.name: stems(column.name) for column in columns}
-    strengths: dict[str, int] = {name: mention(parts, reading.words) for name, parts in names.items()}
+    strengths: dict[str, int] = {name: mention(parts, reading.sentence) for name, parts in checked(names.items())}
     keys = {column.name for column in columns if column.type == "identifier"}
     exact = {tuple(meaningful_parts(names[name])) for name, strength in strengths.items() if strength == 4}  # noqa: PLR2004 - whole names
     for name, parts in names.items():
@@ -145,7 +184,7 @@ def _strengths(columns: Iterable[Column], reading: Reading) -> dict[str, int]:
     }
     return {
         name: 0
-        if strength == 2 and {part for part in names[name] if part in reading.words} <= whole  # noqa: PLR2004 - a part
+        if strength == 2 and {part for part in names[name] if part in reading.sentence} <= whole  # noqa: PLR2004 - a part
         else strength
         for name, strength in strengths.items()
     }
@@ -155,14 +194,15 @@ def _predicted(columns: Iterable[Column], reading: Reading) -> str | None:
     """Return the column that the sentence wants predicted; no feature may read it, even without a `target` option."""
     if not reading.predicted:
         return None
-    return next((column.name for column in columns if mention(stems(column.name), reading.predicted) >= 3), None)  # noqa: PLR2004 - all meaningful parts of the name
+    predicted = Phrase(reading.predicted)
+    return next((column.name for column in columns if mention(stems(column.name), predicted) >= 3), None)  # noqa: PLR2004 - all meaningful parts of the name
 
 
 def _informative(column: Column) -> bool:
     return column.distinct > 1 and column.missing < 1 and not column.personal
 
 
-def _by_kind(usable: Sequence[ColumnMatch]) -> Mapping[str, tuple[ColumnMatch, ...]]:
+def _by_kind(usable: Iterable[ColumnMatch]) -> Mapping[str, tuple[ColumnMatch, ...]]:
     kinds: dict[str, list[ColumnMatch]] = {
         "number": [], "flag": [], "category": [], "text": [], "time": [], "key": [], "none": [],
     }  # fmt: skip
@@ -235,11 +275,9 @@ def has_meaning(match: ColumnMatch, *groups: str) -> bool:
     return any(word in CONCEPTS[group] for word in match.stems for group in groups)
 
 
-def named_value(match: ColumnMatch, words: Sequence[str]) -> Scalar | None:
+def named_value(match: ColumnMatch, sentence: Phrase) -> Scalar | None:
     """Return the value of a category of which the sentence has every word."""
-    sentence = frozenset(words)
-    for value in match.column.values:
-        parts = stems(str(value.value))
+    for value, parts in match.values:
         if parts and all(len(part) > 2 and part in sentence for part in parts):  # noqa: PLR2004 - "at" is no place
-            return value.value
+            return value
     return None

@@ -93,7 +93,7 @@ def _statistic_score(context: PlanningContext, match: ColumnMatch, intent: Inten
         base = 0.9
     score = context.score(base, intent, match=match)
     wanted = context.reading.says(intent)
-    if wanted and score <= 1 and not any(context.named(other) for other in context.numbers):
+    if wanted and score <= 1 and not context.names_number:
         return RELATED + base
     if intent in {"sum", "mean"} and context.reading.says("monetary") and unsaid and has_meaning(match, "money"):
         return ASKED + base
@@ -130,7 +130,7 @@ def _moving(context: PlanningContext, match: ColumnMatch) -> Iterator[Candidate]
 
 def _ending(context: PlanningContext, match: ColumnMatch, intent: Intent, base: float) -> float:
     """Score a first or last value: `the last price` asks for the value, `days since the last order` for a time span."""
-    asked = context.reading.says(intent) and SINCE not in context.reading.words
+    asked = context.reading.says(intent) and SINCE not in context.reading.sentence
     return (
         context.score(base, intent, match=match)
         if asked
@@ -180,7 +180,7 @@ def _category(context: PlanningContext, match: ColumnMatch) -> Iterator[Candidat
         context.score(0.45, "diversity", match=match), "habit", match.name, f"diversity:{match.name}",
     )  # fmt: skip
     yield from _ends(context, match)
-    value = named_value(match, context.reading.words)
+    value = named_value(match, context.reading.sentence)
     event_conditions = {predicate for event in context.events for predicate in event.where}
     if value is not None and equals(match.name, value) not in event_conditions:
         where = (equals(match.name, value),)
@@ -230,10 +230,10 @@ def _distinct(context: PlanningContext) -> Iterator[Candidate]:
 
 
 def _missing(context: PlanningContext) -> Iterator[Candidate]:
+    wanted = context.reading.says("missing")
+    named = any(other.strength > 1 and other.column.missing > 0 for other in context.columns.usable)
     for match in context.columns.usable:
         if match.column.missing > 0 and match.name not in context.key_names:
-            wanted = context.reading.says("missing")
-            named = any(other.strength > 1 and other.column.missing > 0 for other in context.columns.usable)
             score = ASKED if wanted and (context.named(match) or not named) else 0.1
             yield Candidate(
                 MissingShare(match.name), f"{match.slug}_missing_share",

@@ -9,7 +9,7 @@ from msgspec import Struct
 from service.agents.builtin.candidates import conditions, slug
 from service.agents.builtin.columns import ColumnIndex, ColumnMatch, has_meaning, meaningful_stems, true_value
 from service.agents.builtin.reading import Reading
-from service.agents.words import concepts, stemmed, stems
+from service.agents.words import meanings, stemmed
 from service.features.operations import Predicate, Scalar
 
 EVENT_KINDS = frozenset((
@@ -86,14 +86,14 @@ def event_column(columns: ColumnIndex) -> ColumnMatch | None:
 def _event_score(match: ColumnMatch) -> int:
     if has_meaning(match, "platform", "place", "channel", "item"):
         return 0
-    values = sum(bool(event_kinds(stems(str(value.value)))) for value in match.column.values)
+    values = sum(bool(event_kinds(parts)) for _, parts in match.values)
     named = bool(_COLUMN_WORDS.intersection(match.stems))
     return 2 * values + named if values else 2 * ("event" in match.stems or "action" in match.stems)
 
 
 def event_kinds(words: Sequence[str]) -> frozenset[str]:
     """Return the kinds of events that the words mean."""
-    return frozenset(group for word in words for group in concepts(word)) & EVENT_KINDS
+    return meanings(words) & EVENT_KINDS
 
 
 def _from_column(columns: ColumnIndex, reading: Reading) -> tuple[Event, ...]:
@@ -102,12 +102,12 @@ def _from_column(columns: ColumnIndex, reading: Reading) -> tuple[Event, ...]:
         return ()
     return tuple(
         Event(
-            slug(str(entry.value), index),
-            event_kinds(stems(str(entry.value))),
-            (equals(match.name, entry.value),),
-            mentioned=_mentions(stems(str(entry.value)), reading),
+            slug(str(value), index),
+            event_kinds(parts),
+            (equals(match.name, value),),
+            mentioned=_mentions(parts, reading),
         )
-        for index, entry in enumerate(match.column.values)
+        for index, (value, parts) in enumerate(match.values)
     )
 
 
@@ -148,8 +148,8 @@ def _from_rows(columns: ColumnIndex, reading: Reading) -> tuple[Event, ...]:
 def _mentions(words: Sequence[str], reading: Reading) -> bool:
     """Check whether the sentence has the words themselves, or one that means the same kind of event."""
     required = [word for word in words if word not in {"to", "add"}]
-    literal = bool(required) and all(word in reading.words for word in required)
-    return literal or not event_kinds(words).isdisjoint(event_kinds(reading.words))
+    literal = bool(required) and all(word in reading.sentence for word in required)
+    return literal or not event_kinds(words).isdisjoint(reading.meanings)
 
 
 def equals(column: str, value: Scalar) -> Predicate:

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 from service.agents.builtin.lexicon import KNOWN_WORDS
-from service.agents.words import mention, stems
+from service.agents.words import Phrase, mention, stems
+from service.concurrency.threads import checked
 
 _UNWANTED = re.compile(
     r"(?:,\s*|\b(?:and|but)\s+)?"
@@ -23,11 +24,8 @@ _ITEM = re.compile(r",|\b(?:and|or|nor)\b|/", re.IGNORECASE)
 
 def split_off(text: str) -> tuple[str, tuple[tuple[str, ...], ...]]:
     """Return the sentence without its exclusions, and the exclusions as phrases of stems."""
-    phrases = [
-        tuple(word for word in stems(item) if word not in KNOWN_WORDS or len(stems(item)) == 1)
-        for match in _UNWANTED.finditer(text)
-        for item in _ITEM.split(match["what"])
-    ]
+    items = (stems(item) for match in _UNWANTED.finditer(text) for item in _ITEM.split(match["what"]))
+    phrases = dict.fromkeys(tuple(word for word in item if word not in KNOWN_WORDS or len(item) == 1) for item in items)
     rest = _UNWANTED.sub(" ", text)
     return (rest if rest.strip() else text), tuple(phrase for phrase in phrases if phrase)
 
@@ -36,7 +34,7 @@ def unwanted(names: Iterable[str], phrases: Sequence[Sequence[str]]) -> frozense
     """Return the columns that the phrases name most clearly; part of a name is enough."""
     parts = {name: stems(name) for name in names}
     found: set[str] = set()
-    for phrase in phrases:
+    for phrase in checked(map(Phrase, phrases)):
         strengths = {name: mention(stemmed, phrase) for name, stemmed in parts.items()}
         least = min(3, max(strengths.values(), default=0))
         if least >= 2:  # noqa: PLR2004 - a part of the name

@@ -11,7 +11,8 @@ from service.agents.builtin.events import Event
 from service.agents.builtin.lexicon import TEXTUAL, Intent
 from service.agents.builtin.reading import Reading
 from service.agents.builtin.relations import Relation
-from service.agents.words import meaningful_parts, mention, same, stemmed
+from service.agents.words import Phrase, meaningful_parts, mention, same, stemmed
+from service.concurrency.threads import checked
 from service.features.model import ExtractionOptions, Grain
 
 FEW_ENTITIES = 20
@@ -107,7 +108,7 @@ def _named_columns(phrases: Iterable[Sequence[str]], columns: ColumnIndex) -> tu
         *(s for s in columns.numbers if s.column.type == "integer"),
     )
     found: dict[str, ColumnMatch] = {}
-    for phrase in phrases:
+    for phrase in checked(map(Phrase, phrases)):
         strengths = [(_plainness(match, phrase), match) for match in groupable]
         strongest = max((strength for strength, _ in strengths), default=0)
         for strength, match in strengths:
@@ -116,11 +117,12 @@ def _named_columns(phrases: Iterable[Sequence[str]], columns: ColumnIndex) -> tu
     return tuple(match for match in found.values() if match.column.type != "boolean")
 
 
-def _plainness(match: ColumnMatch, phrase: Sequence[str]) -> float:
+def _plainness(match: ColumnMatch, phrase: Phrase) -> float:
     """Score like `mention`, but lower if a match lacks the name's head noun: a "product group" is no product."""
     strength = mention(match.stems, phrase)
     parts = meaningful_parts(match.stems)
-    headless = strength == 2 and match.column.type != "identifier" and not any(same(parts[-1], word) for word in phrase)  # noqa: PLR2004 - a part
+    partial = strength == 2 and match.column.type != "identifier"  # noqa: PLR2004 - a part
+    headless = partial and not any(same(parts[-1], word) for word in phrase.words)
     return 0.5 if headless else strength
 
 
@@ -150,7 +152,9 @@ def _wants_rows(reading: Reading, columns: ColumnIndex, explicit: ColumnMatch | 
         return True
     if reading.says("lag", "rolling", "cumulative"):
         return bool(columns.times)
-    about_text = reading.says("length", "words", "contains", "characters") or not TEXTUAL.isdisjoint(reading.words)
+    about_text = reading.says("length", "words", "contains", "characters") or not TEXTUAL.isdisjoint(
+        reading.sentence.set
+    )
     if columns.texts and about_text and explicit is None:
         return True
     one_each = bool(_one_each(reading, columns))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Sequence
 
@@ -22,6 +21,7 @@ from pydantic_ai.usage import RequestUsage
 from service.agents.builtin.plan import make_plan
 from service.agents.output import IMPOSSIBLE_TOOL, PLAN_TOOL, Impossible, decode_plan
 from service.agents.prompts import parse
+from service.concurrency.threads import run_in_thread
 from service.features.model import FeaturePlan
 
 SYSTEM = "builtin"
@@ -67,7 +67,7 @@ class BuiltinPlanner(Model):
         """Answer with a plan; after a rejection, answer with the rejected plan without its faulty features."""
         self.prepare_request(model_settings, model_request_parameters)
         prompt = _prompt(messages)
-        answer = _without_faulty(messages) or await asyncio.to_thread(make_plan, parse(prompt))
+        answer = _without_faulty(messages) or await run_in_thread(_plan, prompt)
         tool = IMPOSSIBLE_TOOL if isinstance(answer, Impossible) else PLAN_TOOL
         arguments = msgspec.json.encode(answer).decode()
         usage = RequestUsage(
@@ -75,6 +75,10 @@ class BuiltinPlanner(Model):
             output_tokens=len(arguments) // CHARACTERS_PER_TOKEN,
         )
         return ModelResponse(parts=[ToolCallPart(tool, arguments)], usage=usage, model_name=NAME, provider_name=SYSTEM)
+
+
+def _plan(prompt: str) -> FeaturePlan | Impossible:
+    return make_plan(parse(prompt))
 
 
 def _prompt(messages: Sequence[ModelMessage]) -> str:

@@ -16,7 +16,7 @@ _UNITS = "|".join(UNIT_DAYS)
 _COUNT = rf"\d{{1,4}}|{'|'.join(NUMBERS)}"
 _JOINED = r"(?:,\s*and|,|and|or|&)"
 _LISTED = re.compile(
-    rf"\b({_COUNT})[\s-]*{_JOINED}\s*(?=(?:(?:{_COUNT})[\s-]*{_JOINED}\s*)*(?:{_COUNT})[\s-]*({_UNITS})s?\b)"
+    rf"\b({_COUNT})[\s-]*{_JOINED}\s*(?=(?:(?:{_COUNT})[\s-]*{_JOINED}\s*){{0,20}}(?:{_COUNT})[\s-]*({_UNITS})s?\b)"
 )
 """`7, 14 and` before `28 days`: the unit belongs to each number."""
 _WINDOW = re.compile(
@@ -46,12 +46,12 @@ _LIMIT = re.compile(
     + r"(?=(?P<after>[^.,;:!?()]{0,60}))"
 )
 _LABEL = re.compile(
-    r"(?:(?P<before>[a-z]+)[\s-]+)?(?<![\w.%-])(?P<digits>\d{1,6})(?![\w.%])(?:[\s-]+(?P<after>[a-z]+))?"
+    r"(?:(?<![a-z])(?P<before>[a-z]+)[\s-]+)?(?<![\w.%-])(?P<digits>\d{1,6})(?![\w.%])(?:[\s-]+(?P<after>[a-z]+))?"
 )
 _AGED = re.compile(r"\b(?:older|younger)\b")
 _CLAUSE = re.compile(r"[.;:!?()]")
 MAX_LIMITS = 12
-"""No human sentence has more, and each is compared with every column."""
+"""No human sentence has more, and each is compared with every column. One more is returned, to know of it."""
 NEAR_CHARACTERS = 80
 NEAR = 6
 """Words before a comparison that are searched for its column."""
@@ -116,7 +116,7 @@ def limits(text: str) -> tuple[Limit, ...]:
     """Return comparisons with numbers, except time spans."""
     return tuple(
         _limit(match, text[max(0, match.start() - NEAR_CHARACTERS) : match.start()])
-        for match in islice(_LIMIT.finditer(text), MAX_LIMITS)
+        for match in islice(_LIMIT.finditer(text), MAX_LIMITS + 1)
     )
 
 
@@ -131,7 +131,7 @@ def labels(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
         text = pattern.sub(" ", text)
     return tuple(
         (match["digits"], stems(f"{match['before'] or ''} {match['after'] or ''}"))
-        for match in islice(_LABEL.finditer(without_limits(text)), MAX_LIMITS)
+        for match in islice(_LABEL.finditer(without_limits(text)), MAX_LIMITS + 1)
     )
 
 

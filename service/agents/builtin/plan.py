@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
+from msgspec.structs import replace
+
 from service.agents.builtin.activity_features import activity_candidates
 from service.agents.builtin.candidates import Candidate, capital, describe, plural
 from service.agents.builtin.choose import choose
@@ -13,7 +15,7 @@ from service.agents.builtin.condition_features import flag_candidates, selected_
 from service.agents.builtin.conditions import find_conditions
 from service.agents.builtin.entity_features import entity_candidates
 from service.agents.builtin.event_features import event_candidates
-from service.agents.builtin.events import Event, event_kinds, find_events, funnel
+from service.agents.builtin.events import EVENT_KINDS, Event, find_events, funnel
 from service.agents.builtin.grain import GrainChoice, choose_grain
 from service.agents.builtin.lexicon import KNOWN_WORDS, TEXTUAL
 from service.agents.builtin.planning_context import PlanningContext
@@ -26,7 +28,8 @@ from service.agents.builtin.spelling import fix_spelling
 from service.agents.builtin.text_features import text_candidates
 from service.agents.output import Impossible
 from service.agents.prompts import Request
-from service.agents.words import FUNCTION_WORDS, concepts, same, stemmed, stems
+from service.agents.words import FUNCTION_WORDS, MAX_SENTENCE_WORDS, beginning, concepts, stemmed
+from service.concurrency.threads import checkpoint
 from service.features.model import ExtractionOptions, FeaturePlan, PlannedFeature
 from service.features.operations import ENTITY, TIME
 
@@ -34,13 +37,16 @@ HEADS = stemmed("type status size score level name kind class group state")
 """Nouns that mean little without the word before them."""
 MIN_UNKNOWN_WORDS = 2
 MAX_STEPS = 20
+MAX_CONDITIONS = 24
+"""Conditions on rows that features are proposed for; each is tried with every number and span of time."""
+CONDITIONS_LEFT_OUT = f"conditions on rows after the first {MAX_CONDITIONS}"
 MAX_LISTED_EVENTS = 6
 MAX_LISTED_NAMES = 6
 
 
 def make_plan(request: Request) -> FeaturePlan | Impossible:
     """Plan a request. The same request always gives the same plan."""
-    reading = read(fix_spelling(request.description, request.columns))
+    reading = _read(request)
     columns = classify_columns(request, reading)
     unserved = _unserved(reading, columns)
     obstacle = _option_fault(request.options, columns) or _obstacle(reading, unserved, columns)
@@ -49,6 +55,7 @@ def make_plan(request: Request) -> FeaturePlan | Impossible:
     events = find_events(columns, reading)
     relations = find_relations(columns, reading)
     choice = choose_grain(reading, columns, events, request.options, relations)
+    conditions = find_conditions(columns, reading)
     context = PlanningContext(
         reading,
         columns,
@@ -56,8 +63,9 @@ def make_plan(request: Request) -> FeaturePlan | Impossible:
         choice.entity,
         choice.time,
         choice.groups,
-        find_conditions(columns, reading),
+        conditions[:MAX_CONDITIONS],
         relations,
+        conditions_left_out=len(conditions) > MAX_CONDITIONS,
     )
     features = choose(
         _candidates(context, choice),
@@ -72,6 +80,16 @@ def make_plan(request: Request) -> FeaturePlan | Impossible:
     time = choice.time.name if choice.time and _uses_time(features, request.options) else None
     steps = tuple(describe(step) for step in _steps(context, choice, features, unserved, request))[:MAX_STEPS]
     return FeaturePlan(choice.grain, features, entity, time, steps)
+
+
+def _read(request: Request) -> Reading:
+    """Read the words of the sentence that there is time for."""
+    text = beginning(request.description)
+    spelled = fix_spelling(text, request.columns)
+    checkpoint()
+    reading = read(spelled)
+    cut = (f"the words after the first {MAX_SENTENCE_WORDS}",) if len(text) < len(request.description) else ()
+    return replace(reading, unread=(*cut, *reading.unread))
 
 
 def _candidates(context: PlanningContext, choice: GrainChoice) -> Iterator[Candidate]:
@@ -155,13 +173,14 @@ def _unknown_words(reading: Reading, columns: ColumnIndex) -> tuple[str, ...]:
         or reading.broad
         or reading.purposes
         or reading.predicted
-        or FUNCTION_WORDS.isdisjoint(reading.words)
+        or FUNCTION_WORDS.isdisjoint(reading.sentence.set)
     ):
         return ()
     entities = {word for phrase in reading.per for word in phrase}
-    things = [word for word in reading.words if word not in KNOWN_WORDS | HEADS | entities and not word.isdigit()]
-    unknown = tuple(dict.fromkeys(word for word in things if not _known(word, columns)))
-    return unknown if len(unknown) >= MIN_UNKNOWN_WORDS and len(unknown) == len(set(things)) else ()
+    general = KNOWN_WORDS | HEADS | entities
+    things = dict.fromkeys(word for word in reading.words if word not in general and not word.isdigit())
+    unknown = tuple(word for word in things if not _known(word, columns))
+    return unknown if len(unknown) >= MIN_UNKNOWN_WORDS and len(unknown) == len(things) else ()
 
 
 def _listed(phrases: Sequence[str], reading: Reading) -> str:
@@ -180,15 +199,13 @@ def _held(word: str, columns: ColumnIndex) -> bool:
     """Check whether a column's name, a value or their meaning matches the word."""
     if word in TEXTUAL:
         return bool(columns.texts)
-    kinds = event_kinds((word,))
-    for match in columns.all:
-        if any(same(word, part) for part in match.stems) or concepts(word) & match.meanings:
-            return True
-        for entry in match.column.values:
-            parts = stems(str(entry.value))
-            if word in parts or not kinds.isdisjoint(event_kinds(parts)):
-                return True
-    return False
+    meant = concepts(word)
+    return (
+        columns.names.has_same(word)
+        or not meant.isdisjoint(columns.meanings)
+        or word in columns.value_stems
+        or not EVENT_KINDS.isdisjoint(meant & columns.value_meanings)
+    )
 
 
 def _steps(
@@ -218,6 +235,9 @@ def _steps(
     left = [context.reading.spelled(phrase) for phrase in unserved]
     if left:
         yield f"Left out, for no column holds it: {', '.join(left)}."
+    unread = (*context.reading.unread, *((CONDITIONS_LEFT_OUT,) if context.conditions_left_out else ()))
+    if unread:
+        yield f"Not read, because the request has too many: {', '.join(unread)}."
     if request.columns_left_out:
         yield f"{request.columns_left_out} columns that match the request least were not considered."
     yield f"Proposed {len(features)} features, what the request names first: {_names(features)}."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from msgspec import Struct
 
 from service.agents.builtin.candidates import ASIDE, ASKED, GENERAL, NAMED, RELATED
@@ -12,12 +14,22 @@ from service.agents.builtin.lexicon import Intent
 from service.agents.builtin.reading import Reading
 from service.agents.builtin.relations import Relation
 from service.agents.words import mention
+from service.concurrency.threads import checked
 
 MIN_NAMED_STRENGTH = 2
 """From this strength on the sentence has a word of the column's name."""
 
 
-class PlanningContext(Struct, frozen=True):
+class ClauseColumns(Struct, frozen=True):
+    """Hold the statistics of a clause and the columns that it mentions."""
+
+    intents: frozenset[Intent]
+    columns: frozenset[str]
+    telling: bool
+    """Whether it names a column that a statistic may be about."""
+
+
+class PlanningContext(Struct, frozen=True, dict=True):
     """Hold everything that candidate features are proposed from."""
 
     reading: Reading
@@ -31,23 +43,25 @@ class PlanningContext(Struct, frozen=True):
     """Conditions that select rows."""
     relations: tuple[Relation, ...] = ()
     """Arithmetic that the sentence states."""
+    conditions_left_out: bool = False
+    """Whether the sentence has more conditions."""
 
     @property
     def who(self) -> str:
         """Return the entity's name for descriptions."""
         return self.entity.name if self.entity else "row"
 
-    @property
+    @cached_property
     def key_names(self) -> frozenset[str]:
         """Return the names of the entity and time columns, which are not measurements."""
         return frozenset(match.name for match in (self.entity, self.time) if match is not None)
 
-    @property
+    @cached_property
     def numbers(self) -> tuple[ColumnMatch, ...]:
         """Return the numeric columns without the entity and time columns."""
         return tuple(match for match in self.columns.numbers if match.name not in self.key_names)
 
-    @property
+    @cached_property
     def categories(self) -> tuple[ColumnMatch, ...]:
         """Return the categorical columns without the entity and time columns."""
         return tuple(match for match in self.columns.categories if match.name not in self.key_names)
@@ -56,10 +70,18 @@ class PlanningContext(Struct, frozen=True):
         """Check whether the sentence names the column, or means it and names no like column more clearly."""
         if match.strength >= MIN_NAMED_STRENGTH:
             return True
-        rivals = (
-            other for other in self.columns.usable if other.name != match.name and other.strength >= MIN_NAMED_STRENGTH
-        )
-        return match.strength == 1 and not any(other.meanings & match.meanings for other in rivals)
+        return match.strength == 1 and not self._rival_meanings & match.meanings
+
+    @cached_property
+    def names_number(self) -> bool:
+        """Return whether the sentence names a numeric column."""
+        return any(map(self.named, self.numbers))
+
+    @cached_property
+    def _rival_meanings(self) -> frozenset[str]:
+        """Return the meanings of the columns that are named clearly."""
+        named = (match for match in self.columns.usable if match.strength >= MIN_NAMED_STRENGTH)
+        return frozenset(meaning for match in named for meaning in match.meanings)
 
     def asked_of(self, match: ColumnMatch, *intents: Intent) -> bool:
         """Check whether a statistic is requested of the column.
@@ -67,14 +89,25 @@ class PlanningContext(Struct, frozen=True):
         "average mass and ratio of lengths" requests no average of a length. If the clauses with the statistic name no
         column, it is requested of every column that the sentence names.
         """
-        if not self.reading.says(*intents):
+        if not self.reading.says(*intents) or not self.named(match):
             return False
-        beside = [clause.words for clause in self.reading.clauses if not clause.intents.isdisjoint(intents)]
-        if any(mention(other.stems, words) >= MIN_NAMED_STRENGTH for other in self.measures for words in beside):
-            return self.named(match) and any(mention(match.stems, words) > 0 for words in beside)
-        return self.named(match)
+        beside = [clause for clause in self._clauses if not clause.intents.isdisjoint(intents)]
+        return not any(clause.telling for clause in beside) or any(match.name in clause.columns for clause in beside)
 
-    @property
+    @cached_property
+    def _clauses(self) -> tuple[ClauseColumns, ...]:
+        """Return which columns each clause with a statistic mentions."""
+        return tuple(
+            ClauseColumns(
+                clause.intents,
+                frozenset(match.name for match in self.columns.usable if mention(match.stems, clause.phrase) > 0),
+                any(mention(match.stems, clause.phrase) >= MIN_NAMED_STRENGTH for match in self.measures),
+            )
+            for clause in checked(self.reading.clauses)
+            if clause.intents
+        )
+
+    @cached_property
     def measures(self) -> tuple[ColumnMatch, ...]:
         """Return the columns that statistics may be about: named, and neither entity, time nor group."""
         excluded = self.key_names | {match.name for match in self.groups}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import dropwhile
+from typing import Generic, TypeVar
 
 from msgspec import Struct
 
@@ -20,7 +22,7 @@ from service.agents.builtin.lexicon import (
     Purpose,
 )
 from service.agents.builtin.numbers import Limit, Window
-from service.agents.words import FUNCTION_WORDS, GENERIC_WORDS, contains, stem, stemmed, stems, tokens
+from service.agents.words import FUNCTION_WORDS, GENERIC_WORDS, Phrase, lower, meanings, stem, stemmed, stems, tokens
 
 _CLAUSE = re.compile(r"[,;:!?()\n]|\.(?=\s|$)")
 _PART = re.compile(r"[,;:!?()\n]|\.(?=\s|$)|\b(?:and|plus|as well as)\b")
@@ -37,26 +39,74 @@ _PER = re.compile(
 )
 _MOST = re.compile(r"\bthe most\b(?=\s*(?:$|[,.;:?!)]|(?:and|or|per|by|of|in|on|to|from)\b))")
 """`uses the most` asks for the most frequent value; `the most recent` does not."""
-_LEVEL = re.compile(r"\b([\w.]+)[\s-]+(?:level|wise)\b")
+_LEVEL = re.compile(r"(?<![\w.])(\.*)\b([\w.]+)[\s-]+(?:level|wise)\b")
 """`session-level` means `per session`."""
 _BY = re.compile(r"\b(?:by|within|across|grouped by|broken down by)\s+(?:each\s+|every\s+|the\s+)?")
 _NAME = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)+")
+_SPACE = re.compile(r"\s{8,}")
+"""Longer white space than a value or a sentence has, which every pattern would try at each of its characters."""
 _ARTICLES = frozenset({"the", "a", "an", "their", "its", "his", "her", "all", "each", "every", "unique", "individual"})
 MAX_PHRASE = 4
 """Words of a noun phrase that are read."""
+MAX_PHRASE_CHARACTERS = 400
+"""After a marker or statistic; a noun phrase ends sooner."""
+MAX_PHRASE_SPAN = 40
+"""Words after a statistic among which its noun phrase is."""
+MAX_CLAUSES = 40
+"""What follows is one clause, however it is punctuated."""
+MAX_TERMS = 12
+MAX_PHRASES = 20
+"""Noun phrases of one kind that are compared with the columns."""
+MAX_WINDOWS = 12
+MAX_QUANTILES = 12
+MAX_STEPS = 12
+"""As the others: more than a request has, and each is tried with every column."""
 
 
 Name = TypeVar("Name", bound=str)
+Found = TypeVar("Found")
 
 
-class Clause(Struct, frozen=True):
+class Clause(Struct, frozen=True, dict=True):
     """A part of a sentence; a statistic belongs to the columns named in the same part."""
 
     words: tuple[str, ...]
     intents: frozenset[Intent]
 
+    @cached_property
+    def phrase(self) -> Phrase:
+        """Return the words, indexed."""
+        return Phrase(self.words)
 
-class Reading(Struct, frozen=True):
+
+class Lexicon(Generic[Name]):
+    """Find names by the words and phrases that stand for them, in time that grows with the sentence alone."""
+
+    def __init__(self, entries: Mapping[Name, str]) -> None:
+        """`entries` lists words, and phrases joined by underscores, for each name."""
+        self._by_first: dict[str, list[tuple[tuple[str, ...], Name]]] = {}
+        for name, words in entries.items():
+            for entry in words.split():
+                parts = tuple(stem(part) for part in entry.split("_"))
+                self._by_first.setdefault(parts[0], []).append((parts, name))
+
+    def find(self, words: Sequence[str]) -> frozenset[Name]:
+        """Return the names that have a word or phrase in the sentence; a phrase may have "the" in between."""
+        bare = tuple(word for word in words if word != "the")
+        return frozenset((*self._found(words), *self._found(bare)))
+
+    def _found(self, words: Sequence[str]) -> Iterator[Name]:
+        for index, word in enumerate(words):
+            for parts, name in self._by_first.get(word, ()):
+                if tuple(words[index : index + len(parts)]) == parts:
+                    yield name
+
+
+_INTENTS = Lexicon(INTENT_WORDS)
+_PURPOSES = Lexicon(PURPOSE_WORDS)
+
+
+class Reading(Struct, frozen=True, dict=True):
     """Hold a sentence as understood, without its exclusions. All words are stems, except in `spelling`."""
 
     text: str
@@ -91,6 +141,23 @@ class Reading(Struct, frozen=True):
     bins: int | None = None
     steps: tuple[int, ...] = ()
     """How many rows to look back."""
+    unread: tuple[str, ...] = ()
+    """What of the sentence was left out because there is too much of it, in words."""
+
+    @cached_property
+    def sentence(self) -> Phrase:
+        """Return the words, indexed."""
+        return Phrase(self.words)
+
+    @cached_property
+    def lowered(self) -> str:
+        """Return the text in lower case, each character at its place."""
+        return lower(self.text)
+
+    @cached_property
+    def meanings(self) -> frozenset[str]:
+        """Return the meaning groups of all words."""
+        return meanings(self.sentence.set)
 
     def says(self, *intents: Intent) -> bool:
         """Check whether the sentence has any of the intents."""
@@ -103,65 +170,72 @@ class Reading(Struct, frozen=True):
 
 def read(text: str) -> Reading:
     """Read a sentence. Never fails: a sentence without a known word counts as broad."""
+    text = _SPACE.sub(_short_space, text)
     text, excluded = split_off(_DISCIPLINE.sub("ml", text))
     lowered = " ".join(text.casefold().split())
-    windows = numbers.windows(lowered)
+    bounds = _Bounds()
+    windows = bounds.first(numbers.windows(lowered), MAX_WINDOWS, "spans of time")
     rest = numbers.without_windows(lowered) if windows else lowered
     words = stems(text)
-    per = _phrases(_LEVEL.sub(r"per \1 ", rest), _PER)
+    per = _phrases(_LEVEL.sub(r"\1per \2 ", rest), _PER)
     asking = _MOST.sub("most often", numbers.without_limits(rest))
-    steps = numbers.steps(rest)
-    intents = _find_names(INTENT_WORDS, stems(asking)) | (frozenset[Intent]({"lag"}) if steps else frozenset[Intent]())
+    steps = bounds.first(numbers.steps(rest), MAX_STEPS, "steps back")
+    intents = _INTENTS.find(stems(asking)) | (frozenset[Intent]({"lag"}) if steps else frozenset[Intent]())
     return Reading(
         text=text,
         words=words,
         spelling=dict(zip(words, tokens(text), strict=True)),
-        intents=intents - {"recency"}
-        if windows and "recency" not in _find_names(INTENT_WORDS, stems(lowered))
-        else intents,
+        intents=intents - {"recency"} if windows and "recency" not in _INTENTS.find(stems(lowered)) else intents,
         clauses=_clauses(asking),
-        purposes=_find_names(PURPOSE_WORDS, words),
+        purposes=_PURPOSES.find(words),
         windows=windows,
-        per=tuple(phrase for phrase in per if not _is_row(phrase)),
-        by=_phrases(rest, _BY),
+        per=bounds.first(tuple(phrase for phrase in per if not _is_row(phrase)), MAX_PHRASES, "things to count by"),
+        by=bounds.first(_phrases(rest, _BY), MAX_PHRASES, "things to group by"),
         asks=_asks(asking),
         predicted=next(iter(_phrases(rest, _PREDICTED)), ()),
-        terms=_terms(text),
-        rows=any(_is_row(phrase) for phrase in per) or contains(words, (stem("row"), stem("level"))),
+        terms=bounds.first(_terms(text), MAX_TERMS, "words to search for"),
+        rows=any(_is_row(phrase) for phrase in per) or Phrase(words).has((stem("row"), stem("level"))),
         broad=_is_broad(words),
         excluded=excluded,
-        limits=numbers.limits(rest),
-        numbers=numbers.labels(rest),
-        quantiles=numbers.quantiles(rest),
+        limits=bounds.first(numbers.limits(rest), numbers.MAX_LIMITS, "comparisons with numbers"),
+        numbers=bounds.first(numbers.labels(rest), numbers.MAX_LIMITS, "other numbers"),
+        quantiles=bounds.first(numbers.quantiles(rest), MAX_QUANTILES, "percentiles"),
         bins=numbers.bins(rest),
         steps=steps,
+        unread=tuple(bounds.left),
     )
+
+
+class _Bounds:
+    """Cut lists that are too long to be compared with every column, and keep what was cut, in words."""
+
+    def __init__(self) -> None:
+        self.left: list[str] = []
+
+    def first(self, found: tuple[Found, ...], limit: int, what: str) -> tuple[Found, ...]:
+        """Return the first entries."""
+        if len(found) > limit:
+            self.left.append(f"{what} after the first {limit}")
+        return found[:limit]
 
 
 def _is_row(phrase: Sequence[str]) -> bool:
     return bool(phrase) and phrase[-1] in ROW_WORDS
 
 
+def _short_space(space: re.Match[str]) -> str:
+    return "\n" if "\n" in space[0] else " "
+
+
 def _clauses(text: str) -> tuple[Clause, ...]:
     """Split a sentence into clauses; one without a statistic continues the one before it."""
     clauses: list[Clause] = []
-    for part in _PART.split(text):
+    for part in _PART.split(text, MAX_CLAUSES):
         words = stems(part)
         if words:
-            own = _find_names(INTENT_WORDS, words)
+            own = _INTENTS.find(words)
             clauses.append(Clause(words, own or (clauses[-1].intents if clauses else frozenset())))
     return tuple(clauses)
-
-
-def _find_names(lexicon: Mapping[Name, str], words: Sequence[str]) -> frozenset[Name]:
-    """Return the lexicon's names that have a word or phrase in the sentence."""
-    bare = tuple(word for word in words if word != "the")
-    return frozenset(
-        name
-        for name, entries in lexicon.items()
-        for part in (tuple(stem(part) for part in entry.split("_")) for entry in entries.split())
-        if contains(words, part) or contains(bare, part)
-    )
 
 
 def _is_broad(words: Sequence[str]) -> bool:
@@ -172,12 +246,13 @@ def _is_broad(words: Sequence[str]) -> bool:
 
 
 def _phrases(text: str, marker: re.Pattern[str]) -> tuple[tuple[str, ...], ...]:
-    found: list[tuple[str, ...]] = []
+    found: dict[tuple[str, ...], None] = {}
     for clause in _CLAUSE.split(text):
         for match in marker.finditer(clause):
-            phrase = _column_name(clause[match.end() :]) or noun_phrase(tokens(clause[match.end() :]))
-            if phrase and phrase not in found:
-                found.append(phrase)
+            rest = clause[match.end() : match.end() + MAX_PHRASE_CHARACTERS]
+            phrase = _column_name(rest) or noun_phrase(tokens(rest))
+            if phrase:
+                found[phrase] = None
     return tuple(found)
 
 
@@ -208,17 +283,15 @@ def _asks(text: str) -> tuple[tuple[str, ...], ...]:
             if stem(word) in TEXTUAL:
                 found.append((stem(word),))
             elif stem(word) in STATISTIC_STEMS:
-                phrase = _asked_of(words[index + 1 :])
+                phrase = _asked_of(words[index + 1 : index + 1 + MAX_PHRASE_SPAN])
                 if phrase:
                     found.append(phrase)
     return tuple(dict.fromkeys(found))
 
 
 def _asked_of(words: Sequence[str]) -> tuple[str, ...]:
-    following = [word for word in words if word != "of"] if words[:1] == ("of",) else list(words)
-    while following and stem(following[0]) in STATISTIC_STEMS:
-        following.pop(0)
-    return noun_phrase(following)
+    following = (word for word in words if word != "of") if words[:1] == ("of",) else iter(words)
+    return noun_phrase(dropwhile(lambda word: stem(word) in STATISTIC_STEMS, following))
 
 
 def _terms(text: str) -> tuple[str, ...]:

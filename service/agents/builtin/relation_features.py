@@ -82,14 +82,14 @@ def _pairs(context: PlanningContext) -> Iterator[Candidate]:
 
 def _words(context: PlanningContext, match: ColumnMatch) -> frozenset[str]:
     """Return the sentence's words that name the column."""
-    return meaningful_stems(match) & frozenset(context.reading.words)
+    return meaningful_stems(match) & context.reading.sentence.set
 
 
 def _stands(match: ColumnMatch, context: PlanningContext) -> tuple[int, int]:
     """Return the column's position in the sentence (the first named is the numerator), then in the dataset."""
     words = context.reading.words
-    places = [words.index(part) for part in meaningful_stems(match) if part in words]
-    return (min(places) if places else len(words), [other.name for other in context.columns.all].index(match.name))
+    places = [words.index(part) for part in _words(context, match)]
+    return (min(places) if places else len(words), context.columns.place(match))
 
 
 def _sensible(operation: AnyOperation, left: ColumnMatch, right: ColumnMatch) -> bool:
@@ -115,7 +115,7 @@ def _grouped(context: PlanningContext) -> Iterator[Candidate]:
 
 
 def _within(context: PlanningContext, match: ColumnMatch, group: ColumnMatch, *, asked: bool) -> Iterator[Candidate]:
-    named = context.named(match) or not any(context.named(other) for other in context.numbers)
+    named = context.named(match) or not context.names_number
     related = context.reading.says("relative") and context.named(match) and context.named(group)
     boost = (
         ASKED

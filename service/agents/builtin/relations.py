@@ -11,7 +11,8 @@ from msgspec import Struct
 
 from service.agents.builtin.columns import ColumnIndex, ColumnMatch
 from service.agents.builtin.reading import Reading
-from service.agents.words import mention, stems
+from service.agents.words import Phrase, mention, stems
+from service.concurrency.threads import checked
 
 Sign = Literal["ratio", "product", "difference"]
 
@@ -54,7 +55,7 @@ def find_relations(columns: ColumnIndex, reading: Reading) -> tuple[Relation, ..
 def _in_clause(clause: str, columns: ColumnIndex) -> Iterator[Relation]:
     context = frozenset(stems(clause))
     for sign, pattern in _SIGNS:
-        for match in islice(pattern.finditer(clause), MAX_SIGNS):
+        for match in checked(islice(pattern.finditer(clause), MAX_SIGNS)):
             if match[0].strip() == "to" and not _RATIO_OF.search(clause):
                 continue
             left = _column(
@@ -75,10 +76,11 @@ def _column(words: tuple[str, ...], columns: ColumnIndex, context: frozenset[str
 
     On a tie, prefer the column whose name shares the most words with the whole clause.
     """
-    strengths = {match.name: mention(match.stems, words) for match in columns.numbers}
+    phrase = Phrase(words)
+    strengths = {match.name: mention(match.stems, phrase) for match in columns.numbers}
     best = max(strengths.values(), default=0)
     named = [match for match in columns.numbers if strengths[match.name] == best]
-    rivals = max((mention(match.stems, words) for match in (*columns.keys, *columns.categories)), default=0)
+    rivals = max((mention(match.stems, phrase) for match in (*columns.keys, *columns.categories)), default=0)
     if best == 0 or rivals > best or (best == 1 and (len(named) > 1 or rivals)):
         return None
     place = {match.name: _place(match, words, last=last) for match in named}

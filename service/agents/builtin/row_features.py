@@ -61,14 +61,12 @@ def row_candidates(context: PlanningContext) -> Iterator[Candidate]:
     yield from _missing(context)
 
 
-def _wanted(
-    context: PlanningContext, match: ColumnMatch, intent: Intent | None, base: float, among: tuple[ColumnMatch, ...]
-) -> float:
-    """Score a statistic; it counts as requested unless the sentence names other columns for it."""
+def _wanted(context: PlanningContext, match: ColumnMatch, intent: Intent | None, base: float, *, others: bool) -> float:
+    """Score a statistic; it counts as requested unless the sentence names columns for it, as `others` says."""
     if intent is None:
         return context.score(base, match=match)
     score = context.score(base, intent, match=match)
-    if score < RELATED and context.reading.says(intent) and not any(context.named(other) for other in among):
+    if score < RELATED and context.reading.says(intent) and not others:
         return ASKED - 1 + base
     return score
 
@@ -89,7 +87,7 @@ def _number(context: PlanningContext, match: ColumnMatch) -> Iterator[Candidate]
         (Value(match.name), match.slug, f"The column {match.name} itself", "asis", 0.3),
     )  # fmt: skip
     for operation, name, words, intent, base in variants:
-        score = _wanted(context, match, intent, base, context.numbers)
+        score = _wanted(context, match, intent, base, others=context.names_number)
         yield Candidate(operation, name, describe(f"{words}."), score, "number", match.name, f"level:{match.name}")
 
 
@@ -122,7 +120,7 @@ def _category(context: PlanningContext, match: ColumnMatch) -> Iterator[Candidat
 
 
 def _one_hot(context: PlanningContext, match: ColumnMatch) -> Iterator[Candidate]:
-    named = named_value(match, context.reading.words)
+    named = named_value(match, context.reading.sentence)
     for rank, entry in enumerate(match.column.values[:MAX_FLAGS]):
         base = 0.45 - 0.12 * rank
         score = min(
@@ -153,7 +151,7 @@ def _calendar(context: PlanningContext, match: ColumnMatch) -> Iterator[Candidat
         for function in _HALVES:
             if part != "hour" or hours:
                 words = f"{capital(function)} of the {part.replace('_', ' ')} of {match.name} on its cycle"
-                cyclic = any(word.startswith("cycl") for word in context.reading.words)
+                cyclic = any(word.startswith("cycl") for word in context.reading.sentence.set)
                 yield Candidate(
                     CyclicTime(match.name, part, function), f"{match.slug}_{part}_{function}", describe(f"{words}."),
                     ASKED + base if cyclic and context.reading.says(intent) else base * (10 if cyclic else 1),
@@ -168,11 +166,12 @@ def _calendar(context: PlanningContext, match: ColumnMatch) -> Iterator[Candidat
 
 def _elapsed(context: PlanningContext) -> Iterator[Candidate]:
     times = sorted(context.columns.times, key=lambda match: (str(match.column.minimum), match.name))
+    number_named = any(match.strength > 2 for match in context.numbers)  # noqa: PLR2004 - named whole
     for index, start in enumerate(times):
         for end in times[index + 1 :]:
             named = start.strength > 1 or end.strength > 1 or len(times) == 2  # noqa: PLR2004 - no other can be meant
             spans = context.reading.says("gap", "difference", "tenure", "elapsed") or has_meaning(end, "duration")
-            asked = named and spans and not any(match.strength > 2 for match in context.numbers)  # noqa: PLR2004 - named whole
+            asked = named and spans and not number_named
             yield Candidate(
                 ElapsedDays(start.name, end.name),
                 f"days_from_{start.slug}_to_{end.slug}",
@@ -185,8 +184,10 @@ def _elapsed(context: PlanningContext) -> Iterator[Candidate]:
 
 def _missing(context: PlanningContext) -> Iterator[Candidate]:
     among = tuple(match for match in context.columns.usable if match.column.missing > 0)
+    named = any(map(context.named, among))
     for match in among:
-        score = _wanted(context, match, "missing", 0.3 if match.column.missing > SHOWN_MISSING else 0.05, among)
+        base = 0.3 if match.column.missing > SHOWN_MISSING else 0.05
+        score = _wanted(context, match, "missing", base, others=named)
         if not context.reading.says("missing"):
             score = min(score, 0.3)
         yield Candidate(

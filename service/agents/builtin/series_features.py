@@ -68,7 +68,7 @@ def _looked_back(context: PlanningContext) -> bool:
 
 def _since(context: PlanningContext) -> bool:
     """Check for `time since the previous …`, which asks for the time span and not for the previous value."""
-    return SINCE in context.reading.words
+    return SINCE in context.reading.sentence
 
 
 def _windows(context: PlanningContext) -> tuple[float, ...]:
@@ -105,7 +105,7 @@ def _rolling(context: PlanningContext, match: ColumnMatch, along: tuple[str, str
     named = context.reading.says("mean", "spread", "maximum", "minimum", "sum")
     for function, intent, words, base in _ROLLING:
         score = _wanted(context, match, "rolling", base)
-        others = any(context.named(other) for other in context.numbers) and not context.named(match)
+        others = context.names_number and not context.named(match)
         if context.reading.windows and score < ASKED and not others:
             score = max(score, RELATED + base)
         if named and not context.reading.says(intent):
@@ -123,6 +123,6 @@ def _rolling(context: PlanningContext, match: ColumnMatch, along: tuple[str, str
 
 def _wanted(context: PlanningContext, match: ColumnMatch, intent: Intent, base: float) -> float:
     score = context.score(base, intent, match=match)
-    if score < RELATED and context.reading.says(intent) and not any(context.named(other) for other in context.numbers):
+    if score < RELATED and context.reading.says(intent) and not context.names_number:
         return ASKED - 1 + base
     return score

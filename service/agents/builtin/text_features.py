@@ -56,7 +56,7 @@ def _characters(context: PlanningContext, match: ColumnMatch) -> Iterator[Candid
     about = _about(context, match)
     for characters, words, base, stems in _CHARACTERS:
         asked = not context.reading.intents.isdisjoint({"characters"}) and any(
-            word in stems for word in context.reading.words
+            word in stems for word in context.reading.sentence.set
         )
         yield Candidate(
             CharacterShare(match.name, characters),
@@ -71,7 +71,7 @@ def _characters(context: PlanningContext, match: ColumnMatch) -> Iterator[Candid
 def _terms(context: PlanningContext, match: ColumnMatch) -> Iterator[Candidate]:
     about = _about(context, match)
     asked = [(term, about + 0.5 if about else 0.2) for term in context.reading.terms]
-    if not TEXTUAL.isdisjoint(context.reading.words) and about:
+    if not TEXTUAL.isdisjoint(context.reading.sentence.set) and about:
         asked += [(term, RELATED) for terms in OPINIONS for term in terms]
     for position, (term, score) in enumerate(asked):
         yield Candidate(

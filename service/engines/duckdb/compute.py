@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
 import duckdb
 from msgspec import Struct
-from opentelemetry.trace import Tracer
 
+from service.engines.dataset_file import dataset_file, deleted
 from service.engines.duckdb.evidence import measure
-from service.engines.duckdb.options import SCHEME
 from service.engines.duckdb.progress import Progress
 from service.engines.duckdb.sandbox import Execute, Sandbox, sandbox
 from service.engines.duckdb.statements import Connection, template
 from service.engines.limits import Limits
-from service.engines.spans import engine_span
 from service.engines.sql.compile import COMPUTED, CompiledPlan, compile_plan
 from service.engines.sql.dialects import render
 from service.features.errors import ComputeFailed, DatasetNotFound
@@ -36,7 +34,6 @@ class Request(Struct, frozen=True):
     dataset: Dataset
     plan: FeaturePlan
     progress: Callable[[float], None]
-    tracer: Tracer
 
 
 class DuckDBTable(Struct, frozen=True):
@@ -75,22 +72,6 @@ async def compute(artifacts: Files, limits: Limits, scratch: Path, request: Requ
         yield DuckDBTable(computed.rows, computed.sql, box, path, request, computed.compiled, artifacts)
 
 
-@asynccontextmanager
-async def dataset_file(artifacts: Files, dataset: Dataset) -> AsyncGenerator[Path]:
-    """The dataset's file. Raises DatasetNotFound when the dataset was deleted meanwhile."""
-    async with AsyncExitStack() as stack:
-        try:
-            path = await stack.enter_async_context(artifacts.local(dataset.artifact_key))
-        except FileNotFoundError:
-            raise deleted() from None
-        yield path
-
-
-def deleted() -> DatasetNotFound:
-    """The error for a dataset that was there when its extraction began."""
-    return DatasetNotFound("The dataset was deleted before its features were computed.")
-
-
 class Computed(Struct, frozen=True):
     """What the sandbox's thread made of a request."""
 
@@ -100,7 +81,7 @@ class Computed(Struct, frozen=True):
 
 
 async def _compute_table(box: Sandbox, path: Path, request: Request) -> Computed:
-    """Compile and compute in the sandbox's thread, in one span. Error messages are dropped: they may quote a cell."""
+    """Compile and compute in the sandbox's thread. Error messages are dropped: they may quote a cell."""
     progress = Progress(request.progress)
 
     def work(execute: Execute) -> Computed:
@@ -112,10 +93,7 @@ async def _compute_table(box: Sandbox, path: Path, request: Request) -> Computed
         progress.end()
         return Computed(rows, render(compiled.statement(), "duckdb", pretty=True), compiled)
 
-    with engine_span(request.tracer, "compute", system=SCHEME, features=len(request.plan.features)) as span:
-        computed = await _run(box, path, work, progress)
-        span.set_attribute("feature_agent.rows", computed.rows)
-        return computed
+    return await _run(box, path, work, progress)
 
 
 async def measure_table(

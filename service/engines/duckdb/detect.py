@@ -75,6 +75,8 @@ class PreparedText(Struct, frozen=True):
     complete: bool
     """Whether `head` is the whole text."""
     notes: tuple[str, ...]
+    min_rows: int = 0
+    """Lines, the header among them; 0 where some of them may be no rows."""
 
 
 class _Survey(Struct, frozen=True):
@@ -107,10 +109,10 @@ def prepare_text(path: Path, folder: Path, claimed: str, stopped: Stopped) -> Pr
     found = _survey(path, head, stopped)
     notes = () if found.encoding == "utf-8" else (f"encoding: {found.encoding}",)
     if found.encoding == "utf-8" and not found.mark and found.uniform_lines:
-        return _prepared(path, notes)
+        return _prepared(path, claimed, notes, stopped)
     target = folder / "upload.txt"
     encoding = _transcode(path, target, found, stopped)
-    return _prepared(target, (f"encoding: {encoding}",) if notes else ())
+    return _prepared(target, claimed, (f"encoding: {encoding}",) if notes else (), stopped)
 
 
 def line_at(path: Path, offset: int) -> int:
@@ -123,14 +125,25 @@ def line_at(path: Path, offset: int) -> int:
     return line
 
 
-def _prepared(path: Path, notes: tuple[str, ...]) -> PreparedText:
+def _prepared(path: Path, claimed: str, notes: tuple[str, ...], stopped: Stopped) -> PreparedText:
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
         complete = not file.read(1)
     text = codecs.getincrementaldecoder("utf-8")().decode(head)
     if not text.strip():
         raise DatasetUnreadable("The file holds only blank lines. Send a file with a header and at least one row.")
-    return PreparedText(path, text, complete, notes)
+    return PreparedText(path, text, complete, notes, _min_rows(path, claimed, stopped))
+
+
+def _min_rows(path: Path, claimed: str, stopped: Stopped) -> int:
+    """Count lines; 0 where some may be no rows: with blank lines, or with quotes, which hold lines in CSV."""
+    doubtful = (b"\n\n", b"\n\r\n") if claimed == "NDJSON" else (b"\n\n", b"\n\r\n", b'"', b"'")
+    rows = 0
+    for chunk in _chunks(path, stopped):
+        if any(bytes_ in chunk for bytes_ in doubtful):
+            return 0
+        rows += chunk.count(b"\n")
+    return rows
 
 
 def _chunks(path: Path, stopped: Stopped) -> Iterator[bytes]:

@@ -10,48 +10,31 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import duckdb
-from opentelemetry.trace import TracerProvider, get_tracer
 from sqlglot import exp
 
-from service.concurrency.deadline import deadline, seconds_left
 from service.engines.duckdb.compute import DuckDBTable, Request, compute, measure_table
+from service.engines.duckdb.export import write_table
 from service.engines.duckdb.ingest import ingest
-from service.engines.duckdb.options import SCHEME
-from service.engines.duckdb.rehearse import SECONDS as REHEARSAL_SECONDS
 from service.engines.duckdb.rehearse import rehearse
 from service.engines.duckdb.sandbox import sandbox
-from service.engines.duckdb.statements import template
-from service.engines.limits import Limits, Turns
-from service.engines.spans import engine_span
+from service.engines.limits import Limits
 from service.engines.sql.dialects import render
 from service.features.errors import ComputeFailed
-from service.features.model import Dataset, FeatureEvidence, FeaturePlan, MediaType, Profile
+from service.features.model import Dataset, FeatureEvidence, FeaturePlan, MediaType, Profile, TableForm
 from service.features.ports import Files, RehearsedFeature
-
-EXPORTS: dict[MediaType, str] = {
-    "text/csv": "COPY (SELECT * FROM READ_PARQUET(:source)) TO :path (FORMAT CSV, HEADER TRUE)",
-    "application/x-ndjson": "COPY (SELECT * FROM READ_PARQUET(:source)) TO :path (FORMAT JSON)",
-}
 
 
 class DuckDBEngine:
-    """Reads uploads and runs plans in this process, each in its own sandbox; see `ports` for the promises."""
+    """Reads uploads and runs plans in this process, each in its own sandbox; see `ports` for the promises.
 
-    def __init__(
-        self,
-        artifacts: Files,
-        limits: Limits,
-        scratch: Path,
-        *,
-        concurrency: int = 4,
-        tracer_provider: TracerProvider | None = None,
-    ) -> None:
-        """Read and write `artifacts`; at most `concurrency` sandboxes work at once, each within `limits`."""
+    What its library does cannot be killed here: the service runs it in processes of their own.
+    """
+
+    def __init__(self, artifacts: Files, limits: Limits, scratch: Path) -> None:
+        """Read and write `artifacts`; each sandbox works within `limits`."""
         self._artifacts = artifacts
         self._limits = limits
         self._scratch = scratch
-        self._tracer = get_tracer("service.engines.duckdb", tracer_provider=tracer_provider)
-        self._turns = Turns(concurrency, limits.seconds)
 
     async def ping(self) -> None:
         """Raises ComputeFailed when no sandbox can be opened and used."""
@@ -63,9 +46,7 @@ class DuckDBEngine:
 
     async def ingest(self, source_key: str, media_type: MediaType, target_key: str) -> Profile:
         """Read an upload, write it as typed Parquet, and profile it."""
-        async with self._turns.taken():
-            with engine_span(self._tracer, "ingest", system=SCHEME):
-                return await ingest(self._artifacts, self._limits, self._scratch, source_key, media_type, target_key)
+        return await ingest(self._artifacts, self._limits, self._scratch, source_key, media_type, target_key)
 
     @asynccontextmanager
     async def compute(
@@ -76,48 +57,42 @@ class DuckDBEngine:
         progress: Callable[[float], None] = lambda _: None,
     ) -> AsyncGenerator[DuckDBTable]:
         """Run the plan into a table of a sandbox; see `ports.Compute`."""
-        request = Request(dataset, plan, progress, self._tracer)
-        async with self._turns.taken(), compute(self._artifacts, self._limits, self._scratch, request) as table:
+        request = Request(dataset, plan, progress)
+        async with compute(self._artifacts, self._limits, self._scratch, request) as table:
             yield table
 
     async def measure(
         self, table: DuckDBTable, *, target: str | None, progress: Callable[[float], None] = lambda _: None
     ) -> tuple[FeatureEvidence, ...]:
         """Measure the table in its own sandbox; see `ports.Measure`."""
-        with engine_span(self._tracer, "measure", system=SCHEME, features=len(table.request.plan.features)):
-            return await measure_table(table, target, progress)
+        return await measure_table(table, target, progress)
 
     async def rehearse(self, dataset: Dataset, plan: FeaturePlan) -> tuple[RehearsedFeature, ...]:
-        """Try the plan on a sample; see `ports.Rehearsal`. Waiting for a turn takes of its few seconds, too."""
-        with deadline(seconds_left(REHEARSAL_SECONDS)):
-            async with self._turns.taken():
-                with engine_span(self._tracer, "rehearse", system=SCHEME, features=len(plan.features)):
-                    return await rehearse(self._artifacts, self._limits, self._scratch, dataset, plan)
+        """Try the plan on a sample; see `ports.Rehearsal`."""
+        return await rehearse(self._artifacts, self._limits, self._scratch, dataset, plan)
 
-    async def export(self, key: str, media_type: MediaType) -> Path:
+    async def export(self, key: str, form: TableForm) -> Path:
         """Render a published Parquet table into a temporary file that the caller removes.
 
         Raises ComputeFailed, DeadlineExceeded.
         """
         rendered = await asyncio.to_thread(self._temporary)
         try:
-            async with self._turns.taken(), self._artifacts.local(key) as source:
-                with engine_span(self._tracer, "export", system=SCHEME):
-                    await self._render(source, rendered, media_type)
+            async with self._artifacts.local(key) as source:
+                await self._render(source, rendered, form)
         except BaseException:
             rendered.unlink(missing_ok=True)
             raise
         return rendered
 
-    async def _render(self, source: Path, rendered: Path, media_type: MediaType) -> None:
-        if media_type not in EXPORTS:
+    async def _render(self, source: Path, rendered: Path, form: TableForm) -> None:
+        if form == "application/vnd.apache.parquet":
             await asyncio.to_thread(shutil.copyfile, source, rendered)
             return
         async with sandbox(self._limits, scratch=self._scratch, readable=[source]) as box:
             written = box.folder / "export"
-            paths = {"source": exp.Literal.string(str(source)), "path": exp.Literal.string(str(written))}
             try:
-                await box.execute(render(template(EXPORTS[media_type], **paths), "duckdb"))
+                await write_table(box, source, written, form)
             except duckdb.Error as error:
                 raise ComputeFailed(f"The table cannot be exported ({type(error).__name__}).") from None
             await asyncio.to_thread(written.replace, rendered)

@@ -18,10 +18,11 @@ from sqlglot import exp
 from service.engines.duckdb.detect import PreparedText, Stopped, prepare_text
 from service.engines.duckdb.ingest_csv import read_csv
 from service.engines.duckdb.ingest_ndjson import read_ndjson
-from service.engines.duckdb.ingest_parquet import damaged, read_parquet, typed_readings
+from service.engines.duckdb.ingest_parquet import read_parquet, typed_readings
 from service.engines.duckdb.ingest_source import Source, bounded
 from service.engines.duckdb.ingest_sql import cast, named, parquet, run, write_parquet
 from service.engines.duckdb.ingest_types import Reading, read_types
+from service.engines.duckdb.parquet_footer import damaged
 from service.engines.duckdb.sandbox import Sandbox, sandbox
 from service.engines.duckdb.statistics import TypedColumn, TypedTable, measure
 from service.engines.limits import Limits
@@ -44,7 +45,7 @@ async def ingest(
     """
     async with artifacts.local(source_key) as upload, sandbox(limits, scratch=scratch, readable=[upload]) as box:
         try:
-            source = await _read(box, upload, media_type)
+            source = await _read(box, upload, media_type, limits)
             table, notes = await _write_typed(box, source)
             columns = await measure(box, table)
         except ComputeOutOfMemory as error:
@@ -56,15 +57,15 @@ async def ingest(
     return profile
 
 
-async def _read(box: Sandbox, upload: Path, media_type: MediaType) -> Source:
+async def _read(box: Sandbox, upload: Path, media_type: MediaType, limits: Limits) -> Source:
     if media_type == "application/vnd.apache.parquet":
-        return await read_parquet(box, upload)
+        return await read_parquet(box, upload, limits)
     claimed, read = ("CSV", read_csv) if media_type == "text/csv" else ("NDJSON", read_ndjson)
 
     def prepare(stopped: Stopped) -> PreparedText:
         return prepare_text(upload, box.folder, claimed, stopped)
 
-    return await read(box, await _in_thread(prepare))
+    return await read(box, await _in_thread(prepare), limits)
 
 
 async def _in_thread(work: Callable[[Stopped], T]) -> T:

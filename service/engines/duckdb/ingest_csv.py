@@ -21,6 +21,7 @@ from service.engines.duckdb.ingest_source import (
 )
 from service.engines.duckdb.ingest_sql import call, number, option, run, string, write_parquet
 from service.engines.duckdb.sandbox import Row, Sandbox
+from service.engines.limits import Limits
 from service.features.errors import DatasetUnreadable
 from service.features.model import FieldError
 
@@ -36,10 +37,11 @@ RECOUNTED_CHARACTERS = 1024 * 1024
 JSON_STARTS = ('{"', "{\n", "[{", "[\n", "{}")
 
 
-async def read_csv(box: Sandbox, text: PreparedText) -> Source:
+async def read_csv(box: Sandbox, text: PreparedText, limits: Limits) -> Source:
     """The upload's cells as a Parquet file of text columns.
 
-    Raises DatasetUnreadable, naming lines, for rows of another width than the first and for faulty quotes.
+    Raises DatasetUnreadable, naming lines, for rows of another width than the first and for faulty quotes;
+    DatasetTooLarge, before anything is read where the lines tell it.
     """
     if text.head.lstrip().startswith(JSON_STARTS):
         raise DatasetUnreadable(
@@ -47,6 +49,7 @@ async def read_csv(box: Sandbox, text: PreparedText) -> Source:
         )
     dialect = await asyncio.to_thread(detect_dialect, text.head, complete=text.complete)
     require_width(dialect.width)
+    limits.require_size(text.min_rows - dialect.lines_before - 1, dialect.width)
     names, renamed = _names(dialect)
     path = box.folder / "cells.parquet"
     rows = await _copy(box, text, dialect, path)
@@ -55,6 +58,7 @@ async def read_csv(box: Sandbox, text: PreparedText) -> Source:
         raise unreadable("The file is not a table that can be read", faults)
     if rows == 0:
         raise no_rows("a header")
+    limits.require_size(rows, dialect.width)
     columns = tuple(SourceColumn(name, position, "VARCHAR") for position, name in enumerate(names))
     return Source(
         path,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import duckdb
@@ -36,11 +37,16 @@ from service.engines.duckdb.ingest_sql import (
     write_parquet,
 )
 from service.engines.duckdb.sandbox import Row, Sandbox
+from service.engines.limits import Limits, require_expansion
 from service.features.errors import DatasetUnreadable
 from service.features.model import FieldError
 
 KEYS_IN_ONE_OBJECT = 1_000_000
 """More than an object of the longest line can have; keeps row and place apart in one number."""
+
+
+MAX_DEPTH = 32
+"""Objects and arrays within each other, the line's own object counted."""
 
 
 class _Field(Struct, frozen=True):
@@ -51,18 +57,28 @@ class _Field(Struct, frozen=True):
     """Its place in each object (JSON Pointer, RFC 6901)."""
 
 
-async def read_ndjson(box: Sandbox, text: PreparedText) -> Source:
+async def read_ndjson(box: Sandbox, text: PreparedText, limits: Limits) -> Source:
     """The objects' values as a Parquet file of text columns, keys in the order of their first appearance.
 
-    Raises DatasetUnreadable, naming lines, for a line that is not one whole JSON object.
+    Raises DatasetUnreadable, naming lines, for a line that is not one whole JSON object or is nested too deep;
+    DatasetTooLarge.
     """
     if text.head.lstrip().startswith("["):
         raise DatasetUnreadable("The file is one JSON array. Send NDJSON: one object a line, without brackets around.")
+    limits.require_size(text.min_rows, 1)
     lines = await _lines(box, text)
     faults = await _faults(box, lines)
     if faults:
         raise unreadable("The file is not NDJSON, which has one JSON object a line", faults)
-    fields = await _fields(box, lines)
+    rows = await _count(box, lines)
+    size = (await asyncio.to_thread(text.path.stat)).st_size
+
+    def require(columns: int) -> None:
+        require_width(columns)
+        limits.require_size(rows, columns)
+        require_expansion(size, rows, columns)
+
+    fields = await _fields(box, lines, require)
     if not fields:
         raise no_rows("lines")
     path = box.folder / "cells.parquet"
@@ -85,13 +101,22 @@ async def _lines(box: Sandbox, text: PreparedText) -> Path:
     return path
 
 
+async def _count(box: Sandbox, lines: Path) -> int:
+    query = exp.select("count(*)").from_(parquet(lines, 1)).where(_not_blank())
+    return int((await run(box, lambda: query))[0][0])
+
+
 def _not_blank() -> exp.Expr:
     return exp.NEQ(this=call("trim", reference(0)), expression=string(""))
 
 
 async def _faults(box: Sandbox, lines: Path) -> list[FieldError]:
     line = reference(0)
-    kind = case((call("json_valid", line.copy()), call("json_type", line.copy())), otherwise=string("INVALID"))
+    kind = case(
+        (call("json_valid", line.copy()).not_(), string("INVALID")),
+        (_is_deep(line), string("DEEP")),
+        otherwise=call("json_type", line.copy()),
+    )
     query = (
         exp.select(exp.column("r"), exp.alias_(kind, "kind"))
         .from_(parquet(lines, 1, row_number=True))
@@ -102,14 +127,36 @@ async def _faults(box: Sandbox, lines: Path) -> list[FieldError]:
     return [FieldError(f"row {row + 1}", _in_words(kind)) for row, kind in await run(box, lambda: query)]
 
 
+def _is_deep(line: exp.Expr) -> exp.Expr:
+    """Whether objects and arrays stand within each other deeper than MAX_DEPTH.
+
+    Strings and scalars are cut out, then the innermost brackets, a level at a time: what is left in the end is deeper.
+    Only lines with so many brackets are looked at.
+    """
+    brackets = exp.Sub(this=call("length", line.copy()), expression=call("length", _cut(line.copy(), r"[\[{]")))
+    left = _cut(_cut(line.copy(), r'"(?:[^"\\]|\\.)*"'), r"[^\[\]{}]+")
+    for _ in range(MAX_DEPTH):
+        left = _cut(left, r"\[\]|\{\}")
+    return exp.and_(exp.GT(this=exp.Paren(this=brackets), expression=number(MAX_DEPTH)), left.neq(""))
+
+
+def _cut(value: exp.Expr, pattern: str) -> exp.Expr:
+    return call("regexp_replace", value, string(pattern), string(""), string("g"))
+
+
 def _in_words(kind: str) -> str:
-    words = {"INVALID": "is not one valid JSON value", "ARRAY": "is a JSON array, not an object"}
+    words = {
+        "INVALID": "is not one valid JSON value",
+        "ARRAY": "is a JSON array, not an object",
+        "DEEP": f"has objects or arrays within each other more than {MAX_DEPTH} deep, which is the limit",
+    }
     return words.get(kind, "is a single JSON value, not an object")
 
 
-async def _fields(box: Sandbox, lines: Path) -> list[_Field]:
+async def _fields(box: Sandbox, lines: Path, require: Callable[[int], None]) -> list[_Field]:
+    """The future columns; `require` raises for too many of them, as soon as they are known."""
     keys = await _keys(box, lines, "")
-    require_width(len(keys))
+    require(len(keys))
     nested = await _nested(box, lines, keys)
     fields: list[_Field] = []
     for position, key in enumerate(keys):
@@ -118,7 +165,7 @@ async def _fields(box: Sandbox, lines: Path) -> list[_Field]:
         fields.extend(_Field(f"{key}_{child}", pointer + _pointer(child)) for child in children)
         if not children:
             fields.append(_Field(key, pointer))
-        require_width(len(fields))
+        require(len(fields))
     return fields
 
 

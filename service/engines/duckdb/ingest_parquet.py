@@ -25,7 +25,9 @@ from service.engines.duckdb.ingest_sql import (
     write_parquet,
 )
 from service.engines.duckdb.ingest_types import Reading
+from service.engines.duckdb.parquet_footer import damaged, read_footer
 from service.engines.duckdb.sandbox import Row, Sandbox
+from service.engines.limits import Limits, require_expansion
 from service.features.errors import DatasetUnreadable
 
 MAGIC = b"PAR1"
@@ -48,27 +50,35 @@ PLAIN_TYPES: dict[str, str] = {
 ROW_NUMBER_OPTION = "file_row_number"
 
 
-async def read_parquet(box: Sandbox, path: Path) -> Source:
+async def read_parquet(box: Sandbox, path: Path, limits: Limits) -> Source:
     """The upload itself, with the columns that can be used.
 
-    Raises DatasetUnreadable for anything that is not a whole, sound Parquet file with rows.
+    Raises DatasetUnreadable for anything that is not a whole, sound Parquet file with rows, or would grow out of all
+    proportion; DatasetTooLarge.
     """
-    await asyncio.to_thread(_require_parquet, path)
+    await asyncio.to_thread(_require_declared, path, limits)
     try:
-        described = await box.execute(_describe(path).sql(dialect="duckdb"))
-        rows = await box.execute(exp.select("count(*)").from_(parquet(path, 0)).sql(dialect="duckdb"))
+        described = await box.execute(describe(path).sql(dialect="duckdb"))
+        [(rows,)] = await box.execute(exp.select("count(*)").from_(parquet(path, 0)).sql(dialect="duckdb"))
+        [(uncompressed,)] = await box.execute(_uncompressed(path).sql(dialect="duckdb"))
     except duckdb.Error as error:
         raise damaged() from error
     require_width(len(described))
-    if rows[0][0] == 0:
+    if rows == 0:
         raise no_rows("columns")
+    limits.require_size(rows, len(described))
+    size = (await asyncio.to_thread(path.stat)).st_size
+    require_expansion(size, rows, len(described), int(uncompressed or 0))
     path = await _without_reserved_name(box, path, described)
     return _source(path, described)
 
 
-def damaged() -> DatasetUnreadable:
-    """The error for a file that begins and ends as Parquet and is not sound inside."""
-    return DatasetUnreadable("The Parquet file is damaged: its contents cannot be decoded. Write and send it again.")
+def _require_declared(path: Path, limits: Limits) -> None:
+    """Hold what the file says of itself against the limits, before the engine reads it."""
+    _require_parquet(path)
+    footer = read_footer(path)
+    require_width(footer.columns)
+    limits.require_size(footer.rows, footer.columns)
 
 
 def _require_parquet(path: Path) -> None:
@@ -83,7 +93,14 @@ def _require_parquet(path: Path) -> None:
             raise DatasetUnreadable("The Parquet file is cut off: its end is missing. Send the whole file again.")
 
 
-def _describe(path: Path) -> exp.Expr:
+def _uncompressed(path: Path) -> exp.Select:
+    """The bytes of all column chunks, as the footer declares them."""
+    metadata = exp.Table(this=call("parquet_metadata", string(str(path))))
+    return exp.select(call("sum", exp.column("total_uncompressed_size"))).from_(metadata)
+
+
+def describe(path: Path) -> exp.Expr:
+    """Name and type of each column of a Parquet file."""
     return exp.Describe(this=exp.select("*").from_(parquet(path, 0)))
 
 

@@ -23,7 +23,7 @@ from service.concurrency.deadline import seconds_left
 from service.engines.duckdb.evidence import measure
 from service.engines.duckdb.sandbox import sandbox
 from service.engines.duckdb.statements import Connection, template
-from service.engines.limits import Limits
+from service.engines.limits import REHEARSAL_SECONDS, Limits
 from service.engines.sql.compile import COMPUTED, compile_plan
 from service.engines.sql.template import DATASET, ROW_ID, column, number
 from service.features.errors import ComputeFailed, DeadlineExceeded
@@ -31,7 +31,6 @@ from service.features.model import Dataset, FeatureEvidence, FeaturePlan, Planne
 from service.features.operations import source_columns
 from service.features.ports import Files, RehearsedFeature
 
-SECONDS = 5.0
 MEMORY_BYTES = 256 * 2**20
 SCRATCH_BYTES = 128 * 2**20
 
@@ -66,7 +65,7 @@ async def rehearse(
         memory_bytes=min(limits.memory_bytes, MEMORY_BYTES),
         threads=1,
         scratch_bytes=min(limits.scratch_bytes, SCRATCH_BYTES),
-        seconds=min(limits.seconds, SECONDS),
+        seconds=min(limits.seconds, REHEARSAL_SECONDS),
     )
     try:
         # Fetching the artifact takes of the time, too.

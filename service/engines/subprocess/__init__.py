@@ -1,1 +1,1 @@
-"""Read files in child processes: a file that crashes the reader, hangs it or fills its memory fails alone."""
+"""Run the engine in child processes: work that crashes it, hangs it or fills its memory fails alone and is killed."""

@@ -57,7 +57,8 @@ def convert(value: Scalar, column: ColumnProfile, comparison: Comparison) -> Sca
 def _number(value: Scalar, column: ColumnProfile) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise LiteralUnfit(f"{column.name!r} holds numbers: compare it with a number")
-    if not math.isfinite(value) or (isinstance(value, int) and abs(value) > LARGEST_INTEGER):
+    fits = abs(value) <= LARGEST_INTEGER if isinstance(value, int) else math.isfinite(value)
+    if not fits:
         raise LiteralUnfit(f"{column.name!r} holds numbers: compare it with a finite number of 64 bits")
     return value
 
@@ -81,8 +82,10 @@ def _text(value: Scalar, column: ColumnProfile) -> str:
 def _instant(value: Scalar, column: ColumnProfile) -> datetime:
     try:
         instant = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
+        if instant is not None and instant.tzinfo:
+            instant = instant.astimezone(UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError):  # the latter for the first or last day of the calendar in another zone
         instant = None
     if instant is None:
         raise LiteralUnfit(f"{column.name!r} holds times: compare it with ISO 8601 text, as in 2026-01-31T12:00:00Z")
-    return instant.astimezone(UTC).replace(tzinfo=None) if instant.tzinfo else instant
+    return instant

@@ -11,9 +11,10 @@ from tests.k8s.policies.settings import settings_of
 from tests.k8s.rendering import Object
 
 MIB = 2**20
-PROCESS_MIB = {"serve": 150 + 90, "worker": 295}
-"""What the processes hold beside the engine's `memory_mib`: the API, 150 MiB after warm-up, with the interpreter and
-libraries of the process that reads uploads; a worker as in loadtest/benchmarks/api/RESULTS.md."""
+PROCESS_MIB = {"serve": 150, "worker": 170}
+"""What the service's own process holds after warm-up."""
+ENGINE_PROCESS_MIB = 90
+"""What each engine process holds beside the engine's `memory_mib`: the interpreter and the libraries."""
 
 
 def resources(cluster: Cluster) -> Iterator[str]:
@@ -41,7 +42,8 @@ def engine(cluster: Cluster) -> Iterator[str]:
         settings = settings_of(cluster, pods)
         options = engine_options(settings.engine_url)
         limits = pods.spec["containers"][0]["resources"].get("limits", {})
-        memory = options["memory_mib"] * options["concurrency"] + PROCESS_MIB[pods.command]
+        engine = (options["memory_mib"] + ENGINE_PROCESS_MIB) * options["concurrency"]
+        memory = engine + PROCESS_MIB[pods.command]
         if memory * MIB > quantity(limits.get("memory", 0)):
             yield f"{pods.title}: engine and process may use {memory} MiB, the limit is {limits.get('memory')}"
         if options["threads"] > ceil(quantity(limits.get("cpu", 0))):

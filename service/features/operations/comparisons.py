@@ -75,6 +75,7 @@ class AmongEntities(AggregateOperation, frozen=True, tag="among_entities"):
 
     gives = "number"
     sees = "dataset"
+    fits = "ranks"
     cost = "sort"
     nulls = "where the entity's statistic is null; for a share or z-score, where the total or deviation is 0"
     formula = (

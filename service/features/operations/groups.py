@@ -46,6 +46,7 @@ class ZScore(GroupOperation, frozen=True, tag="z_score"):
     group: CategoryColumn | None = None
 
     gives = "number"
+    fits = "statistics"
     nulls = "where the column or the group is null, or the deviation is 0 or unknown"
     formula = "(x - mean) / s, with the sample's standard deviation s (n - 1)"
     source = "the standard score"
@@ -65,6 +66,7 @@ class MinMaxScale(GroupOperation, frozen=True, tag="min_max_scale"):
     column: NumberColumn
 
     gives = "number"
+    fits = "statistics"
     nulls = "where the column is null, or all values are equal"
     formula = "(x - min) / (max - min)"
     source = "scikit-learn's `MinMaxScaler`"
@@ -84,6 +86,7 @@ class QuantileBin(GroupOperation, frozen=True, tag="quantile_bin"):
     bins: Annotated[int, Meta(ge=2, le=100)] = 4
 
     gives = "integer"
+    fits = "ranks"
     cost = "sort"
     nulls = "where the column is null"
     formula = "⌊(rank - 1) · bins / n⌋ + 1 over the n known values; equal values share a bin"
@@ -105,6 +108,7 @@ class PercentRank(GroupOperation, frozen=True, tag="percent_rank"):
     group: CategoryColumn | None = None
 
     gives = "number"
+    fits = "ranks"
     cost = "sort"
     nulls = "where the column or the group is null"
     formula = "(rank - 1) / (n - 1) over the n known values; 0 for a single one"
@@ -128,6 +132,7 @@ class FrequencyEncoding(GroupOperation, frozen=True, tag="frequency_encoding"):
     column: CategoryColumn
 
     gives = "number"
+    fits = "groups"
     nulls = "where the column is null"
     formula = "rows of the category / all rows"
     source = "feature-engine's `CountFrequencyEncoder`, with frequencies"
@@ -147,6 +152,7 @@ class GroupStatistic(GroupOperation, frozen=True, tag="group_statistic"):
     function: AggregateFunction
 
     gives = "number"
+    fits = "groups"
     cost = "sort for a median"
     nulls = "where the group is null; but for a sum, where the group has no known value (a deviation needs two)"
     formula = "the statistic over the group's known values; a sum over none is 0"
@@ -164,6 +170,7 @@ class GroupCount(GroupOperation, frozen=True, tag="group_count"):
     group: CategoryColumn
 
     gives = "integer"
+    fits = "groups"
     nulls = "where the group is null"
     formula = "number of rows of the group"
     source = "feature-engine's `CountFrequencyEncoder`, with counts"

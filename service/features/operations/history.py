@@ -39,6 +39,7 @@ class HistoryOperation(RowOperation, frozen=True):
     """Base of what looks back from a row over its entity's rows."""
 
     sees = "history"
+    fits = "nothing"
     cost = "sort"
     publishes_values = False
     follows_calendar = False

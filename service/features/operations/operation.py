@@ -21,6 +21,11 @@ Grain = Literal["row", "entity"]
 Sees = Literal["row", "dataset", "history", "entity"]
 """Which rows a value depends on: its own; all of the dataset; its own and earlier ones of the entity; all of the
 entity, or of the dataset."""
+Fits = Literal["nothing", "statistics", "ranks", "groups", "categories", "folds"]
+"""What must be kept of the rows at hand to compute the same for other rows later: figures of all rows (of each group
+where the operation names one); the values in order with how many rows hold each; a table of figures by group; a list of
+categories; a table of figures by group for each fold. The dataset's latest time is not fitted: other rows have their
+own."""
 Cost = Literal["scan", "sort", "sort for a median"]
 """Whether the rows are read once, or sorted or grouped anew for this feature (windows, ranks, distinct values)."""
 
@@ -39,6 +44,8 @@ class Operation(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind
         """Type of the feature; None for the type of the column in the field `column`."""
         sees: ClassVar[Sees]
         """Which rows a value depends on."""
+        fits: ClassVar[Fits]
+        """What it learns of the dataset that other rows are later computed with."""
         cost: ClassVar[Cost]
         """What computing it takes."""
         publishes_values: ClassVar[bool]
@@ -83,6 +90,7 @@ class EntityOperation(Operation, frozen=True):
 
     grain = "entity"
     sees = "entity"
+    fits = "nothing"
     follows_calendar = False
 
     def compile(self, entities: Entities) -> Expression:
@@ -104,6 +112,7 @@ class OperationSpec(Struct, frozen=True):
     summary: str
     """One sentence, from the class's docstring."""
     sees: Sees
+    fits: Fits
     cost: Cost
     publishes_values: bool
     follows_calendar: bool
@@ -114,7 +123,8 @@ class OperationSpec(Struct, frozen=True):
 
 
 DECLARED = (
-    "grain", "gives", "sees", "cost", "publishes_values", "follows_calendar", "nulls", "formula", "source", "example",
+    "grain", "gives", "sees", "fits", "cost", "publishes_values", "follows_calendar", "nulls", "formula", "source",
+    "example",
 )  # fmt: skip
 
 
@@ -130,6 +140,7 @@ def declaration(operation: type[Operation]) -> OperationSpec:
         dtype=operation.gives,
         summary=" ".join((operation.__doc__ or "").split()),
         sees=operation.sees,
+        fits=operation.fits,
         cost=operation.cost,
         publishes_values=operation.publishes_values,
         follows_calendar=operation.follows_calendar,

@@ -23,6 +23,7 @@ class RobustScale(GroupOperation, frozen=True, tag="robust_scale"):
     column: NumberColumn
 
     gives = "number"
+    fits = "statistics"
     cost = "sort"
     nulls = "where the column is null, or the quartiles are equal"
     formula = "(x - median) / (q75 - q25), with quantiles interpolated linearly"
@@ -45,6 +46,7 @@ class Winsorize(GroupOperation, frozen=True, tag="winsorize"):
     upper: Share = 0.95
 
     gives = "number"
+    fits = "statistics"
     cost = "sort"
     nulls = "where the column is null"
     formula = "min(max(x, q_lower), q_upper), with quantiles interpolated linearly"
@@ -72,6 +74,7 @@ class OutlierFlag(GroupOperation, frozen=True, tag="outlier_flag"):
     factor: Annotated[float, Meta(gt=0, le=100)] = 1.5
 
     gives = "integer"
+    fits = "statistics"
     cost = "sort"
     nulls = "where the column is null"
     formula = (
@@ -112,6 +115,7 @@ class FrequentCategory(GroupOperation, frozen=True, tag="frequent_category"):
     k: Annotated[int, Meta(ge=1, le=1000)] = 10
 
     gives = "string"
+    fits = "categories"
     cost = "sort"
     publishes_values = True
     nulls = "where the column is null"
@@ -136,6 +140,7 @@ class CombinedGroupStatistic(GroupOperation, frozen=True, tag="combined_group_st
     function: AggregateFunction
 
     gives = "number"
+    fits = "groups"
     cost = "sort"
     nulls = "where any of the groups is null; but for a sum, where the rows have no known value (a deviation needs two)"
     formula = "the statistic over the known values of the rows with the same values; a sum over none is 0"
@@ -157,6 +162,7 @@ class CombinedGroupCount(GroupOperation, frozen=True, tag="combined_group_count"
     groups: CategoryColumns
 
     gives = "integer"
+    fits = "groups"
     cost = "sort"
     nulls = "where any of the groups is null"
     formula = "number of rows with the same values"
@@ -180,6 +186,7 @@ class DifferenceFromGroup(GroupOperation, frozen=True, tag="difference_from_grou
     comparison: Literal["difference", "ratio"] = "difference"
 
     gives = "number"
+    fits = "groups"
     cost = "sort for a median"
     nulls = "where the column or the group is null; for a ratio, where the group's value is 0"
     formula = "x - m or x / m, with the mean or median m of the group's known values"

@@ -164,6 +164,7 @@ class TermWeight(RowOperation, frozen=True, tag="term_weight"):
 
     grain = "row"
     sees = "dataset"
+    fits = "statistics"
     cost = "scan"
     publishes_values = False
     follows_calendar = False
@@ -190,6 +191,7 @@ class EmailDomain(RowOperation, frozen=True, tag="email_domain"):
 
     grain = "row"
     sees = "dataset"
+    fits = "categories"
     cost = "sort"
     publishes_values = False
     follows_calendar = False

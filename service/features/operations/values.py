@@ -19,6 +19,7 @@ class ValueOperation(RowOperation, frozen=True):
     """Base of what one row alone decides."""
 
     sees = "row"
+    fits = "nothing"
     cost = "scan"
     publishes_values = False
     follows_calendar = False

@@ -48,11 +48,7 @@ PRIMITIVES: dict[str, tuple[tuple[str, ...], str]] = {
     "URL_HOST": (("x",), "host of a URL in lower case, without www.; an empty text where there is none"),
     "PATH_DEPTH": (("x",), "segments of the path of a URL or path, an integer"),
     "EMAIL_DOMAIN": (("x",), "what follows the last @ in lower case; an empty text where there is none"),
-    "TRIGRAM_SIMILARITY": (("a", "b"), "shared trigrams of two texts over all of theirs, letter case aside"),
-    "DECAYED_SUM": (
-        ("list", "decay"),
-        "sum of a list without nulls, each value weighed decay times the next",
-    ),
+    "TRIGRAM_SIMILARITY": (("a", "b"), "shared trigrams of two texts of three characters or more over all of theirs"),
 }
 """Functions beyond standard SQL that operations may call: arguments and meaning. Each dialect spells every one."""
 
@@ -82,6 +78,10 @@ class Columns(Protocol):
 
     def number(self, name: str) -> Expression:
         """The column as a double, so that sums of integers cannot overflow."""
+        ...
+
+    def finite(self, name: str) -> Expression:
+        """The column as a double, null where it is NaN or infinite: for what would hide that (bins, flags, bounds)."""
         ...
 
     def text(self, name: str) -> Expression:

@@ -12,9 +12,9 @@ from sqlglot.dialects.spark import Spark
 from service.engines.sql.dialects.spelling import Spelling
 from service.engines.sql.template import Primitive
 
-URL_HOST = r"^[a-z][a-z0-9+.-]*://(?:[^/?#@]*@)?(?:www\\.)?([^/?#:@]+)"
+URL_HOST = r"^[a-z][a-z0-9+.-]*://(?:[^/?#@]*@)?(?:www\\.)?(\\[[^\\]/?#]*\\]|[^/?#:@]+)"
 PATH = r"REGEXP_REPLACE(REGEXP_REPLACE(:x, '[?#].*$', ''), '^[A-Za-z][A-Za-z0-9+.-]*://[^/]*', '')"
-TRIGRAMS = "TRANSFORM(SEQUENCE(1, CHAR_LENGTH(:{0}) + 1), i -> SUBSTR(CONCAT('  ', LOWER(:{0}), ' '), i, 3))"
+TRIGRAMS = "TRANSFORM(SEQUENCE(1, CHAR_LENGTH(:{0}) - 2), i -> SUBSTR(:{0}, i, 3))"
 
 SPELLING = Spelling(
     Spark,
@@ -49,10 +49,6 @@ SPELLING = Spelling(
         "TRIGRAM_SIMILARITY": (
             f"SIZE(ARRAY_INTERSECT({TRIGRAMS.format('a')}, {TRIGRAMS.format('b')})) / "
             f"SIZE(ARRAY_UNION({TRIGRAMS.format('a')}, {TRIGRAMS.format('b')}))"
-        ),
-        "DECAYED_SUM": (
-            "AGGREGATE(TRANSFORM(:list, (v, i) -> v * POWER(:decay, SIZE(:list) - 1 - i)), CAST(0 AS DOUBLE), "
-            "(total, v) -> total + v)"
         ),
     },
 )

@@ -13,6 +13,7 @@ from itertools import chain, islice
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from service.features.model import ColumnProfile, ExtractionOptions, FeaturePlan, PlannedFeature, Profile
 from service.features.operations import (
@@ -148,8 +149,9 @@ def _feature(
     if spec.grain != plan.grain:
         yield Fault("grain", path, f"{spec.kind} is an operation of grain {spec.grain!r}; the plan's is {plan.grain!r}")
     for place, name in named_columns(operation).items():
-        accepted = spec.columns[place.partition("[")[0]]
-        yield from _column(f"{path}.{place}", name, accepted, profile, options)
+        field = place.partition("[")[0]
+        readable = replace(options, target=None) if field in spec.targets else options
+        yield from _column(f"{path}.{place}", name, spec.columns[field], profile, readable)
     for place, predicate in predicates(operation).items():
         yield from _predicate(f"{path}.{place}", predicate, profile, options)
     for field, message in operation.faults():

@@ -192,7 +192,7 @@ def _filtered(node: exp.Expr, condition: exp.Expr) -> exp.Expr:
     if isinstance(node, exp.AggFunc | Primitive):
         return exp.Filter(this=node, expression=exp.Where(this=condition.copy()))
     for part in list(node.iter_expressions()):
-        part.replace(_filtered(part, condition))
+        part.replace(_filtered(part.copy(), condition))
     return node
 
 

@@ -14,6 +14,8 @@ from service.features.operations.parameters import DatePart, Dates, TimeColumn
 from service.features.operations.values import ValueOperation, flag
 
 EPOCH = date(1970, 1, 1)
+SATURDAY = 5
+"""Of Python's days of the week, from 0."""
 HOLIDAYS = "a list of dates, such as public holidays"
 
 
@@ -107,7 +109,7 @@ class BusinessDaysBetween(ValueOperation, frozen=True, tag="business_days_betwee
         monday = number_of(date(1, 1, 1))  # a Monday
         since = rows.sql(":day - :monday", day=day, monday=monday)
         weekdays = rows.sql("FLOOR(:n / 7) * 5 + LEAST(MOD(:n, 7), 5)", n=since)
-        free = sorted({number_of(one) for one in self.holidays if one.weekday() < 5})
+        free = sorted({number_of(one) for one in self.holidays if one.weekday() < SATURDAY})
         if not free:
             return weekdays
         off = " + ".join(f"CASE WHEN :day > {number} THEN 1 ELSE 0 END" for number in free)

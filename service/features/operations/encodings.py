@@ -36,7 +36,7 @@ def fold_of(rows: Rows, folds: int) -> Expression:
 
 
 class OutOfFoldMean(GroupOperation, frozen=True, tag="out_of_fold_mean"):
-    """Mean of the target over the rows with the row's categories in the other folds, drawn toward their overall mean."""
+    """Mean of the target over the other folds' rows with the row's categories, drawn toward those folds' overall mean."""
 
     groups: Categories
     target: TargetColumn

@@ -56,7 +56,7 @@ def met(entities: Entities, where: Where, value: Expression | int = 1) -> Expres
 
 
 class DaysSinceEvent(SequenceOperation, frozen=True, tag="days_since_event"):
-    """Days from the entity's nth row of a kind, counted from the first or from the last, to the dataset's latest time."""
+    """Days from the entity's nth row of a kind, from the first or from the last, to the dataset's latest time."""
 
     time: TimeColumn
     n: Place = 1
@@ -237,7 +237,7 @@ class MostFrequentPath(SequenceOperation, frozen=True, tag="most_frequent_path")
 
 
 class SessionRate(SequenceOperation, frozen=True, tag="session_rate"):
-    """Share of the entity's sessions of which any row, the first or the last meets the predicates (conversion, exit)."""
+    """Share of the entity's sessions of which any, the first or the last row meets the predicates (conversion)."""
 
     time: TimeColumn
     gap_minutes: Minutes
@@ -451,7 +451,7 @@ class TimeInState(SequenceOperation, frozen=True, tag="time_in_state"):
 
 
 class TimeWeightedMean(SequenceOperation, frozen=True, tag="time_weighted_mean"):
-    """Mean of a numeric column within the entity, each value weighed by the time until the next row (a meter reading)."""
+    """Mean of a numeric column within the entity, each value weighed by the time until the next row (a meter)."""
 
     column: NumberColumn
     time: TimeColumn

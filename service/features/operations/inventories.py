@@ -1,7 +1,7 @@
 """What an entity's rows hold of each category in some window: counts or sums by category, and what they say.
 
-An inventory is a number for each category: the rows that hold it, or the sum of a numeric column over them. Rows without
-a category are left out.
+An inventory is a number for each category: the rows that hold it, or the sum of a numeric column over them. Rows
+without a category are left out.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ class SeriesStatistic(SequenceOperation, frozen=True, tag="series_statistic"):
     )
     formula = (
         "length n; Σ x²; √(Σ x² / n); Σ |Δx|; its mean; mean Δx; mean of (x₊₁ - 2 x + x₋₁) / 2; values above or below "
-        "the mean, and most of them in a row; √Σ Δx²; place / n of the first or last maximum or minimum (places from 0, "
+        "the mean, and most in a row; √Σ Δx²; place / n of the first or last maximum or minimum (places from 0, "
         "the last ones one more); distinct / n; Σ of the values that occur more than once; their occurrences / n; "
         "max Δx; min Δx; s / mean, with the sample's s (n - 1); places to the first maximum"
     )
@@ -102,7 +102,7 @@ class SeriesStatistic(SequenceOperation, frozen=True, tag="series_statistic"):
         elif self.figure in REPEATED:
             found = self._repeated(entities, series)
         else:
-            found = self._other(entities, series)
+            found = self._other(series)
         return entities.sql("CAST(:figure AS DOUBLE)", figure=found)
 
     def _location(self, entities: Entities, series: Series) -> Expression:
@@ -121,7 +121,7 @@ class SeriesStatistic(SequenceOperation, frozen=True, tag="series_statistic"):
             else (entities.sql("CASE WHEN :n > 0 THEN COALESCE(:figure, 0) END", figure=figure, n=series.length))
         )
 
-    def _other(self, entities: Entities, series: Series) -> Expression:
+    def _other(self, series: Series) -> Expression:
         if self.figure == "mean_second_derivative":
             twice = series.before(2)
             return series.of("AVG((:x - 2 * :before + :twice) / 2)", before=series.before(), twice=twice)
@@ -216,7 +216,7 @@ class SeriesMemory(SequenceOperation, frozen=True, tag="series_memory"):
     gives = "number"
     nulls = "with too few values: lag + 1 are needed, and 2 lag + 1 for the two of third order; where they do not vary"
     formula = (
-        "Σ (x - μ)(x₋ₗ - μ) / ((n - l) σ²), with the population's σ; mean of x₋₂ₗ x₋ₗ x; mean of x² x₋ₗ - x₋ₗ x₋₂ₗ²; "
+        "Σ (x - μ)(x₋ₗ - μ) / ((n - l) v), with the population's variance v; mean of x₋₂ₗ x₋ₗ x; mean of x² x₋ₗ - x₋ₗ x₋₂ₗ²; "
         "mean of |x - x₋ₗ|; mean of x - x₋ₗ"
     )
     source = "tsfresh's autocorrelation, c3, time_reversal_asymmetry_statistic"
@@ -251,7 +251,7 @@ class SeriesBeyondSigma(SequenceOperation, frozen=True, tag="series_beyond_sigma
 
     gives = "number"
     nulls = NO_VALUE
-    formula = "values with |x - mean| > r σ / n, with the population's σ"
+    formula = "values with |x - mean| > r s / n, with the population's deviation s"
     source = "tsfresh's ratio_beyond_r_sigma"
     example = '{"column": "amount", "time": "at", "deviations": 2}'
 

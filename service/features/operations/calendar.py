@@ -25,6 +25,21 @@ PARTS: dict[DatePart, str] = {
 }
 """Calendar parts; weeks and days of the week are ISO 8601's."""
 
+RANGES: dict[DatePart, tuple[int, int]] = {
+    "hour": (0, 23),
+    "day_of_week": (1, 7),
+    "day_of_month": (1, 31),
+    "day_of_year": (1, 366),
+    "week": (1, 53),
+    "month": (1, 12),
+    "quarter": (1, 4),
+    "year": (1, 9999),
+    "minute": (0, 59),
+    "week_of_month": (1, 5),
+    "half_year": (1, 2),
+}
+"""The least and the greatest value of each part."""
+
 PERIODS: dict[Literal["hour", "day_of_week", "month", "day_of_year"], float] = {
     "hour": 24, "day_of_week": 7, "month": 12, "day_of_year": 365.25,
 }  # fmt: skip

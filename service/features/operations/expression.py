@@ -51,7 +51,7 @@ PRIMITIVES: dict[str, tuple[tuple[str, ...], str]] = {
     "URL_HOST": (("x",), "host of a URL in lower case, without www.; an empty text where there is none"),
     "PATH_DEPTH": (("x",), "segments of the path of a URL or path, an integer"),
     "EMAIL_DOMAIN": (("x",), "what follows the last @ in lower case; an empty text where there is none"),
-    "TRIGRAM_SIMILARITY": (("a", "b"), "shared trigrams of two texts over all of theirs, letter case aside"),
+    "TRIGRAM_SIMILARITY": (("a", "b"), "shared trigrams of two texts of three characters or more over all of theirs"),
     "DISTINCT_WORD_COUNT": (("x",), "different words of a text, letter case aside, an integer"),
     "LONGEST_WORD": (("x",), "characters of a text's longest word, an integer; 0 without a word"),
     "FIRST_WORD": (("x",), "a text's first word; an empty text where there is none"),
@@ -59,10 +59,6 @@ PRIMITIVES: dict[str, tuple[tuple[str, ...], str]] = {
     "DISTINCT_IN_SPAN": (
         ("x", "key", "instant", "span"),
         "different values of x over the rows of the same key at instants from `span` microseconds before to 1 before",
-    ),
-    "DECAYED_SUM": (
-        ("list", "decay"),
-        "sum of a list without nulls, each value weighed decay times the next",
     ),
 }
 """Functions beyond standard SQL that operations may call: arguments and meaning. Each dialect spells every one."""
@@ -94,6 +90,10 @@ class Columns(Protocol):
 
     def number(self, name: str) -> Expression:
         """The column as a double, so that sums of integers cannot overflow."""
+        ...
+
+    def finite(self, name: str) -> Expression:
+        """The column as a double, null where it is NaN or infinite: for what would hide that (bins, flags, bounds)."""
         ...
 
     def text(self, name: str) -> Expression:

@@ -48,7 +48,7 @@ class Winsorize(GroupOperation, frozen=True, tag="winsorize"):
     gives = "number"
     fits = "statistics"
     cost = "sort"
-    nulls = "where the column is null"
+    nulls = "where the column is null or no finite number"
     formula = "min(max(x, q_lower), q_upper), with quantiles interpolated linearly"
     source = "winsorising (Dixon 1960); feature-engine's `Winsorizer` with quantiles"
     example = '{"column": "amount"}'
@@ -60,7 +60,7 @@ class Winsorize(GroupOperation, frozen=True, tag="winsorize"):
 
     def compile(self, rows: Rows) -> Expression:
         """Replace what lies beyond the quantiles."""
-        x = rows.number(self.column)
+        x = rows.finite(self.column)
         low = rows.over(None, "QUANTILE(:x, :q)", x=x, q=self.lower)
         high = rows.over(None, "QUANTILE(:x, :q)", x=x, q=self.upper)
         return rows.sql("CASE WHEN :x < :low THEN :low WHEN :x > :high THEN :high ELSE :x END", x=x, low=low, high=high)
@@ -71,41 +71,49 @@ class OutlierFlag(GroupOperation, frozen=True, tag="outlier_flag"):
 
     column: NumberColumn
     method: Literal["iqr", "mad", "z_score"] = "iqr"
-    factor: Annotated[float, Meta(gt=0, le=100)] = 1.5
+    factor: Annotated[float, Meta(gt=0, le=100)] | None = None
 
     gives = "integer"
     fits = "statistics"
     cost = "sort"
-    nulls = "where the column is null"
+    nulls = "where the column is null or no finite number"
     formula = (
-        "iqr: x below q25 - f · IQR or above q75 + f · IQR; mad: |x - median| > f · 1.4826 · MAD; "
-        "z_score: |x - mean| > f · s"
+        "iqr: x below q25 - f · IQR or above q75 + f · IQR, f = 1.5 by default; mad: |x - median| > f · 1.4826 · MAD, "
+        "f = 3.5; z_score: |x - mean| > f · s, f = 3; where all values are equal, none lies far"
     )
-    source = "Tukey's fences (1977); Iglewicz and Hoaglin (1993) for the MAD"
+    source = "Tukey's fences (1977); the modified z-score of Iglewicz and Hoaglin (1993); the rule of three deviations"
     example = '{"column": "amount", "method": "iqr"}'
 
     def compile(self, rows: Rows) -> Expression:
         """Test whether the value lies beyond the fences."""
-        x = rows.number(self.column)
+        x = rows.finite(self.column)
         beyond = {"iqr": self._iqr, "mad": self._mad, "z_score": self._z_score}[self.method](rows, x)
         return rows.sql("CASE WHEN NOT :x IS NULL THEN :flag END", x=x, flag=flag(rows, beyond))
+
+    @property
+    def _factor(self) -> float:
+        return self.factor or {"iqr": 1.5, "mad": 3.5, "z_score": 3.0}[self.method]
 
     def _iqr(self, rows: Rows, x: Expression) -> Expression:
         low = rows.over(None, "QUANTILE(:x, :q)", x=x, q=0.25)
         high = rows.over(None, "QUANTILE(:x, :q)", x=x, q=0.75)
         text = ":x < :low - :f * (:high - :low) OR :x > :high + :f * (:high - :low)"
-        return rows.sql(text, x=x, low=low, high=high, f=self.factor)
+        return rows.sql(text, x=x, low=low, high=high, f=self._factor)
 
     def _mad(self, rows: Rows, x: Expression) -> Expression:
         center = rows.over(None, "MEDIAN(:x)", x=x)
         deviation = rows.derived(rows.sql("ABS(:x - MEDIAN(:x) OVER ())", x=x))
         spread = rows.over(None, "MEDIAN(:d)", d=deviation)
         text = "ABS(:x - :center) > :f * :sigma * :spread"
-        return rows.sql(text, x=x, center=center, f=self.factor, sigma=MAD_TO_SIGMA, spread=spread)
+        return rows.sql(text, x=x, center=center, f=self._factor, sigma=MAD_TO_SIGMA, spread=spread)
 
     def _z_score(self, rows: Rows, x: Expression) -> Expression:
         mean, spread = rows.over(None, "AVG(:x)", x=x), rows.over(None, "STDDEV_SAMP(:x)", x=x)
-        return rows.sql("ABS(:x - :mean) > :f * :spread", x=x, mean=mean, f=self.factor, spread=spread)
+        ends = {
+            end: rows.over(None, f"{end}(:x)", x=x) for end in ("MIN", "MAX")
+        }  # a mean may differ by rounding alone
+        text = ":MIN < :MAX AND ABS(:x - :mean) > :f * :spread"
+        return rows.sql(text, x=x, mean=mean, f=self._factor, spread=spread, **ends)
 
 
 class FrequentCategory(GroupOperation, frozen=True, tag="frequent_category"):
@@ -119,7 +127,7 @@ class FrequentCategory(GroupOperation, frozen=True, tag="frequent_category"):
     cost = "sort"
     publishes_values = True
     nulls = "where the column is null"
-    formula = "v if its rank by (rows falling, value) is at most k, else `other`"
+    formula = "v if its rank by (rows falling, value) is at most k, else `other`, which a category of that name joins"
     source = "feature-engine's `RareLabelEncoder`, by rank"
     example = '{"column": "country", "k": 5}'
 

@@ -13,9 +13,9 @@ from service.engines.sql.dialects.spelling import Spelling
 from service.engines.sql.template import Primitive
 
 IN_SPAN = "PARTITION BY :key ORDER BY :instant RANGE BETWEEN :span PRECEDING AND 1 PRECEDING"
-URL_HOST = r"^[a-z][a-z0-9+.-]*://(?:[^/?#@]*@)?(?:www\\.)?([^/?#:@]+)"
+URL_HOST = r"^[a-z][a-z0-9+.-]*://(?:[^/?#@]*@)?(?:www\\.)?(\\[[^\\]/?#]*\\]|[^/?#:@]+)"
 PATH = r"REGEXP_REPLACE(REGEXP_REPLACE(:x, '[?#].*$', ''), '^[A-Za-z][A-Za-z0-9+.-]*://[^/]*', '')"
-TRIGRAMS = "TRANSFORM(SEQUENCE(1, CHAR_LENGTH(:{0}) + 1), i -> SUBSTR(CONCAT('  ', LOWER(:{0}), ' '), i, 3))"
+TRIGRAMS = "TRANSFORM(SEQUENCE(1, CHAR_LENGTH(:{0}) - 2), i -> SUBSTR(:{0}, i, 3))"
 
 SPELLING = Spelling(
     Spark,
@@ -56,10 +56,6 @@ SPELLING = Spelling(
         "FIRST_WORD": r"REGEXP_EXTRACT(:x, '^\\s*(\\S+)', 1)",
         "LAST_WORD": r"REGEXP_EXTRACT(:x, '(\\S+)\\s*$', 1)",
         "DISTINCT_IN_SPAN": f"SIZE(COLLECT_SET(:x) OVER ({IN_SPAN}))",
-        "DECAYED_SUM": (
-            "AGGREGATE(TRANSFORM(:list, (v, i) -> v * POWER(:decay, SIZE(:list) - 1 - i)), CAST(0 AS DOUBLE), "
-            "(total, v) -> total + v)"
-        ),
     },
 )
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from sqlglot import exp
 
 from service.engines.sql.columns import SqlColumns
-from service.engines.sql.template import column, microseconds, named, template
+from service.engines.sql.template import DATASET, column, microseconds, named, template
 from service.features.model import Profile
 from service.features.operations import Days
 from service.features.operations.expression import WINDOWS, Expression, Part
@@ -23,8 +23,8 @@ IN_SPAN = "ORDER BY :instant RANGE BETWEEN :span PRECEDING AND 1 PRECEDING"
 class RowScope(SqlColumns):
     """Collects the statistics that features share while they are compiled; see `expression.Rows`."""
 
-    def __init__(self, profile: Profile) -> None:
-        super().__init__(profile)
+    def __init__(self, profile: Profile, table: str = DATASET) -> None:
+        super().__init__(profile, table)
         self._totals: dict[exp.Expr, str] = {}
         self._groups: dict[str, dict[exp.Expr, str]] = {}
 

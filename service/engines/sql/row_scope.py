@@ -36,7 +36,7 @@ class RowScope(SqlColumns):
             return Expression(column(name, "totals"))
         shared = self._groups.setdefault(group, {})
         name = shared.setdefault(aggregate, f"s{len(shared)}")
-        return Expression(column(name, self._table(group)))
+        return Expression(column(name, self._group_table(group)))
 
     def history(self, text: str, entity: str | None, time: str, **parts: Part) -> Expression:
         """`text` over the entity's rows in order of time, then row id."""
@@ -57,14 +57,14 @@ class RowScope(SqlColumns):
             totals = self._from_rows(exp.select(*_named(self._totals)))
             query = query.with_("totals", as_=totals).join("totals", join_type="CROSS")
         for group, shared in self._groups.items():
-            key, table = column(group), self._table(group)
+            key, table = column(group), self._group_table(group)
             statistics = self._from_rows(exp.select(named(key, "k"), *_named(shared)))
             statistics = statistics.where(template("NOT :k IS NULL", k=key)).group_by(key)
             query = query.with_(table, as_=statistics)
             query = query.join(table, on=template(":a = :b", a=key, b=column("k", table)), join_type="LEFT")
         return query
 
-    def _table(self, group: str) -> str:
+    def _group_table(self, group: str) -> str:
         return f"group{list(self._groups).index(group)}"
 
 

@@ -7,7 +7,7 @@ each column and set of rows. "As of" is the dataset's latest instant; "the last 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct, field
 from sqlglot import exp
@@ -23,6 +23,8 @@ KNOWN_AND_MET = "FILTER (WHERE NOT :x IS NULL AND NOT :instant IS NULL AND :met)
 COUNT: Mapping[str, str] = {"n": "COUNT(*)"}
 MOST_FREQUENT = {"place": "ROW_NUMBER() OVER (PARTITION BY :k ORDER BY COUNT(*) DESC, :v)"}
 """Place of a category among its entity's, the smallest of equals first."""
+HORIZON = "horizon"
+"""Table of one row, the latest instant `as_of`."""
 
 
 class _Tally(Struct):
@@ -42,13 +44,30 @@ class _Tally(Struct):
         return self.figures.setdefault(aggregate, f"f{len(self.figures)}")
 
 
+class EntityRows(Struct, frozen=True):
+    """The rows that entities are made of."""
+
+    table: str = DATASET
+    entity: str = ""
+    """The column that tells the entities apart."""
+    time: str | None = None
+    """The column whose latest value is "as of", unless a moment is given."""
+    moment: exp.Expr | None = None
+    """Given: the instant before which all is known, in microseconds; a column of the rows, or a literal."""
+    present: exp.Expr | None = None
+    """Whether the row is one: an entity without rows may stand in the table once, with nulls."""
+    shared_horizon: bool = False
+    """Whether the statement around this one has the table `horizon`."""
+
+
 class EntityScope(SqlColumns):
     """Collects aggregates and tallies that features share while they are compiled; see `expression.Entities`."""
 
-    def __init__(self, profile: Profile, entity: str, time: str | None) -> None:
-        super().__init__(profile)
-        self._entity = entity
-        self._time = time
+    def __init__(self, profile: Profile, rows: EntityRows) -> None:
+        super().__init__(profile, rows.table)
+        self._rows = rows
+        self._entity = rows.entity
+        self._time = rows.time
         self._aggregates: dict[exp.Expr, str] = {}
         self._tallies: dict[tuple[str, exp.Expr | None], _Tally] = {}
         self._dated = False
@@ -65,6 +84,8 @@ class EntityScope(SqlColumns):
         conditions = [node_of(self.condition(where))] if where else []
         if last_days is not None and self._time is not None:
             conditions.append(node_of(self.is_recent(self._time, last_days)))
+        if self._rows.present is not None:
+            conditions.append(self._rows.present)
         return exp.and_(*conditions) if conditions else None
 
     def sequence(self, text: str, time: str, where: Where = (), **parts: Part) -> Expression:
@@ -93,19 +114,23 @@ class EntityScope(SqlColumns):
 
     def lies_between(self, time: str, from_days: float, to_days: float) -> Expression:
         """Whether the row lies in the span (as of - from_days, as of - to_days]."""
-        parts = {"i": self.instant(time), "as_of": self.as_of(), "start": Expression(microseconds(from_days))}
+        parts = {"i": self.instant(time), "as_of": self._last_known(), "start": Expression(microseconds(from_days))}
         end = self.sql(":as_of - :back", as_of=parts["as_of"], back=round(to_days * DAY))
         return self.sql(":i > :as_of - :start AND :i <= :end", **parts, end=end)
 
     def as_of(self) -> Expression:
         """The dataset's latest instant."""
         self._dated = True
-        return Expression(column("as_of", "horizon"))
+        return Expression(column("as_of", HORIZON))
 
     def is_recent(self, time: str, days: Days) -> Expression:
         """Whether the row lies in the dataset's last days."""
         span = Expression(microseconds(days))
-        return self.sql(":i > :as_of - :span", i=self.instant(time), as_of=self.as_of(), span=span)
+        return self.sql(":i > :as_of - :span", i=self.instant(time), as_of=self._last_known(), span=span)
+
+    def _last_known(self) -> Expression:
+        """The last instant that is known, with which windows end: a given moment is not known itself."""
+        return self.as_of() if self._rows.moment is None else self.sql(":as_of - 1", as_of=self.as_of())
 
     def first_value(self, column: str, time: str, met: Expression | None = None) -> Expression:
         """The earliest non-null value by time, then row id."""
@@ -125,12 +150,13 @@ class EntityScope(SqlColumns):
         **parts: Part,
     ) -> Expression:
         """An aggregate over what was measured of the entity's categories."""
-        condition = self._counted(where, last_days)
+        moment, condition = self._rows.moment, self._counted(where, last_days)
+        condition = None if condition is None else _at(condition, moment)
         tally = self._tallies.setdefault((column_name, condition), _Tally(column_name, condition))
         keys = {"k": column(self._entity), "v": column(column_name)}
-        measured = {name: tally.measure(template(one, **keys, **parts)) for name, one in measures.items()}
+        measured = {name: tally.measure(_at(template(one, **keys, **parts), moment)) for name, one in measures.items()}
         figure = tally.figure(template(text, v=column("v", "c"), **measured, **parts))
-        return _column(figure, self._table(tally))
+        return _column(figure, self._tally_table(tally))
 
     def categories(self, column: str, text: str) -> Expression:
         """An aggregate over the counts of the entity's categories."""
@@ -142,15 +168,21 @@ class EntityScope(SqlColumns):
 
     def select(self, projections: list[exp.Expr]) -> exp.Select:
         """The projections over the entities and everything collected for them."""
-        query = self._with_derived(exp.select(*projections).from_("entities"))
-        if self._dated and self._time is not None:
-            query = query.with_("horizon", as_=self._horizon(self._time)).join("horizon", join_type="CROSS")
+        moment = None if self._rows.moment is None else node_of(self._aggregate(exp.Min(this=self._rows.moment)))
+        query = self._with_derived(exp.select(*(_at(one, moment) for one in projections)).from_("entities"))
+        if self._is_dated():
+            query = self._join_horizon(query)
         query = query.with_("entities", as_=self._entities())
         for tally in self._tallies.values():
             query = self._join_tally(query, tally)
         return query
 
+    def derived(self, value: Expression) -> Expression:
+        """The value of each row as a column; see `expression.Columns`."""
+        return super().derived(Expression(_at(node_of(value), self._rows.moment)))
+
     def _aggregate(self, aggregate: exp.Expr) -> Expression:
+        aggregate = _at(aggregate, self._rows.moment)
         name = self._aggregates.setdefault(aggregate, f"a{len(self._aggregates)}")
         return _column(name, "entities")
 
@@ -159,12 +191,18 @@ class EntityScope(SqlColumns):
         known = KNOWN_IN_TIME if met is None else KNOWN_AND_MET
         return self._aggregate(template(f"{primitive}(:x, :instant, :row) {known}", **keys, met=met or ""))
 
-    def _table(self, tally: _Tally) -> str:
+    def _tally_table(self, tally: _Tally) -> str:
         return f"tally{list(self._tallies.values()).index(tally)}"
 
-    def _horizon(self, time: str) -> exp.Select:
-        latest = template("MAX(:i)", i=self.instant(time))
-        return exp.select(named(latest, "as_of")).from_(f"{DATASET} AS d")
+    def _is_dated(self) -> bool:
+        """Whether anything reads the dataset's latest instant."""
+        return self._dated and self._rows.moment is None and self._time is not None
+
+    def _join_horizon(self, query: exp.Select) -> exp.Select:
+        query = query.join(HORIZON, join_type="CROSS")
+        if self._rows.shared_horizon or self._time is None:
+            return query
+        return query.with_(HORIZON, as_=latest([(self._rows.table, self.instant(self._time))]))
 
     def _entities(self) -> exp.Select:
         key = column(self._entity)
@@ -174,7 +212,7 @@ class EntityScope(SqlColumns):
 
     def _join_tally(self, query: exp.Select, tally: _Tally) -> exp.Select:
         """What is measured by entity and category, and from it the figures by entity."""
-        table = self._table(tally)
+        table = self._tally_table(tally)
         query = query.with_(f"{table}_counts", as_=self._counts(tally))
         return _left_join(query.with_(table, as_=_figures(f"{table}_counts", tally)), table)
 
@@ -198,8 +236,28 @@ def _filtered(node: exp.Expr, condition: exp.Expr) -> exp.Expr:
 
 def _dated(query: exp.Select, read: Iterable[exp.Expr]) -> exp.Select:
     """The query with the dataset's latest instant beside each row, where one of the expressions reads it."""
-    dated = any(node.table == "horizon" for one in read for node in one.find_all(exp.Column))
-    return query.join("horizon", join_type="CROSS") if dated else query
+    dated = any(node.table == HORIZON for one in read for node in one.find_all(exp.Column))
+    return query.join(HORIZON, join_type="CROSS") if dated else query
+
+
+def latest(tables: Sequence[tuple[str, Expression]]) -> exp.Select:
+    """The latest of all instants of the tables, of each its name and the instant of a row in `d`."""
+    first, *others = (exp.select(named(template("MAX(:i)", i=i), "i")).from_(f"{table} AS d") for table, i in tables)
+    if not others:
+        return exp.select(named(first.expressions[0].this, "as_of")).from_(f"{tables[0][0]} AS d")
+    each = exp.union(first, *others, distinct=False)
+    return exp.select(named(template("MAX(:i)", i=column("i", "e")), "as_of")).from_(each.subquery("e"))
+
+
+def _at(node: exp.Expr, moment: exp.Expr | None) -> exp.Expr:
+    """The expression with a given moment in place of the dataset's latest instant."""
+    if moment is None:
+        return node
+
+    def given(one: exp.Expr) -> exp.Expr:
+        return moment.copy() if isinstance(one, exp.Column) and one.table == HORIZON else one
+
+    return node.transform(given)
 
 
 def _figures(counts: str, tally: _Tally) -> exp.Select:

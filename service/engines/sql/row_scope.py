@@ -11,7 +11,7 @@ from __future__ import annotations
 from sqlglot import exp
 
 from service.engines.sql.columns import SqlColumns
-from service.engines.sql.template import ROW_ID, column, microseconds, named, template
+from service.engines.sql.template import DATASET, ROW_ID, column, microseconds, named, template
 from service.features.model import Profile
 from service.features.operations import Days
 from service.features.operations.expression import WINDOWS, Expression, Group, Part
@@ -23,8 +23,8 @@ IN_SPAN = "ORDER BY :instant RANGE BETWEEN {start} PRECEDING AND {end} PRECEDING
 class RowScope(SqlColumns):
     """Collects the statistics that features share while they are compiled; see `expression.Rows`."""
 
-    def __init__(self, profile: Profile) -> None:
-        super().__init__(profile)
+    def __init__(self, profile: Profile, table: str = DATASET) -> None:
+        super().__init__(profile, table)
         self._totals: dict[exp.Expr, str] = {}
         self._groups: dict[tuple[str, ...], dict[exp.Expr, str]] = {}
 
@@ -37,7 +37,7 @@ class RowScope(SqlColumns):
         key = (group,) if isinstance(group, str) else tuple(group)
         shared = self._groups.setdefault(key, {})
         name = shared.setdefault(aggregate, f"s{len(shared)}")
-        return Expression(column(name, self._table(key)))
+        return Expression(column(name, self._group_table(key)))
 
     def history(self, text: str, entity: str | None, time: str, **parts: Part) -> Expression:
         """`text` over the entity's rows in order of time, then row id."""
@@ -75,14 +75,14 @@ class RowScope(SqlColumns):
 
     def _join_group(self, query: exp.Select, group: tuple[str, ...], shared: dict[exp.Expr, str]) -> exp.Select:
         """The query with the statistics of each row's group beside it."""
-        table, keys = self._table(group), {f"k{place}": column(name) for place, name in enumerate(group)}
+        table, keys = self._group_table(group), {f"k{place}": column(name) for place, name in enumerate(group)}
         statistics = self._from_rows(exp.select(*(named(key, name) for name, key in keys.items()), *_named(shared)))
         known = [template("NOT :k IS NULL", k=key) for key in keys.values()]
         statistics = statistics.where(*known).group_by(*keys.values())
         same = [template(":a = :b", a=key, b=column(name, table)) for name, key in keys.items()]
         return query.with_(table, as_=statistics).join(table, on=exp.and_(*same), join_type="LEFT")
 
-    def _table(self, group: tuple[str, ...]) -> str:
+    def _group_table(self, group: tuple[str, ...]) -> str:
         return f"group{list(self._groups).index(group)}"
 
 

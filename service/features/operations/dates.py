@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from service.features.operations.calendar import PARTS
+from service.features.operations.calendar import PARTS, RANGES
 from service.features.operations.expression import DAY, Columns, Expression, Part, Rows
 from service.features.operations.parameters import DatePart, Dates, TimeColumn
 from service.features.operations.values import ValueOperation, flag
@@ -166,6 +166,12 @@ class DatePartIn(ValueOperation, frozen=True, tag="date_part_in"):
     formula = "1 if the part of the datetime in UTC is one of the values, else 0"
     source = "ISO 8601 (weeks and days of the week); the Gregorian calendar"
     example = '{"column": "at", "part": "hour", "values": [7, 8, 16, 17]}'
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Values that the part never has."""
+        least, greatest = RANGES[self.part]
+        if any(not least <= value <= greatest for value in self.values):
+            yield "values", f"the part {self.part} lies between {least} and {greatest}"
 
     def compile(self, rows: Rows) -> Expression:
         """Compare the part."""

@@ -36,7 +36,7 @@ def fold_of(rows: Rows, folds: int) -> Expression:
 
 
 class OutOfFoldMean(GroupOperation, frozen=True, tag="out_of_fold_mean"):
-    """Mean of the target over the other folds' rows with the row's categories, drawn toward those folds' overall mean."""
+    """Mean of the target over the other folds' rows with the row's categories, drawn toward the mean of those folds."""
 
     groups: Categories
     target: TargetColumn
@@ -209,14 +209,14 @@ class EqualWidthBin(GroupOperation, frozen=True, tag="equal_width_bin"):
 
     gives = "integer"
     fits = "statistics"
-    nulls = "where the column is null, or all values are equal"
+    nulls = "where the column is null or no finite number, or all finite values are equal"
     formula = "min(⌊(x - min) · bins / (max - min)⌋, bins - 1) + 1"
     source = "scikit-learn's `KBinsDiscretizer` with the strategy uniform"
     example = '{"column": "amount", "bins": 10}'
 
     def compile(self, rows: Rows) -> Expression:
         """Cut the range into bins."""
-        x = rows.number(self.column)
+        x = rows.finite(self.column)
         ends = {"low": rows.over(None, "MIN(:x)", x=x), "high": rows.over(None, "MAX(:x)", x=x)}
         place = rows.sql("FLOOR((:x - :low) * :bins / NULLIF(:high - :low, 0))", x=x, bins=self.bins, **ends)
         last = "CASE WHEN :place >= :bins THEN :bins - 1 ELSE :place END"

@@ -27,7 +27,7 @@ from service.features.operations.sequences import (
     IN_TIME,
     MINUTE,
     CategoryValue,
-    Place,
+    RowNumber,
     SequenceOperation,
     gap,
     number,
@@ -59,7 +59,7 @@ class DaysSinceEvent(SequenceOperation, frozen=True, tag="days_since_event"):
     """Days from the entity's nth row of a kind, from the first or from the last, to the dataset's latest time."""
 
     time: TimeColumn
-    n: Place = 1
+    n: RowNumber = 1
     from_end: bool = False
     where: Where = ()
 

@@ -216,8 +216,8 @@ class SeriesMemory(SequenceOperation, frozen=True, tag="series_memory"):
     gives = "number"
     nulls = "with too few values: lag + 1 are needed, and 2 lag + 1 for the two of third order; where they do not vary"
     formula = (
-        "Σ (x - μ)(x₋ₗ - μ) / ((n - l) v), with the population's variance v; mean of x₋₂ₗ x₋ₗ x; mean of x² x₋ₗ - x₋ₗ x₋₂ₗ²; "
-        "mean of |x - x₋ₗ|; mean of x - x₋ₗ"
+        "Σ (x - μ)(x₋ₗ - μ) / ((n - l) v), with the population's variance v; mean of x₋₂ₗ x₋ₗ x; "
+        "mean of x² x₋ₗ - x₋ₗ x₋₂ₗ²; mean of |x - x₋ₗ|; mean of x - x₋ₗ"
     )
     source = "tsfresh's autocorrelation, c3, time_reversal_asymmetry_statistic"
     example = '{"column": "amount", "time": "at", "figure": "c3", "lag": 1}'

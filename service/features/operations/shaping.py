@@ -231,7 +231,9 @@ class TextField(GroupOperation, frozen=True, tag="text_field"):
     fits = "categories"
     cost = "sort"
     nulls = "where the column is null, or the field is missing or empty"
-    formula = "the nth part of the text cut at each separator, without blanks around it; a part of fewer than five rows is `other`"
+    formula = (
+        "the nth part of the text cut at each separator, trimmed of blanks; parts of fewer than five rows are `other`"
+    )
     source = "SQL's SPLIT_PART"
     example = '{"column": "note", "separator": ",", "n": 1}'
 

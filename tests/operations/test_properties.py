@@ -41,8 +41,12 @@ def profile(rows: int = 100, *, personal: Sequence[str] = ()) -> Profile:
 
 @cache
 def examples(*sees: Sees) -> str:
-    """The statement of the examples of all operations that depend on these rows, as features f0, f1 …."""
-    specs = [spec for spec in REGISTRY.values() if spec.sees in sees]
+    """The statement of the examples of all operations that depend on these rows, as features f0, f1 ….
+
+    Those of one grain; without those that draw folds, which depend on the rows' ids.
+    """
+    grain = "entity" if "entity" in sees else "row"
+    specs = [spec for spec in REGISTRY.values() if spec.sees in sees and spec.grain == grain and spec.fits != "folds"]
     compiled = compile_plan(plan([example_of(spec) for spec in specs], specs[0].grain), profile())
     return render(compiled.statement(), "duckdb")
 

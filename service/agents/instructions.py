@@ -45,7 +45,7 @@ Rules of a plan:
 - Use column names exactly as given. Never use a column that neither `columns` nor a tool names. Use only values that \
 appear in `values` for equality predicates.
 - Set `time` to the datetime column that the operations use. Keep to `options.entity` and `options.time` when given.
-- Never read the column `options.target`, nor one that gives it away.
+- Never read the column `options.target`, but as the `target` of {_with_target()}; nor one that gives it away.
 - Arithmetic and statistics take columns of type {_types(NUMBER)}; text operations take {_types(TEXT)}.
 - Never publish values of a column that is `personal`.
 - `name`: unique in the plan, not the name of the entity or time column.
@@ -57,6 +57,10 @@ appear in `values` for equality predicates.
 
 def _operations(grain: Grain) -> str:
     return ", ".join(spec.kind for spec in REGISTRY.values() if spec.grain == grain)
+
+
+def _with_target() -> str:
+    return " and ".join(spec.kind for spec in REGISTRY.values() if spec.targets)
 
 
 def _types(accepted: Accepted) -> str:

@@ -9,8 +9,9 @@ import msgspec
 from msgspec import Struct
 
 from service.engines.limits import Limits
-from service.features.model import Dataset, Failure, FeatureEvidence, FeaturePlan, MediaType, Profile, TableForm
+from service.features.model import Failure, FeatureEvidence, FeaturePlan, MediaType, Profile, TableForm
 from service.features.ports import RehearsedFeature
+from service.features.tables import Tables
 
 LENGTH_BYTES = 4
 """Of the number before each message, the most significant byte first."""
@@ -54,10 +55,10 @@ class Export(Struct, frozen=True, tag=True):
 
 
 class Rehearse(Struct, frozen=True, tag=True):
-    """Try a plan on a sample of its dataset, whose `artifact_key` is the path of its file; likewise below."""
+    """Try a plan on a sample of its data; each dataset's `artifact_key` is the path of its file; likewise below."""
 
     seconds: float
-    dataset: Dataset
+    tables: Tables
     plan: FeaturePlan
 
 
@@ -65,7 +66,7 @@ class Compute(Struct, frozen=True, tag=True):
     """Compute a plan's table, and hold it until `Release`."""
 
     seconds: float
-    dataset: Dataset
+    tables: Tables
     plan: FeaturePlan
 
 

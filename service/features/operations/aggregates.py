@@ -70,8 +70,8 @@ class Aggregate(AggregateOperation, frozen=True, tag="aggregate"):
 
     gives = "number"
     cost = "sort for a median"
-    nulls = "but for a sum, where no row that counts has a known value (a deviation needs two)"
-    formula = "the statistic over the known values; a sum over none is 0"
+    nulls = "but for counts and a sum, where no row that counts has a known value (a deviation needs two)"
+    formula = "the statistic over the known values; a count or sum over none is 0"
     source = "descriptive statistics; the standard deviation is the sample's (n - 1)"
     example = '{"column": "amount", "function": "sum", "last_days": 30}'
 

@@ -20,12 +20,16 @@ STATISTICS: dict[AggregateFunction, str] = {
     "maximum": "MAX(:x)",
     "standard_deviation": "STDDEV_SAMP(:x)",
     "median": "MEDIAN(:x)",
+    "count": "CAST(COUNT(:x) AS DOUBLE)",
+    "count_distinct": "CAST(COUNT(DISTINCT :x) AS DOUBLE)",
+    "range": "MAX(:x) - MIN(:x)",
+    "variance": "VAR_SAMP(:x)",
 }
-"""Aggregates by the name operations give them; the standard deviation is the sample's (n - 1)."""
+"""Aggregates by the name operations give them; deviation and variance are the sample's (n - 1)."""
 
 
 def statistic(function: AggregateFunction, window: str = "") -> str:
-    """The statistic as SQL, over a window if one is named; a sum over no values is 0: nothing was spent."""
+    """The statistic as SQL; a sum over no values is 0: nothing was spent. A window suits what is one call."""
     text = STATISTICS[function] + window
     return f"COALESCE({text}, 0)" if function == "sum" else text
 
@@ -154,7 +158,9 @@ class GroupStatistic(GroupOperation, frozen=True, tag="group_statistic"):
     gives = "number"
     fits = "groups"
     cost = "sort for a median"
-    nulls = "where the group is null; but for a sum, where the group has no known value (a deviation needs two)"
+    nulls = (
+        "where the group is null; but for counts and a sum, where the group has no known value (a deviation needs two)"
+    )
     formula = "the statistic over the group's known values; a sum over none is 0"
     source = "descriptive statistics; the standard deviation is the sample's (n - 1)"
     example = '{"column": "amount", "group": "country", "function": "mean"}'

@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import fields
 
 from service.features.operations.expression import Entities, Expression, Rows
-from service.features.operations.parameters import Accepted, Accepts, FeatureType, FreeText, Predicate
+from service.features.operations.parameters import Accepted, Accepts, FeatureType, FreeText, IsTarget, Predicate
 
 Grain = Literal["row", "entity"]
 Sees = Literal["row", "dataset", "history", "entity"]
@@ -67,8 +67,8 @@ class Operation(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind
 
     def sorts(self) -> bool:
         """Whether computing it sorts the rows or groups them anew."""
-        median = getattr(self, "function", None) == "median"
-        return self.cost == "sort" or (self.cost == "sort for a median" and median)
+        by_order = getattr(self, "function", None) in {"median", "count_distinct"}
+        return self.cost == "sort" or (self.cost == "sort for a median" and by_order)
 
     def reads_plan_time(self) -> bool:
         """Whether it reads the plan's time column without naming it: it counts the dataset's last days."""
@@ -107,6 +107,8 @@ class OperationSpec(Struct, frozen=True):
     grain: Grain
     columns: dict[str, Accepted]
     """Field name → logical types that the column named there, or each of the columns, may have."""
+    targets: tuple[str, ...]
+    """Fields that may name the column to be predicted."""
     dtype: FeatureType | None
     """None when the feature has the column's own type."""
     summary: str
@@ -137,6 +139,7 @@ def declaration(operation: type[Operation]) -> OperationSpec:
         type=operation,
         grain=operation.grain,
         columns=_columns(operation),
+        targets=_targets(operation),
         dtype=operation.gives,
         summary=" ".join((operation.__doc__ or "").split()),
         sees=operation.sees,
@@ -192,6 +195,12 @@ def _columns(operation: type[Operation]) -> dict[str, Accepted]:
                 "take a type such as NumberColumn, or FreeText for what names no column"
             )
     return found
+
+
+def _targets(operation: type[Operation]) -> tuple[str, ...]:
+    """Fields that may name the column to be predicted."""
+    marked = ((field.name, _markers(field.type)[1]) for field in fields(operation))
+    return tuple(name for name, markers in marked if any(isinstance(marker, IsTarget) for marker in markers))
 
 
 def _markers(annotation: Any) -> tuple[bool, tuple[object, ...]]:

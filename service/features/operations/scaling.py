@@ -149,19 +149,15 @@ class CombinedGroupStatistic(GroupOperation, frozen=True, tag="combined_group_st
 
     gives = "number"
     fits = "groups"
-    cost = "sort"
-    nulls = "where any of the groups is null; but for a sum, where the rows have no known value (a deviation needs two)"
+    cost = "sort for a median"
+    nulls = "where a group is null; but for counts and a sum, where no row has a known value (a deviation needs two)"
     formula = "the statistic over the known values of the rows with the same values; a sum over none is 0"
     source = "descriptive statistics; the standard deviation is the sample's (n - 1)"
     example = '{"column": "amount", "groups": ["country", "items"], "function": "mean"}'
 
     def compile(self, rows: Rows) -> Expression:
         """Aggregate the rows with the same values."""
-        keys = {f"g{place}": rows.raw(name) for place, name in enumerate(self.groups)}
-        window = f" OVER (PARTITION BY {', '.join(f':{key}' for key in keys)})"
-        known = " AND ".join(f"NOT :{key} IS NULL" for key in keys)
-        text = f"CASE WHEN {known} THEN {statistic(self.function, window)} END"
-        return rows.sql(text, **keys, x=rows.number(self.column))
+        return rows.over(self.groups, statistic(self.function), x=rows.number(self.column))
 
 
 class CombinedGroupCount(GroupOperation, frozen=True, tag="combined_group_count"):
@@ -171,7 +167,7 @@ class CombinedGroupCount(GroupOperation, frozen=True, tag="combined_group_count"
 
     gives = "integer"
     fits = "groups"
-    cost = "sort"
+    cost = "scan"
     nulls = "where any of the groups is null"
     formula = "number of rows with the same values"
     source = "counting"
@@ -179,10 +175,7 @@ class CombinedGroupCount(GroupOperation, frozen=True, tag="combined_group_count"
 
     def compile(self, rows: Rows) -> Expression:
         """Count the rows with the same values."""
-        keys = {f"g{place}": rows.raw(name) for place, name in enumerate(self.groups)}
-        window = f"OVER (PARTITION BY {', '.join(f':{key}' for key in keys)})"
-        known = " AND ".join(f"NOT :{key} IS NULL" for key in keys)
-        return rows.sql(f"CASE WHEN {known} THEN COUNT(*) {window} END", **keys)
+        return rows.over(self.groups, "COUNT(*)")
 
 
 class DifferenceFromGroup(GroupOperation, frozen=True, tag="difference_from_group"):

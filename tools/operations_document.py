@@ -53,6 +53,15 @@ SEEN = {
     "history": "its own and the entity's earlier rows",
     "entity": "all rows of the entity, and the dataset's latest time",
 }
+FITTED = {
+    "nothing": "nothing",
+    "statistics": "figures of all rows, or of each group where one is named",
+    "ranks": "the values in order, with how many rows hold each",
+    "groups": "a table of figures by group",
+    "categories": "a list of categories",
+    "folds": "for each fold, a table of figures by group of the other folds",
+}
+"""What is kept of a dataset so that other rows can be computed as its own were."""
 BOUNDS = {
     "minimum": "≥", "maximum": "≤", "exclusiveMinimum": ">", "exclusiveMaximum": "<", "minItems": "at least",
     "maxItems": "at most", "minLength": "length ≥", "maxLength": "length ≤",
@@ -90,6 +99,7 @@ def entry(spec: OperationSpec) -> str:
         "Formula": spec.formula,
         "Source": spec.source,
         "Reads": SEEN[spec.sees],
+        "Fits": FITTED[spec.fits],
         "Cost": spec.cost,
     }
     parameters = [f"  - `{name}`: {shape}" for name, shape in _parameters(spec)]
@@ -118,12 +128,12 @@ def _words() -> Iterator[str]:
 
 
 def _matrix(specs: Iterable[OperationSpec]) -> Iterator[str]:
-    yield "## Overview\n\n| Operation | Grain | Gives | Reads | Cost | Publishes values | Follows the calendar |"
-    yield "|---|---|---|---|---|---|---|"
+    yield "## Overview\n\n| Operation | Grain | Gives | Reads | Fits | Cost | Publishes values | Follows the calendar |"
+    yield "|---|---|---|---|---|---|---|---|"
     for spec in specs:
         marks = [("yes" if fact else "") for fact in (spec.publishes_values, spec.follows_calendar)]
-        facts = [f"[{spec.kind}](#{spec.kind})", spec.grain, _gives(spec.dtype), spec.sees, spec.cost, *marks]
-        yield f"| {' | '.join(facts)} |"
+        facts = [spec.grain, _gives(spec.dtype), spec.sees, spec.fits, spec.cost, *marks]
+        yield f"| [{spec.kind}](#{spec.kind}) | {' | '.join(facts)} |"
     yield ""
 
 

@@ -13,6 +13,7 @@ from itertools import chain, islice
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from service.features.layout import Layout
 from service.features.model import ColumnProfile, ExtractionOptions, FeaturePlan, PlannedFeature, Profile
@@ -186,8 +187,9 @@ def _feature(
     if spec.grain != plan.grain:
         yield Fault("grain", path, f"{spec.kind} is an operation of grain {spec.grain!r}; the plan's is {plan.grain!r}")
     for place, name in named_columns(operation).items():
-        accepted = spec.columns[place.partition("[")[0]]
-        yield from _column(f"{path}.{place}", name, accepted, profile, options)
+        field = place.partition("[")[0]
+        readable = replace(options, target=None) if field in spec.targets else options
+        yield from _column(f"{path}.{place}", name, spec.columns[field], profile, readable)
     for place, predicate in predicates(operation).items():
         yield from _predicate(f"{path}.{place}", predicate, profile, options)
     for field, message in operation.faults():
@@ -289,7 +291,7 @@ def _publication(path: str, operation: AnyOperation, profile: Profile) -> Iterat
     if spec.publishes_values:
         for place, name in named_columns(operation).items():
             column = profile.column(name)
-            if column is not None and column.personal and place.startswith(("column", "other")):
+            if column is not None and column.personal and place not in {"entity", "time"}:
                 message = f"{spec.kind} would publish values of the personal {_shown(name)}"
                 yield Fault("other", f"{path}.{place}", message)
 

@@ -53,6 +53,11 @@ class SqlColumns:
         """The column as DOUBLE, so that sums of integers cannot overflow."""
         return self.raw(name) if self.storage(name) == "number" else self.sql("CAST(:x AS DOUBLE)", x=self.raw(name))
 
+    def finite(self, name: str) -> Expression:
+        """The column as DOUBLE, null where it is NaN or infinite."""
+        number = self.number(name)
+        return self.sql("CASE WHEN IS_FINITE(:x) THEN :x END", x=number) if self.storage(name) == "number" else number
+
     def text(self, name: str) -> Expression:
         """The column as text."""
         return self.raw(name) if self.storage(name) == "string" else self.sql("CAST(:x AS VARCHAR)", x=self.raw(name))

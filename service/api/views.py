@@ -35,6 +35,7 @@ def dataset_view(dataset: Dataset) -> DatasetView:
         columns=msgspec.convert(profile.columns, tuple[ColumnView, ...], from_attributes=True),
         fingerprint=profile.fingerprint,
         notes=profile.notes,
+        candidate_keys=profile.candidate_keys,
         created_at=dataset.created_at,
         links=_dataset_links(dataset.id),
     )

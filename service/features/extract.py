@@ -15,6 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from service.features.context import CURRENT
+from service.features.datasets import pinned, read_pinned
 from service.features.errors import (
     CompletionDateUnreachable,
     ComputeFailed,
@@ -114,7 +115,7 @@ class AcceptExtraction:
                     return await _replayed(work, record, claim)
             dataset = await work.datasets.get(owner, request.dataset_id)
             _require_columns(request, dataset.profile)
-            extraction = replace(extraction, lane=lane_of(dataset.profile))
+            extraction = replace(extraction, request=pinned(request, dataset), lane=lane_of(dataset.profile))
             await self._quotas.require_space(work, owner)
             await self._require_time(work, extraction)
             if not detached:
@@ -190,7 +191,7 @@ class Pipeline(Generic[Table]):
             with self._stage(extraction, "assess", enter):
                 assessment = self._assess(extraction, proposal, evidence)
                 await table.publish([feature.name for feature in assessment.accepted], key)
-            return _result(proposal, table, assessment, key)
+            return replace(_result(proposal, table, assessment, key), dataset_version=dataset.version)
 
     def _stage(
         self, extraction: Extraction, stage: Stage, enter: Callable[[Stage, float], None]
@@ -219,7 +220,8 @@ class Pipeline(Generic[Table]):
 
     async def _dataset(self, extraction: Extraction) -> Dataset:
         async with self._store.begin() as work:
-            return await work.datasets.get(extraction.owner, extraction.request.dataset_id)
+            request = extraction.request
+            return await read_pinned(work, extraction.owner, request, request.dataset_id)
 
 
 def artifact_key(extraction: Extraction) -> str:

@@ -158,6 +158,9 @@ class ColumnView(Struct, frozen=True):
     physical_type: Annotated[str, Meta(description="The engine's type.")]
     null_ratio: float
     distinct_count: int
+    distinct_is_approximate: Annotated[
+        bool, Meta(description="Whether distinct_count is an estimate, usually within 2 %, instead of a count.")
+    ]
     minimum: Scalar | None
     maximum: Scalar | None
     mean: float | None
@@ -201,6 +204,10 @@ class DatasetView(Struct, frozen=True):
     columns: tuple[ColumnView, ...]
     fingerprint: Annotated[str, Meta(description="Equal data have equal fingerprints.")]
     notes: Annotated[tuple[str, ...], Meta(description="What was found and done on reading the upload.")]
+    candidate_keys: Annotated[
+        tuple[tuple[str, ...], ...],
+        Meta(description="Columns that tell every row apart: no value is missing and none comes twice."),
+    ]
     overrides: Annotated[
         OverridesView,
         Meta(description="What `PATCH` or the upload said of how the file is read; the rest is found out."),

@@ -37,6 +37,7 @@ def dataset_view(dataset: Dataset) -> DatasetView:
         columns=msgspec.convert(profile.columns, tuple[ColumnView, ...], from_attributes=True),
         fingerprint=profile.fingerprint,
         notes=profile.notes,
+        candidate_keys=profile.candidate_keys,
         overrides=msgspec.convert(dataset.overrides, OverridesView, from_attributes=True),
         created_at=dataset.created_at,
         updated_at=dataset.updated_at or dataset.created_at,

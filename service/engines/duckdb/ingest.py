@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import duckdb
+from msgspec import Struct
 from sqlglot import exp
 
 from service.engines.duckdb.detect import PreparedText, Stopped, prepare_text
@@ -28,24 +29,31 @@ from service.engines.duckdb.statistics import TypedColumn, TypedTable, measure
 from service.engines.limits import Limits
 from service.engines.sql.template import ROW_ID
 from service.features.errors import ComputeOutOfMemory
-from service.features.model import MediaType, Profile
+from service.features.model import NO_OVERRIDES, MediaType, Profile, ReadOptions
 from service.features.ports import Files
 from service.features.profile import build_profile
 
 T = TypeVar("T")
 
 
-async def ingest(
-    artifacts: Files, limits: Limits, scratch: Path, source_key: str, media_type: MediaType, target_key: str
-) -> Profile:
-    """Read the upload under `source_key`, write it as typed Parquet to `target_key`, and profile it.
+class Upload(Struct, frozen=True):
+    """What is to be read, and how."""
+
+    source_key: str
+    media_type: MediaType
+    target_key: str
+    overrides: ReadOptions = NO_OVERRIDES
+
+
+async def ingest(artifacts: Files, limits: Limits, scratch: Path, upload: Upload) -> Profile:
+    """Read the upload under its `source_key`, write it as typed Parquet to its `target_key`, and profile it.
 
     The typed file has unique column names, the types BIGINT, DOUBLE, BOOLEAN, TIMESTAMP (UTC) and VARCHAR, and last
     the column `__row_id`. Raises DatasetUnreadable with line and column, ComputeOutOfMemory, DeadlineExceeded.
     """
-    async with artifacts.local(source_key) as upload, sandbox(limits, scratch=scratch, readable=[upload]) as box:
+    async with artifacts.local(upload.source_key) as path, sandbox(limits, scratch=scratch, readable=[path]) as box:
         try:
-            source = await _read(box, upload, media_type, limits)
+            source = await _read(box, path, upload.media_type, limits)
             table, notes = await _write_typed(box, source)
             columns = await measure(box, table)
         except ComputeOutOfMemory as error:
@@ -53,7 +61,7 @@ async def ingest(
                 "The dataset needs more memory to read than the engine may use. Send fewer columns or shorter cells."
             ) from error
         profile = await asyncio.to_thread(build_profile, table.row_count, columns, bounded(notes))
-        await artifacts.put_file(target_key, table.path)
+        await artifacts.put_file(upload.target_key, table.path)
     return profile
 
 

@@ -37,6 +37,7 @@ from service.features.errors import (
     DeadlineExceeded,
     DependencyUnavailable,
     FeatureAgentError,
+    InvalidRequest,
 )
 from service.features.model import Failure
 
@@ -54,7 +55,8 @@ _LOGGER: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(__name__)
 _ERRORS: dict[str, type[FeatureAgentError]] = {
     kind.code: kind
     for kind in (
-        DatasetUnreadable, DatasetTooLarge, DatasetNotFound, ComputeFailed, ComputeOutOfMemory, DeadlineExceeded,
+        InvalidRequest, DatasetUnreadable, DatasetTooLarge, DatasetNotFound, ComputeFailed, ComputeOutOfMemory,
+        DeadlineExceeded,
     )
 }  # fmt: skip
 """The errors of an engine by their codes."""

@@ -9,7 +9,16 @@ import msgspec
 from msgspec import Struct
 
 from service.engines.limits import Limits
-from service.features.model import Dataset, Failure, FeatureEvidence, FeaturePlan, MediaType, Profile, TableForm
+from service.features.model import (
+    Dataset,
+    Failure,
+    FeatureEvidence,
+    FeaturePlan,
+    MediaType,
+    Profile,
+    ReadOptions,
+    TableForm,
+)
 from service.features.ports import RehearsedFeature
 
 LENGTH_BYTES = 4
@@ -42,6 +51,7 @@ class Ingest(Struct, frozen=True, tag=True):
     source: str
     media_type: MediaType
     target: str
+    overrides: ReadOptions
 
 
 class Export(Struct, frozen=True, tag=True):

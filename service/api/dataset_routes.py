@@ -16,6 +16,7 @@ from litestar.openapi.spec import (
     RequestBody,
     Schema,
 )
+from litestar.params import JSONBody
 
 from service.api.decoding import ApiRequest
 from service.api.guards import reads_datasets, takes, writes_datasets
@@ -151,7 +152,7 @@ async def get_dataset(request: ApiRequest, services: Services, dataset_id: Datas
     ),
 )  # fmt: skip
 async def change_dataset(
-    request: ApiRequest, services: Services, dataset_id: DatasetIdPath, data: ReadOptionsBody
+    request: ApiRequest, services: Services, dataset_id: DatasetIdPath, data: JSONBody[ReadOptionsBody]
 ) -> Response[DatasetAnswer]:
     """The uploaded file is read anew with these options over those it had, and becomes the dataset's next version.
 

@@ -110,11 +110,13 @@ def _fields(target: type[Struct]) -> dict[str, FieldInfo]:
 def _field_faults(value: object, annotation: Any, path: str) -> Iterator[FieldError]:
     if (nested := _struct(annotation)) is not None:
         yield from faults(value, nested, f"{path}.")
-    elif isinstance(value, dict) and (member := _member(annotation)) is not None:
+        return
+    member = _member(annotation)
+    if member is not None and isinstance(value, dict):
         given: dict[str, object] = value  # pyright: ignore[reportUnknownVariableType] (JSON keys are text)
         yield from _dictionary_faults(given, annotation, member, path)
-    else:
-        yield from _conversion_faults(value, annotation, path)
+        return
+    yield from _conversion_faults(value, annotation, path)
 
 
 def _dictionary_faults(value: dict[str, object], annotation: Any, member: Any, path: str) -> Iterator[FieldError]:

@@ -65,6 +65,7 @@ def extraction_view(extraction: Extraction, observability_links: Links) -> Extra
     return ExtractionView(
         extraction_id=extraction.id,
         dataset_id=request.dataset_id,
+        dataset_version=request.dataset_version if result is None else result.dataset_version,
         status=extraction.status,
         progress=extraction.progress,
         feature_description=request.feature_description,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
 import msgspec
@@ -125,7 +125,7 @@ class UploadDataset:
         self,
         owner: str,
         dataset_id: str,
-        patch: Mapping[str, Any],
+        patch: dict[str, Any],
         *,
         while_wanted: WhileWanted = run_to_end,
     ) -> Dataset:
@@ -200,7 +200,7 @@ class UploadDataset:
                 return
 
 
-def patched(overrides: ReadOptions, patch: Mapping[str, Any]) -> ReadOptions:
+def patched(overrides: ReadOptions, patch: dict[str, Any]) -> ReadOptions:
     """Apply a merge patch (RFC 7396): null removes a member, an object is merged, anything else replaces."""
     merged = _merged(msgspec.to_builtins(overrides), patch)
     columns = {name: column for name, column in merged.get("columns", {}).items() if column}
@@ -293,10 +293,11 @@ async def _replace_expected(work: UnitOfWork, dataset: Dataset) -> Stored:
 
 
 def _merged(target: object, patch: object) -> Any:
-    if not isinstance(patch, Mapping):
+    if not isinstance(patch, dict):
         return patch
-    merged: dict[str, Any] = dict(target) if isinstance(target, Mapping) else {}  # pyright: ignore[reportUnknownArgumentType]
-    for name, value in patch.items():  # pyright: ignore[reportUnknownVariableType]
+    members: dict[str, object] = patch  # pyright: ignore[reportUnknownVariableType] (keys are text)
+    merged: dict[str, Any] = dict(target) if isinstance(target, dict) else {}  # pyright: ignore[reportUnknownArgumentType]
+    for name, value in members.items():
         if value is None:
             merged.pop(name, None)
         else:

@@ -362,7 +362,7 @@ async def test_an_extraction_names_the_version_it_read(serve: Callable[..., Worl
         gate = world.planner.gate = Gate()
         accepted = await extract(client, {"Prefer": "respond-async"})
         await replace(client)
-        path = accepted.json()["data"]["links"]["self"]
+        path = f"/api/v1/extraction/{accepted.json()['data']['extraction_id']}"
         waiting = (await client.get(path)).json()["data"]
         gate.set()
         await until_status(lambda: client.get(f"{path}/features"), 200)

@@ -17,9 +17,9 @@ from multipart import (  # pyright: ignore[reportMissingTypeStubs] (has annotati
 from service.api.decoding import ApiRequest, decode_strictly
 from service.api.errors import MalformedRequest, MediaTypeUnsupported
 from service.api.read_options import ReadOptionsBody
-from service.features.datasets import patched
 from service.features.errors import InvalidRequest, PayloadTooLarge
 from service.features.model import NO_OVERRIDES, FieldError, MediaType, ReadOptions
+from service.features.overrides import patched
 
 MEDIA_TYPES: tuple[MediaType, ...] = get_args(MediaType)
 EXTENSIONS: dict[str, MediaType] = {

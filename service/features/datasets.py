@@ -1,13 +1,13 @@
-"""Upload datasets, read their originals anew, and delete them; pin the versions that an extraction reads."""
+"""Upload datasets, read their originals anew, and delete them."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any
 
-import msgspec
 from msgspec import structs
 
 from service.features.errors import (
@@ -22,13 +22,12 @@ from service.features.errors import (
 from service.features.model import (
     NO_OVERRIDES,
     Dataset,
-    DatasetPin,
-    ExtractionRequest,
     FieldError,
     MediaType,
     Profile,
     ReadOptions,
 )
+from service.features.overrides import patched
 from service.features.ports import Artifacts, Clock, Reader
 from service.features.quotas import StorageQuotas
 from service.features.stores import Store, UnitOfWork
@@ -96,24 +95,16 @@ class UploadDataset:
         finished first), PayloadTooLarge and DatasetUnreadable; after any of them everything is as it was.
         """
         _require_id(dataset_id)
-        async with self._store.begin() as work:
-            present = await _present(work, owner, dataset_id)
-            if present is not None and not replace:
-                raise _exists(dataset_id)
-            await self._quotas.require_room(work, owner, announced_bytes, replaced=present)
-        upload = self._new_id()
+        present = await self._admit(owner, dataset_id, announced_bytes, replace=replace)
+        upload, hashed = self._new_id(), _Hashed(chunks)
         original, target = f"originals/{upload}", f"versions/{upload}.parquet"
-        hashed = _Hashed(chunks)
-        try:
+        async with self._discarding(original, target):
             size = await self._artifacts.put_stream(original, hashed, limit=self._max_bytes)
             if present is not None and _is_same(present, hashed.digest, media_type, overrides):
                 await self._discard(original)
                 return present
             profile = await while_wanted(self._reader.ingest(original, media_type, target, overrides=overrides))
             stored = size + await self._artifacts.size(target)
-        except BaseException:
-            await self._discard(original, target)
-            raise
         now = self._clock.now()
         dataset = Dataset(
             dataset_id, owner, media_type, size, target, profile, now, stored,
@@ -144,16 +135,10 @@ class UploadDataset:
                 return present
             await self._quotas.require_room(work, owner, 0, replaced=present)
         target = f"versions/{self._new_id()}.parquet"
-        reading = self._reader.ingest(present.original_key, present.media_type, target, overrides=overrides)
-        try:
+        async with self._discarding(target), self._original_of(present) as original:
+            reading = self._reader.ingest(original, present.media_type, target, overrides=overrides)
             profile = await while_wanted(reading)
             stored = present.size_bytes + await self._artifacts.size(target)
-        except FileNotFoundError:
-            await self._require_unchanged(present)
-            raise _original_missing() from None
-        except BaseException:
-            await self._discard(target)
-            raise
         dataset = structs.replace(
             present, artifact_key=target, profile=profile, stored_bytes=stored, overrides=overrides,
             updated_at=self._clock.now(),
@@ -185,11 +170,35 @@ class UploadDataset:
             raise
         return stored
 
-    async def _require_unchanged(self, present: Dataset) -> None:
-        """Raise DatasetNotFound or DatasetChanged unless it is still the current version."""
+    async def _admit(self, owner: str, dataset_id: str, announced_bytes: int, *, replace: bool) -> Dataset | None:
+        """Return the dataset that there is. Raises DatasetExists unless it is to be replaced, and QuotaExceeded."""
         async with self._store.begin() as work:
-            if (await work.datasets.get(present.owner, present.id)).artifact_key != present.artifact_key:
-                raise DatasetChanged("Another request has made a new version of the dataset meanwhile.")
+            present = await _present(work, owner, dataset_id)
+            if present is not None and not replace:
+                raise _exists(dataset_id)
+            await self._quotas.require_room(work, owner, announced_bytes, replaced=present)
+        return present
+
+    @asynccontextmanager
+    async def _original_of(self, present: Dataset) -> AsyncGenerator[str]:
+        """Give the key of the original; when its file is not there, raise the error that says why."""
+        try:
+            yield present.original_key or ""
+        except FileNotFoundError:
+            async with self._store.begin() as work:
+                current = await work.datasets.get(present.owner, present.id)
+            if current.artifact_key != present.artifact_key:
+                raise _changed() from None
+            raise _original_missing() from None
+
+    @asynccontextmanager
+    async def _discarding(self, *keys: str) -> AsyncGenerator[None]:
+        """Delete the files when the block fails."""
+        try:
+            yield
+        except BaseException:
+            await self._discard(*keys)
+            raise
 
     async def _discard(self, *keys: str) -> None:
         """Delete files that no row has. What cannot be deleted now is left to the sweep."""
@@ -198,33 +207,6 @@ class UploadDataset:
                 await self._artifacts.delete(key)
             except (FeatureAgentError, OSError):
                 return
-
-
-def patched(overrides: ReadOptions, patch: dict[str, Any]) -> ReadOptions:
-    """Apply a merge patch (RFC 7396): null removes a member, an object is merged, anything else replaces."""
-    merged = _merged(msgspec.to_builtins(overrides), patch)
-    columns = {name: column for name, column in merged.get("columns", {}).items() if column}
-    return msgspec.convert(merged | {"columns": columns}, ReadOptions)
-
-
-def pinned(request: ExtractionRequest, *datasets: Dataset) -> ExtractionRequest:
-    """Have the request read these versions of these datasets, whatever replaces them."""
-    pins = {dataset.id: DatasetPin(dataset.version, dataset.artifact_key) for dataset in datasets}
-    return structs.replace(request, pins=request.pins | pins)
-
-
-async def read_pinned(work: UnitOfWork, owner: str, request: ExtractionRequest, dataset_id: str) -> Dataset:
-    """Return the version of the dataset that the request has pinned; the current one without a pin.
-
-    Raises DatasetNotFound, also when the dataset was deleted and uploaded again.
-    """
-    pin = request.pins.get(dataset_id)
-    if pin is None:
-        return await work.datasets.get(owner, dataset_id)
-    dataset = await work.datasets.get(owner, dataset_id, pin.version)
-    if dataset.artifact_key != pin.artifact_key:
-        raise DatasetNotFound("The dataset that the extraction was accepted for was deleted.")
-    return dataset
 
 
 class _Hashed:
@@ -289,26 +271,22 @@ async def _put(work: UnitOfWork, dataset: Dataset) -> Stored:
 
 async def _replace_expected(work: UnitOfWork, dataset: Dataset) -> Stored:
     """Store the version after the one that it was made from."""
-    return await work.datasets.replace(dataset, expected=dataset.version)
-
-
-def _merged(target: object, patch: object) -> Any:
-    if not isinstance(patch, dict):
-        return patch
-    members: dict[str, object] = patch  # pyright: ignore[reportUnknownVariableType] (keys are text)
-    merged: dict[str, Any] = dict(target) if isinstance(target, dict) else {}  # pyright: ignore[reportUnknownArgumentType]
-    for name, value in members.items():
-        if value is None:
-            merged.pop(name, None)
-        else:
-            merged[name] = _merged(merged.get(name), value)
-    return merged
+    try:
+        return await work.datasets.replace(dataset, expected=dataset.version)
+    except DatasetChanged:
+        raise _changed() from None
 
 
 def _exists(dataset_id: str) -> DatasetExists:
     return DatasetExists(
         f"You already have a dataset {dataset_id!r}. Choose another dataset_id, or make this upload its next version "
         "with ?replace=true."
+    )
+
+
+def _changed() -> DatasetChanged:
+    return DatasetChanged(
+        "Another request has made a new version of the dataset meanwhile: look at it, and send again."
     )
 
 

@@ -15,7 +15,6 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from service.features.context import CURRENT
-from service.features.datasets import pinned, read_pinned
 from service.features.errors import (
     CompletionDateUnreachable,
     ComputeFailed,
@@ -37,6 +36,7 @@ from service.features.model import (
     Profile,
     Stage,
 )
+from service.features.pins import pinned, read_pinned
 from service.features.ports import (
     Capacity,
     Clock,

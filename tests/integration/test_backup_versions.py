@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -36,13 +37,15 @@ async def restored(
     sales: Versions, new_database: Callable[[], str], tmp_path: Path, meanwhile: Callable[[], Awaitable[object]]
 ) -> tuple[Versions, Manifest]:
     """Back up, with something that happens before the first file is copied, and restore elsewhere."""
-    begun = False
+    first = asyncio.Lock()
+    happened = False
 
     async def happening(_: str) -> None:
-        nonlocal begun
-        if not begun:
-            begun = True
-            await meanwhile()
+        nonlocal happened
+        async with first:
+            if not happened:
+                await meanwhile()
+            happened = True
 
     backup = open_artifacts(str(tmp_path / "backup"))
     manifest = await create_backup(

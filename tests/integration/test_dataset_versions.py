@@ -17,13 +17,14 @@ from msgspec.structs import replace
 from sqlalchemy import make_url, text
 
 from service.extractions.retention import SWEPT, Housekeeping, Removed
-from service.features.datasets import UploadDataset, patched, pinned, read_pinned
+from service.features.datasets import UploadDataset
 from service.features.errors import (
     DatasetChanged,
     DatasetExists,
     DatasetNotFound,
     DatasetUnreadable,
     DependencyUnavailable,
+    InvalidRequest,
     OriginalMissing,
     PayloadTooLarge,
     QuotaExceeded,
@@ -39,6 +40,8 @@ from service.features.model import (
     StorageLimits,
     StorageUse,
 )
+from service.features.overrides import patched
+from service.features.pins import pinned, read_pinned
 from service.features.ports import Artifacts
 from service.features.quotas import StorageQuotas
 from service.store.artifacts import open_artifacts
@@ -327,6 +330,23 @@ async def test_reading_anew_what_changes_meanwhile_is_a_conflict(sales: Versions
     assert await sales.files() == before
     if change != "deleted":
         assert ((await sales.get()).version, (await sales.get()).overrides.zone != "Asia/Tokyo") == (2, True)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {f"c{number}": {"role": "ignored"} for number in range(6_000)},
+        {f"c{number}": {"null_words": [f"{place:0100}" for place in range(100)]} for number in range(20)},
+    ],
+)
+async def test_overrides_that_grow_too_large_are_refused(sales: Versions, columns: dict[str, Any]) -> None:
+    """Each patch is small enough, but not all of them together: the version of before stands."""
+    await sales.upload(b"one")
+    second = await sales.reread(columns=columns)
+    with pytest.raises(InvalidRequest) as refused:
+        await sales.reread(columns={f"more-{name}": column for name, column in columns.items()})
+    assert [fault.field for fault in refused.value.errors] == ["columns"]
+    assert await sales.get() == second
 
 
 async def test_an_original_that_is_not_kept_says_so(sales: Versions) -> None:

@@ -145,7 +145,7 @@ def _cross_origin(config: ApiConfig) -> CORSConfig | None:
         return None
     return CORSConfig(
         allow_origins=list(config.cors_origins),
-        allow_methods=["GET", "POST", "DELETE"],
+        allow_methods=["GET", "POST", "PATCH", "DELETE"],
         allow_headers=[*READ, config.api_key_header],
         expose_headers=list(EXPOSED),
     )

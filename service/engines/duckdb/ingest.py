@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,12 +17,13 @@ from msgspec import Struct
 from sqlglot import exp
 
 from service.engines.duckdb.detect import PreparedText, Stopped, prepare_text
+from service.engines.duckdb.ingest_columns import Reading
 from service.engines.duckdb.ingest_csv import read_csv
 from service.engines.duckdb.ingest_ndjson import read_ndjson
-from service.engines.duckdb.ingest_parquet import read_parquet, typed_readings
-from service.engines.duckdb.ingest_source import Source, bounded
+from service.engines.duckdb.ingest_parquet import read_parquet
+from service.engines.duckdb.ingest_reading import read_columns
+from service.engines.duckdb.ingest_source import Source, SourceColumn, bounded, merged
 from service.engines.duckdb.ingest_sql import cast, named, parquet, run, write_parquet
-from service.engines.duckdb.ingest_types import Reading, read_types
 from service.engines.duckdb.parquet_footer import damaged
 from service.engines.duckdb.sandbox import Sandbox, sandbox
 from service.engines.duckdb.statistics import TypedColumn, TypedTable, measure
@@ -54,7 +55,7 @@ async def ingest(artifacts: Files, limits: Limits, scratch: Path, upload: Upload
     async with artifacts.local(upload.source_key) as path, sandbox(limits, scratch=scratch, readable=[path]) as box:
         try:
             source = await _read(box, path, upload.media_type, limits)
-            table, notes = await _write_typed(box, source)
+            table, notes = await _write_typed(box, source, upload.overrides)
             columns = await measure(box, table)
         except ComputeOutOfMemory as error:
             raise ComputeOutOfMemory(
@@ -89,25 +90,31 @@ async def _in_thread(work: Callable[[Stopped], T]) -> T:
         raise
 
 
-async def _write_typed(box: Sandbox, source: Source) -> tuple[TypedTable, tuple[str, ...]]:
+async def _write_typed(box: Sandbox, source: Source, overrides: ReadOptions) -> tuple[TypedTable, tuple[str, ...]]:
     """Find the types and write the typed file; gives it with the notes on what was chosen."""
     path = box.folder / "typed.parquet"
     try:
-        readings = await read_types(box, source)
-        if source.typed:
-            readings |= await typed_readings(box, source)
-        rows = (await run(box, lambda: _typed_query(source, readings, path)))[0][0]
+        readings = await read_columns(box, source, overrides)
+        kept = [column for column in source.columns if column.position in readings]
+        rows = (await run(box, lambda: _typed_query(source, kept, readings, path)))[0][0]
     except duckdb.Error as error:
         if source.typed:
             raise damaged() from error
         raise
-    columns = tuple(TypedColumn(column.name, readings[column.position].physical) for column in source.columns)
-    chosen = (readings[column.position].note for column in source.columns)
-    return TypedTable(path, rows, columns), (*source.notes, *(note for note in chosen if note is not None))
+    columns = tuple(_typed_column(column, readings[column.position]) for column in kept)
+    left_out = ((column.name, "left out, as asked") for column in source.columns if column.position not in readings)
+    chosen = ((column.name, note) for column in kept for note in readings[column.position].notes)
+    return TypedTable(path, rows, columns), (*source.notes, *merged((*left_out, *chosen)))
 
 
-def _typed_query(source: Source, readings: dict[int, Reading], target: Path) -> exp.Expr:
-    values = [named(readings[column.position].value, column.name, quoted=True) for column in source.columns]
+def _typed_column(column: SourceColumn, reading: Reading) -> TypedColumn:
+    return TypedColumn(column.name, reading.physical, reading.logical, is_value=reading.is_value)
+
+
+def _typed_query(
+    source: Source, columns: Sequence[SourceColumn], readings: dict[int, Reading], target: Path
+) -> exp.Expr:
+    values = [named(readings[column.position].value, column.name, quoted=True) for column in columns]
     row_id = named(cast(exp.column("r"), "BIGINT"), ROW_ID, quoted=True)
     query = exp.select(*values, row_id).from_(parquet(source.path, source.width, row_number=True), copy=False)
     return write_parquet(query, target, len(values) + 1)

@@ -35,7 +35,7 @@ from service.engines.duckdb.ingest_sql import (
     string,
 )
 from service.engines.duckdb.sandbox import Row, Sandbox
-from service.features.model import ValueCount
+from service.features.model import LogicalType, ValueCount
 from service.features.personal import GIVEN_NAME_SHAPE, GIVEN_NAMES, OTHER_SHAPES, PART_OF_VALUE, WHOLE_VALUE
 from service.features.profile import SHOWN_CHARACTERS, RawColumn
 
@@ -73,6 +73,10 @@ class TypedColumn(Struct, frozen=True):
 
     name: str
     physical: str
+    logical: LogicalType | None = None
+    """The logical type that the client gives the column."""
+    is_value: bool = False
+    """The client says that it is no key."""
 
 
 class TypedTable(Struct, frozen=True):
@@ -115,7 +119,14 @@ async def measure(box: Sandbox, table: TypedTable) -> tuple[RawColumn, ...]:
         for position, values in (await part(box, table, measured)).items():
             measured[position] |= values
     return tuple(
-        RawColumn(name=column.name, position=position, physical_type=column.physical, **_settled(measured[position]))
+        RawColumn(
+            name=column.name,
+            position=position,
+            physical_type=column.physical,
+            given_type=column.logical,
+            is_value=column.is_value,
+            **_settled(measured[position]),
+        )
         for position, column in enumerate(table.columns)
     )
 
@@ -272,7 +283,7 @@ async def _unique_counts(box: Sandbox, table: TypedTable, measured: _Measured) -
     """Exact distinct counts for the columns of a large table whose values seem all different."""
     seeming = [
         position
-        for position, _ in table.cells("BIGINT", "VARCHAR")
+        for position, _ in table.cells("BIGINT", "VARCHAR", "TIMESTAMP")
         if not measured[position].get("exact", True)
         and measured[position]["distinct"] >= SEEMS_UNIQUE * measured[position]["non_null"]
     ]

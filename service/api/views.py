@@ -72,7 +72,7 @@ def extraction_view(extraction: Extraction, observability_links: Links) -> Extra
         quality_threshold=request.quality_threshold,
         completion_date=request.completion_date,
         callback_url=request.callback_url,
-        options=msgspec.convert(request.options, OptionsBody, from_attributes=True),
+        options=OptionsBody.of(request),
         created_at=extraction.created_at,
         started_at=extraction.started_at,
         finished_at=extraction.finished_at,

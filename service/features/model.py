@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, Struct, field
 
 from service.features.operations import AnyOperation, FeatureType, Grain, LogicalType, Scalar
+from service.features.table_options import DatasetName, EntityKey, TableOptions
 
 Threshold = Literal["low", "medium", "high"]
 Status = Literal["queued", "processing", "completed", "failed", "cancelled"]
@@ -19,6 +20,8 @@ Dimension = Literal["completeness", "validity", "variability", "redundancy", "st
 RejectionReason = Literal[
     "incomplete", "invalid_values", "constant", "redundant", "unstable", "leakage", "below_threshold"
 ]
+TableGrain = Grain | Literal["observation"]
+"""What a row of a feature table stands for: a row of the dataset, an entity, or an observation of one at a moment."""
 Quota = Literal["datasets", "stored_bytes"]
 MediaType = Literal["text/csv", "application/vnd.apache.parquet", "application/x-ndjson"]
 SPREADSHEET_CSV: Final = "text/csv;safe=spreadsheet"
@@ -185,6 +188,8 @@ class PlannedFeature(Struct, frozen=True, forbid_unknown_fields=True):
     name: FeatureName
     description: Annotated[str, Meta(min_length=3, max_length=500)]
     operation: AnyOperation
+    table: DatasetName | None = None
+    """The dataset whose rows are aggregated, among related ones; by default the lowest whose columns are read."""
 
 
 class FeaturePlan(Struct, frozen=True, forbid_unknown_fields=True):
@@ -199,6 +204,8 @@ class FeaturePlan(Struct, frozen=True, forbid_unknown_fields=True):
     time: str | None = None
     steps: Annotated[tuple[Annotated[str, Meta(max_length=500)], ...], Meta(max_length=20)] = ()
     """The reasoning in plain words, shown to the client as `feature_pipeline_steps`."""
+    entity_key: EntityKey | None = None
+    """What `entity` is made of, when it is no column; `entity` is then its name."""
 
 
 class ExtractionOptions(Struct, frozen=True, forbid_unknown_fields=True):
@@ -223,6 +230,8 @@ class ExtractionRequest(Struct, frozen=True):
     """Plan anew instead of answering from the plan cache (`Cache-Control: no-cache`)."""
     callback_url: str | None = None
     """Receives a notification when the extraction ends."""
+    tables: TableOptions = TableOptions()
+    """Which rows of which datasets the features are computed from."""
     pins: dict[str, DatasetPin] = field(default_factory=dict[str, DatasetPin])
     """The version of each dataset that it reads, by the dataset's id, fixed when it was accepted; empty in what an
     older release accepted."""
@@ -330,7 +339,7 @@ class ExtractionResult(Struct, frozen=True):
     quality: QualitySummary
     model: ModelUsage
     row_count: int
-    grain: Grain
+    grain: TableGrain
     entity: str | None
     time: str | None
     artifact_key: str

@@ -24,6 +24,7 @@ from service.features.extract import LARGE_CELLS, AcceptExtraction, IdempotencyC
 from service.features.model import Dataset, Extraction, ExtractionOptions, ExtractionRequest, StorageLimits
 from service.features.quotas import StorageQuotas
 from service.features.stores import StoredAnswer
+from service.features.tables import Tables
 from tests.doubles import NOW, PROFILE, FixedClock, ScriptedPlanner
 from tests.integration.stored_jobs import StoredJobs
 
@@ -224,8 +225,10 @@ async def test_the_last_day_of_the_calendar_is_no_deadline(
 
 def test_the_lane_depends_on_the_number_of_cells() -> None:
     """Rows times columns decide."""
-    assert lane_of(replace(PROFILE, row_count=LARGE_CELLS // 2 - 1)) == "small"
-    assert lane_of(replace(PROFILE, row_count=LARGE_CELLS // 2)) == "large"
+    below, at = (replace(DATASET, profile=replace(PROFILE, row_count=LARGE_CELLS // 2 - less)) for less in (1, 0))
+    assert lane_of(Tables(below)) == "small"
+    assert lane_of(Tables(at)) == "large"
+    assert lane_of(Tables(below, observed=DATASET)) == "large"
 
 
 async def test_run_times_of_other_lanes_do_not_count(world: World) -> None:

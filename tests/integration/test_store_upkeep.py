@@ -236,7 +236,7 @@ class Reading:
     async def propose(self, request: Any) -> Any:
         """Open the file and fail, as an engine does."""
         await self._happening()
-        async with self._artifacts.local(request.dataset.artifact_key):
+        async with self._artifacts.local(request.tables.main.artifact_key):
             raise self._fault or AssertionError
 
     def stage(self, extraction_id: str, stage: str) -> Any:

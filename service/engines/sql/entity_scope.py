@@ -7,6 +7,8 @@ entity are left out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import Struct, field
 from sqlglot import exp
 
@@ -17,6 +19,8 @@ from service.features.operations import Days, Where
 from service.features.operations.expression import DAY, WINDOWS, Expression, Part
 
 KNOWN_IN_TIME = "FILTER (WHERE NOT :x IS NULL AND NOT :instant IS NULL)"
+HORIZON = "horizon"
+"""Table of one row, the latest instant `as_of`."""
 LARGEST = "MAX(:n)"
 """Rows of the most frequent category."""
 
@@ -33,13 +37,30 @@ class _Tally(Struct):
         return self.figures.setdefault(text, f"f{len(self.figures)}")
 
 
+class EntityRows(Struct, frozen=True):
+    """The rows that entities are made of."""
+
+    table: str = DATASET
+    entity: str = ""
+    """The column that tells the entities apart."""
+    time: str | None = None
+    """The column whose latest value is "as of", unless a moment is given."""
+    moment: exp.Expr | None = None
+    """Given: the instant before which all is known, in microseconds; a column of the rows, or a literal."""
+    present: exp.Expr | None = None
+    """Whether the row is one: an entity without rows may stand in the table once, with nulls."""
+    shared_horizon: bool = False
+    """Whether the statement around this one has the table `horizon`."""
+
+
 class EntityScope(SqlColumns):
     """Collects aggregates and tallies that features share while they are compiled; see `expression.Entities`."""
 
-    def __init__(self, profile: Profile, entity: str, time: str | None) -> None:
-        super().__init__(profile)
-        self._entity = entity
-        self._time = time
+    def __init__(self, profile: Profile, rows: EntityRows) -> None:
+        super().__init__(profile, rows.table)
+        self._rows = rows
+        self._entity = rows.entity
+        self._time = rows.time
         self._aggregates: dict[exp.Expr, str] = {}
         self._tallies: dict[str, _Tally] = {}
         self._dated = False
@@ -50,6 +71,8 @@ class EntityScope(SqlColumns):
         if last_days is not None and self._time is not None:
             conditions.append(node_of(self.is_recent(self._time, last_days)))
         aggregate = template(text, **parts)
+        if self._rows.present is not None:
+            conditions.append(self._rows.present)
         if conditions:
             where_node = exp.Where(this=exp.and_(*conditions))
             aggregate = exp.Filter(this=aggregate, expression=where_node)
@@ -76,19 +99,23 @@ class EntityScope(SqlColumns):
 
     def lies_between(self, time: str, from_days: float, to_days: float) -> Expression:
         """Whether the row lies in the span (as of - from_days, as of - to_days]."""
-        parts = {"i": self.instant(time), "as_of": self.as_of(), "start": Expression(microseconds(from_days))}
+        parts = {"i": self.instant(time), "as_of": self._last_known(), "start": Expression(microseconds(from_days))}
         end = self.sql(":as_of - :back", as_of=parts["as_of"], back=round(to_days * DAY))
         return self.sql(":i > :as_of - :start AND :i <= :end", **parts, end=end)
 
     def as_of(self) -> Expression:
         """The dataset's latest instant."""
         self._dated = True
-        return Expression(column("as_of", "horizon"))
+        return Expression(column("as_of", HORIZON))
 
     def is_recent(self, time: str, days: Days) -> Expression:
         """Whether the row lies in the dataset's last days."""
         span = Expression(microseconds(days))
-        return self.sql(":i > :as_of - :span", i=self.instant(time), as_of=self.as_of(), span=span)
+        return self.sql(":i > :as_of - :span", i=self.instant(time), as_of=self._last_known(), span=span)
+
+    def _last_known(self) -> Expression:
+        """The last instant that is known, with which windows end: a given moment is not known itself."""
+        return self.as_of() if self._rows.moment is None else self.sql(":as_of - 1", as_of=self.as_of())
 
     def first_value(self, column: str, time: str) -> Expression:
         """The earliest non-null value by time, then row id."""
@@ -112,15 +139,21 @@ class EntityScope(SqlColumns):
 
     def select(self, projections: list[exp.Expr]) -> exp.Select:
         """The projections over the entities and everything collected for them."""
-        query = self._with_derived(exp.select(*projections).from_("entities"))
-        if self._dated and self._time is not None:
-            query = query.with_("horizon", as_=self._horizon(self._time)).join("horizon", join_type="CROSS")
+        moment = None if self._rows.moment is None else node_of(self._aggregate(exp.Min(this=self._rows.moment)))
+        query = self._with_derived(exp.select(*(_at(one, moment) for one in projections)).from_("entities"))
+        if self._is_dated():
+            query = self._join_horizon(query)
         query = query.with_("entities", as_=self._entities())
         for name, tally in self._tallies.items():
             query = self._join_tally(query, name, tally)
         return query
 
+    def derived(self, value: Expression) -> Expression:
+        """The value of each row as a column; see `expression.Columns`."""
+        return super().derived(Expression(_at(node_of(value), self._rows.moment)))
+
     def _aggregate(self, aggregate: exp.Expr) -> Expression:
+        aggregate = _at(aggregate, self._rows.moment)
         name = self._aggregates.setdefault(aggregate, f"a{len(self._aggregates)}")
         return _column(name, "entities")
 
@@ -131,16 +164,22 @@ class EntityScope(SqlColumns):
     def _tally(self, name: str) -> _Tally:
         return self._tallies.setdefault(name, _Tally(f"tally{len(self._tallies)}"))
 
-    def _horizon(self, time: str) -> exp.Select:
-        latest = template("MAX(:i)", i=self.instant(time))
-        return exp.select(named(latest, "as_of")).from_(f"{DATASET} AS d")
+    def _is_dated(self) -> bool:
+        """Whether anything reads the dataset's latest instant."""
+        return self._dated and self._rows.moment is None and self._time is not None
+
+    def _join_horizon(self, query: exp.Select) -> exp.Select:
+        query = query.join(HORIZON, join_type="CROSS")
+        if self._rows.shared_horizon or self._time is None:
+            return query
+        return query.with_(HORIZON, as_=latest([(self._rows.table, self.instant(self._time))]))
 
     def _entities(self) -> exp.Select:
         key = column(self._entity)
         shared = [named(aggregate, name) for aggregate, name in self._aggregates.items()]
         query = self._from_rows(exp.select(named(key, "k"), *shared))
-        if any(node.table == "horizon" for aggregate in self._aggregates for node in aggregate.find_all(exp.Column)):
-            query = query.join("horizon", join_type="CROSS")
+        if any(node.table == HORIZON for aggregate in self._aggregates for node in aggregate.find_all(exp.Column)):
+            query = query.join(HORIZON, join_type="CROSS")
         return query.where(template("NOT :k IS NULL", k=key)).group_by(key)
 
     def _join_tally(self, query: exp.Select, name: str, tally: _Tally) -> exp.Select:
@@ -158,6 +197,26 @@ class EntityScope(SqlColumns):
         counts = exp.select(named(key, "k"), named(value, "v"), named(template("COUNT(*)"), "n"))
         known = template("NOT :k IS NULL AND NOT :v IS NULL", k=key, v=value)
         return self._from_rows(counts).where(known).group_by(key, value)
+
+
+def latest(tables: Sequence[tuple[str, Expression]]) -> exp.Select:
+    """The latest of all instants of the tables, of each its name and the instant of a row in `d`."""
+    first, *others = (exp.select(named(template("MAX(:i)", i=i), "i")).from_(f"{table} AS d") for table, i in tables)
+    if not others:
+        return exp.select(named(first.expressions[0].this, "as_of")).from_(f"{tables[0][0]} AS d")
+    each = exp.union(first, *others, distinct=False)
+    return exp.select(named(template("MAX(:i)", i=column("i", "e")), "as_of")).from_(each.subquery("e"))
+
+
+def _at(node: exp.Expr, moment: exp.Expr | None) -> exp.Expr:
+    """The expression with a given moment in place of the dataset's latest instant."""
+    if moment is None:
+        return node
+
+    def given(one: exp.Expr) -> exp.Expr:
+        return moment.copy() if isinstance(one, exp.Column) and one.table == HORIZON else one
+
+    return node.transform(given)
 
 
 def _figures(counts: str, tally: _Tally) -> exp.Select:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from sqlglot import exp
 
 from service.engines.sql.columns import SqlColumns
-from service.engines.sql.template import column, microseconds, named, template
+from service.engines.sql.template import DATASET, column, microseconds, named, template
 from service.features.model import Profile
 from service.features.operations import Days
 from service.features.operations.expression import WINDOWS, Expression, Part
@@ -23,8 +23,8 @@ IN_SPAN = "ORDER BY :instant RANGE BETWEEN :span PRECEDING AND 1 PRECEDING"
 class RowScope(SqlColumns):
     """Collects the statistics that features share while they are compiled; see `expression.Rows`."""
 
-    def __init__(self, profile: Profile) -> None:
-        super().__init__(profile)
+    def __init__(self, profile: Profile, table: str = DATASET) -> None:
+        super().__init__(profile, table)
         self._totals: dict[exp.Expr, str] = {}
         self._groups: dict[str, dict[exp.Expr, str]] = {}
 
@@ -36,7 +36,7 @@ class RowScope(SqlColumns):
             return Expression(column(name, "totals"))
         shared = self._groups.setdefault(group, {})
         name = shared.setdefault(aggregate, f"s{len(shared)}")
-        return Expression(column(name, self._table(group)))
+        return Expression(column(name, self._group_table(group)))
 
     def history(self, text: str, entity: str | None, time: str, **parts: Part) -> Expression:
         """`text` over the entity's rows in order of time, then row id."""
@@ -57,14 +57,14 @@ class RowScope(SqlColumns):
             totals = self._from_rows(exp.select(*_named(self._totals)))
             query = query.with_("totals", as_=totals).join("totals", join_type="CROSS")
         for group, shared in self._groups.items():
-            key, table = column(group), self._table(group)
+            key, table = column(group), self._group_table(group)
             statistics = self._from_rows(exp.select(named(key, "k"), *_named(shared)))
             statistics = statistics.where(template("NOT :k IS NULL", k=key)).group_by(key)
             query = query.with_(table, as_=statistics)
             query = query.join(table, on=template(":a = :b", a=key, b=column("k", table)), join_type="LEFT")
         return query
 
-    def _table(self, group: str) -> str:
+    def _group_table(self, group: str) -> str:
         return f"group{list(self._groups).index(group)}"
 
 

@@ -137,8 +137,34 @@ class Dataset(Struct, frozen=True):
     artifact_key: str
     profile: Profile
     created_at: datetime
+    """When its first version was uploaded."""
     stored_bytes: int | None = None
-    """Bytes of the stored Parquet; None until the housekeeping has measured what an older release stored."""
+    """Bytes of the stored Parquet and of the original together; None until the housekeeping has measured what an older
+    release stored."""
+    version: int = 1
+    """Counts uploads and changes of how the upload is read; begins at 1 again when the dataset is deleted."""
+    updated_at: datetime | None = None
+    """When this version was made; None for what an older release uploaded."""
+    original_key: str | None = None
+    """The artifact with the uploaded bytes; None for what an older release uploaded, and for a version that was
+    replaced by another one of the same bytes."""
+    original_digest: bytes | None = None
+    """SHA-256 of the uploaded bytes."""
+    overrides: ReadOptions = NO_OVERRIDES
+    """How the original was to be read."""
+
+    @property
+    def parquet_bytes(self) -> int | None:
+        """Bytes of the stored Parquet alone."""
+        kept = 0 if self.original_key is None else self.size_bytes
+        return None if self.stored_bytes is None else self.stored_bytes - kept
+
+
+class DatasetPin(Struct, frozen=True):
+    """One version of a dataset, by its number and by its artifact: numbers are used again after a deletion."""
+
+    version: int
+    artifact_key: str
 
 
 class StorageUse(Struct, frozen=True):
@@ -206,6 +232,15 @@ class ExtractionRequest(Struct, frozen=True):
     """Receives a notification when the extraction ends."""
     tables: TableOptions = TableOptions()
     """Which rows of which datasets the features are computed from."""
+    pins: dict[str, DatasetPin] = field(default_factory=dict[str, DatasetPin])
+    """The version of each dataset that it reads, by the dataset's id, fixed when it was accepted; empty in what an
+    older release accepted."""
+
+    @property
+    def dataset_version(self) -> int | None:
+        """The version of its dataset that it reads; None when it was fixed by no release."""
+        pin = self.pins.get(self.dataset_id)
+        return None if pin is None else pin.version
 
 
 class FeatureStatistics(Struct, frozen=True):
@@ -310,6 +345,8 @@ class ExtractionResult(Struct, frozen=True):
     artifact_key: str
     sql: str
     """The statement that ran, in the engine's dialect: what runs is what is exported."""
+    dataset_version: int | None = None
+    """The version of the dataset that was read; None in results of an older release."""
 
 
 class FieldError(Struct, frozen=True):

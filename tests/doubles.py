@@ -18,6 +18,7 @@ from service.features.errors import DatasetUnreadable, DependencyUnavailable, Mo
 from service.features.events import Event
 from service.features.extract import artifact_key
 from service.features.model import (
+    NO_OVERRIDES,
     ColumnProfile,
     Extraction,
     ExtractionResult,
@@ -32,6 +33,7 @@ from service.features.model import (
     PlannedFeature,
     Profile,
     QualitySummary,
+    ReadOptions,
     Stage,
     TableForm,
     ValueCount,
@@ -341,6 +343,8 @@ class MemoryEngine:
     def __init__(self, artifacts: MemoryArtifacts) -> None:
         self._artifacts = artifacts
         self.ingested: list[tuple[MediaType, bytes]] = []
+        self.overrides: list[ReadOptions] = []
+        """How each of them was to be read."""
         self.exported: list[Path] = []
         self.forms: list[TableForm] = []
         self.error: Exception | None = None
@@ -349,10 +353,13 @@ class MemoryEngine:
         self.cancelled = 0
         """Readings that were cancelled at the gate."""
 
-    async def ingest(self, source_key: str, media_type: MediaType, target_key: str) -> Profile:
+    async def ingest(
+        self, source_key: str, media_type: MediaType, target_key: str, *, overrides: ReadOptions = NO_OVERRIDES
+    ) -> Profile:
         """Keep the upload and return PROFILE."""
         content = self._artifacts.files[source_key]
         self.ingested.append((media_type, content))
+        self.overrides.append(overrides)
         if self.gate is not None:
             try:
                 await self.gate.wait()

@@ -104,6 +104,10 @@ class ExtractionView(Struct, frozen=True):
 
     extraction_id: str
     dataset_id: str
+    dataset_version: Annotated[
+        int | None,
+        Meta(description="The version of the dataset that it reads; null when an older release accepted or ran it."),
+    ]
     status: Status
     progress: Progress
     feature_description: str

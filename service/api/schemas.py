@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
+from service.api.read_options import ColumnName, OverridesView
 from service.features.context import CURRENT
 from service.features.datasets import ID_PATTERN, MAX_ID_LENGTH
 from service.features.model import ExtractionOptions, ExtractionRequest, LogicalType, MediaType, Threshold
@@ -35,8 +36,8 @@ DatasetId = Annotated[
         examples=["orders-2026"],
     ),
 ]
-ColumnName = Annotated[str, Meta(min_length=1, max_length=256)]
 
+VERSION = "Counts uploads under the id and changes of how the upload is read, from 1 on."
 MINIMUM_DESCRIPTION = 5
 """Minimum number of characters, without surrounding space."""
 
@@ -240,6 +241,9 @@ class ColumnView(Struct, frozen=True):
     physical_type: Annotated[str, Meta(description="The engine's type.")]
     null_ratio: float
     distinct_count: int
+    distinct_is_approximate: Annotated[
+        bool, Meta(description="Whether distinct_count is an estimate, usually within 2 %, instead of a count.")
+    ]
     minimum: Scalar | None
     maximum: Scalar | None
     mean: float | None
@@ -263,6 +267,7 @@ class DatasetSummary(Struct, frozen=True):
     """A dataset in a list."""
 
     dataset_id: str
+    version: Annotated[int, Meta(description=VERSION)]
     media_type: MediaType
     size_bytes: Annotated[int, Meta(description="Bytes uploaded.")]
     row_count: int
@@ -275,13 +280,23 @@ class DatasetView(Struct, frozen=True):
     """A dataset with its profile."""
 
     dataset_id: str
+    version: Annotated[int, Meta(description=VERSION)]
     media_type: MediaType
     size_bytes: Annotated[int, Meta(description="Bytes uploaded.")]
     row_count: int
     columns: tuple[ColumnView, ...]
     fingerprint: Annotated[str, Meta(description="Equal data have equal fingerprints.")]
     notes: Annotated[tuple[str, ...], Meta(description="What was found and done on reading the upload.")]
-    created_at: datetime
+    candidate_keys: Annotated[
+        tuple[tuple[str, ...], ...],
+        Meta(description="Columns that tell every row apart: no value is missing and none comes twice."),
+    ]
+    overrides: Annotated[
+        OverridesView,
+        Meta(description="What `PATCH` or the upload said of how the file is read; the rest is found out."),
+    ]
+    created_at: Annotated[datetime, Meta(description="When the first version was uploaded.")]
+    updated_at: Annotated[datetime, Meta(description="When this version was made.")]
     links: DatasetLinks
 
 

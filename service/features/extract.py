@@ -35,6 +35,7 @@ from service.features.model import (
     Profile,
     Stage,
 )
+from service.features.pins import pinned, read_pinned
 from service.features.ports import (
     Capacity,
     Clock,
@@ -115,7 +116,7 @@ class AcceptExtraction:
                 if record is not None:
                     return await _replayed(work, record, claim)
             tables = await read_tables(work, owner, request)
-            extraction = replace(extraction, lane=lane_of(tables))
+            extraction = replace(extraction, request=pinned(request, *tables.all), lane=lane_of(tables))
             await self._quotas.require_space(work, owner)
             await self._require_time(work, extraction)
             if not detached:
@@ -226,8 +227,8 @@ class Pipeline(Generic[Table]):
 
 async def read_tables(work: UnitOfWork, owner: str, request: ExtractionRequest) -> Tables:
     """Return all data that the request reads. Raises DatasetNotFound, and InvalidRequest for what does not fit it."""
-    main = await work.datasets.get(owner, request.dataset_id)
-    others = {name: await work.datasets.get(owner, name) for name in others_of(request.tables)}
+    main = await read_pinned(work, owner, request, request.dataset_id)
+    others = {name: await read_pinned(work, owner, request, name) for name in others_of(request.tables)}
     if request.tables == TableOptions():
         _require_columns(request, main.profile)
     return resolve(request, main, others)
@@ -297,4 +298,5 @@ def _result(
         time=plan.time,
         artifact_key=key,
         sql=table.sql,
+        dataset_version=tables.main.version,
     )

@@ -28,6 +28,12 @@ SPREADSHEET_CSV: Final = "text/csv;safe=spreadsheet"
 TableForm = MediaType | Literal["text/csv;safe=spreadsheet"]
 """How a feature table is rendered; the last is CSV in which no text is a formula to a spreadsheet."""
 
+TimeUnit = Literal["seconds", "milliseconds", "microseconds", "date", "year", "year_month", "time_of_day"]
+"""What a column's values count or spell, where its text alone does not say: instants since 1970 in UTC, `YYYYMMDD`,
+`YYYY`, `YYYY-MM` or `YYYYMM`, and times of day, which are read as seconds since midnight."""
+ColumnRole = Literal["feature", "identifier", "ignored"]
+"""What a column is for: values to compute from, a key of things, or nothing (it is left out)."""
+
 FeatureName = Annotated[str, Meta(min_length=1, max_length=120, pattern=r"^[a-z][a-z0-9_]*$")]
 
 
@@ -66,6 +72,8 @@ class ColumnProfile(Struct, frozen=True):
     """Share of NaN and infinite values."""
     personal: bool = False
     """Looks like personal data (name, e-mail, phone, address …): its values never leave the engine."""
+    distinct_is_approximate: bool = False
+    """Whether `distinct_count` is an estimate (HyperLogLog, usually within 2 %) instead of a count."""
 
 
 class Profile(Struct, frozen=True, dict=True):
@@ -76,7 +84,9 @@ class Profile(Struct, frozen=True, dict=True):
     fingerprint: str
     """SHA-256 (hex) of the columns' names, types and statistics: equal data, equal fingerprint."""
     notes: tuple[str, ...] = ()
-    """What ingest did: delimiter, encoding, header and date formats found, columns renamed."""
+    """What ingest did: delimiter, encoding, header and date formats found, columns renamed, values changed."""
+    candidate_keys: tuple[tuple[str, ...], ...] = ()
+    """Column names, each tuple of which tells every row apart: no value is missing and none comes twice, counted."""
 
     def column(self, name: str) -> ColumnProfile | None:
         """The column of that exact name, or None."""
@@ -85,6 +95,35 @@ class Profile(Struct, frozen=True, dict=True):
     @cached_property
     def _by_name(self) -> dict[str, ColumnProfile]:
         return {column.name: column for column in reversed(self.columns)}
+
+
+class ColumnOverride(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How one column is read, where the client knows better than its values tell; what is None is found out."""
+
+    type: LogicalType | None = None
+    """The column's logical type; its values must all convert."""
+    unit: TimeUnit | None = None
+    """Of a datetime column, or `time_of_day`, which makes an integer column."""
+    zone: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    """IANA name of the zone in which values without an offset are local times."""
+    null_words: Annotated[tuple[Annotated[str, Meta(max_length=100)], ...], Meta(max_length=100)] | None = None
+    """Texts that stand for a missing value, instead of the usual ones; an empty cell of a text file always does."""
+    role: ColumnRole | None = None
+
+
+class ReadOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How an upload is read, where the client says so."""
+
+    columns: Annotated[dict[str, ColumnOverride], Meta(max_length=10_000)] = field(
+        default_factory=dict[str, ColumnOverride]
+    )
+    """By the column's name, as the profile spells it."""
+    zone: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    """IANA name of the zone of local times in columns that name none; UTC when that is None, too."""
+
+
+NO_OVERRIDES: Final = ReadOptions()
+"""Everything is found out from the upload."""
 
 
 class Dataset(Struct, frozen=True):
@@ -98,8 +137,34 @@ class Dataset(Struct, frozen=True):
     artifact_key: str
     profile: Profile
     created_at: datetime
+    """When its first version was uploaded."""
     stored_bytes: int | None = None
-    """Bytes of the stored Parquet; None until the housekeeping has measured what an older release stored."""
+    """Bytes of the stored Parquet and of the original together; None until the housekeeping has measured what an older
+    release stored."""
+    version: int = 1
+    """Counts uploads and changes of how the upload is read; begins at 1 again when the dataset is deleted."""
+    updated_at: datetime | None = None
+    """When this version was made; None for what an older release uploaded."""
+    original_key: str | None = None
+    """The artifact with the uploaded bytes; None for what an older release uploaded, and for a version that was
+    replaced by another one of the same bytes."""
+    original_digest: bytes | None = None
+    """SHA-256 of the uploaded bytes."""
+    overrides: ReadOptions = NO_OVERRIDES
+    """How the original was to be read."""
+
+    @property
+    def parquet_bytes(self) -> int | None:
+        """Bytes of the stored Parquet alone."""
+        kept = 0 if self.original_key is None else self.size_bytes
+        return None if self.stored_bytes is None else self.stored_bytes - kept
+
+
+class DatasetPin(Struct, frozen=True):
+    """One version of a dataset, by its number and by its artifact: numbers are used again after a deletion."""
+
+    version: int
+    artifact_key: str
 
 
 class StorageUse(Struct, frozen=True):
@@ -167,6 +232,15 @@ class ExtractionRequest(Struct, frozen=True):
     """Receives a notification when the extraction ends."""
     tables: TableOptions = TableOptions()
     """Which rows of which datasets the features are computed from."""
+    pins: dict[str, DatasetPin] = field(default_factory=dict[str, DatasetPin])
+    """The version of each dataset that it reads, by the dataset's id, fixed when it was accepted; empty in what an
+    older release accepted."""
+
+    @property
+    def dataset_version(self) -> int | None:
+        """The version of its dataset that it reads; None when it was fixed by no release."""
+        pin = self.pins.get(self.dataset_id)
+        return None if pin is None else pin.version
 
 
 class FeatureStatistics(Struct, frozen=True):
@@ -271,6 +345,8 @@ class ExtractionResult(Struct, frozen=True):
     artifact_key: str
     sql: str
     """The statement that ran, in the engine's dialect: what runs is what is exported."""
+    dataset_version: int | None = None
+    """The version of the dataset that was read; None in results of an older release."""
 
 
 class FieldError(Struct, frozen=True):

@@ -12,6 +12,7 @@ from msgspec import Struct, field
 
 from service.features.events import Event
 from service.features.model import (
+    NO_OVERRIDES,
     Dataset,
     ExtractionOptions,
     FeatureEvidence,
@@ -20,6 +21,7 @@ from service.features.model import (
     MediaType,
     ModelUsage,
     Profile,
+    ReadOptions,
     Stage,
     TableForm,
 )
@@ -197,11 +199,15 @@ MeasuredTable_contra = TypeVar("MeasuredTable_contra", bound=FeatureTable, contr
 class Reader(Protocol):
     """Reads files: uploads in, tables out. Never blocks the event loop; stops when its task is cancelled."""
 
-    async def ingest(self, source_key: str, media_type: MediaType, target_key: str) -> Profile:
-        """Read an uploaded file, write it as typed Parquet to `target_key`, and profile it.
+    async def ingest(
+        self, source_key: str, media_type: MediaType, target_key: str, *, overrides: ReadOptions = NO_OVERRIDES
+    ) -> Profile:
+        """Read an uploaded file as `overrides` say, write it as typed Parquet to `target_key`, and profile it.
 
-        Raises DatasetUnreadable with the row and column at fault, ComputeOutOfMemory, DeadlineExceeded;
-        DependencyUnavailable when the engine's process ended over it.
+        Raises DatasetUnreadable with the row and column at fault, also where values do not convert to the type that
+        `overrides` gives their column; InvalidRequest for overrides that name an unknown column or zone or contradict
+        each other (`columns.price.zone`); ComputeOutOfMemory, DeadlineExceeded; DependencyUnavailable when the
+        engine's process ended over it. After any of them nothing is kept.
         """
         ...
 

@@ -12,19 +12,14 @@ import msgspec
 from msgspec import Struct, field
 
 from service.features.model import ColumnProfile, LogicalType, Profile, ValueCount
+from service.features.naming import IDENTIFIER_HEADS, IDENTIFIER_HINTS, head_of
 from service.features.operations import Scalar
 from service.features.personal import (
     gives_away,
     is_personal_date,
     is_personal_number,
     is_personal_text,
-    words_of,
 )
-
-IDENTIFIER_HEADS = frozenset({"id", "ids", "uuid", "guid", "key", "pk", "uid", "oid", "identifier", "identificador"})
-"""Last words of names that say "this is a key", however often its values repeat: `user_id` in an event log does."""
-IDENTIFIER_HINTS = frozenset({"code", "number", "no", "nr", "num", "ref", "reference", "hash", "index", "serial"})
-"""Last words of names that mean a key only where no value repeats."""
 
 ALMOST_ALL = 0.95
 """Share of the values that must have the shape of a UUID or digest: some room for a stray value."""
@@ -60,6 +55,10 @@ class RawColumn(Struct, frozen=True, kw_only=True):
     position: int
     physical_type: str
     non_null: int
+    given_type: LogicalType | None = None
+    """The logical type that the client gives the column; None when the rules here decide."""
+    is_value: bool = False
+    """The client says that the column is no key."""
     distinct: int = 0
     exact: bool = True
     """Whether `distinct` was counted, rather than estimated."""
@@ -93,7 +92,14 @@ class RawColumn(Struct, frozen=True, kw_only=True):
 def build_profile(row_count: int, columns: Sequence[RawColumn], notes: Sequence[str]) -> Profile:
     """The profile of a table of `row_count` rows; equal tables have equal fingerprints."""
     profiles = tuple(_column_profile(column, row_count) for column in columns)
-    return Profile(row_count, profiles, _fingerprint(row_count, columns), tuple(notes))
+    keys = tuple((column.name,) for column in columns if is_candidate_key(column, row_count))
+    return Profile(row_count, profiles, _fingerprint(row_count, columns), tuple(notes), keys)
+
+
+def is_candidate_key(column: RawColumn, row_count: int) -> bool:
+    """Whether the column alone tells every row apart, by an exact count; a measure or a flag is no key."""
+    whole = column.physical_type not in {"DOUBLE", "BOOLEAN"} and column.non_null == row_count > 0
+    return whole and column.exact and column.distinct == row_count
 
 
 def logical_type(column: RawColumn, row_count: int) -> LogicalType:
@@ -132,7 +138,7 @@ def _column_profile(column: RawColumn, row_count: int) -> ColumnProfile:
     return ColumnProfile(
         name=column.name,
         position=column.position,
-        logical_type=logical_type(column, row_count),
+        logical_type=column.given_type or logical_type(column, row_count),
         physical_type=column.physical_type,
         null_ratio=1 - column.non_null / row_count if row_count else 1.0,
         distinct_count=column.distinct,
@@ -146,6 +152,7 @@ def _column_profile(column: RawColumn, row_count: int) -> ColumnProfile:
         mean_length=column.mean_length,
         non_finite_ratio=column.non_finite / column.non_null if column.non_null else 0.0,
         personal=personal,
+        distinct_is_approximate=not column.exact,
     )
 
 
@@ -167,24 +174,31 @@ def _fingerprint(row_count: int, columns: Sequence[RawColumn]) -> str:
 def _integer_type(column: RawColumn, row_count: int) -> LogicalType:
     if (column.minimum, column.maximum, column.distinct) == (0, 1, 2):
         return "boolean"
-    if _head(column.name) in IDENTIFIER_HEADS or _is_sequence(column, row_count):
+    if column.is_value:
+        return "integer"
+    if head_of(column.name) in IDENTIFIER_HEADS or _is_sequence(column, row_count):
         return "identifier"
-    if _head(column.name) in IDENTIFIER_HINTS and column.unique and column.non_null >= MIN_ROWS_UNIQUE:
+    if head_of(column.name) in IDENTIFIER_HINTS and column.unique and column.non_null >= MIN_ROWS_UNIQUE:
         return "identifier"
     return "integer"
 
 
 def _text_type(column: RawColumn) -> LogicalType:
     words, length = column.mean_words or 0.0, column.mean_length or 0.0
-    if any(column.shapes.get(shape, 0.0) >= ALMOST_ALL for shape in ("uuid", "digest")):
-        return "identifier"
-    if _head(column.name) in IDENTIFIER_HEADS and length <= CATEGORY_LENGTH and words <= CATEGORY_WORDS:
-        return "identifier"
-    if _is_code(column, words, length):
+    if not column.is_value and _is_text_key(column, words, length):
         return "identifier"
     few = column.distinct <= _most_few(column.non_null) and column.distinct < column.non_null
     share = column.distinct_ratio <= CATEGORY_SHARE and column.distinct <= MAX_CATEGORIES
     return "categorical" if (few or share) and words <= CATEGORY_WORDS and length <= CATEGORY_LENGTH else "text"
+
+
+def _is_text_key(column: RawColumn, words: float, length: float) -> bool:
+    """Whether texts are keys: by their shape, by the column's name, or as codes."""
+    if any(column.shapes.get(shape, 0.0) >= ALMOST_ALL for shape in ("uuid", "digest")):
+        return True
+    if head_of(column.name) in IDENTIFIER_HEADS and length <= CATEGORY_LENGTH and words <= CATEGORY_WORDS:
+        return True
+    return _is_code(column, words, length)
 
 
 def _most_few(values: int) -> int:
@@ -196,7 +210,7 @@ def _is_code(column: RawColumn, words: float, length: float) -> bool:
     """Single words, all different, with digits, of one length, or so by name: order numbers, SKUs, IATA codes."""
     single = words <= ONE_WORD and length <= CATEGORY_LENGTH
     digits = column.shapes.get("with_digit", 0.0) >= ALMOST_ALL
-    telling = digits or column.longest == column.mean_length or _head(column.name) in IDENTIFIER_HINTS
+    telling = digits or column.longest == column.mean_length or head_of(column.name) in IDENTIFIER_HINTS
     return single and telling and column.unique and column.non_null >= MIN_ROWS_UNIQUE
 
 
@@ -206,8 +220,3 @@ def _is_sequence(column: RawColumn, row_count: int) -> bool:
         return False
     whole = column.non_null == row_count >= MIN_ROWS_SEQUENCE and column.unique
     return whole and column.minimum in {0, 1} and column.maximum - column.minimum == row_count - 1
-
-
-def _head(name: str) -> str:
-    words = words_of(name)
-    return words[-1] if words else ""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from msgspec.structs import replace
 
 from service.features.joins import comparable, invalid
+from service.features.layout import Table
 from service.features.model import Dataset, ExtractionOptions, ExtractionRequest, FieldError, Profile
 from service.features.operations import ENTITY
 from service.features.table_options import EntityKey, TableOptions
@@ -49,7 +50,8 @@ def planning_options(request: ExtractionRequest, tables: Tables) -> ExtractionOp
     elif entity is None:
         entity = tables.entity
     time = options.time
-    timed = request.tables.related or request.tables.as_of is not None or observations is not None
+    timed = request.tables.as_of is not None or observations is not None
+    timed = timed or any(wanted.time is not None for wanted in request.tables.related)
     if time is None and timed:
         time = next((found for level in tables.layout.levels if (found := tables.layout.time_of(level))), None)
     return replace(options, entity=entity, time=time)
@@ -131,7 +133,8 @@ def _bad_times(tables: Tables) -> Iterator[FieldError]:
     cut_off = options.as_of is not None or options.observations is not None
     timed = any(layout.time_of(level) is not None for level in layout.levels)
     dated = _datetimes(tables.main.profile)
-    if cut_off and (not timed or (tables.time is None and len(dated) > 1)):
+    undated = [place for place, table in enumerate(layout.tables) if _lacks_time(table)] if cut_off else []
+    if cut_off and not undated and (not timed or (tables.time is None and len(dated) > 1)):
         named = f"; it has {', '.join(dated[:5])}" if dated else ""
         yield FieldError("options.time", f"name the datetime column that says when a row became known{named}")
     for place, table in enumerate(layout.tables[1:], start=1):
@@ -141,9 +144,15 @@ def _bad_times(tables: Tables) -> Iterator[FieldError]:
         if join.kind == "as_of" and layout.time_of(layout.level(join.to)) is None:
             other = layout.tables[join.to].dataset.id
             yield FieldError(path, f"rows of {other!r} have no time that it could be looked up for: give options.time")
-        own = _datetimes(table.profile)
-        if cut_off and join.kind == "child" and join.time is None and own:
-            yield FieldError(path, f"name the column that says when a row became known; it has {', '.join(own[:5])}")
+        if place in undated:
+            own = ", ".join(_datetimes(table.profile)[:5])
+            yield FieldError(path, f"name the column that says when a row became known; it has {own}")
+
+
+def _lacks_time(table: Table) -> bool:
+    """Whether a child table's rows have a time, and it is not said which."""
+    child = table.join is not None and table.join.kind == "child" and table.join.time is None
+    return child and bool(_datetimes(table.profile))
 
 
 def _datetimes(profile: Profile) -> list[str]:

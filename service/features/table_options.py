@@ -32,9 +32,8 @@ class EntityKey(Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def name(self) -> str:
         """Return the name that plans and operations call the entity by."""
-        if self.by is not None:
-            return f"{self.columns[0]}_{self.by}"
-        return ", ".join(self.columns) or "all_rows"
+        columns = ", ".join(self.columns)
+        return (columns or "all_rows") if self.by is None else f"{columns}_{self.by}"
 
 
 class RelatedTable(Struct, frozen=True, forbid_unknown_fields=True):

@@ -7,16 +7,19 @@ from functools import cache
 from typing import Any
 
 import pytest
+import sqlglot
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from service.engines.sql.compile import compile_plan
 from service.engines.sql.dialects import render
+from service.engines.sql.template import Primitive
 from service.features.operations import Operation
 from tests.operations import oracles_entities, oracles_rows
 from tests.operations.engines import fetch, plan, table
 from tests.operations.more_variants import ENTITY_VARIANTS, ROW_VARIANTS
 from tests.operations.oracles import ENTITIES, MODULES, ROWS
+from tests.operations.test_dialects import NATIVE, calls
 from tests.operations.test_oracles import RARE, ROW, TIES, as_rows, same
 from tests.operations.test_properties import COLUMNS, profile
 
@@ -49,7 +52,7 @@ def expected(one: Operation, plain: list[dict[str, Any]], users: Sequence[str]) 
 
 
 @pytest.mark.parametrize(("grain", "start"), CHUNKS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(rows=st.lists(ROW, max_size=14))
 @example(rows=RARE)
 @example(rows=TIES)
@@ -70,3 +73,15 @@ def test_every_operation_is_tried() -> None:
     assert kinds == {
         kind for kind, module in MODULES.items() if module in {oracles_rows.__name__, oracles_entities.__name__}
     }
+
+
+@pytest.mark.parametrize(
+    "one", {type(one): one for one in (*ROW_VARIANTS, *ENTITY_VARIANTS)}.values(), ids=lambda one: type(one).__name__
+)
+def test_every_operation_is_spelled_for_spark(one: Operation) -> None:
+    """The statement parses in the other dialect, and no primitive is left in it."""
+    compiled = compile_plan(plan([one], one.grain), profile()).statement()
+    text = render(compiled, "spark")
+    assert sqlglot.parse_one(text, read="spark")
+    called = {node.name for node in compiled.find_all(Primitive)} - NATIVE["spark"]
+    assert not [name for name in called if calls(name, text)]

@@ -136,6 +136,13 @@ def test_the_types_given_are_those_declared(spec: OperationSpec) -> None:
     assert spec.dtype in {None, compiled.features["f0"]}
 
 
+def test_no_row_reads_later_rows() -> None:
+    """Of the operations that look back, none is written with a window of following rows."""
+    wanted = examples("row", "history")
+    assert "FOLLOWING" not in wanted
+    assert "LEAD(" not in wanted
+
+
 @settings(max_examples=15, deadline=None)
 @given(ROW, ROWS)
 def test_a_row_alone_decides_its_values(row: Row, others: list[Row]) -> None:

@@ -14,13 +14,21 @@ from sqlglot import exp
 
 from service.engines.duckdb.compute import DuckDBTable, Request, compute, measure_table
 from service.engines.duckdb.export import write_table
-from service.engines.duckdb.ingest import ingest
+from service.engines.duckdb.ingest import Upload, ingest
 from service.engines.duckdb.rehearse import rehearse
 from service.engines.duckdb.sandbox import sandbox
 from service.engines.limits import Limits
 from service.engines.sql.dialects import render
 from service.features.errors import ComputeFailed
-from service.features.model import FeatureEvidence, FeaturePlan, MediaType, Profile, TableForm
+from service.features.model import (
+    NO_OVERRIDES,
+    FeatureEvidence,
+    FeaturePlan,
+    MediaType,
+    Profile,
+    ReadOptions,
+    TableForm,
+)
 from service.features.ports import Files, RehearsedFeature
 from service.features.tables import Tables
 
@@ -45,9 +53,12 @@ class DuckDBEngine:
         except (duckdb.Error, OSError) as error:
             raise ComputeFailed(f"The engine cannot start ({type(error).__name__}).") from error
 
-    async def ingest(self, source_key: str, media_type: MediaType, target_key: str) -> Profile:
+    async def ingest(
+        self, source_key: str, media_type: MediaType, target_key: str, *, overrides: ReadOptions = NO_OVERRIDES
+    ) -> Profile:
         """Read an upload, write it as typed Parquet, and profile it."""
-        return await ingest(self._artifacts, self._limits, self._scratch, source_key, media_type, target_key)
+        upload = Upload(source_key, media_type, target_key, overrides)
+        return await ingest(self._artifacts, self._limits, self._scratch, upload)
 
     @asynccontextmanager
     async def compute(

@@ -69,8 +69,8 @@ def measure(
 
     `begin` is called before each step with the share of the work, 0 to 1, that is done when the step ends.
 
-    Drift is between halves in time, so it needs rows or observations with a time, some hundred of them: a file's order
-    is no time, and entities have none. Raises what `Sandbox.run` raises.
+    Drift is between halves in time, so it needs row grain, a time column and some hundred rows: a file's order is no
+    time, and entities have none. Raises what `Sandbox.run` raises.
     """
     begin(0.1)
     features = open_finite(connection, compiled)

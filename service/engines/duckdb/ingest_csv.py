@@ -66,6 +66,7 @@ async def read_csv(box: Sandbox, text: PreparedText, limits: Limits) -> Source:
         columns,
         notes=(*text.notes, *dialect.notes, *renamed),
         decimal_comma=dialect.delimiter != ",",
+        padded_cells=True,
     )
 
 

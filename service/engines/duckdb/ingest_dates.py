@@ -1,8 +1,9 @@
 """Dates written as text: which shapes are understood, and the expression that reads them as UTC timestamps.
 
 A *shape* is a text with its digits and letters blurred: `Y` four digits, `9` one or two, `a` letters, `F` a fraction
-of a second. A column is a date column when each of its values has a known shape and is read by the formats that
-belong to the shapes found; which of day and month comes first is decided by the whole column.
+of a second, `D` a date of six digits with dots (`29.02.24`; with fewer digits it may be a version). A column is a date
+column when each of its values has a known shape and is read by the formats that belong to the shapes found; which of
+day and month comes first is decided by the whole column.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ _DATES: dict[str, tuple[tuple[str, ...], ...]] = {
     "9/9/Y": (("%m/%d/%Y",), ("%d/%m/%Y",)),
     "9-9-Y": (("%m-%d-%Y",), ("%d-%m-%Y",)),
     "9.9.Y": (("%m.%d.%Y",), ("%d.%m.%Y",)),
+    "D": (("%d.%m.%y",),) * 2,
     "a 9 Y": (("%b %d %Y", "%B %d %Y"),) * 2,
     "a 9, Y": (("%b %d, %Y", "%B %d, %Y"),) * 2,
     "9 a Y": (("%d %b %Y", "%d %B %Y"),) * 2,
@@ -49,6 +51,9 @@ _DATES: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 _DATES_ALONE: dict[str, tuple[str, ...]] = {
     "Y-9": ("%Y-%m",),
+    "Y/9": ("%Y/%m",),
+    "9/Y": ("%m/%Y",),
+    "9-Y": ("%m-%Y",),
     "a Y": ("%b %Y", "%B %Y"),
     "a-Y": ("%b-%Y", "%B-%Y"),
     "#aY": ("%Y%m%dT%H%M",),
@@ -75,6 +80,18 @@ _TIMES: dict[str, tuple[str, ...]] = {
     "9:9:9+9:9": ("%H:%M:%S%z",),
     "9:9:9+Y": ("%H:%M:%S%z",),
 }
+TIMES_OF_DAY: Mapping[str, tuple[str, ...]] = {
+    "9:9": ("%H:%M",),
+    "9:9:9": ("%H:%M:%S",),
+    "9:9:9F": ("%H:%M:%S.%f", "%H:%M:%S,%f"),
+    "9:9 a": ("%I:%M %p",),
+    "9:9a": ("%I:%M%p",),
+    "9:9:9 a": ("%I:%M:%S %p",),
+    "9:9:9a": ("%I:%M:%S%p",),
+}
+"""Shapes of times of day without a date."""
+EPOCH_OF_TIMES = 2_208_988_800_000_000
+"""Microseconds from 1900-01-01, the day that the engine gives to a time without a date, to 1970-01-01."""
 AMBIGUOUS = ("9/9/", "9-9-", "9.9.")
 """Beginnings of the shapes in which day and month look alike."""
 
@@ -101,6 +118,7 @@ def shape_of(value: exp.Expr) -> exp.Expr:
     """The SQL that blurs a text to its shape."""
     for pattern, blurred in (
         (r"[a-zA-Z]+", "a"),
+        (r"^[0-9]{2}[.][0-9]{2}[.][0-9]{2}($|[ ,])", r"D\1"),
         (r"(:[0-9]{1,2})[.,][0-9]{1,9}", r"\1F"),
         (r"[0-9]{5,}", "#"),
         (r"[0-9]{4}", "Y"),
@@ -146,6 +164,20 @@ def _in_utc(moment: exp.Expr) -> exp.Expr:
 
 def _formats(reading: Reading, order: Order) -> tuple[str, ...]:
     return reading.month_first if order == "month first" else reading.day_first
+
+
+def seconds_of_day(value: exp.Expr, found: Iterable[str]) -> exp.Expr:
+    """The SQL that reads a time of day as seconds since midnight, null where it is none of the shapes found.
+
+    A BIGINT, or a DOUBLE where the shapes have fractions.
+    """
+    shapes_found = sorted(found)
+    formats = listed(string(one) for shape in shapes_found for one in TIMES_OF_DAY[shape])
+    moment = call("epoch_us", call("try_strptime", value, formats))
+    since_midnight = exp.Paren(this=exp.Add(this=moment, expression=exp.Literal.number(EPOCH_OF_TIMES)))
+    if any("F" in shape for shape in shapes_found):
+        return exp.Div(this=cast(since_midnight, "DOUBLE"), expression=exp.Literal.number("1e6"))
+    return exp.IntDiv(this=since_midnight, expression=exp.Literal.number(1_000_000))
 
 
 def is_ambiguous(found: Iterable[str]) -> bool:

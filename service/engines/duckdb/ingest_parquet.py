@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
 from sqlglot import exp
 
 from service.engines.duckdb.detect import read_head, signature
+from service.engines.duckdb.ingest_columns import ColumnRequest, Reading
 from service.engines.duckdb.ingest_source import Source, SourceColumn, no_rows, require_width, unique_names
 from service.engines.duckdb.ingest_sql import (
     CellExpressions,
-    batches,
+    aggregated,
     call,
     case,
     cast,
-    long_form,
     parquet,
     reference,
     run,
@@ -24,7 +25,7 @@ from service.engines.duckdb.ingest_sql import (
     try_cast,
     write_parquet,
 )
-from service.engines.duckdb.ingest_types import Reading
+from service.engines.duckdb.ingest_times import whole_readings
 from service.engines.duckdb.parquet_footer import damaged, read_footer
 from service.engines.duckdb.sandbox import Row, Sandbox
 from service.engines.limits import Limits, require_expansion
@@ -126,37 +127,38 @@ def _source(path: Path, described: list[Row]) -> Source:
     return Source(path, len(described), columns, notes=(*left_out, *renamed), typed=True)
 
 
-async def typed_readings(box: Sandbox, source: Source) -> dict[int, Reading]:
+async def typed_readings(box: Sandbox, source: Source, requests: Sequence[ColumnRequest]) -> dict[int, Reading]:
     """The reading of each column whose type the file gives, by position; text columns are read as all text is."""
-    wide = [column for column in source.columns if column.type in WIDE_INTEGERS]
-    overflowing = await _overflowing(box, source, wide)
-    return {
-        column.position: _reading(column, overflowing=column.position in overflowing)
-        for column in source.columns
-        if column.type != "VARCHAR"
+    overflowing = await _overflowing(box, source, [one.column for one in requests if one.column.type in WIDE_INTEGERS])
+    readings = {
+        request.position: _reading(request, overflowing=request.position in overflowing) for request in requests
     }
+    numbers = [one for one in requests if readings[one.position].physical in {"BIGINT", "DOUBLE"}]
+    readings |= await whole_readings(box, source, numbers)
+    return readings
 
 
 async def _overflowing(box: Sandbox, source: Source, wide: list[SourceColumn]) -> set[int]:
     """Positions of the columns with integers over 64 bits."""
+
+    def lost(value: exp.Expr) -> list[exp.Expr]:
+        return [call("count", case((try_cast(value, "BIGINT").is_(exp.null()), exp.true())))]
+
     cells: CellExpressions = [(column.position, cast(reference(column.position), "VARCHAR")) for column in wide]
-    lost = call("count", case((try_cast(exp.column("v"), "BIGINT").is_(exp.null()), exp.true())))
-    found: set[int] = set()
-    for batch in batches(cells):
-        query = exp.select("k", lost.copy()).from_(long_form(source.scan, batch), copy=False)
-        query = query.group_by("k", copy=False)
-        found |= {position for position, count in await run(box, lambda query=query: query) if count}
-    return found
+    counted = await aggregated(box, source.scan, cells, lost)
+    return {position for position, (count,) in counted.items() if count}
 
 
-def _reading(column: SourceColumn, *, overflowing: bool) -> Reading:
-    value = reference(column.position)
-    kind = "LIST" if column.type.endswith("]") else column.type.partition("(")[0]
+def _reading(request: ColumnRequest, *, overflowing: bool) -> Reading:
+    value = reference(request.position)
+    kind = "LIST" if request.column.type.endswith("]") else request.column.type.partition("(")[0]
     physical = "DOUBLE" if overflowing else PLAIN_TYPES.get(kind)
     if physical is not None:
-        note = f"{column.name!r}: integers over 64 bits, kept as DOUBLE" if overflowing else None
-        return Reading(physical, try_cast(value, physical), note)
+        notes = ("integers over 64 bits, kept as DOUBLE",) if overflowing else ()
+        return Reading(physical, request.present(try_cast(value, physical)), notes)
     if kind.startswith("TIMESTAMP"):
-        return Reading("TIMESTAMP", exp.AtTimeZone(this=value, zone=string("UTC")), f"{column.name!r}: times in UTC")
-    nested = cast(call("to_json", value), "VARCHAR")
-    return Reading("VARCHAR", nested, f"{column.name!r}: nested values, as JSON text")
+        moment = request.present(exp.AtTimeZone(this=value, zone=string("UTC")))
+        return Reading("TIMESTAMP", moment, ("times in UTC",), instants=True)
+    return Reading(
+        "VARCHAR", request.present(cast(call("to_json", value), "VARCHAR")), ("nested values, as JSON text",)
+    )

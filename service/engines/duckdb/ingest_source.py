@@ -19,6 +19,8 @@ MAX_NAME_CHARACTERS = 256
 MAX_FAULTS = 5
 """Faults listed in one error: enough to see the pattern."""
 MAX_NOTES = 40
+MAX_NAMES = 10
+"""Columns named in one note."""
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
@@ -46,6 +48,8 @@ class Source(Struct, frozen=True):
     """The file itself says its columns' types."""
     decimal_comma: bool = False
     """Numbers may be written with a decimal comma."""
+    padded_cells: bool = False
+    """Spaces around all values of a column stand between cells, rather than in them."""
 
     @property
     def scan(self) -> exp.Table:
@@ -68,6 +72,19 @@ def unique_names(raw: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         if name != wanted:
             notes.append(f"column {position} {_reason(wanted)}: now {name!r}")
     return tuple(names), tuple(notes)
+
+
+def merged(remarks: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Notes from names of columns and remarks on them, an equal remark on several columns being one note."""
+    names: dict[str, list[str]] = {}
+    for name, remark in remarks:
+        names.setdefault(remark, []).append(name)
+    return tuple(f"{_listed(those)}: {remark}" for remark, those in names.items())
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:MAX_NAMES])
+    return shown if len(names) <= MAX_NAMES else f"{shown} and {len(names) - MAX_NAMES} more columns"
 
 
 def bounded(notes: Iterable[str]) -> tuple[str, ...]:

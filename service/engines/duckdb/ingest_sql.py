@@ -152,6 +152,24 @@ def write_parquet(query: exp.Query, path: Path, width: int) -> exp.Expr:
     )
 
 
+async def aggregated(
+    box: Sandbox, source: exp.Table, cells: CellExpressions, aggregates: Callable[[exp.Expr], Sequence[exp.Expr]]
+) -> dict[int, Row]:
+    """Aggregates over each column's non-null cells, by position; `aggregates` are built over a cell.
+
+    A column without any has none.
+    """
+    found: dict[int, Row] = {}
+    for batch in batches(cells):
+
+        def query(batch: CellExpressions = batch) -> exp.Expr:
+            rows = long_form(source, batch)
+            return exp.select("k", *aggregates(exp.column("v"))).from_(rows, copy=False).group_by("k", copy=False)
+
+        found |= {position: tuple(rest) for position, *rest in await run(box, query)}
+    return found
+
+
 async def run(box: Sandbox, build: Callable[[], exp.Expr]) -> list[Row]:
     """Build a statement and run it, both off the event loop: a tree over thousands of columns takes a while."""
     statement = await asyncio.to_thread(lambda: build().sql(dialect="duckdb", copy=False))

@@ -34,7 +34,7 @@ class CompiledPlan(Struct, frozen=True):
     identity: str = ""
     """The column that tells rows apart; by default the first key."""
     time: str | None = None
-    """The key that orders rows in time, where they are rows or observations."""
+    """The key that orders rows in time, at row grain. What is known of an entity grows: that is no drift."""
     label: str | None = None
     """The key that is to be predicted."""
 

@@ -145,13 +145,13 @@ class _Compilation:
     def _compiled_moments(self, query: exp.Select, keys: tuple[str, ...]) -> CompiledPlan:
         observations = self._tables.options.observations
         label = self._horizon.name if self._horizon is not None else None
-        identity, time = KEY, None
+        identity = KEY
         if observations is not None:
             keys = ("row_id", *keys)
             query = query.select(named(column(KEY, "m"), "row_id"))
-            identity, time, label = "row_id", observations.time, label or observations.label
+            identity, label = "row_id", label or observations.label
         features = feature_types(self._plan.features, self._profile)
-        return CompiledPlan(query, keys, features, identity, time, label)
+        return CompiledPlan(query, keys, features, identity, label=label)
 
     def _published_of_moments(self) -> tuple[str, ...]:
         observed = self._tables.observed

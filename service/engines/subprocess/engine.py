@@ -43,7 +43,16 @@ from service.engines.turns import Turns
 from service.features.context import CURRENT
 from service.features.errors import ComputeFailed, DeadlineExceeded, FeatureAgentError
 from service.features.extract import lane_of
-from service.features.model import FeatureEvidence, FeaturePlan, Lane, MediaType, Profile, TableForm
+from service.features.model import (
+    NO_OVERRIDES,
+    FeatureEvidence,
+    FeaturePlan,
+    Lane,
+    MediaType,
+    Profile,
+    ReadOptions,
+    TableForm,
+)
 from service.features.ports import Files, Observer, RehearsedFeature
 from service.features.tables import Tables
 
@@ -115,13 +124,15 @@ class SubprocessEngine:
         async with self._turns.taken(_caller(), "small"), self._pool.process() as process:
             await process.ask(Ping(self._seconds()), Done)
 
-    async def ingest(self, source_key: str, media_type: MediaType, target_key: str) -> Profile:
+    async def ingest(
+        self, source_key: str, media_type: MediaType, target_key: str, *, overrides: ReadOptions = NO_OVERRIDES
+    ) -> Profile:
         """Read an upload, write it as typed Parquet, and profile it."""
         async with self._turns.taken(_caller(), await self._lane(source_key)):
             with engine_span(self._tracer, "ingest", system=self._system):
                 async with self._artifacts.local(source_key) as upload, self._new_file() as typed:
                     async with self._pool.process() as process:
-                        request = Ingest(self._seconds(), str(upload), media_type, str(typed))
+                        request = Ingest(self._seconds(), str(upload), media_type, str(typed), overrides)
                         profile = (await process.ask(request, Ingested)).profile
                     await self._artifacts.put_file(target_key, typed)
                     return profile

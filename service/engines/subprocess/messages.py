@@ -9,7 +9,15 @@ import msgspec
 from msgspec import Struct
 
 from service.engines.limits import Limits
-from service.features.model import Failure, FeatureEvidence, FeaturePlan, MediaType, Profile, TableForm
+from service.features.model import (
+    Failure,
+    FeatureEvidence,
+    FeaturePlan,
+    MediaType,
+    Profile,
+    ReadOptions,
+    TableForm,
+)
 from service.features.ports import RehearsedFeature
 from service.features.tables import Tables
 
@@ -43,6 +51,7 @@ class Ingest(Struct, frozen=True, tag=True):
     source: str
     media_type: MediaType
     target: str
+    overrides: ReadOptions
 
 
 class Export(Struct, frozen=True, tag=True):

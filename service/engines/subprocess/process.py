@@ -108,7 +108,8 @@ class _Session:
             case Ping():
                 await engine.ping()
             case Ingest():
-                return Ingested(await engine.ingest(request.source, request.media_type, request.target))
+                reading = engine.ingest(request.source, request.media_type, request.target, overrides=request.overrides)
+                return Ingested(await reading)
             case Export():
                 rendered = await engine.export(request.source, request.form)
                 await asyncio.to_thread(shutil.move, rendered, request.target)

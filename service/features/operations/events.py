@@ -212,7 +212,7 @@ class PathCount(SequenceOperation, frozen=True, tag="path_count"):
         timed = entities.sql("CASE WHEN NOT :i IS NULL THEN :x END", i=entities.instant(self.time), x=x)
         wanted = {f"v{back}": self.path[last - back] for back in range(last + 1)}
         text = " AND ".join(f":x{back} = :v{back}" for back in range(last + 1))
-        return entities.rows(f"COUNT(CASE WHEN {text} THEN 1 END)", x0=timed, **found, **wanted)
+        return entities.rows(f"COUNT(CASE WHEN {text} THEN 1 END)", (), None, x0=timed, **found, **wanted)
 
 
 class MostFrequentPath(SequenceOperation, frozen=True, tag="most_frequent_path"):

@@ -10,12 +10,10 @@ from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy import stats
 
 from service.features import operations as op
 from tests.operations.oracles import (
-    Row,
     Series,
     by_entity,
     days,
@@ -475,7 +473,7 @@ def longest(flags: Any) -> int:
 
 
 @by_entity(op.SeriesStatistic)
-def series_statistic(one: op.SeriesStatistic, mine: Series, _: Series) -> Any:  # noqa: C901, PLR0911, PLR0912
+def series_statistic(one: op.SeriesStatistic, mine: Series, _: Series) -> Any:
     x = values_of(one, mine)
     n, change = len(x), np.diff(x)
     figure = one.figure

@@ -6,7 +6,6 @@ import math
 import re
 import statistics
 from collections import Counter
-
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -23,9 +22,7 @@ from tests.operations.oracles import (
     history,
     known,
     meets,
-    order,
     ratio,
-    series,
     sharing,
     stat,
     text,

@@ -76,6 +76,15 @@ def test_what_lies_off_the_earth_is_no_place(latitude: float, longitude: float) 
     assert values(op.GridCell("lat", "lon"), [(latitude, longitude)], columns, entity=None, time=None) == [N]
 
 
+@pytest.mark.parametrize("latitude", [math.nan, 91.0, math.inf])
+def test_a_track_leaves_out_what_is_no_place(latitude: float) -> None:
+    """A step to nowhere has no length."""
+    rows = [("a", START + timedelta(hours=place), lat, 0.0) for place, lat in enumerate([0.0, 1.0, latitude])]
+    columns = {"user": "VARCHAR", "at": "TIMESTAMP", "lat": "DOUBLE", "lon": "DOUBLE"}
+    found = values(op.Track("lat", "lon", "at", "maximum_step_km"), rows, columns)
+    assert found == [pytest.approx(math.pi / 180 * 6371.0088)]
+
+
 def test_antipodes_and_poles() -> None:
     """The farthest places lie half a great circle apart; at one place the direction is 0."""
     columns = dict.fromkeys(("lat", "lon", "to_lat", "to_lon"), "DOUBLE")

@@ -30,7 +30,7 @@ from service.features.operations.parameters import (
     TimeColumn,
     Where,
 )
-from service.features.operations.places import distance
+from service.features.operations.places import distance, place
 
 MINUTE = 60_000_000
 """Microseconds."""
@@ -315,7 +315,7 @@ class DistanceFromPrevious(HistoryOperation, frozen=True, tag="distance_from_pre
 
     def compile(self, rows: Rows) -> Expression:
         """Measure the great circle."""
-        here = rows.number(self.latitude), rows.number(self.longitude)
+        here = place(rows, self.latitude, self.longitude)
         before = [rows.derived(rows.history("LAG(:x) OVER earlier", self.entity, self.time, x=value)) for value in here]
         far = distance(rows, (before[0], before[1]), here)
         if self.figure == "km":

@@ -20,6 +20,7 @@ from service.features.operations.parameters import (
     Where,
 )
 from service.features.operations.places import distance
+from service.features.operations.places import place as place_of
 from service.features.operations.sequences import SequenceOperation
 
 NOTHING_KNOWN = "but for counts and a sum, where no row that counts has a known value (deviation and variance need two)"
@@ -188,7 +189,7 @@ class Track(SequenceOperation, frozen=True, tag="track"):
     def compile(self, entities: Entities) -> Expression:
         """Measure from place to place."""
         where = (Predicate(self.latitude, "not_null"), Predicate(self.longitude, "not_null"))
-        lat, lon = entities.number(self.latitude), entities.number(self.longitude)
+        lat, lon = place_of(entities, self.latitude, self.longitude)
         other = {"net_km": "LAST_VALUE(:x) OVER all_rows", "maximum_from_first_km": "FIRST_VALUE(:x) OVER all_rows"}
         text = other.get(self.figure, "LAG(:x) OVER earlier")
         place = entities.sequence("ROW_NUMBER() OVER earlier", self.time, where)

@@ -51,7 +51,7 @@ the column and `by` joined by "_", or "all_rows".
 - Columns named `dataset.column` are of related tables; `tables` says how they join. With grain "entity" a feature is \
 computed from the rows of the lowest table that it reads, or of `table`; its values must be of that table. With grain \
 "row" only what is looked up can be read.
-- Never read the column `options.target`, nor one that gives it away.
+- Never read the column `options.target`, but as the `target` of {_with_target()}; nor one that gives it away.
 - Arithmetic and statistics take columns of type {_types(NUMBER)}; text operations take {_types(TEXT)}.
 - Never publish values of a column that is `personal`.
 - `name`: unique in the plan, not the name of the entity or time column.
@@ -63,6 +63,10 @@ computed from the rows of the lowest table that it reads, or of `table`; its val
 
 def _operations(grain: Grain) -> str:
     return ", ".join(spec.kind for spec in REGISTRY.values() if spec.grain == grain)
+
+
+def _with_target() -> str:
+    return " and ".join(spec.kind for spec in REGISTRY.values() if spec.targets)
 
 
 def _types(accepted: Accepted) -> str:

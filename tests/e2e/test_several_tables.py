@@ -125,7 +125,7 @@ def test_a_key_that_is_not_unique_is_refused_with_an_example(client: Client) -> 
         ({"horizon": {"days": 7, "aggregate": "sum"}, "as_of": "2013-01-02T00:00:00Z"}, "options.horizon.column"),
         ({"entity": {"columns": ["carrier", "nobody"]}}, "options.entity.columns[1]"),
         ({"entity": {"columns": ["carrier"], "by": "fortnight"}}, "options.entity.by"),
-        ({"related": [{"dataset_id": "planes"}]}, "options.related[0]"),
+        ({"related": [{"dataset_id": "planes"}]}, "options.related[0].on"),
     ],
 )
 def test_options_that_do_not_fit_name_their_member(client: Client, options: dict[str, Any], field: str) -> None:

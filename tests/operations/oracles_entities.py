@@ -181,10 +181,10 @@ def days_since_event(one: op.DaysSinceEvent, mine: Series, everyone: Series) -> 
 @by_entity(op.DaysBetweenKinds)
 def days_between_kinds(one: op.DaysBetweenKinds, mine: Series, _: Series) -> Any:
     rows = series(mine)
-    first = next((place for place, row in enumerate(rows) if meets(row, one.start)), None)
+    first = next((place for place, row in enumerate(rows) if meets(row, one.first)), None)
     if first is None:
         return None
-    ends = [row["at"] for row in rows[first + 1 :] if meets(row, one.end)]
+    ends = [row["at"] for row in rows[first + 1 :] if meets(row, one.then)]
     return days(ends[0] - rows[first]["at"]) if ends else None
 
 
@@ -193,8 +193,8 @@ def waits(one: Any, mine: Series) -> list[float | None]:
     rows = series(mine)
     found = []
     for place, row in enumerate(rows):
-        if meets(row, one.start):
-            ends = [other["at"] for other in rows[place + 1 :] if meets(other, one.end)]
+        if meets(row, one.first):
+            ends = [other["at"] for other in rows[place + 1 :] if meets(other, one.then)]
             found.append(days(ends[0] - row["at"]) if ends else None)
     return found
 

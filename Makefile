@@ -89,8 +89,9 @@ BENCH_ROUNDS ?= 8
 bench-planner: $(VENV)/.dev  ## measure what planning by the built-in planner costs, by sentence and columns; 2 min
 	$(BIN)/python -m loadtest.benchmarks.planner --write loadtest/benchmarks/planner/RESULTS.md
 
-operations: $(VENV)/.dev  ## write docs/operations.md from the classes of operations
-	$(BIN)/python -m tools.operations_document > docs/operations.md
+operations: $(VENV)/.dev  ## write docs/operations.md from the classes of operations; print what each declares and how it is held
+	$(BIN)/python -m tools.operations_document --write
+	$(BIN)/python -m tests.operations.matrix
 
 attacks: $(VENV)/.dev  ## attack a real service in every way of a table and measure everybody else; 15 min on an idle machine, writes docs/measurements/attacks.md
 	$(BIN)/python -m tests.attacks --write

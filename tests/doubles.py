@@ -20,7 +20,6 @@ from service.features.extract import artifact_key
 from service.features.model import (
     NO_OVERRIDES,
     ColumnProfile,
-    Dataset,
     Extraction,
     ExtractionResult,
     ExtractionState,
@@ -42,6 +41,7 @@ from service.features.model import (
 from service.features.operations import Count, Predicate, Rate
 from service.features.ports import PlanRequest, Proposal, RehearsedFeature, StoredArtifact
 from service.features.stores import Notices, Store, UnitOfWork, Watch
+from service.features.tables import Tables
 
 E = TypeVar("E", bound=Event)
 
@@ -373,7 +373,7 @@ class MemoryEngine:
 
     @asynccontextmanager
     async def compute(
-        self, dataset: Dataset, plan: FeaturePlan, *, progress: Callable[[float], None]
+        self, tables: Tables, plan: FeaturePlan, *, progress: Callable[[float], None]
     ) -> AsyncIterator[MemoryTable]:
         """Compute the same table for every plan, or raise `error`."""
         if self.error is not None:
@@ -395,7 +395,7 @@ class MemoryEngine:
         self.exported.append(Path(file.name))
         return self.exported[-1]
 
-    async def rehearse(self, dataset: Dataset, plan: FeaturePlan) -> tuple[RehearsedFeature, ...]:
+    async def rehearse(self, tables: Tables, plan: FeaturePlan) -> tuple[RehearsedFeature, ...]:
         """Measure nothing."""
         return ()
 

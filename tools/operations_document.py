@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
@@ -20,21 +21,11 @@ from service.features.operations.parameters import (
     TIME,
     Accepted,
     FeatureType,
-    LogicalType,
 )
 from service.features.operations.registry import FAMILIES, REGISTRY
+from tools.operations_examples import EXAMPLE_COLUMNS, example_tables
 
-EXAMPLE_COLUMNS: dict[str, tuple[LogicalType, str]] = {
-    "user": ("identifier", "VARCHAR"),
-    "at": ("datetime", "TIMESTAMP"),
-    "amount": ("numeric", "DOUBLE"),
-    "items": ("integer", "BIGINT"),
-    "country": ("categorical", "VARCHAR"),
-    "returned": ("boolean", "BOOLEAN"),
-    "note": ("text", "VARCHAR"),
-    "delivered_at": ("datetime", "TIMESTAMP"),
-}
-"""The table of orders that examples read: logical and physical type by column."""
+PAGE = Path(__file__).parents[1] / "docs" / "operations.md"
 
 ACCEPTED_AS: dict[Accepted, str] = {
     NUMBER: "number",
@@ -53,6 +44,15 @@ SEEN = {
     "history": "its own and the entity's earlier rows",
     "entity": "all rows of the entity, and the dataset's latest time",
 }
+FITTED = {
+    "nothing": "nothing",
+    "statistics": "figures of all rows, or of each group where one is named",
+    "ranks": "the values in order, with how many rows hold each",
+    "groups": "a table of figures by group",
+    "categories": "a list of categories",
+    "folds": "for each fold, a table of figures by group of the other folds",
+}
+"""What is kept of a dataset so that other rows can be computed as its own were."""
 BOUNDS = {
     "minimum": "≥", "maximum": "≤", "exclusiveMinimum": ">", "exclusiveMaximum": "<", "minItems": "at least",
     "maxItems": "at most", "minLength": "length ≥", "maxLength": "length ≤",
@@ -90,13 +90,15 @@ def entry(spec: OperationSpec) -> str:
         "Formula": spec.formula,
         "Source": spec.source,
         "Reads": SEEN[spec.sees],
+        "Fits": FITTED[spec.fits],
         "Cost": spec.cost,
     }
     parameters = [f"  - `{name}`: {shape}" for name, shape in _parameters(spec)]
     lines = [f"### {spec.kind}", "", spec.summary, "", f"`{signature(spec)}`", ""]
     lines += [f"- **{name}**: {words}" for name, words in facts.items()]
     lines += ["- **Parameters**:", *parameters] if parameters else []
-    return "\n".join([*lines, f"- **Example**: `{_example(spec)}`", ""])
+    lines += [f"- **Example**: `{_example(spec)}`", "", *example_tables(spec), ""]
+    return "\n".join(lines)
 
 
 def _family(family: ModuleType, registry: Mapping[str, OperationSpec]) -> Iterator[str]:
@@ -111,19 +113,19 @@ def _words() -> Iterator[str]:
     yield "## Columns\n\n| Word | Logical types of the column |\n|---|---|"
     yield from (f"| {word} | {', '.join(sorted(accepted))} |" for accepted, word in ACCEPTED_AS.items())
     yield "\nA category that is stored as numbers (a grade 1 … 5) serves as a number, too.\n"
-    yield "The examples read a table of orders:\n"
+    yield "The examples read a table of orders; numbers are shown to six digits:\n"
     yield "| Column | Logical type |\n|---|---|"
     yield from (f"| `{name}` | {logical} |" for name, (logical, _) in EXAMPLE_COLUMNS.items())
     yield ""
 
 
 def _matrix(specs: Iterable[OperationSpec]) -> Iterator[str]:
-    yield "## Overview\n\n| Operation | Grain | Gives | Reads | Cost | Publishes values | Follows the calendar |"
-    yield "|---|---|---|---|---|---|---|"
+    yield "## Overview\n\n| Operation | Grain | Gives | Reads | Fits | Cost | Publishes values | Follows the calendar |"
+    yield "|---|---|---|---|---|---|---|---|"
     for spec in specs:
         marks = [("yes" if fact else "") for fact in (spec.publishes_values, spec.follows_calendar)]
-        facts = [f"[{spec.kind}](#{spec.kind})", spec.grain, _gives(spec.dtype), spec.sees, spec.cost, *marks]
-        yield f"| {' | '.join(facts)} |"
+        facts = [spec.grain, _gives(spec.dtype), spec.sees, spec.fits, spec.cost, *marks]
+        yield f"| [{spec.kind}](#{spec.kind}) | {' | '.join(facts)} |"
     yield ""
 
 
@@ -141,10 +143,19 @@ def _field(spec: OperationSpec, name: str) -> str:
 def _parameters(spec: OperationSpec) -> Iterator[tuple[str, str]]:
     properties = _schema(spec)
     for name in spec.type.__struct_fields__:
-        if name not in spec.columns:
-            default = properties[name].get("default")
-            unset = "" if default is None else f"; default {msgspec.json.encode(default).decode()}"
-            yield name, _shape(properties[name]) + unset
+        default = properties[name].get("default")
+        unset = "" if default is None else f"; default {msgspec.json.encode(default).decode()}"
+        accepted = spec.columns.get(name)
+        yield name, (_shape(properties[name]) if accepted is None else _column(accepted, properties[name])) + unset
+
+
+def _column(accepted: Accepted, schema: dict[str, Any]) -> str:
+    """What a field that names a column, or several, takes."""
+    word = ACCEPTED_AS.get(accepted) or "|".join(sorted(accepted))
+    if schema.get("type") == "array":
+        bounds = ", ".join(f"{BOUNDS[bound]} {schema[bound]}" for bound in ("minItems", "maxItems") if bound in schema)
+        return f"columns ({word}), {bounds}"
+    return f"column ({word})" + (" or none" if "anyOf" in schema else "")
 
 
 def _schema(spec: OperationSpec) -> dict[str, Any]:
@@ -161,9 +172,15 @@ def _shape(schema: dict[str, Any]) -> str:
     if "anyOf" in schema:
         options = [option for option in schema["anyOf"] if option.get("type") != "null"]
         return ", ".join(_shape(option) for option in options) + " or none"
-    kind = "predicates" if schema["type"] == "array" else schema["type"]
+    kind = _items(schema["items"]) if schema["type"] == "array" else schema.get("format", schema["type"])
     bounds = [f"{sign} {schema[bound]}" for bound, sign in BOUNDS.items() if bound in schema]
-    return ", ".join([kind, *bounds])
+    return ("; " if schema["type"] == "array" else ", ").join([kind, *bounds])
+
+
+def _items(schema: dict[str, Any]) -> str:
+    """What an array holds, in words."""
+    shape = _shape(schema)
+    return "predicates" if shape == "predicate" else f"list of {shape}"
 
 
 def _example(spec: OperationSpec) -> str:
@@ -171,5 +188,9 @@ def _example(spec: OperationSpec) -> str:
     return msgspec.json.format(msgspec.json.encode({"kind": spec.kind, **fields}), indent=0).decode()
 
 
-if __name__ == "__main__":
-    sys.stdout.write(document())
+if __name__ == "__main__":  # a page that cannot be written leaves the old one as it is
+    page = document()
+    if "--write" in sys.argv:
+        PAGE.write_text(page, encoding="utf-8")
+    else:
+        sys.stdout.write(page)

@@ -42,6 +42,7 @@ from service.features.operations import REGISTRY
 from service.features.plan import validate
 from service.features.ports import RehearsedFeature
 from service.features.quality import BARS, Bar
+from service.features.tables import Tables
 
 MAX_DESCRIBED_COLUMNS = 10
 MAX_FOUND_COLUMNS = 30
@@ -167,7 +168,7 @@ async def _rehearse(run: PlanningRun, plan: FeaturePlan) -> tuple[RehearsedFeatu
     seconds = seconds_left(TRIAL_TIMEOUT_SECONDS)
     try:
         async with asyncio.timeout(seconds):
-            return await run.rehearsal.rehearse(run.request.dataset, plan)
+            return await run.rehearsal.rehearse(run.request.tables or Tables(run.request.dataset), plan)
     except TimeoutError:
         raise DeadlineExceeded(f"It did not end within {seconds:.0f} seconds.") from None
 

@@ -14,7 +14,7 @@ from litestar.types import ASGIApp, ControllerRouterHandler, Receive, Scope, Sen
 
 from service.api.auth_routes import create_token
 from service.api.authentication import Authentication
-from service.api.dataset_routes import delete_dataset, get_dataset, list_datasets, upload_dataset
+from service.api.dataset_routes import change_dataset, delete_dataset, get_dataset, list_datasets, upload_dataset
 from service.api.decoding import MAX_JSON_BYTES, ApiRequest, refuse_unknown_parameters
 from service.api.documentation import get_asset, get_problem_type, list_problem_types, openapi_config
 from service.api.errors import RouteNotFound
@@ -47,6 +47,7 @@ PROTECTED_ROUTES = (
     upload_dataset,
     list_datasets,
     get_dataset,
+    change_dataset,
     delete_dataset,
     extract_features,
     get_extraction,
@@ -144,7 +145,7 @@ def _cross_origin(config: ApiConfig) -> CORSConfig | None:
         return None
     return CORSConfig(
         allow_origins=list(config.cors_origins),
-        allow_methods=["GET", "POST", "DELETE"],
+        allow_methods=["GET", "POST", "PATCH", "DELETE"],
         allow_headers=[*READ, config.api_key_header],
         expose_headers=list(EXPOSED),
     )

@@ -1,4 +1,4 @@
-"""`/datasets`: upload, list, describe, delete."""
+"""`/datasets`: upload, list, describe, change, delete."""
 
 from __future__ import annotations
 
@@ -6,19 +6,31 @@ import secrets
 from dataclasses import dataclass
 from functools import partial
 
-from litestar import Response, delete, get, post
-from litestar.openapi.spec import OpenAPIFormat, OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
+from litestar import Response, delete, get, patch, post
+from litestar.openapi.spec import (
+    OpenAPIFormat,
+    OpenAPIMediaType,
+    OpenAPIType,
+    Operation,
+    Reference,
+    RequestBody,
+    Schema,
+)
+from litestar.params import JSONBody
 
 from service.api.decoding import ApiRequest
 from service.api.guards import reads_datasets, takes, writes_datasets
-from service.api.parameters import LOCATION, Cursor, DatasetIdPath, DatasetIdQuery, Limit
+from service.api.parameters import LOCATION, Cursor, DatasetIdPath, DatasetIdQuery, Limit, Replace, Zone
 from service.api.problems import PROTECTED, documented
 from service.api.progress import while_connected
 from service.api.quota_headers import QUOTA_HEADERS, quota_headers
+from service.api.read_options import ReadOptionsBody
 from service.api.schemas import DatasetAnswer, DatasetListAnswer, DatasetPage
 from service.api.services import Config, Services
-from service.api.uploads import MEDIA_TYPES, open_upload
+from service.api.uploads import MEDIA_TYPES, open_upload, read_options
 from service.api.views import dataset_path, dataset_summary, dataset_view
+from service.features.errors import InvalidRequest
+from service.features.model import FieldError
 
 
 @dataclass
@@ -27,10 +39,14 @@ class UploadOperation(Operation):
 
     def __post_init__(self) -> None:
         binary = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
-        form = Schema(type=OpenAPIType.OBJECT, properties={"file": binary}, required=["file"])
+        options = Reference(ref="#/components/schemas/ReadOptionsBody")
+        form = Schema(type=OpenAPIType.OBJECT, properties={"options": options, "file": binary}, required=["file"])
         self.request_body = RequestBody(
             required=True,
-            description="The table, as it is or as the first file of a form; the first row of a CSV is its header.",
+            description=(
+                "The table, as it is or as the first file of a form; the first row of a CSV is its header. A form may "
+                "say before its file, in the part `options`, how it is read."
+            ),
             content={
                 **{media_type: OpenAPIMediaType(schema=binary) for media_type in MEDIA_TYPES},
                 "text/csv": OpenAPIMediaType(schema=binary, example="user_id,amount\n1,0.5\n2,9\n"),
@@ -55,21 +71,31 @@ class UploadOperation(Operation):
     ),
 )  # fmt: skip
 async def upload_dataset(
-    request: ApiRequest, services: Services, config: Config, dataset_id: DatasetIdQuery = None
+    request: ApiRequest,
+    services: Services,
+    config: Config,
+    dataset_id: DatasetIdQuery = None,
+    replace: Replace = False,  # noqa: FBT002 -- a query parameter
+    zone: Zone = None,
 ) -> Response[DatasetAnswer]:
     """The body is streamed to the artifact store, read into typed columns, and profiled.
 
-    Without `dataset_id` an id is made up.
+    Without `dataset_id` an id is made up. The id of a dataset that there is answers 409, unless `replace` makes the
+    upload its next version: extractions that were accepted before still read the version of their time. The same bytes
+    as those of the present version, to be read in the same way, make no new version.
     """
+    if replace and dataset_id is None:
+        fault = FieldError("replace", "needs the dataset_id of what is to be replaced")
+        raise InvalidRequest("The request's parameters are invalid.", errors=[fault])
     upload = await open_upload(request, config.max_upload_bytes)
-    new_id = dataset_id or f"ds-{secrets.token_hex(8)}"
-    length = request.content_length or 0
     dataset = await services.upload(
         request.user.id,
-        new_id,
+        dataset_id or f"ds-{secrets.token_hex(8)}",
         upload.media_type,
         upload.chunks,
-        announced_bytes=length,
+        overrides=read_options(upload, zone),
+        replace=replace,
+        announced_bytes=request.content_length or 0,
         while_wanted=partial(while_connected, request),
     )
     left = quota_headers(await services.quotas.use_of(request.user.id), services.quotas.limits)
@@ -111,6 +137,35 @@ async def get_dataset(request: ApiRequest, services: Services, dataset_id: Datas
     return DatasetAnswer.of(dataset_view(dataset))
 
 
+@patch(
+    "/datasets/{dataset_id:str}",
+    operation_id="change_dataset",
+    tags=["datasets"],
+    summary="Change how a dataset is read",
+    opt=writes_datasets | takes("upload"),
+    response_headers=QUOTA_HEADERS,
+    response_description="The dataset with its profile, as it was read anew.",
+    responses=documented(
+        *PROTECTED, "dataset_not_found", "dataset_changed", "original_missing", "payload_too_large",
+        "dataset_too_large", "media_type_unsupported", "request_invalid", "dataset_unreadable", "quota_exceeded",
+        "too_many_at_once",
+    ),
+)  # fmt: skip
+async def change_dataset(
+    request: ApiRequest, services: Services, dataset_id: DatasetIdPath, data: JSONBody[ReadOptionsBody]
+) -> Response[DatasetAnswer]:
+    """The uploaded file is read anew with these options over those it had, and becomes the dataset's next version.
+
+    On any error the present version stays as it was. When another request makes a new version meanwhile, this one is
+    answered 409.
+    """
+    dataset = await services.upload.reread(
+        request.user.id, dataset_id, data.patch(), while_wanted=partial(while_connected, request)
+    )
+    left = quota_headers(await services.quotas.use_of(request.user.id), services.quotas.limits)
+    return Response(DatasetAnswer.of(dataset_view(dataset)), headers=left)
+
+
 @delete(
     "/datasets/{dataset_id:str}",
     operation_id="delete_dataset",
@@ -121,5 +176,5 @@ async def get_dataset(request: ApiRequest, services: Services, dataset_id: Datas
     responses=documented(*PROTECTED, "dataset_not_found"),
 )
 async def delete_dataset(request: ApiRequest, services: Services, dataset_id: DatasetIdPath) -> None:
-    """Removes the data and its profile; extractions that were made from it stay."""
+    """Removes all versions, the uploaded file and the profile; extractions that were made from it stay."""
     await services.upload.remove(request.user.id, dataset_id)

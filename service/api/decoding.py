@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator
 from functools import cache
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 from litestar import Request
@@ -63,13 +64,18 @@ class ApiRequest(Request[Principal, None, Any]):
         handler = self.route_handler
         assert isinstance(handler, HTTPRouteHandler)  # noqa: S101 (only HTTP routes have bodies)
         annotation: type[Struct] = handler.parsed_fn_signature.parameters["data"].annotation
-        try:
-            value: object = msgspec.json.decode(await self.body())
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise MalformedRequest(f"The body is not valid JSON: {error}.") from error
-        except RecursionError as error:
-            raise MalformedRequest("The body is nested too deeply.") from error
-        return convert_strictly(value, annotation)
+        return decode_strictly(await self.body(), annotation, "The body")
+
+
+def decode_strictly(content: bytes, target: type[T], name: str) -> T:
+    """Decode JSON to the struct; `name` says what it is. Raises MalformedRequest, InvalidRequest with every fault."""
+    try:
+        value: object = msgspec.json.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise MalformedRequest(f"{name} is not valid JSON: {error}.") from error
+    except RecursionError as error:
+        raise MalformedRequest(f"{name} is nested too deeply.") from error
+    return convert_strictly(value, target)
 
 
 def convert_strictly(value: object, target: type[T]) -> T:
@@ -90,7 +96,7 @@ def faults(value: object, target: type[Struct], path: str = "") -> Iterator[Fiel
         yield FieldError(f"{path}{name[:100]}", "is not a known field")
     for name, info in known.items():
         if name in given:
-            yield from _field_faults(given[name], info, f"{path}{name}")
+            yield from _field_faults(given[name], info.type, f"{path}{name}")
         elif info.required:
             yield FieldError(f"{path}{name}", "is required")
 
@@ -101,24 +107,61 @@ def _fields(target: type[Struct]) -> dict[str, FieldInfo]:
     return {info.encode_name: info for info in fields(target)}
 
 
-def _field_faults(value: object, info: FieldInfo, path: str) -> Iterator[FieldError]:
-    if (nested := _struct(info.type)) is not None:
+def _field_faults(value: object, annotation: Any, path: str) -> Iterator[FieldError]:
+    if (nested := _struct(annotation)) is not None:
         yield from faults(value, nested, f"{path}.")
         return
+    member = _member(annotation)
+    if member is not None and isinstance(value, dict):
+        given: dict[str, object] = value  # pyright: ignore[reportUnknownVariableType] (JSON keys are text)
+        yield from _dictionary_faults(given, annotation, member, path)
+        return
+    yield from _conversion_faults(value, annotation, path)
+
+
+def _dictionary_faults(value: dict[str, object], annotation: Any, member: Any, path: str) -> Iterator[FieldError]:
+    """Yield the faults of each member; if there are none, those of the dictionary as a whole and of its keys."""
+    found = [
+        fault
+        for name, item in value.items()
+        if item is not None
+        for fault in faults(item, member, f"{path}.{name[:100]}.")
+    ]
+    yield from found or _conversion_faults(value, annotation, path)
+
+
+def _conversion_faults(value: object, annotation: Any, path: str) -> Iterator[FieldError]:
     try:
-        msgspec.convert(value, info.type)
+        msgspec.convert(value, annotation)
     except msgspec.ValidationError as error:
-        yield FieldError(path, _reason(error, info.type))
+        yield FieldError(path, _reason(error, annotation))
 
 
 def _struct(annotation: object) -> type[Struct] | None:
     return annotation if isinstance(annotation, type) and issubclass(annotation, Struct) else None
 
 
+def _member(annotation: Any) -> type[Struct] | None:
+    """Return the struct that the values of a dictionary are; None for any other type."""
+    for option in _alternatives(annotation):
+        if get_origin(option) is dict:
+            return next(filter(None, map(_struct, _alternatives(get_args(option)[1]))), None)
+    return None
+
+
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    """Return the types of a union, without their constraints."""
+    if get_origin(annotation) is Annotated:
+        return _alternatives(get_args(annotation)[0])
+    if get_origin(annotation) in {Union, UnionType}:
+        return tuple(option for part in get_args(annotation) for option in _alternatives(part))
+    return (annotation,)
+
+
 def _reason(error: msgspec.ValidationError, annotation: object) -> str:
-    bare = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
-    if get_origin(bare) is Literal:
-        return "must be one of: " + ", ".join(map(str, get_args(bare)))
+    literals = [option for option in _alternatives(annotation) if get_origin(option) is Literal]
+    if literals:
+        return "must be one of: " + ", ".join(str(word) for option in literals for word in get_args(option))
     return str(error).partition(" - at ")[0]
 
 

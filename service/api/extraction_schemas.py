@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 
 from service.api.problems import Fault
 from service.api.schemas import OptionsBody, PageView, Success, ValueCountView
-from service.features.model import Dimension, FeatureType, Grain, RejectionReason, Stage, Status, Threshold
+from service.features.model import Dimension, FeatureType, RejectionReason, Stage, Status, TableGrain, Threshold
 from service.features.operations import AnyOperation
 
 Progress = Annotated[int, Meta(ge=0, le=100, description="Percent.")]
@@ -104,6 +104,10 @@ class ExtractionView(Struct, frozen=True):
 
     extraction_id: str
     dataset_id: str
+    dataset_version: Annotated[
+        int | None,
+        Meta(description="The version of the dataset that it reads; null when an older release accepted or ran it."),
+    ]
     status: Status
     progress: Progress
     feature_description: str
@@ -120,7 +124,7 @@ class ExtractionView(Struct, frozen=True):
     quality: QualityView | None
     model: ModelView | None
     row_count: int | None
-    grain: Grain | None
+    grain: TableGrain | None
     entity: str | None
     time: str | None
     sql: Annotated[str | None, Meta(description="The statement that computed the features.")]

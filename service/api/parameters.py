@@ -29,6 +29,18 @@ DatasetIdQuery = Annotated[
     str | None,
     QueryParameter(min_length=1, max_length=MAX_ID_LENGTH, pattern=ID_PATTERN, description="A dataset's id."),
 ]
+Replace = Annotated[
+    bool,
+    QueryParameter(description="Make the upload the next version of the dataset that has the id, if there is one."),
+]
+Zone = Annotated[
+    str | None,
+    QueryParameter(
+        min_length=1,
+        max_length=64,
+        description="IANA time zone of local times in the file, such as `Europe/Berlin`; without it they are UTC.",
+    ),
+]
 
 CacheControl = Annotated[
     str | None,

@@ -48,6 +48,8 @@ PROBLEMS: dict[str, ProblemType] = {
     "not_acceptable": ProblemType(406, "media_type", "low", "No form of the resource is acceptable"),
     "request_timeout": ProblemType(408, "malformed", "low", "The request arrived too slowly"),
     "dataset_exists": ProblemType(409, "conflict", "low", "The dataset exists already"),
+    "dataset_changed": ProblemType(409, "conflict", "low", "The dataset was changed meanwhile"),
+    "original_missing": ProblemType(409, "conflict", "low", "The uploaded file is not kept"),
     "extraction_not_ready": ProblemType(409, "conflict", "low", "The extraction has no feature table"),
     "extraction_ended": ProblemType(409, "conflict", "low", "The extraction has ended already"),
     "extraction_cancelled": ProblemType(409, "conflict", "low", "The extraction was cancelled"),

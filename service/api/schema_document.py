@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from service.api.extraction_schemas import ExtractionAnswer, ExtractionListAnswer, StatusAnswer
 from service.api.problems import Problem
+from service.api.read_options import ReadOptionsBody
 from service.api.schemas import (
     DatasetAnswer,
     DatasetListAnswer,
@@ -40,6 +41,7 @@ ROOTS: tuple[type[Struct], ...] = (
     HealthView,
     LivenessView,
     Problem,
+    ReadOptionsBody,
     ReadinessView,
     SecretsAnswer,
     StatusAnswer,

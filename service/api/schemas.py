@@ -10,10 +10,19 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
+from service.api.read_options import ColumnName, OverridesView
 from service.features.context import CURRENT
 from service.features.datasets import ID_PATTERN, MAX_ID_LENGTH
 from service.features.model import ExtractionOptions, ExtractionRequest, LogicalType, MediaType, Threshold
 from service.features.operations import Scalar
+from service.features.table_options import (
+    MAX_RELATED,
+    EntityKey,
+    Horizon,
+    Observations,
+    RelatedTable,
+    TableOptions,
+)
 
 T = TypeVar("T")
 
@@ -27,10 +36,14 @@ DatasetId = Annotated[
         examples=["orders-2026"],
     ),
 ]
-ColumnName = Annotated[str, Meta(min_length=1, max_length=256)]
 
+VERSION = "Counts uploads under the id and changes of how the upload is read, from 1 on."
 MINIMUM_DESCRIPTION = 5
 """Minimum number of characters, without surrounding space."""
+
+
+LATER_OPTIONS = frozenset({"related", "as_of", "observations", "horizon"})
+"""Options that the first release did not have."""
 
 
 class OptionsBody(Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,7 +51,17 @@ class OptionsBody(Struct, frozen=True, forbid_unknown_fields=True):
 
     max_features: Annotated[int, Meta(ge=1, le=200, description="Most features to propose.")] = 20
     entity: (
-        Annotated[ColumnName, Meta(description="Column whose values are the entities.", examples=["user_id"])] | None
+        Annotated[
+            ColumnName | EntityKey,
+            Meta(
+                description=(
+                    "Column whose values are the entities; or an object: several `columns`, one datetime column and "
+                    "`by`, or no columns for all rows together."
+                ),
+                examples=["user_id"],
+            ),
+        ]
+        | None
     ) = None
     time: (
         Annotated[ColumnName, Meta(description="Column that orders the rows in time.", examples=["timestamp"])] | None
@@ -47,6 +70,65 @@ class OptionsBody(Struct, frozen=True, forbid_unknown_fields=True):
         Annotated[ColumnName, Meta(description="Column that no feature may read or give away.", examples=["churned"])]
         | None
     ) = None
+    related: Annotated[
+        tuple[RelatedTable, ...],
+        Meta(
+            max_length=MAX_RELATED,
+            description="Other datasets of yours, joined by a column: looked up by its rows, or aggregated.",
+        ),
+    ] = ()
+    as_of: (
+        Annotated[
+            datetime,
+            Meta(
+                description="Only what happened before is known; an instant with its offset.",
+                examples=["2026-01-01T00:00:00Z"],
+                tz=True,
+            ),
+        ]
+        | None
+    ) = None
+    observations: (
+        Annotated[
+            Observations,
+            Meta(
+                description=(
+                    "A dataset of yours with an entity and a time in each row: each gets every feature, computed from "
+                    "what was known before its time."
+                )
+            ),
+        ]
+        | None
+    ) = None
+    horizon: (
+        Annotated[Horizon, Meta(description="Adds a label: what happens in the days after the moment, or how much.")]
+        | None
+    ) = None
+
+    def to_options(self) -> ExtractionOptions:
+        """Convert what is fixed for the planner."""
+        entity = None if isinstance(self.entity, EntityKey) else self.entity
+        return ExtractionOptions(self.max_features, entity, self.time, self.target)
+
+    def to_tables(self) -> TableOptions:
+        """Convert what says which rows are read."""
+        key = self.entity if isinstance(self.entity, EntityKey) else None
+        return TableOptions(key, self.related, self.as_of, self.observations, self.horizon)
+
+    @classmethod
+    def of(cls, request: ExtractionRequest) -> Self:
+        """Convert a request's options back."""
+        options, tables = request.options, request.tables
+        return cls(
+            options.max_features,
+            options.entity if tables.entity is None else tables.entity,
+            options.time,
+            options.target,
+            tables.related,
+            tables.as_of,
+            tables.observations,
+            tables.horizon,
+        )
 
 
 class ExtractionBody(Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,19 +171,21 @@ class ExtractionBody(Struct, frozen=True, forbid_unknown_fields=True):
     def canonical(self) -> bytes:
         """Return the same bytes for equal requests, in any release: a new member is left out while unset."""
         given = {name: value for name, value in asdict(self).items() if name != "callback_url" or value is not None}
+        options = asdict(self.options)
+        given["options"] = {name: value for name, value in options.items() if name not in LATER_OPTIONS or value}
         return msgspec.json.encode(given)
 
     def to_request(self, *, fresh: bool) -> ExtractionRequest:
         """Convert to the domain's request; `fresh` requests a plan that no cache gave."""
-        options = self.options
         return ExtractionRequest(
             dataset_id=self.dataset_id,
             feature_description=self.feature_description,
             quality_threshold=self.quality_threshold,
             completion_date=self.completion_date,
-            options=ExtractionOptions(options.max_features, options.entity, options.time, options.target),
+            options=self.options.to_options(),
             fresh=fresh,
             callback_url=self.callback_url,
+            tables=self.options.to_tables(),
         )
 
 
@@ -183,6 +267,7 @@ class DatasetSummary(Struct, frozen=True):
     """A dataset in a list."""
 
     dataset_id: str
+    version: Annotated[int, Meta(description=VERSION)]
     media_type: MediaType
     size_bytes: Annotated[int, Meta(description="Bytes uploaded.")]
     row_count: int
@@ -195,6 +280,7 @@ class DatasetView(Struct, frozen=True):
     """A dataset with its profile."""
 
     dataset_id: str
+    version: Annotated[int, Meta(description=VERSION)]
     media_type: MediaType
     size_bytes: Annotated[int, Meta(description="Bytes uploaded.")]
     row_count: int
@@ -205,7 +291,12 @@ class DatasetView(Struct, frozen=True):
         tuple[tuple[str, ...], ...],
         Meta(description="Columns that tell every row apart: no value is missing and none comes twice."),
     ]
-    created_at: datetime
+    overrides: Annotated[
+        OverridesView,
+        Meta(description="What `PATCH` or the upload said of how the file is read; the rest is found out."),
+    ]
+    created_at: Annotated[datetime, Meta(description="When the first version was uploaded.")]
+    updated_at: Annotated[datetime, Meta(description="When this version was made.")]
     links: DatasetLinks
 
 

@@ -19,6 +19,7 @@ from service.api.extraction_schemas import (
 )
 from service.api.observability_links import Links
 from service.api.problems import Fault
+from service.api.read_options import OverridesView
 from service.api.schemas import ColumnView, DatasetLinks, DatasetSummary, DatasetView, OptionsBody
 from service.features.model import Dataset, Extraction, ExtractionState
 from service.webhooks.links import BASE, dataset_path, deliveries_path, extraction_path
@@ -29,6 +30,7 @@ def dataset_view(dataset: Dataset) -> DatasetView:
     profile = dataset.profile
     return DatasetView(
         dataset_id=dataset.id,
+        version=dataset.version,
         media_type=dataset.media_type,
         size_bytes=dataset.size_bytes,
         row_count=profile.row_count,
@@ -36,7 +38,9 @@ def dataset_view(dataset: Dataset) -> DatasetView:
         fingerprint=profile.fingerprint,
         notes=profile.notes,
         candidate_keys=profile.candidate_keys,
+        overrides=msgspec.convert(dataset.overrides, OverridesView, from_attributes=True),
         created_at=dataset.created_at,
+        updated_at=dataset.updated_at or dataset.created_at,
         links=_dataset_links(dataset.id),
     )
 
@@ -45,6 +49,7 @@ def dataset_summary(dataset: Dataset) -> DatasetSummary:
     """Convert a dataset for a list."""
     return DatasetSummary(
         dataset_id=dataset.id,
+        version=dataset.version,
         media_type=dataset.media_type,
         size_bytes=dataset.size_bytes,
         row_count=dataset.profile.row_count,
@@ -60,13 +65,14 @@ def extraction_view(extraction: Extraction, observability_links: Links) -> Extra
     return ExtractionView(
         extraction_id=extraction.id,
         dataset_id=request.dataset_id,
+        dataset_version=request.dataset_version if result is None else result.dataset_version,
         status=extraction.status,
         progress=extraction.progress,
         feature_description=request.feature_description,
         quality_threshold=request.quality_threshold,
         completion_date=request.completion_date,
         callback_url=request.callback_url,
-        options=msgspec.convert(request.options, OptionsBody, from_attributes=True),
+        options=OptionsBody.of(request),
         created_at=extraction.created_at,
         started_at=extraction.started_at,
         finished_at=extraction.finished_at,

@@ -127,4 +127,11 @@ class RepeatExtraction:
 
 def _key(owner: str, request: ExtractionRequest) -> Hashable:
     """Build the key from everything that determines the result, which excludes completion date and callback."""
-    return owner, request.dataset_id, request.feature_description, request.quality_threshold, request.options
+    return (
+        owner,
+        request.dataset_id,
+        request.feature_description,
+        request.quality_threshold,
+        request.options,
+        request.tables,
+    )

@@ -1,4 +1,4 @@
-"""Delete old extractions, and files that nothing refers to.
+"""Delete old extractions, replaced versions of datasets, and files that nothing refers to.
 
 A row is deleted before its file, so that no row ever refers to a missing file. A process that dies in between leaves a
 file without a row, which the sweep removes.
@@ -8,18 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from msgspec import Struct
 
 from service.features.ports import Artifacts, Clock, StoredArtifact
-from service.features.stores import Upkeep
+from service.features.stores import Purged, Upkeep
 
 BATCH = 500
-"""Extractions deleted in one transaction."""
-SWEPT = ("features", "datasets", "uploads")
-"""Prefixes under which every artifact belongs to a row, or to an upload or run in progress."""
+"""Rows deleted in one transaction."""
+SWEPT = ("features", "versions", "originals", "datasets", "uploads")
+"""Prefixes under which every artifact belongs to a row, or to an upload or run in progress; an older release put files
+under the last two."""
 YOUNG = timedelta(hours=1)
-"""A file may be this much older than the row that will refer to it."""
+"""A file may be this much older than the row that will refer to it, and so may a version be replaced before the row of
+the extraction that was accepted for it is there."""
+
+
+class Purge(Protocol):
+    """Deletes at most `limit` rows of before an instant."""
+
+    async def __call__(self, before: datetime, *, limit: int) -> Purged: ...  # noqa: D102 -- the class says it
 
 
 class Removed(Struct, frozen=True):
@@ -29,10 +38,15 @@ class Removed(Struct, frozen=True):
     idempotency_keys: int = 0
     artifacts: int = 0
     """Files that nothing referred to, and parts of interrupted writes."""
+    dataset_versions: int = 0
 
 
 class Retention:
-    """Delete ended extractions and their feature tables after `days`, and expired idempotency keys."""
+    """Delete ended extractions and their feature tables after `days`, replaced versions, and expired idempotency keys.
+
+    A version of a dataset is kept for an hour after it was replaced, and then while an extraction that has not ended
+    reads it.
+    """
 
     def __init__(self, *, upkeep: Upkeep, artifacts: Artifacts, days: int) -> None:
         """With 0 days all extractions are kept."""
@@ -43,13 +57,14 @@ class Retention:
     async def __call__(self, now: datetime) -> Removed:
         """Delete what has expired. Raises DependencyUnavailable; the rest is deleted next time."""
         keys = await self._upkeep.purge_idempotency_keys(now)
-        return Removed(extractions=await self._extractions(now) if self._days else 0, idempotency_keys=keys)
+        old = await self._purge(self._upkeep.purge_extractions, now - timedelta(days=self._days)) if self._days else 0
+        versions = await self._purge(self._upkeep.purge_dataset_versions, now - YOUNG)
+        return Removed(extractions=old, idempotency_keys=keys, dataset_versions=versions)
 
-    async def _extractions(self, now: datetime) -> int:
-        before = now - timedelta(days=self._days)
+    async def _purge(self, purge: Purge, before: datetime) -> int:
         count = 0
         while True:
-            purged = await self._upkeep.purge_extractions(before, limit=BATCH)
+            purged = await purge(before, limit=BATCH)
             for key in purged.artifact_keys:
                 await self._artifacts.delete(key)
             count += purged.count
@@ -107,4 +122,4 @@ class Housekeeping:
             now = min(self._clock.now(), await self._upkeep.now())
             old = await self._retention(now)
             orphaned = await self._sweep(now)
-        return Removed(old.extractions, old.idempotency_keys, orphaned.artifacts)
+        return Removed(old.extractions, old.idempotency_keys, orphaned.artifacts, old.dataset_versions)

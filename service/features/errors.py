@@ -10,7 +10,7 @@ FeatureAgentError
 ├── PayloadTooLarge
 │   └── DatasetTooLarge       more rows or cells than a dataset may have
 ├── DatasetNotFound, ExtractionNotFound
-├── DatasetExists, ExtractionNotReady, ExtractionEnded
+├── DatasetExists, DatasetChanged, OriginalMissing, ExtractionNotReady, ExtractionEnded
 ├── ModelUnavailable          no model answers
 │   └── PlanningBusy          too many requests already wait for a model
 ├── ModelTimeout, ModelOutputInvalid
@@ -122,6 +122,20 @@ class DatasetExists(FeatureAgentError):
     """The caller already has a dataset of that id."""
 
     code = "dataset_exists"
+    category = "conflict"
+
+
+class DatasetChanged(FeatureAgentError):
+    """Another request made a new version of the dataset, or deleted it, before this one was done."""
+
+    code = "dataset_changed"
+    category = "conflict"
+
+
+class OriginalMissing(FeatureAgentError):
+    """The uploaded bytes of the dataset are not kept, so that they cannot be read anew."""
+
+    code = "original_missing"
     category = "conflict"
 
 

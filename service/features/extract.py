@@ -26,7 +26,6 @@ from service.features.errors import (
 from service.features.events import FeatureAssessed
 from service.features.model import (
     Assessment,
-    Dataset,
     Extraction,
     ExtractionRequest,
     ExtractionResult,
@@ -36,6 +35,7 @@ from service.features.model import (
     Profile,
     Stage,
 )
+from service.features.pins import pinned, read_pinned
 from service.features.ports import (
     Capacity,
     Clock,
@@ -49,7 +49,10 @@ from service.features.ports import (
 )
 from service.features.quality import assess, require_features
 from service.features.quotas import StorageQuotas
+from service.features.resolve_tables import others_of, planning_options, resolve
 from service.features.stores import IdempotencyRecord, JobQueue, Store, StoredAnswer, UnitOfWork
+from service.features.table_options import TableOptions
+from service.features.tables import Tables, explain
 
 LARGE_CELLS = 50_000_000
 """From this many cells (rows times columns) extractions run in the large lane, some ten seconds each."""
@@ -74,7 +77,7 @@ class Accepted(Struct, frozen=True):
     answer: StoredAnswer | None = None
     """The stored answer under the key, if there is one."""
     dataset_key: str = ""
-    """The artifact of its dataset; empty for an existing extraction."""
+    """The artifact of its dataset; empty for an existing extraction, and for one that reads more than that file."""
 
 
 class AcceptExtraction:
@@ -112,16 +115,15 @@ class AcceptExtraction:
                 record = await self._claim(work, claim, extraction)
                 if record is not None:
                     return await _replayed(work, record, claim)
-            dataset = await work.datasets.get(owner, request.dataset_id)
-            _require_columns(request, dataset.profile)
-            extraction = replace(extraction, lane=lane_of(dataset.profile))
+            tables = await read_tables(work, owner, request)
+            extraction = replace(extraction, request=pinned(request, *tables.all), lane=lane_of(tables))
             await self._quotas.require_space(work, owner)
             await self._require_time(work, extraction)
             if not detached:
-                await self._capacity.require_capacity(_to_plan(request, dataset))
+                await self._capacity.require_capacity(_to_plan(request, tables))
             await work.extractions.add(extraction)
             await self._queue.enqueue(work, extraction)
-        return Accepted(extraction, dataset_key=dataset.artifact_key)
+        return Accepted(extraction, dataset_key=tables.main.artifact_key if tables.plain else "")
 
     def _new(self, owner: str, request: ExtractionRequest, *, detached: bool) -> Extraction:
         context = CURRENT.get()
@@ -172,14 +174,14 @@ class Pipeline(Generic[Table]):
         """
         request, key = extraction.request, artifact_key(extraction)
         with self._stage(extraction, "profile", enter):
-            dataset = await self._dataset(extraction)
+            tables = await self._tables(extraction)
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._reading(extraction, dataset))
+            await stack.enter_async_context(self._reading(extraction, tables))
             with self._stage(extraction, "plan", enter):
-                proposal = await self._planner.propose(_to_plan(request, dataset))
+                proposal = await self._planner.propose(_to_plan(request, tables))
             with self._stage(extraction, "compute", enter):
                 computing = self._compute.compute(
-                    dataset, proposal.plan, progress=lambda share: enter("compute", COMPUTED_SHARE * share)
+                    tables, proposal.plan, progress=lambda share: enter("compute", COMPUTED_SHARE * share)
                 )
                 table = await stack.enter_async_context(computing)
                 evidence = await self._measure.measure(
@@ -190,7 +192,7 @@ class Pipeline(Generic[Table]):
             with self._stage(extraction, "assess", enter):
                 assessment = self._assess(extraction, proposal, evidence)
                 await table.publish([feature.name for feature in assessment.accepted], key)
-            return _result(proposal, table, assessment, key)
+            return _result(proposal, tables, table, assessment, key)
 
     def _stage(
         self, extraction: Extraction, stage: Stage, enter: Callable[[Stage, float], None]
@@ -208,18 +210,28 @@ class Pipeline(Generic[Table]):
         return assessment
 
     @asynccontextmanager
-    async def _reading(self, extraction: Extraction, dataset: Dataset) -> AsyncGenerator[None]:
+    async def _reading(self, extraction: Extraction, tables: Tables) -> AsyncGenerator[None]:
         """Raise DatasetNotFound instead of the errors that readers get while a dataset is deleted."""
         try:
             yield
         except (FileNotFoundError, ComputeFailed):
-            if (await self._dataset(extraction)).artifact_key != dataset.artifact_key:
+            present = (await self._tables(extraction)).all
+            if [one.artifact_key for one in present] != [one.artifact_key for one in tables.all]:
                 raise DatasetNotFound("The dataset was replaced while the extraction ran.") from None
             raise
 
-    async def _dataset(self, extraction: Extraction) -> Dataset:
+    async def _tables(self, extraction: Extraction) -> Tables:
         async with self._store.begin() as work:
-            return await work.datasets.get(extraction.owner, extraction.request.dataset_id)
+            return await read_tables(work, extraction.owner, extraction.request)
+
+
+async def read_tables(work: UnitOfWork, owner: str, request: ExtractionRequest) -> Tables:
+    """Return all data that the request reads. Raises DatasetNotFound, and InvalidRequest for what does not fit it."""
+    main = await read_pinned(work, owner, request, request.dataset_id)
+    others = {name: await read_pinned(work, owner, request, name) for name in others_of(request.tables)}
+    if request.tables == TableOptions():
+        _require_columns(request, main.profile)
+    return resolve(request, main, others)
 
 
 def artifact_key(extraction: Extraction) -> str:
@@ -227,9 +239,10 @@ def artifact_key(extraction: Extraction) -> str:
     return f"features/{extraction.id}/{extraction.attempt}.parquet"
 
 
-def lane_of(profile: Profile) -> Lane:
+def lane_of(tables: Tables) -> Lane:
     """Return the lane for extractions on data of that size."""
-    return "large" if profile.row_count * len(profile.columns) >= LARGE_CELLS else "small"
+    cells = sum(dataset.profile.row_count * len(dataset.profile.columns) for dataset in tables.all)
+    return "large" if cells >= LARGE_CELLS else "small"
 
 
 def _end_of(request: ExtractionRequest) -> datetime | None:
@@ -249,8 +262,9 @@ async def _replayed(work: UnitOfWork, record: IdempotencyRecord, claim: Idempote
     return Accepted(extraction, replayed=True, answer=record.answer)
 
 
-def _to_plan(request: ExtractionRequest, dataset: Dataset) -> PlanRequest:
-    return PlanRequest(dataset, request.feature_description, request.options, fresh=request.fresh)
+def _to_plan(request: ExtractionRequest, tables: Tables) -> PlanRequest:
+    options = planning_options(request, tables)
+    return PlanRequest(tables.dataset, request.feature_description, options, fresh=request.fresh, tables=tables)
 
 
 def _require_columns(request: ExtractionRequest, profile: Profile) -> None:
@@ -268,18 +282,21 @@ def _require_columns(request: ExtractionRequest, profile: Profile) -> None:
         )
 
 
-def _result(proposal: Proposal, table: FeatureTable, assessment: Assessment, key: str) -> ExtractionResult:
+def _result(
+    proposal: Proposal, tables: Tables, table: FeatureTable, assessment: Assessment, key: str
+) -> ExtractionResult:
     plan = proposal.plan
     return ExtractionResult(
         features=assessment.accepted,
         rejected_features=assessment.rejected,
-        feature_pipeline_steps=plan.steps,
+        feature_pipeline_steps=(*explain(tables), *plan.steps),
         quality=assessment.quality,
         model=proposal.usage,
         row_count=table.row_count,
-        grain=plan.grain,
+        grain=plan.grain if tables.observed is None else "observation",
         entity=plan.entity,
         time=plan.time,
         artifact_key=key,
         sql=table.sql,
+        dataset_version=tables.main.version,
     )

@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, Struct, field
 
 from service.features.operations import AnyOperation, FeatureType, Grain, LogicalType, Scalar
+from service.features.table_options import DatasetName, EntityKey, TableOptions
 
 Threshold = Literal["low", "medium", "high"]
 Status = Literal["queued", "processing", "completed", "failed", "cancelled"]
@@ -19,6 +20,8 @@ Dimension = Literal["completeness", "validity", "variability", "redundancy", "st
 RejectionReason = Literal[
     "incomplete", "invalid_values", "constant", "redundant", "unstable", "leakage", "below_threshold"
 ]
+TableGrain = Grain | Literal["observation"]
+"""What a row of a feature table stands for: a row of the dataset, an entity, or an observation of one at a moment."""
 Quota = Literal["datasets", "stored_bytes"]
 MediaType = Literal["text/csv", "application/vnd.apache.parquet", "application/x-ndjson"]
 SPREADSHEET_CSV: Final = "text/csv;safe=spreadsheet"
@@ -134,8 +137,34 @@ class Dataset(Struct, frozen=True):
     artifact_key: str
     profile: Profile
     created_at: datetime
+    """When its first version was uploaded."""
     stored_bytes: int | None = None
-    """Bytes of the stored Parquet; None until the housekeeping has measured what an older release stored."""
+    """Bytes of the stored Parquet and of the original together; None until the housekeeping has measured what an older
+    release stored."""
+    version: int = 1
+    """Counts uploads and changes of how the upload is read; begins at 1 again when the dataset is deleted."""
+    updated_at: datetime | None = None
+    """When this version was made; None for what an older release uploaded."""
+    original_key: str | None = None
+    """The artifact with the uploaded bytes; None for what an older release uploaded, and for a version that was
+    replaced by another one of the same bytes."""
+    original_digest: bytes | None = None
+    """SHA-256 of the uploaded bytes."""
+    overrides: ReadOptions = NO_OVERRIDES
+    """How the original was to be read."""
+
+    @property
+    def parquet_bytes(self) -> int | None:
+        """Bytes of the stored Parquet alone."""
+        kept = 0 if self.original_key is None else self.size_bytes
+        return None if self.stored_bytes is None else self.stored_bytes - kept
+
+
+class DatasetPin(Struct, frozen=True):
+    """One version of a dataset, by its number and by its artifact: numbers are used again after a deletion."""
+
+    version: int
+    artifact_key: str
 
 
 class StorageUse(Struct, frozen=True):
@@ -159,6 +188,8 @@ class PlannedFeature(Struct, frozen=True, forbid_unknown_fields=True):
     name: FeatureName
     description: Annotated[str, Meta(min_length=3, max_length=500)]
     operation: AnyOperation
+    table: DatasetName | None = None
+    """The dataset whose rows are aggregated, among related ones; by default the lowest whose columns are read."""
 
 
 class FeaturePlan(Struct, frozen=True, forbid_unknown_fields=True):
@@ -173,6 +204,8 @@ class FeaturePlan(Struct, frozen=True, forbid_unknown_fields=True):
     time: str | None = None
     steps: Annotated[tuple[Annotated[str, Meta(max_length=500)], ...], Meta(max_length=20)] = ()
     """The reasoning in plain words, shown to the client as `feature_pipeline_steps`."""
+    entity_key: EntityKey | None = None
+    """What `entity` is made of, when it is no column; `entity` is then its name."""
 
 
 class ExtractionOptions(Struct, frozen=True, forbid_unknown_fields=True):
@@ -197,6 +230,17 @@ class ExtractionRequest(Struct, frozen=True):
     """Plan anew instead of answering from the plan cache (`Cache-Control: no-cache`)."""
     callback_url: str | None = None
     """Receives a notification when the extraction ends."""
+    tables: TableOptions = TableOptions()
+    """Which rows of which datasets the features are computed from."""
+    pins: dict[str, DatasetPin] = field(default_factory=dict[str, DatasetPin])
+    """The version of each dataset that it reads, by the dataset's id, fixed when it was accepted; empty in what an
+    older release accepted."""
+
+    @property
+    def dataset_version(self) -> int | None:
+        """The version of its dataset that it reads; None when it was fixed by no release."""
+        pin = self.pins.get(self.dataset_id)
+        return None if pin is None else pin.version
 
 
 class FeatureStatistics(Struct, frozen=True):
@@ -295,12 +339,14 @@ class ExtractionResult(Struct, frozen=True):
     quality: QualitySummary
     model: ModelUsage
     row_count: int
-    grain: Grain
+    grain: TableGrain
     entity: str | None
     time: str | None
     artifact_key: str
     sql: str
     """The statement that ran, in the engine's dialect: what runs is what is exported."""
+    dataset_version: int | None = None
+    """The version of the dataset that was read; None in results of an older release."""
 
 
 class FieldError(Struct, frozen=True):

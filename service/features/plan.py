@@ -13,7 +13,9 @@ from itertools import chain, islice
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from service.features.layout import Layout
 from service.features.model import ColumnProfile, ExtractionOptions, FeaturePlan, PlannedFeature, Profile
 from service.features.operations import (
     ENTITY,
@@ -24,15 +26,21 @@ from service.features.operations import (
     Predicate,
     named_columns,
     predicates,
+    source_columns,
     spec_of,
 )
 from service.features.operations.literals import LiteralUnfit, convert, feature_type
+from service.features.operations.parameters import LogicalType
+from service.features.table_options import EntityKey
+from service.features.tables import is_observed, layout_of, reserved_in, with_key
 
 Reason = Literal[
     "schema", "unknown_tool", "unknown_column", "type_mismatch", "leakage", "cost", "name", "grain", "other"
 ]
 
 _WORD = re.compile(r"[^\W_]{3,}")
+MADE_OF: Accepted = ENTITY | TIME | frozenset[LogicalType]({"boolean"})
+"""Types of the columns that an entity can be made of."""
 MANY_COLUMNS = 200
 MAX_COLUMNS_LISTED = 50
 MAX_NAME_SHOWN = 80
@@ -71,9 +79,10 @@ _Found = Iterator[Fault | _UnknownColumn]
 
 def validate(plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> tuple[Fault, ...]:
     """What is wrong with the plan, at most MAX_FAULTS faults; empty when it may run."""
+    profile = with_key(profile, plan.entity_key) if _key_columns_known(plan, profile) else profile
     faults = chain(
         _keys(plan, profile, options),
-        _names(plan),
+        _names(plan, profile),
         _repetitions(plan),
         _cost(plan, profile, options),
         chain.from_iterable(
@@ -100,6 +109,8 @@ def _worded(faults: Iterable[Fault | _UnknownColumn], profile: Profile) -> tuple
 def _keys(plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> _Found:
     if plan.grain == "entity" and plan.entity is None:
         yield Fault("grain", "entity", "a plan of grain 'entity' names the column that tells the entities apart")
+    if plan.grain == "row" and is_observed(profile):
+        yield Fault("grain", "grain", "observations get features of their entities: take grain 'entity'")
     if options.entity is not None and plan.entity != options.entity:
         yield Fault("grain", "entity", f"the client fixed the entity: it must be {_shown(options.entity)}")
     if options.time is not None and plan.time != options.time:
@@ -107,23 +118,49 @@ def _keys(plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> _F
     for field, name, accepted in (("entity", plan.entity, ENTITY), ("time", plan.time, TIME)):
         if name is not None:
             yield from _column(field, name, accepted, profile, options)
+    if plan.entity_key is not None:
+        yield from _made_key(plan.entity_key, plan, profile, options)
+    layout = layout_of(profile)
+    if layout is not None and plan.entity is not None and layout.levels_of([plan.entity]) not in {(), (0,)}:
+        yield Fault("grain", "entity", f"{_shown(plan.entity)} is of a child table: take a column of the dataset")
 
 
-def _names(plan: FeaturePlan) -> Iterator[Fault]:
-    keys = {name.casefold() for name in (plan.entity, plan.time) if name is not None}
+def _key_columns_known(plan: FeaturePlan, profile: Profile) -> bool:
+    return plan.entity_key is not None and all(profile.column(name) is not None for name in plan.entity_key.columns)
+
+
+def _made_key(key: EntityKey, plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> _Found:
+    """Check what an entity is made of."""
+    for place, name in enumerate(key.columns):
+        field = f"entity_key.columns[{place}]"
+        yield from _column(field, name, TIME if key.by is not None else MADE_OF, profile, options)
+    if key.by is not None and len(key.columns) != 1:
+        yield Fault("schema", "entity_key.columns", "`by` takes exactly one datetime column")
+    if len(key.columns) == 1 and key.by is None:
+        yield Fault("schema", "entity_key", "one column is an entity by its name: set `entity`, and no entity_key")
+    if len({*key.columns}) < len(key.columns):
+        yield Fault("schema", "entity_key.columns", "each column once")
+    if plan.entity != key.name:
+        yield Fault("grain", "entity", f"the entity that is made of columns is named {_shown(key.name)}")
+
+
+def _names(plan: FeaturePlan, profile: Profile) -> Iterator[Fault]:
+    keys = {name.casefold() for name in (plan.entity, plan.time, *reserved_in(profile)) if name is not None}
     seen: set[str] = set()
     for index, feature in enumerate(plan.features):
         if feature.name in keys:
-            yield Fault("name", f"features[{index}].name", "it is the name of the entity or time column")
+            yield Fault(
+                "name", f"features[{index}].name", "it is the name of the entity, the time or a published column"
+            )
         if feature.name in seen:
             yield Fault("name", f"features[{index}].name", "another feature of the plan has that name")
         seen.add(feature.name)
 
 
 def _repetitions(plan: FeaturePlan) -> Iterator[Fault]:
-    first: dict[AnyOperation, int] = {}
+    first: dict[tuple[AnyOperation, str | None], int] = {}
     for index, feature in enumerate(plan.features):
-        earlier = first.setdefault(feature.operation, index)
+        earlier = first.setdefault((feature.operation, feature.table), index)
         if earlier != index:
             yield Fault("other", f"features[{index}].operation", f"features[{earlier}] already computes the same")
 
@@ -145,17 +182,50 @@ def _feature(
     path: str, feature: PlannedFeature, plan: FeaturePlan, profile: Profile, options: ExtractionOptions
 ) -> _Found:
     operation, spec = feature.operation, spec_of(feature.operation)
+    if spec.grain == "entity" and spec.sees == "dataset" and is_observed(profile):
+        yield Fault("grain", path, f"{spec.kind} compares entities at one moment; observations have many")
     if spec.grain != plan.grain:
         yield Fault("grain", path, f"{spec.kind} is an operation of grain {spec.grain!r}; the plan's is {plan.grain!r}")
     for place, name in named_columns(operation).items():
-        accepted = spec.columns[place.partition("[")[0]]
-        yield from _column(f"{path}.{place}", name, accepted, profile, options)
+        field = place.partition("[")[0]
+        readable = replace(options, target=None) if field in spec.targets else options
+        yield from _column(f"{path}.{place}", name, spec.columns[field], profile, readable)
     for place, predicate in predicates(operation).items():
         yield from _predicate(f"{path}.{place}", predicate, profile, options)
     for field, message in operation.faults():
         yield Fault("other", f"{path}.{field}", message)
-    yield from _keys_agree(path, operation, plan)
+    layout = layout_of(profile)
+    if layout is None:
+        yield from _keys_agree(path, operation, plan, times={plan.time})
+        if feature.table is not None:
+            yield Fault("other", f"{path}.table", "the request has no related tables: leave it out")
+    else:
+        level = layout.level_of(feature)
+        yield from _keys_agree(path, operation, plan, times={plan.time, layout.time_of(level, plan.time)})
+        yield from _level(path.removesuffix(".operation"), feature, plan, layout, level)
     yield from _publication(path, operation, profile)
+
+
+def _level(path: str, feature: PlannedFeature, plan: FeaturePlan, layout: Layout, level: int) -> Iterator[Fault]:
+    """All that the feature reads lies in rows of one level, and no row of another is counted more than once."""
+    operation = feature.operation
+    if feature.table is not None and layout.level_named(feature.table) is None:
+        yield Fault("other", f"{path}.table", f"{_shown(feature.table)} is no dataset whose rows can be aggregated")
+    levels, visible = layout.levels_of(source_columns(operation)), {*layout.above(level)}
+    if apart := [one for one in levels if one not in visible]:
+        names = " and ".join(layout.tables[one].dataset.id for one in (level, *apart))
+        yield Fault("grain", f"{path}.operation", f"it reads rows of {names}, which do not belong to one another")
+    elif plan.grain == "row" and level != 0:
+        child = layout.tables[level].dataset.id
+        yield Fault("grain", f"{path}.operation", f"rows of {child} can only be aggregated: take grain 'entity'")
+    elif not layout.is_value_of(operation, level):
+        child = layout.tables[level].dataset.id
+        message = (
+            f"its values are of a table above {child}, each of whose rows would count once for every row of {child}"
+        )
+        yield Fault("grain", f"{path}.operation", message)
+    if operation.reads_plan_time() and layout.time_of(level, plan.time) is None:
+        yield Fault("other", f"{path}.operation.last_days", f"rows of {layout.tables[level].dataset.id} have no time")
 
 
 def _column(field: str, name: str, accepted: Accepted, profile: Profile, options: ExtractionOptions) -> _Found:
@@ -202,11 +272,11 @@ def _arity_fault(predicate: Predicate) -> str | None:
     return None if count == 1 else "exactly one value"
 
 
-def _keys_agree(path: str, operation: AnyOperation, plan: FeaturePlan) -> Iterator[Fault]:
-    """What the operation says of entity and time must be what the plan says."""
-    for field, planned in (("entity", plan.entity), ("time", plan.time)):
+def _keys_agree(path: str, operation: AnyOperation, plan: FeaturePlan, times: set[str | None]) -> Iterator[Fault]:
+    """What the operation says of entity and time must be what the plan says, or what the rows it reads have."""
+    for field, planned, fitting in (("entity", plan.entity, {plan.entity}), ("time", plan.time, times)):
         named = getattr(operation, field, None)
-        if named is not None and named != planned:
+        if named is not None and named not in fitting:
             should = "set it on the plan, too" if planned is None else f"the plan's is {_shown(planned)}"
             yield Fault(
                 "grain" if field == "entity" else "other", f"{path}.{field}", f"differs from the plan: {should}"
@@ -221,7 +291,7 @@ def _publication(path: str, operation: AnyOperation, profile: Profile) -> Iterat
     if spec.publishes_values:
         for place, name in named_columns(operation).items():
             column = profile.column(name)
-            if column is not None and column.personal and place.startswith(("column", "other")):
+            if column is not None and column.personal and place not in {"entity", "time"}:
                 message = f"{spec.kind} would publish values of the personal {_shown(name)}"
                 yield Fault("other", f"{path}.{place}", message)
 

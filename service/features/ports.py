@@ -25,6 +25,7 @@ from service.features.model import (
     Stage,
     TableForm,
 )
+from service.features.tables import Tables
 
 
 class Clock(Protocol):
@@ -62,10 +63,13 @@ class PlanRequest(Struct, frozen=True):
     """What is to be planned, on whose behalf."""
 
     dataset: Dataset
+    """With the columns of all tables that a plan may read."""
     description: str
     options: ExtractionOptions
     fresh: bool = False
     """Do not answer from a cache."""
+    tables: Tables | None = None
+    """All that the dataset is made of, when that is more than one table or moment."""
     spending: Spending = field(default_factory=Spending)
     """Planners add to it, so that what a failed plan took is known too."""
 
@@ -115,9 +119,9 @@ class RehearsedFeature(Struct, frozen=True):
 
 
 class Rehearsal(Protocol):
-    """Tries a validated plan on a sample of its dataset."""
+    """Tries a validated plan on a sample of its data."""
 
-    async def rehearse(self, dataset: Dataset, plan: FeaturePlan) -> tuple[RehearsedFeature, ...]:
+    async def rehearse(self, tables: Tables, plan: FeaturePlan) -> tuple[RehearsedFeature, ...]:
         """Compute the plan on a sample that is small enough to take about a second.
 
         Raises ComputeFailed, ComputeOutOfMemory, DeadlineExceeded.
@@ -223,14 +227,14 @@ class Compute(Protocol[ComputedTable_co]):
     """Runs validated plans. Never blocks the event loop; stops when its task is cancelled."""
 
     def compute(
-        self, dataset: Dataset, plan: FeaturePlan, *, progress: Callable[[float], None]
+        self, tables: Tables, plan: FeaturePlan, *, progress: Callable[[float], None]
     ) -> AbstractAsyncContextManager[ComputedTable_co]:
         """Run the plan; the scratch space is gone on exit.
 
         `progress` receives the share of the work that is done, 0 to 1, never less than before, now and then.
 
-        Raises ComputeFailed, ComputeOutOfMemory, DeadlineExceeded; DatasetNotFound when the dataset was deleted
-        meanwhile.
+        Raises ComputeFailed, ComputeOutOfMemory, DeadlineExceeded; DatasetNotFound when a dataset was deleted
+        meanwhile; InvalidRequest when a key that must be unique is not.
         """
         ...
 

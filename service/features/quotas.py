@@ -1,8 +1,8 @@
 """Limit how many datasets each principal keeps, and how many bytes its datasets and feature tables take together.
 
 An upload is checked before its body is read, by what is known then, and again in the transaction that registers it, by
-the bytes that its typed Parquet takes. An extraction is refused only while nothing is left: how large its feature table
-will be is not known before, so a table may pass the limit by its own size.
+the bytes that its typed Parquet and its original take. An extraction is refused only while nothing is left: how large
+its feature table will be is not known before, so a table may pass the limit by its own size.
 """
 
 from __future__ import annotations
@@ -29,20 +29,26 @@ class StorageQuotas:
         async with self._store.begin() as work:
             return await work.usage.of(owner)
 
-    async def require_room(self, work: UnitOfWork, owner: str, announced_bytes: int) -> None:
-        """Refuse an upload of that length (0: not known) before it is read. Raises QuotaExceeded."""
-        use = await work.usage.of(owner)
-        await self._require(work, owner, use, StorageUse(1, max(announced_bytes, 1)))
+    async def require_room(
+        self, work: UnitOfWork, owner: str, announced_bytes: int, *, replaced: Dataset | None = None
+    ) -> None:
+        """Refuse an upload of that length (0: not known), or the next version of a dataset, before it is read.
 
-    async def require_kept(self, work: UnitOfWork, dataset: Dataset) -> None:
+        Raises QuotaExceeded.
+        """
+        use, more = await work.usage.of(owner), StorageUse(int(replaced is None), max(announced_bytes, 1))
+        await self._require(work, owner, use, more, freed=_bytes(replaced))
+
+    async def require_kept(self, work: UnitOfWork, dataset: Dataset, replaced: Dataset | None = None) -> None:
         """Refuse a dataset that this transaction has added, when its owner keeps too much with it.
 
-        Adding it locked the owner's usage, so uploads that end together are counted one after the other. Raises
-        QuotaExceeded, which rolls the transaction back.
+        Adding it locked the owner's usage, so uploads that end together are counted one after the other. The version
+        that it replaced is taken for deleted already: others that were replaced before are not. Raises QuotaExceeded,
+        which rolls the transaction back.
         """
-        added, total = StorageUse(1, dataset.stored_bytes or 0), await work.usage.of(dataset.owner)
+        added, total = StorageUse(int(replaced is None), _bytes(dataset)), await work.usage.of(dataset.owner)
         before = StorageUse(total.datasets - added.datasets, total.stored_bytes - added.stored_bytes)
-        await self._require(work, dataset.owner, before, added, without=dataset.id)
+        await self._require(work, dataset.owner, before, added, without=dataset.id, freed=_bytes(replaced))
 
     async def require_space(self, work: UnitOfWork, owner: str) -> None:
         """Refuse an extraction while no byte is left for its feature table. Raises QuotaExceeded."""
@@ -50,12 +56,12 @@ class StorageQuotas:
             await self._require(work, owner, await work.usage.of(owner), StorageUse(0, 1))
 
     async def _require(
-        self, work: UnitOfWork, owner: str, used: StorageUse, more: StorageUse, *, without: str = ""
+        self, work: UnitOfWork, owner: str, used: StorageUse, more: StorageUse, *, without: str = "", freed: int = 0
     ) -> None:
         limits = self.limits
         if limits.datasets and more.datasets and used.datasets + more.datasets > limits.datasets:
             raise await self._too_many(work, owner, used, without)
-        if limits.stored_bytes and used.stored_bytes + more.stored_bytes > limits.stored_bytes:
+        if limits.stored_bytes and used.stored_bytes - freed + more.stored_bytes > limits.stored_bytes:
             raise await self._too_large(work, owner, used, more, without)
 
     async def _too_many(self, work: UnitOfWork, owner: str, used: StorageUse, without: str) -> QuotaExceeded:
@@ -91,3 +97,7 @@ class StorageQuotas:
             "Delete datasets (DELETE /api/v1/datasets/{dataset_id}) or extractions "
             f"(DELETE /api/v1/extraction/{{extraction_id}}){wait}{names}."
         )
+
+
+def _bytes(dataset: Dataset | None) -> int:
+    return 0 if dataset is None else dataset.stored_bytes or 0

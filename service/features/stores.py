@@ -30,16 +30,27 @@ class Datasets(Protocol):
         """Raises DatasetExists when the owner already has that id."""
         ...
 
-    async def get(self, owner: str, dataset_id: str) -> Dataset:
-        """Raises DatasetNotFound."""
+    async def get(self, owner: str, dataset_id: str, version: int | None = None) -> Dataset:
+        """The current version, or an older one that is still kept. Raises DatasetNotFound."""
         ...
 
     async def list(self, owner: str, *, limit: int, cursor: str | None = None) -> Page[Dataset]:
         """Newest first. Raises InvalidRequest for a cursor that this list did not give."""
         ...
 
-    async def delete(self, owner: str, dataset_id: str) -> Dataset:
-        """Remove the row and give back what it was. Raises DatasetNotFound."""
+    async def replace(self, dataset: Dataset, *, expected: int | None = None) -> tuple[Dataset, Dataset]:
+        """Make it the next version, and keep the present one as an older version; gives both as they are stored.
+
+        The dataset keeps the instant of its creation. Raises DatasetNotFound; DatasetChanged when the present version
+        is not the `expected` one.
+        """
+        ...
+
+    async def delete(self, owner: str, dataset_id: str) -> tuple[Dataset, ...]:
+        """Remove the dataset with all of its versions and give them back, the current one first.
+
+        Raises DatasetNotFound.
+        """
         ...
 
 
@@ -216,11 +227,11 @@ class Notices(Protocol):
 
 
 class Purged(Struct, frozen=True):
-    """Report the extractions that were deleted."""
+    """Report the rows that were deleted."""
 
     count: int
     artifact_keys: tuple[str, ...]
-    """Their feature tables, which nothing refers to any more."""
+    """Their files, which nothing refers to any more."""
 
 
 class Upkeep(Protocol):
@@ -239,6 +250,10 @@ class Upkeep(Protocol):
 
     async def purge_extractions(self, before: datetime, *, limit: int) -> Purged:
         """Delete at most `limit` extractions that ended before that instant, oldest first."""
+        ...
+
+    async def purge_dataset_versions(self, before: datetime, *, limit: int) -> Purged:
+        """Delete at most `limit` versions replaced before that instant that no unfinished extraction pins."""
         ...
 
     async def purge_idempotency_keys(self, now: datetime) -> int:

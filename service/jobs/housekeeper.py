@@ -52,8 +52,9 @@ class Housekeeper:
         else:
             if removed is not None:
                 _LOG.info(
-                    "housekeeping removed %d extractions, %d idempotency keys, %d artifacts",
+                    "housekeeping removed %d extractions, %d versions of datasets, %d idempotency keys, %d artifacts",
                     removed.extractions,
+                    removed.dataset_versions,
                     removed.idempotency_keys,
                     removed.artifacts,
                 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
-REVISION = "0007"
+REVISION = "0008"
 """This release's revision: that of the newest file in `migrations/versions`."""
 
 

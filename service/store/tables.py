@@ -25,7 +25,17 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from service.features.delivery import DeliveryLog, DeliveryState
-from service.features.model import ExtractionRequest, ExtractionResult, Failure, Lane, MediaType, Profile, Stage, Status
+from service.features.model import (
+    ExtractionRequest,
+    ExtractionResult,
+    Failure,
+    Lane,
+    MediaType,
+    Profile,
+    ReadOptions,
+    Stage,
+    Status,
+)
 from service.store.payload import Instant, Payload
 
 METADATA = MetaData(
@@ -41,6 +51,8 @@ USD_PLACES = 10
 
 TERMINAL: tuple[Status, ...] = ("completed", "failed", "cancelled")
 """Final statuses."""
+UNFINISHED = "status IN ('queued', 'processing')"
+"""Of extractions; literal, so that PostgreSQL finds the index of these rows."""
 
 
 def _one_of(column: str, words: tuple[str, ...]) -> CheckConstraint:
@@ -59,11 +71,44 @@ datasets = Table(
     Column("profile", Payload(Profile), nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("stored_bytes", BigInteger),
+    Column("version", Integer, nullable=False, server_default="1"),
+    Column("updated_at", Instant),
+    Column("original_key", Text),
+    Column("original_digest", LargeBinary),
+    Column("overrides", Payload(ReadOptions), nullable=False, server_default="{}"),
     _one_of("media_type", get_args(MediaType)),
     CheckConstraint("size_bytes >= 0", name="size_bytes"),
     Index(None, "owner", "created_at", "id"),
     Index(None, "artifact_key"),
+    Index(None, "original_key"),
 )
+"""The current version of each dataset."""
+
+dataset_versions = Table(
+    "dataset_versions",
+    METADATA,
+    Column("owner", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("media_type", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("artifact_key", Text, nullable=False),
+    Column("profile", Payload(Profile), nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("stored_bytes", BigInteger),
+    Column("updated_at", Instant),
+    Column("original_key", Text),
+    Column("original_digest", LargeBinary),
+    Column("overrides", Payload(ReadOptions), nullable=False, server_default="{}"),
+    Column("replaced_at", Instant, nullable=False),
+    ForeignKeyConstraint(
+        ["owner", "id"], ["datasets.owner", "datasets.id"], name="fk_dataset_versions_dataset", ondelete="CASCADE"
+    ),
+    Index(None, "artifact_key"),
+    Index(None, "original_key"),
+    Index(None, "replaced_at"),
+)
+"""Versions that were replaced, until the housekeeping deletes them. Triggers count their bytes (revision 0008)."""
 
 extractions = Table(
     "extractions",
@@ -98,7 +143,7 @@ extractions = Table(
     Index(None, "owner", "created_at", "id"),
     Index(None, "owner", "status", "created_at", "id"),
     Index(None, "owner", "dataset_id", "created_at", "id"),
-    Index("ix_extractions_unfinished", "created_at", postgresql_where=text("status IN ('queued', 'processing')")),
+    Index("ix_extractions_unfinished", "created_at", postgresql_where=text(UNFINISHED)),
     Index("ix_extractions_finished", "finished_at"),
 )
 
@@ -109,10 +154,11 @@ storage_usage = Table(
     Column("datasets", BigInteger, nullable=False),
     Column("stored_bytes", BigInteger, nullable=False),
 )
-"""What each principal keeps: its number of datasets, and the sum of `stored_bytes` of its datasets and extractions.
+"""What each principal keeps: its number of datasets, and the sum of `stored_bytes` of its datasets, their older
+versions, and its extractions.
 
-Triggers on both tables keep it (revision 0007), in the transaction of each change, whichever release makes it; a change
-locks the owner's row until its transaction ends."""
+Triggers on these tables keep it (revisions 0007, 0008), in the transaction of each change, whichever release makes it;
+a change locks the owner's row until its transaction ends."""
 
 webhook_deliveries = Table(
     "webhook_deliveries",

@@ -13,12 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.features.errors import DependencyUnavailable
 from service.features.model import Extraction, ExtractionState, Lane
+from service.store.datasets import SqlDatasets
 from service.store.deliveries import SqlDeliveries
 from service.store.extractions import SqlExtractions
 from service.store.failures import OUTAGE_RETRY_SECONDS, database_errors
 from service.store.idempotency import SqlIdempotencyKeys
+from service.store.keys import SqlKeys
 from service.store.repeats import RepeatedExtractions
-from service.store.repositories import SqlDatasets, SqlKeys
 from service.store.states import StateReads
 from service.store.usage import SqlUsage
 

@@ -19,6 +19,8 @@ from sqlalchemy import (
     delete,
     func,
     select,
+    text,
+    tuple_,
     union,
     union_all,
     update,
@@ -29,13 +31,29 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from service.features.stores import Purged
 from service.store.failures import database_errors
 from service.store.idempotency import RETENTION
-from service.store.tables import TERMINAL, datasets, extractions, idempotency_keys, storage_usage
+from service.store.tables import (
+    TERMINAL,
+    UNFINISHED,
+    dataset_versions,
+    datasets,
+    extractions,
+    idempotency_keys,
+    storage_usage,
+)
 
 UPKEEP_LOCK = 0x66656174_6B656570
 """Key of the advisory lock of housekeeping, backup and restore: "feat" and "keep" in ASCII."""
 
 ARTIFACT_KEY = func.jsonb_extract_path_text(extractions.c.result, "artifact_key")
 """The feature table of an extraction."""
+
+FILES_OF_DATASETS = (
+    datasets.c.artifact_key,
+    datasets.c.original_key,
+    dataset_versions.c.artifact_key,
+    dataset_versions.c.original_key,
+)
+"""Every artifact that a dataset or an older version of one has."""
 
 
 class SqlUpkeep:
@@ -85,6 +103,23 @@ class SqlUpkeep:
                 keys = (await connection.scalars(statement)).all()
         return Purged(len(keys), tuple(key for key in keys if key is not None))
 
+    async def purge_dataset_versions(self, before: datetime, *, limit: int) -> Purged:
+        """Delete at most `limit` versions that were replaced before then and that no unfinished extraction pins."""
+        key = (dataset_versions.c.owner, dataset_versions.c.id, dataset_versions.c.version)
+        unused = (
+            select(*key)
+            .where(dataset_versions.c.replaced_at < before, ~_is_pinned())
+            .order_by(dataset_versions.c.replaced_at)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        files = (dataset_versions.c.artifact_key, dataset_versions.c.original_key)
+        statement = delete(dataset_versions).where(tuple_(*key).in_(unused)).returning(*files)
+        with database_errors():
+            async with self._engine.begin() as connection:
+                rows = (await connection.execute(statement)).all()
+        return Purged(len(rows), tuple(name for row in rows for name in row if name is not None))
+
     async def purge_idempotency_keys(self, now: datetime) -> int:
         """Delete the expired idempotency keys; returns how many."""
         with database_errors():
@@ -121,11 +156,26 @@ class SqlUpkeep:
         if not keys:
             return frozenset()
         of_extractions = select(ARTIFACT_KEY).where(extractions.c.id.in_({_extraction_of(key) for key in keys}))
-        of_datasets = select(datasets.c.artifact_key).where(datasets.c.artifact_key.in_(keys))
+        of_datasets = (select(file).where(file.in_(keys)) for file in FILES_OF_DATASETS)
         with database_errors():
             async with self._engine.connect() as connection:
-                found = (await connection.scalars(union_all(of_extractions, of_datasets))).all()
+                found = (await connection.scalars(union_all(of_extractions, *of_datasets))).all()
         return frozenset(found).intersection(keys)
+
+
+def _is_pinned() -> ColumnElement[bool]:
+    """Match the older versions that an unfinished extraction has pinned."""
+    pinned = func.jsonb_extract_path_text(extractions.c.request, "pins", dataset_versions.c.id, "artifact_key")
+    return (
+        select(extractions.c.id)
+        .where(
+            text(f"extractions.{UNFINISHED}"),
+            extractions.c.owner == dataset_versions.c.owner,
+            pinned == dataset_versions.c.artifact_key,
+        )
+        .correlate(dataset_versions)
+        .exists()
+    )
 
 
 def _unsized(table: Table, sizes: Mapping[str, int]) -> ColumnElement[bool]:

@@ -87,6 +87,7 @@ _REFUSALS = ("401", "403", "404", "422", "429", "500", "503")
 INITIAL_STATUSES: dict[str, tuple[str, ...]] = {
     "GET": ("200", *_REFUSALS),
     "POST": ("200", "201", "202", *_REFUSALS, "507"),
+    "PATCH": ("200", *_REFUSALS, "507"),
     "DELETE": ("200", "204", *_REFUSALS),
 }
 """Statuses that a known route may answer by contract: these series exist at 0 from the start.

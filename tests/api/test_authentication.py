@@ -22,6 +22,7 @@ ROUTES: list[tuple[str, str, Scope | None]] = [
     ("POST", "/api/v1/datasets", "datasets:write"),
     ("GET", "/api/v1/datasets", "datasets:read"),
     ("GET", "/api/v1/datasets/d", "datasets:read"),
+    ("PATCH", "/api/v1/datasets/d", "datasets:write"),
     ("DELETE", "/api/v1/datasets/d", "datasets:write"),
     ("POST", "/api/v1/extract-features", "extractions:write"),
     ("GET", "/api/v1/extraction/e", "extractions:read"),
@@ -141,6 +142,7 @@ async def test_what_belongs_to_another_principal_is_not_found(world: World) -> N
     async with caller(world, await world.api_key("stranger")) as stranger:
         answers = [
             await stranger.get("/api/v1/datasets/private"),
+            await stranger.patch("/api/v1/datasets/private", json={"zone": "UTC"}),
             await stranger.delete("/api/v1/datasets/private"),
             await stranger.post("/api/v1/extract-features", json=body),
             await stranger.get(f"/api/v1/extraction/{identity}"),
@@ -154,7 +156,7 @@ async def test_what_belongs_to_another_principal_is_not_found(world: World) -> N
     async with caller(world, await world.api_key("owner")) as owner:
         kept = await owner.get("/api/v1/datasets/private")
 
-    assert [answer.status_code for answer in answers] == [404] * 6
+    assert [answer.status_code for answer in answers] == [404] * 7
     assert [answer.json()["data"]["items"] for answer in lists] == [[], []]
     assert again.status_code == 201
     assert kept.status_code == 200

@@ -26,7 +26,8 @@ FLAGS = [
 ]  # fmt: skip
 
 OPERATIONS = {
-    "create_token", "upload_dataset", "list_datasets", "get_dataset", "delete_dataset", "extract_features",
+    "create_token", "upload_dataset", "list_datasets", "get_dataset", "change_dataset", "delete_dataset",
+    "extract_features",
     "get_extraction", "get_extraction_status", "stream_extraction_events", "delete_extraction", "download_features",
     "list_extractions", "list_webhook_deliveries", "get_webhook_secrets", "get_usage", "get_health", "get_liveness",
     "get_readiness",

@@ -232,11 +232,15 @@ async def test_an_allowed_origin_may_call(serve: Callable[..., World]) -> None:
         preflight = await client.options(
             "/api/v1/extract-features", headers={**asked, "Access-Control-Request-Headers": "authorization,x-api-key"}
         )
+        change = await client.options(
+            "/api/v1/datasets/events", headers={**asked, "Access-Control-Request-Method": "PATCH"}
+        )
         answer = await client.get("/api/v1/datasets")
         stranger = await client.get("/api/v1/datasets", headers={"Origin": "https://evil.test"})
         refused = await client.options("/api/v1/datasets", headers={**asked, "Origin": "https://evil.test"})
 
-    assert preflight.status_code == 204
+    assert preflight.status_code == change.status_code == 204
+    assert "PATCH" in change.headers["access-control-allow-methods"]
     assert preflight.headers["access-control-allow-origin"] == "https://app.test"
     assert answer.status_code == 401
     assert answer.headers["access-control-allow-origin"] == "https://app.test"

@@ -14,6 +14,8 @@ from tests.doubles import TABLE
 
 FIELDS = ("datasets-limit", "datasets-remaining", "stored-bytes-limit", "stored-bytes-remaining")
 BODY = b"a\n1\n"
+STORED = 2 * len(BODY)
+"""Bytes of the original and of the table, which the engine's double copies."""
 
 
 async def spend(world: World, principal: str) -> None:
@@ -38,7 +40,7 @@ async def test_usage_shows_every_quota(serve: Callable[..., World]) -> None:
     assert answer.status_code == 200, answer.text
     data = answer.json()["data"]
     assert data["datasets"] == {"used": 1, "limit": 5}
-    assert data["stored_bytes"] == {"used": len(BODY), "limit": 1000}
+    assert data["stored_bytes"] == {"used": STORED, "limit": 1000}
     assert data["upload"] == {"bytes": 200_000, "rows": 77, "cells": 99}
     assert data["open"]["streams"] == {"used": 0, "limit": 3}
     assert data["open"]["uploads"] == {"used": 0, "limit": None}
@@ -63,7 +65,7 @@ async def test_without_limits_usage_has_none(serve: Callable[..., World]) -> Non
     assert stored.status_code == 201
     assert not [name for name in stored.headers if name.startswith("quota-")]
     assert data["datasets"] == {"used": 1, "limit": None}
-    assert data["stored_bytes"] == {"used": len(BODY), "limit": None}
+    assert data["stored_bytes"] == {"used": STORED, "limit": None}
     assert data["requests_per_minute"] == {"limit": None, "remaining": None, "reset": None}
 
 
@@ -103,15 +105,15 @@ async def test_a_dataset_too_many_is_refused(serve: Callable[..., World]) -> Non
     assert "first, second" in problem["detail"]
     assert problem["retry_after"] is None
     assert world.artifacts.consumed == consumed
-    assert [refused.headers[f"quota-{name}"] for name in FIELDS] == ["2", "0", "1000", "992"]
+    assert [refused.headers[f"quota-{name}"] for name in FIELDS] == ["2", "0", "1000", "984"]
     assert again.status_code == 201, again.text
-    assert [again.headers[f"quota-{name}"] for name in FIELDS] == ["2", "0", "1000", "992"]
+    assert [again.headers[f"quota-{name}"] for name in FIELDS] == ["2", "0", "1000", "984"]
     assert [event.quota for event in world.recorder.of(QuotaRefused)] == ["datasets"]
 
 
 async def test_extractions_are_refused_when_storage_is_full(serve: Callable[..., World]) -> None:
     """With no byte left a request for features is 507, and neither it, its job nor its key is stored."""
-    world = serve(max_stored_bytes=len(BODY))
+    world = serve(max_stored_bytes=STORED)
     async with caller(world, await world.api_key()) as client:
         await upload(client)
         refused = await extract(client, {"Idempotency-Key": "k"})
@@ -135,5 +137,5 @@ async def test_a_completed_extraction_counts(serve: Callable[..., World]) -> Non
         without = (await client.get("/api/v1/usage")).json()["data"]["stored_bytes"]["used"]
 
     assert done.status_code == 200, done.text
-    assert with_table == len(BODY) + len(TABLE)
-    assert without == len(BODY)
+    assert with_table == STORED + len(TABLE)
+    assert without == STORED

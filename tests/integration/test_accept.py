@@ -20,10 +20,13 @@ from service.features.errors import (
     IdempotencyKeyReused,
     InvalidRequest,
 )
-from service.features.extract import LARGE_CELLS, AcceptExtraction, IdempotencyClaim, artifact_key, lane_of
-from service.features.model import Dataset, Extraction, ExtractionOptions, ExtractionRequest, StorageLimits
+from service.features.extract import LARGE_CELLS, AcceptExtraction, IdempotencyClaim, artifact_key, lane_of, read_tables
+from service.features.model import Dataset, DatasetPin, Extraction, ExtractionOptions, ExtractionRequest, StorageLimits
+from service.features.pins import pinned
 from service.features.quotas import StorageQuotas
 from service.features.stores import StoredAnswer
+from service.features.table_options import RelatedTable, TableOptions
+from service.features.tables import Tables
 from tests.doubles import NOW, PROFILE, FixedClock, ScriptedPlanner
 from tests.integration.stored_jobs import StoredJobs
 
@@ -97,11 +100,35 @@ async def test_a_request_is_stored_with_its_job(world: World, detached: bool) ->
         CURRENT.reset(token)
 
     assert accepted.extraction == Extraction(
-        "id-1", "ada", REQUEST, "queued", NOW, request_id="r-1", trace_id="t" * 32, detached=detached
+        "id-1", "ada", pinned(REQUEST, DATASET), "queued", NOW, request_id="r-1", trace_id="t" * 32, detached=detached
     )
     assert (accepted.replayed, accepted.answer) == (False, None)
     assert await world.extractions() == {"id-1": accepted.extraction}
     assert await world.waiting() == [("id-1", 0.0)]
+
+
+async def test_every_dataset_that_is_read_is_pinned(world: World) -> None:
+    """A related dataset is read as it was at acceptance, too, whatever is replaced since."""
+    unique = replace(PROFILE.columns[0], distinct_count=PROFILE.row_count)
+    profile = replace(PROFILE, columns=(unique, *PROFILE.columns[1:]))
+    items = replace(DATASET, id="items", artifact_key="versions/items.parquet", profile=profile)
+    await world.upload(items)
+    tables = TableOptions(related=(RelatedTable("items", "user_id"),))
+
+    request = (await world.accept("ada", replace(REQUEST, tables=tables))).extraction.request
+    async with world.store.begin() as work:
+        for name in ("events", "items"):
+            present = await work.datasets.get("ada", name)
+            await work.datasets.replace(replace(present, artifact_key=f"versions/{name}-2.parquet"))
+    async with world.store.begin() as work:
+        read = await read_tables(work, "ada", request)
+        unpinned = await read_tables(work, "ada", replace(request, pins={}))
+
+    assert request.pins == {
+        "events": DatasetPin(1, "datasets/1.parquet"), "items": DatasetPin(1, "versions/items.parquet")
+    }  # fmt: skip
+    assert [one.artifact_key for one in read.all] == ["datasets/1.parquet", "versions/items.parquet"]
+    assert [one.artifact_key for one in unpinned.all] == ["versions/events-2.parquet", "versions/items-2.parquet"]
 
 
 @pytest.mark.parametrize(
@@ -224,8 +251,10 @@ async def test_the_last_day_of_the_calendar_is_no_deadline(
 
 def test_the_lane_depends_on_the_number_of_cells() -> None:
     """Rows times columns decide."""
-    assert lane_of(replace(PROFILE, row_count=LARGE_CELLS // 2 - 1)) == "small"
-    assert lane_of(replace(PROFILE, row_count=LARGE_CELLS // 2)) == "large"
+    below, at = (replace(DATASET, profile=replace(PROFILE, row_count=LARGE_CELLS // 2 - less)) for less in (1, 0))
+    assert lane_of(Tables(below)) == "small"
+    assert lane_of(Tables(at)) == "large"
+    assert lane_of(Tables(below, observed=DATASET)) == "large"
 
 
 async def test_run_times_of_other_lanes_do_not_count(world: World) -> None:

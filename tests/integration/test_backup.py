@@ -199,7 +199,7 @@ async def test_drill_under_load(places: Callable[[], Place], tmp_path: Path) -> 
             async with here.database.store.begin() as work:
                 await work.datasets.add(data)
             async with here.database.store.begin() as work:
-                gone = await work.datasets.delete("ada", data.id)
+                (gone,) = await work.datasets.delete("ada", data.id)
             await here.artifacts.delete(gone.artifact_key)
 
     load = [asyncio.create_task(work()) for work in (extract, extract, upload_and_delete)]

@@ -37,6 +37,7 @@ from service.features.model import (
     ValueCount,
 )
 from service.features.operations import AnyOperation, Predicate
+from service.features.tables import Tables
 
 LIMITS = Limits(memory_bytes=256 * 2**20, threads=2, scratch_bytes=64 * 2**20, seconds=60.0)
 LOGICAL = {
@@ -99,7 +100,7 @@ class Room:
 
     async def evidence(self, dataset: Dataset, plan: FeaturePlan, target: str | None = None) -> list[FeatureEvidence]:
         """What the engine measures."""
-        async with self.engine.compute(dataset, plan) as table:
+        async with self.engine.compute(Tables(dataset), plan) as table:
             return list(await self.engine.measure(table, target=target))
 
 
@@ -186,7 +187,7 @@ async def test_published_tables_hold_keys_and_named_features(room: Room) -> None
     rows = [("b", START + timedelta(days=1), 3.0), ("a", START, 1e300), (None, START, 2.0)]
     dataset = room.dataset({"user": "VARCHAR", "at": "TIMESTAMP", "x": "DOUBLE"}, rows)
     wanted = plan(op.Value("x"), op.Product("x", "x"), entity="user", time="at")
-    async with room.engine.compute(dataset, wanted) as table:
+    async with room.engine.compute(Tables(dataset), wanted) as table:
         assert table.row_count == 3
         assert "READ_PARQUET" not in table.sql
         await table.publish(["f1"], "out.parquet")
@@ -203,7 +204,7 @@ async def test_the_published_statement_gives_the_published_table(room: Room) -> 
     rows = [(f"u{index % 7}", START + timedelta(hours=index), float(index % 13)) for index in range(60)]
     dataset = room.dataset({"user": "VARCHAR", "at": "TIMESTAMP", "x": "DOUBLE"}, rows)
     wanted = plan(op.Count((), 1), op.Trend("x", "at"), op.Entropy("x"), grain="entity", entity="user", time="at")
-    async with room.engine.compute(dataset, wanted) as table:
+    async with room.engine.compute(Tables(dataset), wanted) as table:
         await table.publish(["f0", "f1", "f2"], "out.parquet")
         with duckdb.connect() as connection:
             connection.read_parquet(str(room.folder / "data.parquet")).create("dataset")
@@ -217,7 +218,7 @@ async def test_hostile_column_names_go_through(room: Room) -> None:
     rows = [(float(index), index % 3, f"c{index % 4}", float(index % 5)) for index in range(50)]
     dataset = room.dataset(dict(zip(names, ("DOUBLE", "BIGINT", "VARCHAR", "DOUBLE"), strict=True)), rows)
     wanted = plan(op.Value(names[0]), op.Value(names[1]), op.ZScore(names[0], names[2]), entity=names[2])
-    async with room.engine.compute(dataset, wanted) as table:
+    async with room.engine.compute(Tables(dataset), wanted) as table:
         evidence = await room.engine.measure(table, target=names[3])
         assert [found.statistics.null_ratio for found in evidence] == [0.0, 0.0, 0.0]
         await table.publish(["f0"], "out.parquet")
@@ -473,7 +474,7 @@ async def test_statistics_do_not_know_the_order_of_rows(room: Room) -> None:
 async def test_export_renders_the_table(room: Room) -> None:
     """CSV has a header and empty fields for nulls; NDJSON one object a row; Parquet is the file itself."""
     dataset = room.dataset({"x": "DOUBLE", "c": "VARCHAR"}, [(1.5, 'say "hi", then\ngo'), (None, "é")])
-    async with room.engine.compute(dataset, plan(op.Value("x"), op.Value("c"))) as table:
+    async with room.engine.compute(Tables(dataset), plan(op.Value("x"), op.Value("c"))) as table:
         await table.publish(["f0", "f1"], "out.parquet")
     expected = [{"row_id": 0, "f0": 1.5, "f1": 'say "hi", then\ngo'}, {"row_id": 1, "f0": None, "f1": "é"}]
     as_csv = await room.engine.export("out.parquet", "text/csv")
@@ -549,7 +550,7 @@ async def test_a_dataset_deleted_meanwhile_is_not_found(room: Room) -> None:
 async def test_publishing_into_a_full_folder_fails_plainly(room: Room) -> None:
     """A write that the engine cannot do is its failure, not a crash."""
     dataset = room.dataset({"x": "DOUBLE"}, [(1.0,)])
-    async with room.engine.compute(dataset, plan(op.Value("x"))) as table:
+    async with room.engine.compute(Tables(dataset), plan(op.Value("x"))) as table:
         (table.box.folder / "features.parquet").mkdir()
         with pytest.raises(ComputeFailed):
             await table.publish(["f0"], "out.parquet")
@@ -585,7 +586,7 @@ async def test_progress_is_told_within_statements(
     ranks = [op.PercentRank("x"), op.PercentRank("k")]
     told: list[float] = []
     measured: list[float] = []
-    async with room.engine.compute(dataset, plan(*ranks), progress=told.append) as table:
+    async with room.engine.compute(Tables(dataset), plan(*ranks), progress=told.append) as table:
         await room.engine.measure(table, target=None, progress=measured.append)
     for shares in (told, measured):
         assert shares == sorted(set(shares))
@@ -643,7 +644,7 @@ async def test_what_is_ingested_can_be_computed(room: Room) -> None:
     profile = await room.engine.ingest("upload", "text/csv", "data.parquet")
     dataset = Dataset("d", "me", "text/csv", 1, "data.parquet", profile, datetime.now(UTC))
     wanted = plan(op.Aggregate("amount", "sum"), op.Recency("at"), grain="entity", entity="user", time="at")
-    async with room.engine.compute(dataset, wanted) as table:
+    async with room.engine.compute(Tables(dataset), wanted) as table:
         await table.publish(["f0", "f1"], "out.parquet")
     assert read(room.folder / "out.parquet") == [
         {"user": "a", "f0": 6.0, "f1": 2.0},

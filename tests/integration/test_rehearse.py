@@ -34,6 +34,7 @@ from service.features.model import (
 from service.features.operations import AnyOperation, Predicate
 from service.features.plan import validate
 from service.features.ports import Rehearsal, RehearsedFeature
+from service.features.tables import Tables
 
 LIMITS = Limits(memory_bytes=512 * 2**20, threads=2, scratch_bytes=256 * 2**20, seconds=60.0)
 LOGICAL: dict[str, LogicalType] = {
@@ -104,11 +105,11 @@ class Room:
     async def rehearse(self, dataset: Dataset, plan: FeaturePlan) -> dict[str, RehearsedFeature]:
         """The trial's statistics by name."""
         assert validate(plan, dataset.profile, ExtractionOptions()) == ()
-        return {feature.name: feature for feature in await self.engine.rehearse(dataset, plan)}
+        return {feature.name: feature for feature in await self.engine.rehearse(Tables(dataset), plan)}
 
     async def computed(self, dataset: Dataset, plan: FeaturePlan) -> dict[str, RehearsedFeature]:
         """The same of a whole run."""
-        async with self.engine.compute(dataset, plan) as table:
+        async with self.engine.compute(Tables(dataset), plan) as table:
             return {found.name: module._rehearsed(found) for found in await self.engine.measure(table, target=None)}
 
 
@@ -272,14 +273,14 @@ async def test_a_slow_store_ends_with_the_deadline(room: Room) -> None:
     dataset = room.events(10, 2)
     room.shelf.hangs = True
     with deadline(0.05), pytest.raises(DeadlineExceeded):
-        await room.engine.rehearse(dataset, plan(op.Count()))
+        await room.engine.rehearse(Tables(dataset), plan(op.Count()))
 
 
 async def test_no_time_left(room: Room) -> None:
     """After the deadline nothing is begun."""
     dataset = room.events(10, 2)
     with deadline(-1.0), pytest.raises(DeadlineExceeded):
-        await room.engine.rehearse(dataset, plan(op.Count()))
+        await room.engine.rehearse(Tables(dataset), plan(op.Count()))
     assert not room.scratch.exists()
 
 
@@ -288,6 +289,6 @@ async def test_a_broken_dataset(room: Room) -> None:
     dataset = room.events(10, 2)
     await asyncio.to_thread((room.shelf.folder / "data.parquet").write_bytes, b"PAR1 canary-7f3a PAR1")
     with pytest.raises(ComputeFailed) as raised:
-        await room.engine.rehearse(dataset, plan(op.Count()))
+        await room.engine.rehearse(Tables(dataset), plan(op.Count()))
     assert "canary" not in raised.value.message
     assert raised.value.__cause__ is None

@@ -15,7 +15,7 @@ from alembic import command
 from msgspec.structs import replace
 from sqlalchemy import make_url
 
-from service.extractions.retention import Housekeeping
+from service.extractions.retention import SWEPT, Housekeeping
 from service.features.datasets import UploadDataset
 from service.features.errors import QuotaExceeded
 from service.features.model import Dataset, Extraction, StorageLimits, StorageUse
@@ -38,7 +38,7 @@ class CopyingReader:
     def __init__(self, artifacts: Artifacts) -> None:
         self._artifacts = artifacts
 
-    async def ingest(self, source_key: str, media_type: object, target_key: str) -> Any:
+    async def ingest(self, source_key: str, media_type: object, target_key: str, *, overrides: object) -> Any:
         """Copy the file."""
         await self._artifacts.copy(source_key, target_key)
         return PROFILE
@@ -58,8 +58,8 @@ class Keeping:
             new_id=lambda: uuid4().hex, max_bytes=10_000, quotas=self.quotas,
         )  # fmt: skip
 
-    async def add(self, owner: str, size: int = 100, name: str = "") -> Dataset:
-        """Upload so many bytes, as a stream of unknown length."""
+    async def add(self, owner: str, size: int = 50, name: str = "") -> Dataset:
+        """Upload so many bytes, as a stream of unknown length; twice as many are stored."""
         return await self.upload(owner, name or f"d-{uuid4().hex}", "text/csv", _bytes(size))
 
     async def complete(self, owner: str, size: int, finished_at: datetime | None = None) -> Extraction:
@@ -83,22 +83,23 @@ class Keeping:
         """Delete an extraction with its table."""
         async with self.database.store.begin() as work:
             await work.extractions.remove(ended.owner, ended.id)
-        await self.artifacts.delete(_key(ended))
+        for key in _keys(ended):
+            await self.artifacts.delete(key)
 
     async def files(self) -> dict[str, int]:
         """Sizes of all stored files."""
         return {
             artifact.key: artifact.size_bytes
-            for prefix in ("uploads", "datasets", "features")
+            for prefix in SWEPT
             async for page in self.artifacts.pages(prefix)
             for artifact in page
         }
 
 
-def _key(one: Dataset | Extraction) -> str:
+def _keys(one: Dataset | Extraction) -> list[str]:
     if isinstance(one, Dataset):
-        return one.artifact_key
-    return one.result.artifact_key if one.result else ""
+        return [one.artifact_key, one.original_key or ""]
+    return [one.result.artifact_key] if one.result else []
 
 
 async def _bytes(size: int) -> AsyncIterator[bytes]:
@@ -145,7 +146,7 @@ async def test_uploads_at_once_never_pass_the_limit(
     assert [type(outcome) for outcome in outcomes].count(Dataset) == fit
     assert [type(outcome) for outcome in outcomes].count(QuotaExceeded) == 10 - fit
     assert await keeping.quotas.use_of(owner) == StorageUse(fit, fit * 100)
-    assert sorted((await keeping.files()).values()) == [100] * fit
+    assert sorted((await keeping.files()).values()) == [50] * 2 * fit
 
 
 async def test_the_second_upload_waits_for_the_first(make: Callable[..., Keeping], owner: str) -> None:
@@ -172,7 +173,7 @@ async def test_the_second_upload_waits_for_the_first(make: Callable[..., Keeping
 async def test_deleting_gives_back_at_once(make: Callable[..., Keeping], owner: str) -> None:
     """The refusal names the largest datasets; when one is deleted there is room for what it took."""
     keeping = make(stored_bytes=1000)
-    for name, size in (("small", 100), ("large", 700), ("middle", 200)):
+    for name, size in (("small", 50), ("large", 350), ("middle", 100)):
         await keeping.add(owner, size, name)
     with pytest.raises(QuotaExceeded) as refused:
         await keeping.add(owner, 600)
@@ -180,7 +181,7 @@ async def test_deleting_gives_back_at_once(make: Callable[..., Keeping], owner: 
     assert "large (700 bytes), middle (200 bytes), small (100 bytes)" in refused.value.message
     assert "30 days" in refused.value.message
     await keeping.upload.remove(owner, "large")
-    await keeping.add(owner, 600)
+    await keeping.add(owner, 300)
     assert await keeping.quotas.use_of(owner) == StorageUse(3, 900)
 
 
@@ -192,11 +193,11 @@ async def test_a_body_that_cannot_fit_is_not_read(make: Callable[..., Keeping], 
         yield b""
 
     keeping = make(stored_bytes=500, datasets=2)
-    await keeping.add(owner, 300, "old")
+    await keeping.add(owner, 150, "old")
     with pytest.raises(QuotaExceeded) as refused:
         await keeping.upload(owner, "new", "text/csv", untouched(), announced_bytes=201)
     assert refused.value.quota == "stored_bytes"
-    await keeping.add(owner, 100, "other")
+    await keeping.add(owner, 50, "other")
     with pytest.raises(QuotaExceeded, match="old, other") as refused:
         await keeping.upload(owner, "new", "text/csv", untouched())
     assert refused.value.quota == "datasets"
@@ -205,7 +206,7 @@ async def test_a_body_that_cannot_fit_is_not_read(make: Callable[..., Keeping], 
 async def test_extractions_are_refused_when_nothing_is_left(make: Callable[..., Keeping], owner: str) -> None:
     """A table may pass the limit by its own size; after it no extraction is accepted until something is deleted."""
     keeping = make(stored_bytes=1000)
-    await keeping.add(owner, 900)
+    await keeping.add(owner, 450)
     async with keeping.database.store.begin() as work:
         await keeping.quotas.require_space(work, owner)
     ended = await keeping.complete(owner, 500)
@@ -221,7 +222,7 @@ async def test_extractions_are_refused_when_nothing_is_left(make: Callable[..., 
 async def test_repeats_count_and_stop_at_the_limit(make: Callable[..., Keeping], owner: str) -> None:
     """Each repeated result counts its own table; at the limit none is stored."""
     keeping = make()
-    kept = await keeping.add(owner, 100, "sales")
+    kept = await keeping.add(owner, 50, "sales")
 
     async def repeat() -> bool:
         again = extraction(owner, status="completed", progress=100, result=result(), stored_bytes=50, finished_at=NOON)
@@ -271,9 +272,7 @@ async def test_usage_is_the_sum_of_the_files(make: Callable[..., Keeping]) -> No
     files = await keeping.files()
     for owner in owners:
         mine = [one for one in kept if one.owner == owner]
-        keys = [
-            one.artifact_key if isinstance(one, Dataset) else getattr(one.result, "artifact_key", "") for one in mine
-        ]
+        keys = [key for one in mine for key in _keys(one)]
         count = sum(isinstance(one, Dataset) for one in mine)
         assert await keeping.quotas.use_of(owner) == StorageUse(count, sum(files.pop(key) for key in keys))
     assert files == {}

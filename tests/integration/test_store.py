@@ -197,7 +197,7 @@ async def test_deleted_dataset_is_gone(database: Database, owner: str) -> None:
     async with database.store.begin() as work:
         with pytest.raises(DatasetNotFound):
             await work.datasets.delete(f"{owner}-other", "sales")
-        assert await work.datasets.delete(owner, "sales") == dataset(owner)
+        assert await work.datasets.delete(owner, "sales") == (dataset(owner),)
         for missing in (work.datasets.get, work.datasets.delete):
             with pytest.raises(DatasetNotFound):
                 await missing(owner, "sales")

@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from msgspec.structs import replace
 
-from service.extractions.retention import Housekeeping, Removed
+from service.extractions.retention import SWEPT, Housekeeping, Removed
 from service.features.context import CURRENT
 from service.features.errors import ComputeFailed, DatasetNotFound, DependencyUnavailable
 from service.features.extract import Pipeline
@@ -194,15 +194,15 @@ async def test_housekeeping_cleans_up(database: Database, artifacts: Artifacts, 
         await work.extractions.add(old)
         await work.datasets.add(replace(dataset("ada"), artifact_key="datasets/d.parquet"))
         await work.idempotency.claim("ada", "k", IdempotencyRecord(b"d" * 32, "x"), clock.instant - timedelta(days=2))
-    orphans = ("features/kept/2.parquet", "datasets/x.parquet", "uploads/x")
+    orphans = ("features/kept/2.parquet", "datasets/x.parquet", "uploads/x", "originals/x", "versions/x.parquet")
     for key in ("features/kept/1.parquet", "features/old/1.parquet", "datasets/d.parquet", *orphans):
         await put(artifacts, key)
     housekeeping = Housekeeping(upkeep=database.upkeep, artifacts=artifacts, clock=clock, days=30)
     assert await housekeeping() == Removed(1, 1, 0)
     for key in orphans:
         os.utime(folder / key, ((clock.instant - timedelta(hours=2)).timestamp(),) * 2)
-    assert await housekeeping() == Removed(0, 0, 3)
-    found = [artifact.key for prefix in ("features", "datasets", "uploads") async for page in artifacts.pages(prefix)
+    assert await housekeeping() == Removed(0, 0, 5)
+    found = [artifact.key for prefix in SWEPT async for page in artifacts.pages(prefix)
              for artifact in page]  # fmt: skip
     assert found == ["features/kept/1.parquet", "datasets/d.parquet"]
 
@@ -236,7 +236,7 @@ class Reading:
     async def propose(self, request: Any) -> Any:
         """Open the file and fail, as an engine does."""
         await self._happening()
-        async with self._artifacts.local(request.dataset.artifact_key):
+        async with self._artifacts.local(request.tables.main.artifact_key):
             raise self._fault or AssertionError
 
     def stage(self, extraction_id: str, stage: str) -> Any:
@@ -253,7 +253,7 @@ async def test_deletion_in_mid_run_is_told_as_such(database: Database, folder: P
 
     async def delete() -> None:
         async with database.store.begin() as work:
-            gone = await work.datasets.delete("ada", "sales")
+            (gone,) = await work.datasets.delete("ada", "sales")
             if again:
                 await work.datasets.add(replace(gone, artifact_key="datasets/other.parquet"))
         await artifacts.delete(gone.artifact_key)

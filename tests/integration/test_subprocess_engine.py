@@ -42,6 +42,7 @@ from service.features.errors import (
 )
 from service.features.events import EngineProcessesCounted, EngineProcessKilled, EngineTurnTaken, Event
 from service.features.model import Dataset, FeaturePlan, PlannedFeature, Profile
+from service.features.tables import Tables
 from service.store.artifacts import FolderArtifacts
 
 LIMITS = Limits(memory_bytes=256 * 2**20, threads=1, scratch_bytes=64 * 2**20, seconds=60.0)
@@ -197,7 +198,7 @@ async def test_computes_as_the_engine_does(room: Room) -> None:
     came: list[Any] = []
     for each, key in ((room.engine, "there.parquet"), (engine, "here.parquet")):
         shares: list[float] = []
-        async with each.compute(dataset, wanted, progress=shares.append) as table:
+        async with each.compute(Tables(dataset), wanted, progress=shares.append) as table:
             evidence = await each.measure(table, target="clicks", progress=shares.append)
             await table.publish(["f1"], key)
         came.append((table.row_count, table.sql.replace(str(room.folder), ""), evidence, shares[-1]))
@@ -206,7 +207,7 @@ async def test_computes_as_the_engine_does(room: Room) -> None:
     there, here = (room.folder / "artifacts" / name for name in ("there.parquet", "here.parquet"))
     assert there.read_bytes() == here.read_bytes()
     assert room.left == []
-    assert await room.engine.rehearse(dataset, wanted) == await engine.rehearse(dataset, wanted)
+    assert await room.engine.rehearse(Tables(dataset), wanted) == await engine.rehearse(Tables(dataset), wanted)
     assert len(children()) == 1
     assert room.events.killed == []
 
@@ -215,15 +216,15 @@ async def test_its_spans_tell_sizes_and_nothing_of_the_data(room: Room) -> None:
     """One span for each operation, with its sizes, made by this process; neither statement nor cell is in them."""
     dataset = await room.dataset(b"c\nsecret\nb\n")
     wanted = plan(op.Value("c"))
-    await room.engine.rehearse(dataset, wanted)
-    async with room.engine.compute(dataset, wanted) as table:
+    await room.engine.rehearse(Tables(dataset), wanted)
+    async with room.engine.compute(Tables(dataset), wanted) as table:
         await room.engine.measure(table, target=None)
         await table.publish(["f0"], "out.parquet")
     (await room.engine.export("out.parquet", "text/csv")).unlink()
     (room.folder / "artifacts" / "data.parquet").chmod(0o600)
     (room.folder / "artifacts" / "data.parquet").write_bytes(b"PAR1 secret PAR1")
     with pytest.raises(ComputeFailed):
-        async with room.engine.compute(dataset, wanted):
+        async with room.engine.compute(Tables(dataset), wanted):
             pass
     spans = room.spans.get_finished_spans()
     assert [span.name.removeprefix("engine.") for span in spans] == [
@@ -286,13 +287,13 @@ async def test_a_dataset_that_was_deleted_is_not_found(room: Room) -> None:
 
 async def computed(room: Room, dataset: Dataset, wanted: FeaturePlan) -> SubprocessTable:
     """Compute and leave."""
-    async with room.engine.compute(dataset, wanted) as table:
+    async with room.engine.compute(Tables(dataset), wanted) as table:
         return table
 
 
 async def rejected(room: Room, dataset: Dataset) -> None:
     """Compute, and find no feature good enough."""
-    async with room.engine.compute(dataset, plan(op.Value("clicks"))):
+    async with room.engine.compute(Tables(dataset), plan(op.Value("clicks"))):
         raise QualityTooLow("no feature passed")
 
 
@@ -479,7 +480,7 @@ async def test_no_more_work_at_once_than_places(tmp_path: Path) -> None:
     room = Room(tmp_path, concurrency=1)
     dataset = await room.dataset()
     copied = plan(op.Value("clicks"))
-    async with room.engine.compute(dataset, copied):
+    async with room.engine.compute(Tables(dataset), copied):
         with deadline(0.05), pytest.raises(DeadlineExceeded, match="no turn in time"):
             await computed(room, dataset, copied)
         waiting = [asyncio.create_task(computed(room, dataset, copied)) for _ in range(3)]

@@ -166,7 +166,7 @@ def combined_category(one: op.CombinedCategory, row: Row, _: Series) -> Any:
 @by_row(op.LargestShare)
 def largest_share(one: op.LargestShare, row: Row, _: Series) -> Any:
     values = [float(value) for value in known([row[name] for name in one.columns])]
-    return ratio(max(values), math.fsum(values)) if values else None
+    return ratio(max(values), math.fsum(values)) if values and min(values) >= 0 else None
 
 
 @by_row(op.DistanceFromColumns)
@@ -684,7 +684,7 @@ def autocorrelation(one: op.Autocorrelation, mine: Series, _: Series) -> Any:
 def series_shape(one: op.SeriesShape, mine: Series, _: Series) -> Any:
     values = [row[one.column] for row in series(mine)]
     if one.figure == "energy":
-        squares = [x * x for x in numbers(mine, one.column)]
+        squares = [x * x for x in known(values)]
         return math.fsum(squares) if squares else None
     if one.figure == "peaks":
         triples = zip(values, values[1:], values[2:], strict=False)
@@ -692,8 +692,8 @@ def series_shape(one: op.SeriesShape, mine: Series, _: Series) -> Any:
     if one.figure == "maximum_drawdown":
         return min(_drawdowns(values), default=None)
     pairs = [(a, b) for a, b in pairwise(values) if a is not None and b is not None]
-    if one.figure == "sign_changes":
-        return float(sum(np.sign(a) != np.sign(b) for a, b in pairs))
+    if one.figure == "zero_crossings":
+        return float(sum((a > 0) != (b > 0) for a, b in pairs))
     changes = [b - a if one.figure == "mean_change" else abs(b - a) for a, b in pairs]
     return statistics.fmean(changes) if changes else None
 

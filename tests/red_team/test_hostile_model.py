@@ -39,6 +39,7 @@ from service.features.model import (
 )
 from service.features.operations import Column
 from service.features.ports import PlanRequest, Proposal
+from service.features.tables import Tables
 from tests.integration.test_planner import ModelRecorder, Traced
 from tests.red_team.payloads import PAYLOADS, SECRET, VARIABLE, Room, carried, payload, payload_names
 
@@ -287,7 +288,7 @@ async def computes(
         assert isinstance(outcome, ModelOutputInvalid)
         assert outcome.errors
         return None
-    async with stage.engine.compute(dataset, outcome.plan) as computed:
+    async with stage.engine.compute(Tables(dataset), outcome.plan) as computed:
         check_statement(computed.sql, {known.name for known in dataset.profile.columns})
         evidence = {found.name: found for found in await stage.engine.measure(computed, target=None)}
         await computed.publish(list(evidence), "out.parquet")

@@ -21,6 +21,7 @@ from service.agents.tools import planner_tools
 from service.features.errors import ModelOutputInvalid
 from service.features.model import ColumnProfile, Dataset, ExtractionOptions, FeaturePlan, Profile, ValueCount
 from service.features.ports import PlanRequest, RehearsedFeature
+from service.features.tables import Tables
 
 FOLDER = Path(__file__).parents[1] / "snapshots"
 CHARACTERS_PER_TOKEN = 4
@@ -62,7 +63,7 @@ WIDE = Profile(
 class Rehearsal:
     """It exists, so that its tool is offered."""
 
-    async def rehearse(self, dataset: Dataset, plan: FeaturePlan) -> tuple[RehearsedFeature, ...]:
+    async def rehearse(self, tables: Tables, plan: FeaturePlan) -> tuple[RehearsedFeature, ...]:
         """Never called."""
         raise AssertionError
 

@@ -26,6 +26,7 @@ class Rows:
     def __init__(self) -> None:
         self.ended: dict[str, datetime] = {}
         self.others: set[str] = set()
+        self.replaced: dict[str, datetime] = {}
         self.keys = 3
         self.taken = False
         self.clock = NOW + DAY
@@ -50,6 +51,13 @@ class Rows:
         self.batches.append(len(old))
         return Purged(len(old), tuple(key for _, key in old if not key.startswith("none")))
 
+    async def purge_dataset_versions(self, before: datetime, *, limit: int) -> Purged:
+        """Those that were replaced before."""
+        old = [key for key, at in self.replaced.items() if at < before][:limit]
+        for key in old:
+            del self.replaced[key]
+        return Purged(len(old), tuple(old))
+
     async def purge_idempotency_keys(self, now: datetime) -> int:
         """All of them."""
         assert now == min(NOW, self.clock)
@@ -64,7 +72,7 @@ class Rows:
     async def in_use(self, keys: Sequence[str]) -> frozenset[str]:
         """Those of rows."""
         self.asked.append(len(keys))
-        return frozenset(keys) & (self.others | set(self.ended))
+        return frozenset(keys) & (self.others | set(self.ended) | set(self.replaced))
 
 
 class Failing(ObjectArtifacts):
@@ -127,6 +135,15 @@ async def test_old_extractions_go_with_their_tables(
     assert await housekeeping(rows, artifacts)() == Removed()
 
 
+async def test_replaced_versions_go_after_an_hour(rows: Rows, artifacts: Artifacts, folder: Path) -> None:
+    """A version of a dataset goes with its file once it was replaced an hour ago, also where extractions are kept."""
+    rows.replaced = {f"versions/{age}.parquet": NOW - timedelta(minutes=age) for age in (0, 60, 61, 99)}
+    store(folder, *rows.replaced)
+    assert await housekeeping(rows, artifacts, days=0)() == Removed(0, 3, 0, 2)
+    kept = {f"versions/{age}.parquet" for age in (0, 60)}
+    assert (set(rows.replaced), files(folder)) == (kept, kept)
+
+
 async def test_zero_days_keep_everything(rows: Rows, artifacts: Artifacts, folder: Path) -> None:
     """Without a retention nothing that ended is deleted; idempotency keys and orphans go all the same."""
     rows.ended = {"features/a/1.parquet": NOW - 9999 * DAY}
@@ -137,14 +154,15 @@ async def test_zero_days_keep_everything(rows: Rows, artifacts: Artifacts, folde
 
 
 async def test_file_without_a_row_goes_after_an_hour(rows: Rows, artifacts: Artifacts, folder: Path) -> None:
-    """Old files below the three prefixes that no row refers to go; young ones, used ones and all others stay."""
+    """Old files below the swept prefixes that no row refers to go; young ones, used ones and all others stay."""
     rows.ended = {"features/used/2.parquet": NOW}
     rows.others = {"datasets/used.parquet"}
     stay = {"features/used/2.parquet", "datasets/used.parquet", "health/ping", "other"}
     store(folder, *stay, "features/used/1.parquet", "features/gone/1.parquet", "datasets/gone.parquet", "uploads/gone")
+    store(folder, "versions/gone.parquet", "originals/gone")
     store(folder, "uploads/young", "datasets/young.parquet", "features/young/1.parquet", age=timedelta(minutes=59))
     store(folder, "uploads/half#1")
-    assert await housekeeping(rows, artifacts)() == Removed(0, 3, 5)
+    assert await housekeeping(rows, artifacts)() == Removed(0, 3, 7)
     young = {"uploads/young", "datasets/young.parquet", "features/young/1.parquet"}
     assert files(folder) == stay | young
 

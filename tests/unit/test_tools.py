@@ -34,6 +34,7 @@ from service.features.events import Event
 from service.features.model import ColumnProfile, Dataset, ExtractionOptions, FeaturePlan, Profile, ValueCount
 from service.features.operations import REGISTRY
 from service.features.ports import PlanRequest, Rehearsal, RehearsedFeature
+from service.features.tables import Tables
 
 COLUMNS = (
     ColumnProfile("user_id", 0, "identifier", "VARCHAR", 0.0, 100, top_values=(ValueCount("u-secret", 3),)),
@@ -66,7 +67,7 @@ class Trial:
         self.running = 0
         self.most = 0
 
-    async def rehearse(self, dataset: Dataset, plan: FeaturePlan) -> tuple[RehearsedFeature, ...]:
+    async def rehearse(self, tables: Tables, plan: FeaturePlan) -> tuple[RehearsedFeature, ...]:
         """Return the answer, raise the error, or never return."""
         self.tried.append(plan)
         self.running += 1

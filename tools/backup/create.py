@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import aclosing
 from datetime import datetime
 
@@ -13,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.features.ports import Artifacts
 from service.store.database import Database
 from service.store.revision import current_revision, oldest_revision
-from service.store.tables import METADATA, datasets
-from service.store.upkeep import ARTIFACT_KEY
+from service.store.tables import METADATA, dataset_versions, datasets
+from service.store.upkeep import ARTIFACT_KEY, FILES_OF_DATASETS
 from tools.backup.manifest import (
     DUMP,
     FORMAT,
@@ -63,7 +64,7 @@ async def create_backup(
         snapshot = await _dump_snapshot(database, target)
         copies = await map_in_batches(snapshot.artifact_keys, lambda key: _copy(artifacts, target, key))
     absent = [key for key, copy in zip(snapshot.artifact_keys, copies, strict=True) if copy is None]
-    missing = await database.upkeep.in_use(absent)
+    missing = await _still_referred_to(database, absent)
     manifest = Manifest(
         format=FORMAT,
         release=release,
@@ -118,9 +119,20 @@ async def _count_rows(connection: AsyncConnection) -> dict[str, int]:
 
 
 async def _artifact_keys(connection: AsyncConnection) -> tuple[str, ...]:
-    keys = union(select(ARTIFACT_KEY.label("key")), select(datasets.c.artifact_key)).subquery()
+    """List what rows refer to; the schema may be an older one, without versions of datasets."""
+    versioned = dataset_versions.name in await connection.run_sync(existing_tables)
+    files = FILES_OF_DATASETS if versioned else (datasets.c.artifact_key,)
+    keys = union(select(ARTIFACT_KEY.label("key")), *map(select, files)).subquery()
     found = await connection.scalars(select(keys.c.key).where(keys.c.key.is_not(None)).order_by(keys.c.key))
     return tuple(found)
+
+
+async def _still_referred_to(database: Database, absent: Sequence[str]) -> frozenset[str]:
+    """Return those of the absent artifacts whose rows are still there."""
+    if not absent:
+        return frozenset()
+    async with database.snapshot() as connection:
+        return frozenset(await _artifact_keys(connection)).intersection(absent)
 
 
 async def _copy(artifacts: Artifacts, target: Artifacts, key: str) -> FileEntry | None:

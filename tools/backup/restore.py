@@ -9,12 +9,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, or_, select
 
 from service.features.ports import Artifacts
 from service.store.database import Database
 from service.store.schema import knows
-from service.store.tables import METADATA, datasets, extractions
+from service.store.tables import METADATA, dataset_versions, datasets, extractions
 from service.store.upkeep import ARTIFACT_KEY
 from tools.backup.manifest import (
     IN_PROGRESS,
@@ -175,8 +175,14 @@ def _require_row_counts(lines: Sequence[str], manifest: Manifest) -> None:
 
 
 async def _drop_deleted(database: Database, deleted: Sequence[str]) -> None:
-    """Drop the rows that were deleted while the backup was made: their files are not in it."""
+    """Drop the rows that were deleted while the backup was made: their files are not in it.
+
+    Nothing but a deletion removes files while a backup is made, so a dataset that lacks any of its files was deleted.
+    """
     async with database.store.begin() as work:
         for key in deleted:
-            await work.connection.execute(delete(datasets).where(datasets.c.artifact_key == key))
+            for table in (datasets, dataset_versions):
+                await work.connection.execute(
+                    delete(table).where(or_(table.c.artifact_key == key, table.c.original_key == key))
+                )
             await work.connection.execute(delete(extractions).where(func.coalesce(ARTIFACT_KEY, "") == key))

@@ -44,9 +44,10 @@ def datasets() -> None:
 @datasets.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path))
 @click.option("--id", "dataset_id", help="Default: the file's name without its ending.")
+@click.option("--replace", is_flag=True, help="Make it the next version of the dataset that has the id.")
 @owner_option
 @json_option
-def add(file: Path, dataset_id: str | None, owner: str, *, as_json: bool) -> None:
+def add(file: Path, dataset_id: str | None, owner: str, *, replace: bool, as_json: bool) -> None:
     """Read FILE (CSV, Parquet or NDJSON), profile it and keep it."""
     media_type = MEDIA_TYPES.get(file.suffix.lower())
     if media_type is None:
@@ -57,7 +58,8 @@ def add(file: Path, dataset_id: str | None, owner: str, *, as_json: bool) -> Non
         with Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress:
             async with command_engine(storage) as engine:
                 task = progress.add_task(f"Reading {file.name}", total=size)
-                return await open_upload(storage, engine)(owner, chosen, media_type, _chunks(file, progress, task))
+                chunks = _chunks(file, progress, task)
+                return await open_upload(storage, engine)(owner, chosen, media_type, chunks, replace=replace)
 
     dataset = with_storage(work)
     if as_json:
@@ -80,10 +82,11 @@ def list_datasets(owner: str, *, as_json: bool) -> None:
     if as_json:
         print_json([_summary(dataset) for dataset in found])
         return
-    table = Table("id", "rows", "columns", "bytes", "created (UTC)")
+    table = Table("id", "version", "rows", "columns", "bytes", "created (UTC)")
     for dataset in found:
         rows, columns = dataset.profile.row_count, len(dataset.profile.columns)
-        table.add_row(dataset.id, f"{rows:,}", str(columns), f"{dataset.size_bytes:,}", moment(dataset.created_at))
+        size, made = f"{dataset.size_bytes:,}", moment(dataset.created_at)
+        table.add_row(dataset.id, str(dataset.version), f"{rows:,}", str(columns), size, made)
     Console().print(table)
 
 
@@ -126,6 +129,7 @@ async def _chunks(file: Path, progress: Progress, task: TaskID) -> AsyncIterator
 def _summary(dataset: Dataset) -> dict[str, object]:
     return {
         "dataset_id": dataset.id,
+        "version": dataset.version,
         "row_count": dataset.profile.row_count,
         "column_count": len(dataset.profile.columns),
         "size_bytes": dataset.size_bytes,
@@ -144,7 +148,7 @@ def _print_profile(dataset: Dataset) -> None:
         "from",
         "to",
         "often",
-        title=f"{dataset.id}: {profile.row_count:,} rows",
+        title=f"{dataset.id}, version {dataset.version}: {profile.row_count:,} rows",
     )
     for column in profile.columns:
         often = ", ".join(value.value for value in column.top_values[:3])

@@ -13,7 +13,8 @@ from typing import Any
 
 from service.__main__ import main
 from service.engines.subprocess.engine import SubprocessEngine
-from service.features.model import Dataset, FeaturePlan
+from service.features.model import FeaturePlan
+from service.features.tables import Tables
 from service.resources import computing
 
 
@@ -21,13 +22,13 @@ class FaultyEngine(SubprocessEngine):
     """The engine, with faults for two datasets."""
 
     @asynccontextmanager
-    async def compute(self, dataset: Dataset, plan: FeaturePlan, **options: Any) -> AsyncGenerator[Any]:
+    async def compute(self, tables: Tables, plan: FeaturePlan, **options: Any) -> AsyncGenerator[Any]:
         """Kill the process for the dataset `poison`; for `slow`, wait until the file GATE exists."""
-        if dataset.id == "poison":
+        if tables.main.id == "poison":
             os.kill(os.getpid(), signal.SIGKILL)
-        if dataset.id == "slow":
+        if tables.main.id == "slow":
             await _wait_for_gate()
-        async with super().compute(dataset, plan, **options) as table:
+        async with super().compute(tables, plan, **options) as table:
             yield table
 
 

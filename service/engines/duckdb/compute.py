@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,17 +12,19 @@ from msgspec import Struct
 
 from service.engines.dataset_file import dataset_file, deleted
 from service.engines.duckdb.evidence import measure
+from service.engines.duckdb.open_tables import check_joins, open_tables
 from service.engines.duckdb.progress import Progress
 from service.engines.duckdb.sandbox import Execute, Sandbox, sandbox
 from service.engines.duckdb.statements import Connection, template
 from service.engines.limits import Limits
-from service.engines.sql.compile import COMPUTED, CompiledPlan, compile_plan
+from service.engines.sql.compile import COMPUTED, CompiledPlan
+from service.engines.sql.compile_tables import compile_tables
 from service.engines.sql.dialects import render
 from service.features.errors import ComputeFailed, DatasetNotFound
-from service.features.model import Dataset, FeatureEvidence, FeaturePlan
+from service.features.model import FeatureEvidence, FeaturePlan
 from service.features.ports import Files
+from service.features.tables import Tables
 
-OPEN_DATASET = "CREATE VIEW dataset AS SELECT * FROM READ_PARQUET(:path)"
 WRITE_PARQUET = "COPY (SELECT 1) TO :path (FORMAT PARQUET, COMPRESSION ZSTD)"
 
 T = TypeVar("T")
@@ -31,7 +33,7 @@ T = TypeVar("T")
 class Request(Struct, frozen=True):
     """What is to be computed, and where progress is reported; the sandbox's thread calls it."""
 
-    dataset: Dataset
+    tables: Tables
     plan: FeaturePlan
     progress: Callable[[float], None]
 
@@ -42,8 +44,8 @@ class DuckDBTable(Struct, frozen=True):
     row_count: int
     sql: str
     box: Sandbox
-    path: Path
-    """The dataset's file."""
+    paths: tuple[Path, ...]
+    """The datasets' files."""
     request: Request
     compiled: CompiledPlan
     artifacts: Files
@@ -60,16 +62,17 @@ class DuckDBTable(Struct, frozen=True):
 
 @asynccontextmanager
 async def compute(artifacts: Files, limits: Limits, scratch: Path, request: Request) -> AsyncGenerator[DuckDBTable]:
-    """Compute the plan's features into the sandbox's table `computed`, over a view `dataset` of the dataset's file.
+    """Compute the plan's features into the sandbox's table `computed`, over views of the datasets' files.
 
-    Raises ComputeFailed, ComputeOutOfMemory, DeadlineExceeded, DatasetNotFound.
+    Raises ComputeFailed, ComputeOutOfMemory, DeadlineExceeded, DatasetNotFound; InvalidRequest for keys that are not
+    unique where they must be.
     """
-    async with (
-        dataset_file(artifacts, request.dataset) as path,
-        sandbox(limits, scratch=scratch, readable=[path]) as box,
-    ):
-        computed = await _compute_table(box, path, request)
-        yield DuckDBTable(computed.rows, computed.sql, box, path, request, computed.compiled, artifacts)
+    async with AsyncExitStack() as stack:
+        opened = [dataset_file(artifacts, dataset) for dataset in request.tables.all]
+        paths = tuple([await stack.enter_async_context(each) for each in opened])
+        box = await stack.enter_async_context(sandbox(limits, scratch=scratch, readable=paths))
+        computed = await _compute_table(box, paths, request)
+        yield DuckDBTable(computed.rows, computed.sql, box, paths, request, computed.compiled, artifacts)
 
 
 class Computed(Struct, frozen=True):
@@ -80,20 +83,21 @@ class Computed(Struct, frozen=True):
     compiled: CompiledPlan
 
 
-async def _compute_table(box: Sandbox, path: Path, request: Request) -> Computed:
+async def _compute_table(box: Sandbox, paths: tuple[Path, ...], request: Request) -> Computed:
     """Compile and compute in the sandbox's thread. Error messages are dropped: they may quote a cell."""
     progress = Progress(request.progress)
 
     def work(execute: Execute) -> Computed:
         connection = Connection(execute)
-        compiled = compile_plan(request.plan, request.dataset.profile)
-        connection.query(template(OPEN_DATASET, path=str(path)))
+        compiled = compile_tables(request.plan, request.tables)
+        open_tables(connection, request.tables, paths)
+        check_joins(connection, request.tables)
         progress.begin(1.0)
         rows = connection.create(COMPUTED, compiled.computed)
         progress.end()
         return Computed(rows, render(compiled.statement(), "duckdb", pretty=True), compiled)
 
-    return await _run(box, path, work, progress)
+    return await _run(box, paths, work, progress)
 
 
 async def measure_table(
@@ -103,19 +107,19 @@ async def measure_table(
     progress, request = Progress(report), table.request
 
     def work(execute: Execute) -> tuple[FeatureEvidence, ...]:
-        plan, profile = request.plan, request.dataset.profile
-        evidence = measure(Connection(execute), table.compiled, plan, profile, target, progress.begin)
+        plan, tables = request.plan, request.tables
+        evidence = measure(Connection(execute), table.compiled, plan, tables, target, progress.begin)
         progress.end()
         return evidence
 
-    return await _run(table.box, table.path, work, progress)
+    return await _run(table.box, table.paths, work, progress)
 
 
-async def _run(box: Sandbox, path: Path, work: Callable[[Execute], T], progress: Progress) -> T:
+async def _run(box: Sandbox, paths: tuple[Path, ...], work: Callable[[Execute], T], progress: Progress) -> T:
     try:
         return await box.run(work, progress.within)
     except duckdb.Error as error:
-        raise _failure(error, path) from None
+        raise _failure(error, paths) from None
 
 
 def _write(connection: Connection, compiled: CompiledPlan, names: Sequence[str], path: Path) -> None:
@@ -124,8 +128,8 @@ def _write(connection: Connection, compiled: CompiledPlan, names: Sequence[str],
     connection.query(copy)
 
 
-def _failure(error: duckdb.Error, source: Path | None = None) -> ComputeFailed | DatasetNotFound:
+def _failure(error: duckdb.Error, sources: Sequence[Path] = ()) -> ComputeFailed | DatasetNotFound:
     """The error for the client; a file of a local folder can be deleted between two statements that read it."""
-    if source is not None and not source.exists():
+    if not all(source.exists() for source in sources):
         return deleted()
     return ComputeFailed(f"The engine could not run the plan ({type(error).__name__}).")

@@ -22,7 +22,6 @@ from service.engines.sql.dialects import render
 from service.features.errors import ComputeFailed
 from service.features.model import (
     NO_OVERRIDES,
-    Dataset,
     FeatureEvidence,
     FeaturePlan,
     MediaType,
@@ -31,6 +30,7 @@ from service.features.model import (
     TableForm,
 )
 from service.features.ports import Files, RehearsedFeature
+from service.features.tables import Tables
 
 
 class DuckDBEngine:
@@ -63,13 +63,13 @@ class DuckDBEngine:
     @asynccontextmanager
     async def compute(
         self,
-        dataset: Dataset,
+        tables: Tables,
         plan: FeaturePlan,
         *,
         progress: Callable[[float], None] = lambda _: None,
     ) -> AsyncGenerator[DuckDBTable]:
         """Run the plan into a table of a sandbox; see `ports.Compute`."""
-        request = Request(dataset, plan, progress)
+        request = Request(tables, plan, progress)
         async with compute(self._artifacts, self._limits, self._scratch, request) as table:
             yield table
 
@@ -79,9 +79,9 @@ class DuckDBEngine:
         """Measure the table in its own sandbox; see `ports.Measure`."""
         return await measure_table(table, target, progress)
 
-    async def rehearse(self, dataset: Dataset, plan: FeaturePlan) -> tuple[RehearsedFeature, ...]:
+    async def rehearse(self, tables: Tables, plan: FeaturePlan) -> tuple[RehearsedFeature, ...]:
         """Try the plan on a sample; see `ports.Rehearsal`."""
-        return await rehearse(self._artifacts, self._limits, self._scratch, dataset, plan)
+        return await rehearse(self._artifacts, self._limits, self._scratch, tables, plan)
 
     async def export(self, key: str, form: TableForm) -> Path:
         """Render a published Parquet table into a temporary file that the caller removes.

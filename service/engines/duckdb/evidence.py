@@ -18,10 +18,12 @@ from service.engines.duckdb.association import correlations, target_associations
 from service.engines.duckdb.drift import drifts
 from service.engines.duckdb.sample import FINITE, SAMPLED, Measured, Sample, draw, open_finite, sample_size
 from service.engines.duckdb.statements import Connection, template
+from service.engines.duckdb.target import target_of
 from service.engines.sql.compile import COMPUTED, CompiledPlan
 from service.engines.sql.template import column, number
 from service.features.model import FeatureEvidence, FeaturePlan, FeatureStatistics, Profile, ValueCount
 from service.features.operations import source_columns
+from service.features.tables import Tables
 
 TOP_VALUES = 10
 LISTED_DISTINCT = 20
@@ -59,7 +61,7 @@ def measure(
     connection: Connection,
     compiled: CompiledPlan,
     plan: FeaturePlan,
-    profile: Profile,
+    tables: Tables,
     target: str | None,
     begin: Callable[[float], None] = lambda _: None,
 ) -> tuple[FeatureEvidence, ...]:
@@ -76,7 +78,7 @@ def measure(
     begin(0.5)
     moments = _moments(connection, features, exact=rows <= sample_size(len(features)))
     begin(0.7)
-    sample = draw(connection, features, plan, profile, target, rows)
+    sample = draw(connection, features, compiled, target_of(plan, tables, compiled, target), rows)
     begin(0.9)
     medians, tops, drift = (
         _medians(connection, features),
@@ -85,7 +87,7 @@ def measure(
     )
     begin(1.0)
     related, telling = correlations(connection, sample), target_associations(connection, sample)
-    hidden = _hidden(plan, profile)
+    hidden = _hidden(plan, tables.profile)
 
     def evidence(feature: Measured) -> FeatureEvidence:
         name, found = feature.name, moments[feature.name]

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import duckdb
@@ -21,15 +23,19 @@ from sqlglot import exp
 
 from service.concurrency.deadline import seconds_left
 from service.engines.duckdb.evidence import measure
+from service.engines.duckdb.open_tables import views
 from service.engines.duckdb.sandbox import sandbox
 from service.engines.duckdb.statements import Connection, template
 from service.engines.limits import REHEARSAL_SECONDS, Limits
-from service.engines.sql.compile import COMPUTED, compile_plan
+from service.engines.sql.compile import COMPUTED
+from service.engines.sql.compile_tables import compile_tables
+from service.engines.sql.relations import OBSERVATIONS
 from service.engines.sql.template import DATASET, ROW_ID, column, number
 from service.features.errors import ComputeFailed, DeadlineExceeded
-from service.features.model import Dataset, FeatureEvidence, FeaturePlan, PlannedFeature, Profile
+from service.features.model import FeatureEvidence, FeaturePlan, PlannedFeature, Profile
 from service.features.operations import source_columns
 from service.features.ports import Files, RehearsedFeature
+from service.features.tables import Tables, known_entity
 
 MEMORY_BYTES = 256 * 2**20
 SCRATCH_BYTES = 128 * 2**20
@@ -41,6 +47,7 @@ MIN_ENTITIES = 100
 
 PARTS = 1_000_000
 KEY = "CASE WHEN :entity IS NULL THEN HASH(:row) ELSE HASH(:entity) END"
+MAX_OBSERVATIONS = 3_000
 CHOSEN = "HASH(:key, 1) % :parts < :chosen"
 """The second argument keeps the choice apart from that of `sample.py`, which draws from what was chosen here."""
 
@@ -55,7 +62,7 @@ class Shares(Struct, frozen=True):
 
 
 async def rehearse(
-    artifacts: Files, limits: Limits, scratch: Path, dataset: Dataset, plan: FeaturePlan
+    artifacts: Files, limits: Limits, scratch: Path, tables: Tables, plan: FeaturePlan
 ) -> tuple[RehearsedFeature, ...]:
     """Statistics of the plan's features on a sample, in the plan's order, those that read personal columns left out.
 
@@ -69,18 +76,17 @@ async def rehearse(
     )
     try:
         # Fetching the artifact takes of the time, too.
-        async with (
-            asyncio.timeout(seconds_left(small.seconds)),
-            artifacts.local(dataset.artifact_key) as path,
-            sandbox(small, scratch=scratch, readable=[path]) as box,
-        ):
-            evidence = await box.run(lambda execute: _rehearse(Connection(execute), path, dataset.profile, plan))
+        async with asyncio.timeout(seconds_left(small.seconds)), AsyncExitStack() as stack:
+            opened = [artifacts.local(dataset.artifact_key) for dataset in tables.all]
+            paths = [await stack.enter_async_context(each) for each in opened]
+            box = await stack.enter_async_context(sandbox(small, scratch=scratch, readable=paths))
+            evidence = await box.run(lambda execute: _rehearse(Connection(execute), paths, tables, plan))
     except TimeoutError:
         raise DeadlineExceeded("A trial of the plan on a sample did not end within its time.") from None
     except (duckdb.Error, OSError) as error:
         # Its own words may quote a cell.
         raise ComputeFailed(f"The engine could not try the plan ({type(error).__name__}).") from None
-    withheld = {feature.name for feature in plan.features if reads_personal(feature, plan, dataset.profile)}
+    withheld = {feature.name for feature in plan.features if reads_personal(feature, plan, tables.profile)}
     return tuple(_rehearsed(found) for found in evidence if found.name not in withheld)
 
 
@@ -101,25 +107,56 @@ def shares(plan: FeaturePlan, profile: Profile) -> Shares:
     return Shares(entities, fitting / entities)
 
 
-def _rehearse(connection: Connection, path: Path, profile: Profile, plan: FeaturePlan) -> tuple[FeatureEvidence, ...]:
-    connection.create(DATASET, _sample(path, profile, plan))
-    compiled = compile_plan(plan, profile)
+def _rehearse(
+    connection: Connection, paths: Sequence[Path], tables: Tables, plan: FeaturePlan
+) -> tuple[FeatureEvidence, ...]:
+    tables = replace(tables, options=replace(tables.options, horizon=None))
+    connection.create(DATASET, _sample(paths[0], tables, plan))
+    for view, path in [*zip(views(tables), paths, strict=True)][1:]:
+        rows = _file(path).select("*")
+        if view == OBSERVATIONS and tables.observed is not None:
+            share = MAX_OBSERVATIONS / max(1, tables.observed.profile.row_count)
+            connection.create(view, rows.where(_chosen(column(ROW_ID), share)) if share < 1 else rows)
+        else:
+            connection.name(view, rows)
+    compiled = compile_tables(plan, tables)
     connection.create(COMPUTED, compiled.computed)
-    # Without time: drift within a sample is not reported.
-    return measure(connection, compiled, replace(plan, time=None), profile, target=None)
+    # Without time and label: drift and association within a sample are not reported.
+    return measure(connection, replace(compiled, time=None, label=None), plan, tables, target=None)
 
 
-def _sample(path: Path, profile: Profile, plan: FeaturePlan) -> exp.Select:
-    """The columns that the plan reads, of the rows that are chosen."""
-    read = (name for feature in plan.features for name in source_columns(feature.operation))
-    keys = (name for name in (plan.entity, plan.time) if name is not None)
-    rows = exp.select().from_(exp.alias_(template("READ_PARQUET(:path)", path=exp.Literal.string(str(path))), "d"))
+def _file(path: Path) -> exp.Select:
+    return exp.select().from_(exp.alias_(template("READ_PARQUET(:path)", path=exp.Literal.string(str(path))), "d"))
+
+
+def _sample(path: Path, tables: Tables, plan: FeaturePlan) -> exp.Select:
+    """The columns that the plan reads of the dataset, of the rows that are chosen."""
+    rows, profile = _file(path), tables.main.profile
     share = shares(plan, profile)
     if share.entities < 1:
-        rows = rows.where(_by_entity(plan.entity, share.entities))
+        rows = rows.where(_by_entity(_own(plan.entity, profile), share.entities))
     if share.rows < 1:
-        rows = rows.where(_latest(rows, plan.time, share.rows))
-    return rows.select(*(column(name) for name in dict.fromkeys((*keys, *read, ROW_ID))))
+        rows = rows.where(_latest(rows, _own(plan.time, profile), share.rows))
+    return rows.select(*(column(name) for name in dict.fromkeys((*_read(tables, plan), ROW_ID))))
+
+
+def _own(name: str | None, profile: Profile) -> str | None:
+    """The name of a column of the dataset itself."""
+    return name if name is not None and profile.column(name) is not None else None
+
+
+def _read(tables: Tables, plan: FeaturePlan) -> Iterator[str]:
+    """The dataset's own columns that the plan reads, and those that its related tables join."""
+    key = known_entity(plan, tables)
+    names = [plan.entity, plan.time, tables.time, *(key.columns if key is not None else ())]
+    names += [name for feature in plan.features for name in source_columns(feature.operation)]
+    for name in names:
+        place, own = tables.layout.places.get(name or "", (-1, ""))
+        if place == 0:
+            yield own
+    for table in tables.layout.tables:
+        if table.join is not None and table.join.to == 0:
+            yield table.join.other
 
 
 def _by_entity(entity: str | None, share: float) -> exp.Expr:

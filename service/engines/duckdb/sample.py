@@ -1,6 +1,6 @@
 """The sample that distribution measures are taken from: all rows, or a fixed choice of them when there are many.
 
-Features are renamed x0, x1 … in the plan's order, keys k0, k1 …. `finite` is the whole table with numbers and booleans
+Features are renamed x0, x1 … in the plan's order, the key k0. `finite` is the whole table with numbers and booleans
 as finite DOUBLE and text as it is; `sampled` is what was chosen of it; `ranked` holds ranks in place of the numbers:
 mid-ranks over the number of rows, in (0, 1], ties sharing one. The latter two also have `later` (the row lies in the
 later half in time), `t` (the target) and, when the target is a number, its rank `u`. Which rows are chosen depends on
@@ -15,10 +15,10 @@ from msgspec import Struct
 from sqlglot import exp
 
 from service.engines.duckdb.statements import Connection, template
-from service.engines.duckdb.target import TargetKind, target_kind, target_values
+from service.engines.duckdb.target import Target, TargetKind
 from service.engines.sql.compile import COMPUTED, CompiledPlan
 from service.engines.sql.template import column, number
-from service.features.model import FeaturePlan, FeatureType, Profile
+from service.features.model import FeatureType
 
 SAMPLE_ROWS = 200_000
 """At this size a rank correlation of 0.8 has a standard error below 0.001."""
@@ -32,6 +32,8 @@ samples of one distribution (Yurdakul and Naranjo, 2020)."""
 RANKS_AT_ONCE = 20
 """Columns ranked by one statement."""
 
+TIME = "time"
+"""The time of a row, in `finite`."""
 FINITE = "finite"
 SAMPLED = "sampled"
 RANKED = "ranked"
@@ -71,7 +73,9 @@ class Sample(Struct, frozen=True):
 def open_finite(connection: Connection, compiled: CompiledPlan) -> tuple[Measured, ...]:
     """Make the view `finite` and list the features in the plan's order."""
     features = tuple(Measured(index, name, dtype) for index, (name, dtype) in enumerate(compiled.features.items()))
-    columns = [exp.alias_(column(key, "c"), f"k{index}", quoted=True) for index, key in enumerate(compiled.keys)]
+    columns = [exp.alias_(column(compiled.row_key, "c"), "k0", quoted=True)]
+    if compiled.time is not None:
+        columns.append(exp.alias_(column(compiled.time, "c"), TIME, quoted=True))
     columns += [exp.alias_(_finite(feature), feature.alias, quoted=True) for feature in features]
     connection.name(FINITE, exp.select(*columns).from_(f"{COMPUTED} AS c", copy=False))
     return features
@@ -87,21 +91,18 @@ def _finite(feature: Measured) -> exp.Expr:
 def draw(
     connection: Connection,
     features: tuple[Measured, ...],
-    plan: FeaturePlan,
-    profile: Profile,
-    target: str | None,
+    compiled: CompiledPlan,
+    target: Target | None,
     rows: int,
 ) -> Sample:
     """Make the tables `sampled` and `ranked` of a `finite` of so many rows."""
-    halved = plan.grain == "row" and plan.time is not None and rows >= MIN_DRIFT_ROWS
-    known = None if target is None or profile.column(target) is None else target
-    kind = None if known is None else target_kind(profile, known)
+    halved = compiled.time is not None and rows >= MIN_DRIFT_ROWS
     columns = [column("k0", "f"), *(column(feature.alias, "f") for feature in features)]
     statement = exp.select(*columns).from_(f"{FINITE} AS f", copy=False)
     if halved:
-        statement = statement.select(exp.alias_(_later(plan), "later", quoted=True), copy=False)
-    if known is not None and kind is not None:
-        values = exp.Subquery(this=target_values(plan, profile, known, kind), alias=exp.to_identifier("target"))
+        statement = statement.select(exp.alias_(_later(), "later", quoted=True), copy=False)
+    if target is not None:
+        values = exp.Subquery(this=target.values, alias=exp.to_identifier("target"))
         on = template(":a = :b", a=column("k0", "f"), b=column("k", "target"))
         statement = statement.select(column("t", "target"), copy=False).join(values, on=on, join_type="LEFT")
     size = sample_size(len(features))
@@ -109,7 +110,7 @@ def draw(
         statement = statement.where(_chosen(column("k0", "f"), size / rows), copy=False)
     connection.create(SAMPLED, statement)
     drawn = int(connection.query(exp.select(template("COUNT(*)")).from_(SAMPLED, copy=False))[0][0])
-    sample = Sample(features, drawn, halved, kind)
+    sample = Sample(features, drawn, halved, None if target is None else target.kind)
     _rank(connection, sample)
     return sample
 
@@ -120,9 +121,9 @@ def sample_size(features: int) -> int:
     return min(SAMPLE_ROWS, max(SMALLEST_SAMPLE, COMPARED_CELLS // pairs))
 
 
-def _later(plan: FeaturePlan) -> exp.Expr:
-    """Whether the row's time, the last of the keys at row grain, lies after the middle one."""
-    instant = template("EPOCH_US(:t)", t=column("k1" if plan.entity is None else "k2", "f"))
+def _later() -> exp.Expr:
+    """Whether the row's time lies after the middle one."""
+    instant = template("EPOCH_US(:t)", t=column(TIME, "f"))
     middle = exp.select(template("MEDIAN(:i)", i=instant)).from_(f"{FINITE} AS f", copy=False)
     return template(":i > :middle", i=instant, middle=middle.subquery(copy=False))
 

@@ -24,16 +24,13 @@ COMPARISONS: dict[str, str] = {
 }
 
 
-def _level(level: int) -> str:
-    """The table with the derived columns of so many levels."""
-    return f"{DATASET}_{level}" if level else DATASET
-
-
 class SqlColumns:
     """Columns of the type an operation needs; see `expression.Columns` for the promises."""
 
-    def __init__(self, profile: Profile) -> None:
+    def __init__(self, profile: Profile, table: str = DATASET) -> None:
+        """`table` holds the rows: the profile's columns and `ROW_ID`."""
         self._profile = profile
+        self._table = table
         self._derived: list[dict[exp.Expr, str]] = []
         """Derived columns by what they hold, level by level: each reads the dataset's columns and lower levels."""
 
@@ -55,6 +52,11 @@ class SqlColumns:
     def number(self, name: str) -> Expression:
         """The column as DOUBLE, so that sums of integers cannot overflow."""
         return self.raw(name) if self.storage(name) == "number" else self.sql("CAST(:x AS DOUBLE)", x=self.raw(name))
+
+    def finite(self, name: str) -> Expression:
+        """The column as DOUBLE, null where it is NaN or infinite."""
+        number = self.number(name)
+        return self.sql("CASE WHEN IS_FINITE(:x) THEN :x END", x=number) if self.storage(name) == "number" else number
 
     def text(self, name: str) -> Expression:
         """The column as text."""
@@ -90,6 +92,10 @@ class SqlColumns:
         known = self._derived[level]
         return Expression(column(known.setdefault(node, self._free_name(f"derived_{level}_{len(known)}"))))
 
+    def _level(self, level: int) -> str:
+        """The table with the derived columns of so many levels."""
+        return f"{self._table}_{level}" if level else self._table
+
     def _free_name(self, name: str) -> str:
         """The name, lengthened until no column of the dataset has it."""
         taken = {one.name.casefold() for one in self._profile.columns}
@@ -99,14 +105,14 @@ class SqlColumns:
 
     def _from_rows(self, query: exp.Select) -> exp.Select:
         """The query on the dataset's rows with all derived columns, as the table `d`."""
-        return query.from_(f"{_level(len(self._derived))} AS d")
+        return query.from_(f"{self._level(len(self._derived))} AS d")
 
     def _with_derived(self, query: exp.Select) -> exp.Select:
         """The query preceded by what its derived columns are selected from."""
         for level, known in enumerate(self._derived):
             columns = [named(node, name) for node, name in known.items()]
             rows = exp.select(exp.Column(this=exp.Star(), table=exp.to_identifier("d")), *columns)
-            query = query.with_(_level(level + 1), as_=rows.from_(f"{_level(level)} AS d"))
+            query = query.with_(self._level(level + 1), as_=rows.from_(f"{self._level(level)} AS d"))
         return query
 
     def _windowed(

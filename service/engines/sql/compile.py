@@ -9,9 +9,9 @@ from msgspec import Struct
 from sqlglot import exp
 
 from service.engines.sql.columns import SqlColumns
-from service.engines.sql.entity_scope import EntityScope
+from service.engines.sql.entity_scope import EntityRows, EntityScope
 from service.engines.sql.row_scope import RowScope
-from service.engines.sql.template import ROW_ID, column, named, node_of, template
+from service.engines.sql.template import DATASET, ROW_ID, column, named, node_of, template
 from service.features.model import FeaturePlan, FeatureType, PlannedFeature, Profile
 from service.features.operations import named_columns, spec_of
 from service.features.operations.expression import Expression
@@ -28,15 +28,27 @@ class CompiledPlan(Struct, frozen=True):
     computed: exp.Select
     """First step: keys and features as computed, unordered; numbers may be NaN or infinite."""
     keys: tuple[str, ...]
-    """Published key columns. The first tells rows apart: the row id, or the entity."""
+    """Published key columns."""
     features: dict[str, FeatureType]
     """The features' types by name, in the plan's order."""
+    identity: str = ""
+    """The column that tells rows apart; by default the first key."""
+    time: str | None = None
+    """The key that orders rows in time, at row grain. What is known of an entity grows: that is no drift."""
+    label: str | None = None
+    """The key that is to be predicted."""
+
+    @property
+    def row_key(self) -> str:
+        """The column that tells rows apart."""
+        return self.identity or self.keys[0]
 
     def published(self, names: Sequence[str] | None = None) -> exp.Select:
         """Second step: keys and the named features (all by default) FROM computed, numbers that are none made null."""
         chosen = self.features if names is None else names
         projections = [column(key, "c") for key in self.keys] + [self._finite(name) for name in chosen]
-        return exp.select(*projections).from_(f"{COMPUTED} AS c").order_by(column(self.keys[0], "c"))
+        order = [column(key, "c") for key in (self.keys if self.identity else self.keys[:1])]
+        return exp.select(*projections).from_(f"{COMPUTED} AS c").order_by(*order)
 
     def statement(self) -> exp.Select:
         """Both steps as one statement."""
@@ -50,30 +62,44 @@ class CompiledPlan(Struct, frozen=True):
 
 
 def compile_plan(plan: FeaturePlan, profile: Profile) -> CompiledPlan:
-    """Translate a plan in which `plan.validate` found no fault; every value in it becomes a literal node."""
-    features: dict[str, FeatureType] = {feature.name: _type(feature, profile) for feature in plan.features}
+    """Translate a plan in which `plan.validate` found no fault, for one dataset; values become literal nodes."""
+    features = feature_types(plan.features, profile)
     if plan.grain == "entity" and plan.entity is not None:
-        return CompiledPlan(_entities(plan, profile, plan.entity), (plan.entity,), features)
-    keys = {_row_key(plan, profile): ROW_ID} | {name: name for name in (plan.entity, plan.time) if name is not None}
-    return CompiledPlan(_rows(plan, profile, keys), tuple(keys), features)
+        rows = EntityRows(entity=plan.entity, time=plan.time)
+        computed = entity_features(plan.features, profile, rows, plan.entity)
+        return CompiledPlan(computed, (plan.entity,), features)
+    keys = {row_key(plan, profile): ROW_ID} | {name: name for name in (plan.entity, plan.time) if name is not None}
+    computed = row_features(plan.features, profile, DATASET, keys)
+    return CompiledPlan(computed, tuple(keys), features, time=plan.time)
 
 
-def _entities(plan: FeaturePlan, profile: Profile, entity: str) -> exp.Select:
-    scope = EntityScope(profile, entity, plan.time)
-    operations = [cast("EntityOperation", feature.operation) for feature in plan.features]
-    values = [operation.compile(scope) for operation in operations]
-    return scope.select([named(column("k", "entities"), entity), *_features(plan, values)])
+def feature_types(features: Sequence[PlannedFeature], profile: Profile) -> dict[str, FeatureType]:
+    """The features' types by name."""
+    return {feature.name: _type(feature, profile) for feature in features}
 
 
-def _rows(plan: FeaturePlan, profile: Profile, keys: dict[str, str]) -> exp.Select:
-    scope = RowScope(profile)
-    operations = [cast("RowOperation", feature.operation) for feature in plan.features]
-    values = [operation.compile(scope) for operation in operations]
-    return scope.select([named(column(source), key) for key, source in keys.items()] + _features(plan, values))
+def entity_features(
+    features: Sequence[PlannedFeature], profile: Profile, rows: EntityRows, key: str, parts: Sequence[str] = ()
+) -> exp.Select:
+    """SELECT the entity as `key`, its `parts` and its features, of each entity of the rows.
+
+    `parts` are columns with one value in all rows of an entity.
+    """
+    scope = EntityScope(profile, rows)
+    own = [named(node_of(scope.rows("MIN(:x)", x=scope.raw(name))), name) for name in parts]
+    values = [cast("EntityOperation", feature.operation).compile(scope) for feature in features]
+    return scope.select([named(column("k", "entities"), key), *own, *_named(features, values)])
 
 
-def _features(plan: FeaturePlan, values: Sequence[Expression]) -> list[exp.Expr]:
-    return [named(node_of(value), feature.name) for feature, value in zip(plan.features, values, strict=True)]
+def row_features(features: Sequence[PlannedFeature], profile: Profile, table: str, keys: dict[str, str]) -> exp.Select:
+    """SELECT the key columns, each under its name, and the features of each row of the table."""
+    scope = RowScope(profile, table)
+    values = [cast("RowOperation", feature.operation).compile(scope) for feature in features]
+    return scope.select([named(column(source), key) for key, source in keys.items()] + _named(features, values))
+
+
+def _named(features: Sequence[PlannedFeature], values: Sequence[Expression]) -> list[exp.Expr]:
+    return [named(node_of(value), feature.name) for feature, value in zip(features, values, strict=True)]
 
 
 def _type(feature: PlannedFeature, profile: Profile) -> FeatureType:
@@ -83,7 +109,8 @@ def _type(feature: PlannedFeature, profile: Profile) -> FeatureType:
     return feature_type(SqlColumns(profile).profile_of(named_columns(feature.operation)["column"]))
 
 
-def _row_key(plan: FeaturePlan, profile: Profile) -> str:
+def row_key(plan: FeaturePlan, profile: Profile) -> str:
+    """A name for the row's id that neither a column nor a feature has."""
     taken = {column.name.casefold() for column in profile.columns} | {feature.name for feature in plan.features}
     name, number = "row_id", 0
     while name in taken:

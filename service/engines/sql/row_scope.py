@@ -11,41 +11,54 @@ from __future__ import annotations
 from sqlglot import exp
 
 from service.engines.sql.columns import SqlColumns
-from service.engines.sql.template import column, microseconds, named, template
+from service.engines.sql.template import DATASET, ROW_ID, column, microseconds, named, template
 from service.features.model import Profile
 from service.features.operations import Days
-from service.features.operations.expression import WINDOWS, Expression, Part
+from service.features.operations.expression import WINDOWS, Expression, Group, Part
 
 EARLIER = "OVER earlier"
-IN_SPAN = "ORDER BY :instant RANGE BETWEEN :span PRECEDING AND 1 PRECEDING"
+IN_SPAN = "ORDER BY :instant RANGE BETWEEN {start} PRECEDING AND {end} PRECEDING"
 
 
 class RowScope(SqlColumns):
     """Collects the statistics that features share while they are compiled; see `expression.Rows`."""
 
-    def __init__(self, profile: Profile) -> None:
-        super().__init__(profile)
+    def __init__(self, profile: Profile, table: str = DATASET) -> None:
+        super().__init__(profile, table)
         self._totals: dict[exp.Expr, str] = {}
-        self._groups: dict[str, dict[exp.Expr, str]] = {}
+        self._groups: dict[tuple[str, ...], dict[exp.Expr, str]] = {}
 
-    def over(self, group: str | None, text: str, **parts: Part) -> Expression:
-        """A statistic of the row's group, null where the group is null; without a group, of the whole dataset."""
+    def over(self, group: Group, text: str, **parts: Part) -> Expression:
+        """A statistic of the row's group, null where its key is; without a group, of the whole dataset."""
         aggregate = template(text, **parts)
         if group is None:
             name = self._totals.setdefault(aggregate, f"s{len(self._totals)}")
             return Expression(column(name, "totals"))
-        shared = self._groups.setdefault(group, {})
+        key = (group,) if isinstance(group, str) else tuple(group)
+        shared = self._groups.setdefault(key, {})
         name = shared.setdefault(aggregate, f"s{len(shared)}")
-        return Expression(column(name, self._table(group)))
+        return Expression(column(name, self._group_table(key)))
 
     def history(self, text: str, entity: str | None, time: str, **parts: Part) -> Expression:
         """`text` over the entity's rows in order of time, then row id."""
         return self._windowed(text, WINDOWS, self._keys(entity), time, **parts)
 
-    def recent(self, text: str, entity: str | None, time: str, days: Days, **parts: Part) -> Expression:
-        """`text` over the entity's rows in the span of days before the row's instant."""
-        span = Expression(microseconds(days))
-        return self._windowed(text, {EARLIER: IN_SPAN}, self._keys(entity), time, **parts, span=span)
+    def recent(
+        self, text: str, entity: str | None, time: str, days: Days | None, before: Days | None = None, **parts: Part
+    ) -> Expression:
+        """`text` over the entity's rows in the span of days that ends before the row's instant."""
+        window = IN_SPAN.format(
+            start="UNBOUNDED" if days is None else ":span", end="1" if before is None else ":before"
+        )
+        spans = {
+            "span": Expression(microseconds((days or 0) + (before or 0))),
+            "before": Expression(microseconds(before or 0)),
+        }
+        return self._windowed(text, {EARLIER: window}, self._keys(entity), time, **parts, **spans)
+
+    def row_id(self) -> Expression:
+        """The row's position in the source, from 0."""
+        return Expression(column(ROW_ID))
 
     def _keys(self, entity: str | None) -> list[Part]:
         return [] if entity is None else [self.raw(entity)]
@@ -57,14 +70,19 @@ class RowScope(SqlColumns):
             totals = self._from_rows(exp.select(*_named(self._totals)))
             query = query.with_("totals", as_=totals).join("totals", join_type="CROSS")
         for group, shared in self._groups.items():
-            key, table = column(group), self._table(group)
-            statistics = self._from_rows(exp.select(named(key, "k"), *_named(shared)))
-            statistics = statistics.where(template("NOT :k IS NULL", k=key)).group_by(key)
-            query = query.with_(table, as_=statistics)
-            query = query.join(table, on=template(":a = :b", a=key, b=column("k", table)), join_type="LEFT")
+            query = self._join_group(query, group, shared)
         return query
 
-    def _table(self, group: str) -> str:
+    def _join_group(self, query: exp.Select, group: tuple[str, ...], shared: dict[exp.Expr, str]) -> exp.Select:
+        """The query with the statistics of each row's group beside it."""
+        table, keys = self._group_table(group), {f"k{place}": column(name) for place, name in enumerate(group)}
+        statistics = self._from_rows(exp.select(*(named(key, name) for name, key in keys.items()), *_named(shared)))
+        known = [template("NOT :k IS NULL", k=key) for key in keys.values()]
+        statistics = statistics.where(*known).group_by(*keys.values())
+        same = [template(":a = :b", a=key, b=column(name, table)) for name, key in keys.items()]
+        return query.with_(table, as_=statistics).join(table, on=exp.and_(*same), join_type="LEFT")
+
+    def _group_table(self, group: tuple[str, ...]) -> str:
         return f"group{list(self._groups).index(group)}"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +45,6 @@ from service.features.errors import ComputeFailed, DeadlineExceeded, FeatureAgen
 from service.features.extract import lane_of
 from service.features.model import (
     NO_OVERRIDES,
-    Dataset,
     FeatureEvidence,
     FeaturePlan,
     Lane,
@@ -55,6 +54,7 @@ from service.features.model import (
     TableForm,
 )
 from service.features.ports import Files, Observer, RehearsedFeature
+from service.features.tables import Tables
 
 LARGE_FILE_BYTES = 4 * 2**20
 """From this size reading a file is large work, some seconds."""
@@ -150,24 +150,24 @@ class SubprocessEngine:
                         raise
                     return rendered
 
-    async def rehearse(self, dataset: Dataset, plan: FeaturePlan) -> tuple[RehearsedFeature, ...]:
+    async def rehearse(self, tables: Tables, plan: FeaturePlan) -> tuple[RehearsedFeature, ...]:
         """Try the plan on a sample; waiting for a turn takes of its few seconds, too."""
         with deadline(seconds_left(REHEARSAL_SECONDS)):
-            async with self._turns.taken(dataset.owner, "small"):
+            async with self._turns.taken(tables.main.owner, "small"):
                 with engine_span(self._tracer, "rehearse", system=self._system, features=len(plan.features)):
-                    return await self._rehearse(dataset, plan)
+                    return await self._rehearse(tables, plan)
 
     @asynccontextmanager
     async def compute(
-        self, dataset: Dataset, plan: FeaturePlan, *, progress: Callable[[float], None] = lambda _: None
+        self, tables: Tables, plan: FeaturePlan, *, progress: Callable[[float], None] = lambda _: None
     ) -> AsyncGenerator[SubprocessTable]:
         """Run the plan into a table that a process holds until the block ends."""
-        async with (
-            self._turns.taken(dataset.owner, lane_of(dataset.profile)),
-            dataset_file(self._artifacts, dataset) as path,
-            self._pool.process() as process,
-        ):
-            found = await self._compute(process, replace(dataset, artifact_key=str(path)), plan, progress)
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._turns.taken(tables.main.owner, lane_of(tables)))
+            opened = [dataset_file(self._artifacts, dataset) for dataset in tables.all]
+            paths = [await stack.enter_async_context(each) for each in opened]
+            process = await stack.enter_async_context(self._pool.process())
+            found = await self._compute(process, _at(tables, paths), plan, progress)
             try:
                 yield SubprocessTable(found.row_count, found.sql, process, len(plan.features), self)
             except asyncio.CancelledError:
@@ -191,22 +191,21 @@ class SubprocessEngine:
             await self._artifacts.put_file(key, written)
 
     async def _compute(
-        self, process: EngineProcess, dataset: Dataset, plan: FeaturePlan, progress: Callable[[float], None]
+        self, process: EngineProcess, tables: Tables, plan: FeaturePlan, progress: Callable[[float], None]
     ) -> Computed:
         with engine_span(self._tracer, "compute", system=self._system, features=len(plan.features)) as span:
-            found = await process.ask(Compute(self._seconds(), dataset, plan), Computed, progress)
+            found = await process.ask(Compute(self._seconds(), tables, plan), Computed, progress)
             span.set_attribute("feature_agent.rows", found.row_count)
             return found
 
-    async def _rehearse(self, dataset: Dataset, plan: FeaturePlan) -> tuple[RehearsedFeature, ...]:
+    async def _rehearse(self, tables: Tables, plan: FeaturePlan) -> tuple[RehearsedFeature, ...]:
         try:
-            async with (
-                asyncio.timeout(self._seconds()) as fetching,
-                self._artifacts.local(dataset.artifact_key) as path,
-                self._pool.process() as process,
-            ):
+            async with asyncio.timeout(self._seconds()) as fetching, AsyncExitStack() as stack:
+                opened = [self._artifacts.local(dataset.artifact_key) for dataset in tables.all]
+                paths = [await stack.enter_async_context(each) for each in opened]
+                process = await stack.enter_async_context(self._pool.process())
                 fetching.reschedule(None)  # the process keeps its own time from here on
-                request = Rehearse(self._seconds(), replace(dataset, artifact_key=str(path)), plan)
+                request = Rehearse(self._seconds(), _at(tables, paths), plan)
                 return (await process.ask(request, Rehearsed)).features
         except TimeoutError:
             raise DeadlineExceeded("A trial of the plan on a sample did not end within its time.") from None
@@ -227,6 +226,13 @@ class SubprocessEngine:
             yield path
         finally:
             await asyncio.to_thread(path.unlink, missing_ok=True)
+
+
+def _at(tables: Tables, paths: Sequence[Path]) -> Tables:
+    """Return the tables with the paths of their files, in the order of `Tables.all`, as their artifacts."""
+    main, *others = (replace(one, artifact_key=str(path)) for one, path in zip(tables.all, paths, strict=True))
+    related = tuple(others[: len(tables.related)])
+    return replace(tables, main=main, related=related, observed=None if tables.observed is None else others[-1])
 
 
 def _caller() -> str:

@@ -10,7 +10,6 @@ from msgspec import Struct
 
 from service.engines.limits import Limits
 from service.features.model import (
-    Dataset,
     Failure,
     FeatureEvidence,
     FeaturePlan,
@@ -20,6 +19,7 @@ from service.features.model import (
     TableForm,
 )
 from service.features.ports import RehearsedFeature
+from service.features.tables import Tables
 
 LENGTH_BYTES = 4
 """Of the number before each message, the most significant byte first."""
@@ -64,10 +64,10 @@ class Export(Struct, frozen=True, tag=True):
 
 
 class Rehearse(Struct, frozen=True, tag=True):
-    """Try a plan on a sample of its dataset, whose `artifact_key` is the path of its file; likewise below."""
+    """Try a plan on a sample of its data; each dataset's `artifact_key` is the path of its file; likewise below."""
 
     seconds: float
-    dataset: Dataset
+    tables: Tables
     plan: FeaturePlan
 
 
@@ -75,7 +75,7 @@ class Compute(Struct, frozen=True, tag=True):
     """Compute a plan's table, and hold it until `Release`."""
 
     seconds: float
-    dataset: Dataset
+    tables: Tables
     plan: FeaturePlan
 
 

@@ -114,7 +114,7 @@ class _Session:
                 rendered = await engine.export(request.source, request.form)
                 await asyncio.to_thread(shutil.move, rendered, request.target)
             case Rehearse():
-                return Rehearsed(await engine.rehearse(request.dataset, request.plan))
+                return Rehearsed(await engine.rehearse(request.tables, request.plan))
             case _:
                 return await self._compute(request)
         return Done()
@@ -122,7 +122,7 @@ class _Session:
     async def _compute(self, request: Compute | Measure | Publish | Release) -> Reply:
         match request:
             case Compute():
-                computing = self._engine.compute(request.dataset, request.plan, progress=self._reporter())
+                computing = self._engine.compute(request.tables, request.plan, progress=self._reporter())
                 self._table = table = await self._held.enter_async_context(computing)
                 return Computed(table.row_count, table.sql)
             case Measure():

@@ -84,14 +84,14 @@ class ColumnOfMaximum(ValueOperation, frozen=True, tag="column_of_maximum"):
     columns: NumberColumns
 
     gives = "string"
-    nulls = "where all the columns are null"
-    formula = f"argmax {KNOWN}"
+    nulls = "where no column holds a finite number"
+    formula = "argmax over the row's finite values"
     source = "pandas' `DataFrame.idxmax(axis=1)`"
     example = '{"columns": ["amount", "items"]}'
 
     def compile(self, rows: Rows) -> Expression:
         """Compare each column with the largest value."""
-        parts, names = placeholders([rows.number(name) for name in self.columns])
+        parts, names = placeholders([rows.finite(name) for name in self.columns])
         largest = rows.derived(rows.sql(f"GREATEST({', '.join(names)})", **parts))
         labels: dict[str, Part] = {f"label{place}": name for place, name in enumerate(self.columns)}
         cases = [f"WHEN {name} = :largest THEN :label{place}" for place, name in enumerate(names)]
@@ -161,7 +161,7 @@ class CompareColumns(ValueOperation, frozen=True, tag="compare_columns"):
 
     gives = "integer"
     nulls = "where either column is null"
-    formula = "1 if left ⋈ right else 0; numbers by size, instants by time, everything else as text, for equality alone"
+    formula = "1 if left ⋈ right else 0; numbers by size, instants by time, the rest as text by code points"
     source = "SQL's comparison of two values"
     example = '{"left": "at", "comparison": "lt", "right": "delivered_at"}'
 
@@ -198,7 +198,7 @@ class LargestShare(ValueOperation, frozen=True, tag="largest_share"):
     columns: NumberColumns
 
     gives = "number"
-    nulls = "where all the columns are null, or the sum is 0"
+    nulls = "where all the columns are null, any is negative, or the sum is 0"
     formula = f"max / Σ {KNOWN}"
     source = "the Berger-Parker index (1970)"
     example = '{"columns": ["amount", "items"]}'
@@ -207,7 +207,8 @@ class LargestShare(ValueOperation, frozen=True, tag="largest_share"):
         """Divide the largest by the sum."""
         terms = [rows.number(name) for name in self.columns]
         parts, names = placeholders(terms)
-        text = f"GREATEST({', '.join(names)}) / NULLIF(:sum, 0)"
+        all_names = ", ".join(names)
+        text = f"CASE WHEN LEAST({all_names}) >= 0 THEN GREATEST({all_names}) / NULLIF(:sum, 0) END"
         return rows.sql(text, **parts, sum=known_sum(rows, terms))
 
 

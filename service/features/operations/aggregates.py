@@ -70,8 +70,8 @@ class Aggregate(AggregateOperation, frozen=True, tag="aggregate"):
 
     gives = "number"
     cost = "sort for a median"
-    nulls = "but for a sum, where no row that counts has a known value (a deviation needs two)"
-    formula = "the statistic over the known values; a sum over none is 0"
+    nulls = "but for counts and a sum, where no row that counts has a known value (a deviation needs two)"
+    formula = "the statistic over the known values; a count or sum over none is 0"
     source = "descriptive statistics; the standard deviation is the sample's (n - 1)"
     example = '{"column": "amount", "function": "sum", "last_days": 30}'
 
@@ -191,6 +191,7 @@ class Shape(AggregateOperation, frozen=True, tag="shape"):
     where: Where = ()
 
     gives = "number"
+    cost = "sort"
     nulls = "with fewer than three known values (four for kurtosis), or where they do not vary"
     formula = "m₃ / m₂^1.5; m₄ / m₂² - 3, with central moments m over the known values"
     source = "scipy.stats' `skew` and `kurtosis` with bias=True"
@@ -207,8 +208,11 @@ class Shape(AggregateOperation, frozen=True, tag="shape"):
         moment = entities.rows(f"AVG({' * '.join([':d'] * power)})", d=away)
         text = ":m / POWER(:v, 1.5)" if self.figure == "skewness" else ":m / (:v * :v) - 3"
         known, variance = entities.rows("COUNT(:d)", d=away), entities.rows("AVG(:d * :d)", d=away)
-        guarded = f"CASE WHEN :n >= :least AND :v > 0 THEN {text} END"
-        return entities.sql(guarded, n=known, least=least, m=moment, v=variance)
+        ends = {
+            end: entities.rows(f"{end}(:x)", x=x) for end in ("MIN", "MAX")
+        }  # equal values may differ from their mean
+        guarded = f"CASE WHEN :n >= :least AND :MIN < :MAX THEN {text} END"
+        return entities.sql(guarded, n=known, least=least, m=moment, v=variance, **ends)
 
 
 class Correlation(AggregateOperation, frozen=True, tag="correlation"):

@@ -19,10 +19,30 @@ PARTS: dict[DatePart, str] = {
     "month": "MONTH_OF_YEAR(:t)",
     "quarter": "QUARTER_OF_YEAR(:t)",
     "year": "YEAR_OF(:t)",
+    "minute": "EXTRACT(MINUTE FROM :t)",
+    "week_of_month": "FLOOR((DAY_OF_MONTH(:t) - 1) / 7) + 1",
+    "half_year": "CASE WHEN QUARTER_OF_YEAR(:t) <= 2 THEN 1 WHEN QUARTER_OF_YEAR(:t) <= 4 THEN 2 END",
 }
 """Calendar parts; weeks and days of the week are ISO 8601's."""
 
-PERIODS: dict[Literal["hour", "day_of_week", "month"], int] = {"hour": 24, "day_of_week": 7, "month": 12}
+RANGES: dict[DatePart, tuple[int, int]] = {
+    "hour": (0, 23),
+    "day_of_week": (1, 7),
+    "day_of_month": (1, 31),
+    "day_of_year": (1, 366),
+    "week": (1, 53),
+    "month": (1, 12),
+    "quarter": (1, 4),
+    "year": (1, 9999),
+    "minute": (0, 59),
+    "week_of_month": (1, 5),
+    "half_year": (1, 2),
+}
+"""The least and the greatest value of each part."""
+
+PERIODS: dict[Literal["hour", "day_of_week", "month", "day_of_year"], float] = {
+    "hour": 24, "day_of_week": 7, "month": 12, "day_of_year": 365.25,
+}  # fmt: skip
 
 
 class DatePartOf(ValueOperation, frozen=True, tag="date_part"):
@@ -47,13 +67,13 @@ class CyclicTime(ValueOperation, frozen=True, tag="cyclic_time"):
     """Sine or cosine of a calendar part on its period, so that 23 h lies beside 0 h."""
 
     column: TimeColumn
-    part: Literal["hour", "day_of_week", "month"]
+    part: Literal["hour", "day_of_week", "month", "day_of_year"]
     function: Literal["sine", "cosine"]
 
     gives = "number"
     follows_calendar = True
     nulls = "where the column is null"
-    formula = "sin or cos of 2π · part / period, with periods of 24 hours, 7 days and 12 months"
+    formula = "sin or cos of 2π · part / period, with periods of 24 hours, 7 days, 12 months and 365.25 days"
     source = "trigonometric encoding of periodic features (scikit-learn's example of cyclical feature engineering)"
     example = '{"column": "at", "part": "hour", "function": "sine"}'
 

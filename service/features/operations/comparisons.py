@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from service.features.operations.aggregates import AggregateOperation
-from service.features.operations.calendar import PARTS
+from service.features.operations.calendar import PARTS, RANGES
 from service.features.operations.expression import Entities, Expression
 from service.features.operations.groups import STATISTICS
 from service.features.operations.parameters import (
@@ -75,6 +75,7 @@ class AmongEntities(AggregateOperation, frozen=True, tag="among_entities"):
 
     gives = "number"
     sees = "dataset"
+    fits = "ranks"
     cost = "sort"
     nulls = "where the entity's statistic is null; for a share or z-score, where the total or deviation is 0"
     formula = (
@@ -110,7 +111,7 @@ class AtTimes(AggregateOperation, frozen=True, tag="aggregate_at"):
 
     time: TimeColumn
     part: DatePart
-    values: Annotated[tuple[int, ...], Meta(min_length=1, max_length=53)]
+    values: Annotated[tuple[Annotated[int, Meta(ge=0, le=9999)], ...], Meta(min_length=1, max_length=366)]
     function: Literal["count", "sum", "mean", "minimum", "maximum", "standard_deviation", "median"]
     column: NumberColumn | None = None
     where: Where = ()
@@ -123,14 +124,17 @@ class AtTimes(AggregateOperation, frozen=True, tag="aggregate_at"):
     example = '{"time": "at", "part": "day_of_week", "values": [6, 7], "function": "sum", "column": "amount"}'
 
     def faults(self) -> Iterator[tuple[str, str]]:
-        """A statistic of no column."""
+        """A statistic of no column; values that the part never has."""
         if self.function != "count" and self.column is None:
             yield "column", NO_COLUMN
+        least, greatest = RANGES[self.part]
+        if any(not least <= value <= greatest for value in self.values):
+            yield "values", f"the part {self.part} lies between {least} and {greatest}"
 
     def compile(self, entities: Entities) -> Expression:
         """Aggregate the rows at those times."""
         t = entities.raw(self.time)
-        values = ", ".join(str(int(value)) for value in self.values)
+        values = ", ".join(str(value) for value in self.values)
         met = entities.sql(f"{PARTS[self.part]} IN ({values})", t=t)
         if self.function == "count":
             count = entities.rows("COUNT(CASE WHEN :met THEN 1 END)", self.where, met=met)

@@ -8,6 +8,7 @@ expressions; here they are opaque.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import NewType, Protocol
 
 from service.features.operations.parameters import Days, Where
@@ -16,6 +17,8 @@ Expression = NewType("Expression", object)
 """A piece of the statement, made by a scope."""
 Part = Expression | float | str
 """What takes the place of a `:name`: an expression, or a literal number or text."""
+Group = str | Sequence[str] | None
+"""The column, or columns, whose values rows of one group share; None where all rows are one group."""
 
 DAY = 86_400_000_000
 """Microseconds: divides a difference of instants into days."""
@@ -48,10 +51,14 @@ PRIMITIVES: dict[str, tuple[tuple[str, ...], str]] = {
     "URL_HOST": (("x",), "host of a URL in lower case, without www.; an empty text where there is none"),
     "PATH_DEPTH": (("x",), "segments of the path of a URL or path, an integer"),
     "EMAIL_DOMAIN": (("x",), "what follows the last @ in lower case; an empty text where there is none"),
-    "TRIGRAM_SIMILARITY": (("a", "b"), "shared trigrams of two texts over all of theirs, letter case aside"),
-    "DECAYED_SUM": (
-        ("list", "decay"),
-        "sum of a list without nulls, each value weighed decay times the next",
+    "TRIGRAM_SIMILARITY": (("a", "b"), "shared trigrams of two texts of three characters or more over all of theirs"),
+    "DISTINCT_WORD_COUNT": (("x",), "different words of a text, letter case aside, an integer"),
+    "LONGEST_WORD": (("x",), "characters of a text's longest word, an integer; 0 without a word"),
+    "FIRST_WORD": (("x",), "a text's first word; an empty text where there is none"),
+    "LAST_WORD": (("x",), "a text's last word; an empty text where there is none"),
+    "DISTINCT_IN_SPAN": (
+        ("x", "key", "instant", "span"),
+        "different values of x over the rows of the same key at instants from `span` microseconds before to 1 before",
     ),
 }
 """Functions beyond standard SQL that operations may call: arguments and meaning. Each dialect spells every one."""
@@ -64,12 +71,13 @@ WINDOWS: dict[str, str] = {
     "OVER so_far": f"{IN_ORDER} ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW",
     "OVER last_before": f"{IN_ORDER} ROWS BETWEEN :steps PRECEDING AND 1 PRECEDING",
     "OVER last_so_far": f"{IN_ORDER} ROWS BETWEEN :steps PRECEDING AND CURRENT ROW",
+    "OVER after": f"{IN_ORDER} ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING",
     "OVER all_rows": f"{IN_ORDER} ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING",
 }
 """Windows that operations may name, each over an entity's rows in order of (time, row id).
 
-`earlier` is for LAG and numbering, which have no frame. A row sees its future in `all_rows`, which is for what is
-aggregated to entities.
+`earlier` is for LAG and numbering, which have no frame. A row sees its future in `after` and `all_rows`, which are for
+what is aggregated to entities.
 """
 
 
@@ -82,6 +90,10 @@ class Columns(Protocol):
 
     def number(self, name: str) -> Expression:
         """The column as a double, so that sums of integers cannot overflow."""
+        ...
+
+    def finite(self, name: str) -> Expression:
+        """The column as a double, null where it is NaN or infinite: for what would hide that (bins, flags, bounds)."""
         ...
 
     def text(self, name: str) -> Expression:
@@ -115,7 +127,7 @@ class Columns(Protocol):
 class Rows(Columns, Protocol):
     """Scope of the row grain: one value for each row of the dataset."""
 
-    def over(self, group: str | None, text: str, **parts: Part) -> Expression:
+    def over(self, group: Group, text: str, **parts: Part) -> Expression:
         """The aggregate `text` over the row's group, null where the group is null; with None over all rows."""
         ...
 
@@ -126,11 +138,18 @@ class Rows(Columns, Protocol):
         """
         ...
 
-    def recent(self, text: str, entity: str | None, time: str, days: Days, **parts: Part) -> Expression:
-        """`text` with the window `OVER earlier`: the entity's rows in the `days` before this row's instant.
+    def recent(
+        self, text: str, entity: str | None, time: str, days: Days | None, before: Days | None = None, **parts: Part
+    ) -> Expression:
+        """`text` with the window `OVER earlier`: the entity's rows in the `days` that end before this row's instant.
 
-        Rows at the same instant are not in it. Null for a row without entity or time.
+        With None, those at any earlier instant. With `before`, the span ends so many days before the instant, that end
+        included. Rows at the same instant are not in it. Null for a row without entity or time.
         """
+        ...
+
+    def row_id(self) -> Expression:
+        """The row's position in the source, from 0."""
         ...
 
 
@@ -153,6 +172,10 @@ class Entities(Columns, Protocol):
         """The aggregate over those of the entity's rows that share the group, as a column of each of them."""
         ...
 
+    def first_of(self, group: Expression) -> Expression:
+        """1 in the first of the entity's rows that share the group, null in the others, as a column."""
+        ...
+
     def ranked(self, value: Expression) -> Expression:
         """The row's place, from 1, among the entity's rows in rising order of the value, nulls last, as a column."""
         ...
@@ -169,12 +192,28 @@ class Entities(Columns, Protocol):
         """Whether the row lies in the dataset's last days: (as of - days, as of]."""
         ...
 
-    def first_value(self, column: str, time: str) -> Expression:
-        """The earliest non-null value by (time, row id)."""
+    def first_value(self, column: str, time: str, met: Expression | None = None) -> Expression:
+        """The earliest non-null value by (time, row id) among the rows that meet the condition."""
         ...
 
-    def last_value(self, column: str, time: str) -> Expression:
-        """The latest non-null value by (time, row id)."""
+    def last_value(self, column: str, time: str, met: Expression | None = None) -> Expression:
+        """The latest non-null value by (time, row id) among the rows that meet the condition."""
+        ...
+
+    def inventory(
+        self,
+        column_name: str,
+        text: str,
+        measures: Mapping[str, str] = ...,
+        where: Where = (),
+        last_days: Days | None = None,
+        **parts: Part,
+    ) -> Expression:
+        """The aggregate `text` over the entity's categories among the rows that count; nulls are left out.
+
+        In it `:v` is the category, and each measure's `:name` the aggregate of that text over the category's rows. In
+        the measures `:k` is the entity and `:v` the category, for windows over the aggregates.
+        """
         ...
 
     def categories(self, column: str, text: str) -> Expression:

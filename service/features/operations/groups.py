@@ -20,12 +20,16 @@ STATISTICS: dict[AggregateFunction, str] = {
     "maximum": "MAX(:x)",
     "standard_deviation": "STDDEV_SAMP(:x)",
     "median": "MEDIAN(:x)",
+    "count": "CAST(COUNT(:x) AS DOUBLE)",
+    "count_distinct": "CAST(COUNT(DISTINCT :x) AS DOUBLE)",
+    "range": "MAX(:x) - MIN(:x)",
+    "variance": "VAR_SAMP(:x)",
 }
-"""Aggregates by the name operations give them; the standard deviation is the sample's (n - 1)."""
+"""Aggregates by the name operations give them; deviation and variance are the sample's (n - 1)."""
 
 
 def statistic(function: AggregateFunction, window: str = "") -> str:
-    """The statistic as SQL, over a window if one is named; a sum over no values is 0: nothing was spent."""
+    """The statistic as SQL; a sum over no values is 0: nothing was spent. A window suits what is one call."""
     text = STATISTICS[function] + window
     return f"COALESCE({text}, 0)" if function == "sum" else text
 
@@ -46,6 +50,7 @@ class ZScore(GroupOperation, frozen=True, tag="z_score"):
     group: CategoryColumn | None = None
 
     gives = "number"
+    fits = "statistics"
     nulls = "where the column or the group is null, or the deviation is 0 or unknown"
     formula = "(x - mean) / s, with the sample's standard deviation s (n - 1)"
     source = "the standard score"
@@ -65,6 +70,7 @@ class MinMaxScale(GroupOperation, frozen=True, tag="min_max_scale"):
     column: NumberColumn
 
     gives = "number"
+    fits = "statistics"
     nulls = "where the column is null, or all values are equal"
     formula = "(x - min) / (max - min)"
     source = "scikit-learn's `MinMaxScaler`"
@@ -84,6 +90,7 @@ class QuantileBin(GroupOperation, frozen=True, tag="quantile_bin"):
     bins: Annotated[int, Meta(ge=2, le=100)] = 4
 
     gives = "integer"
+    fits = "ranks"
     cost = "sort"
     nulls = "where the column is null"
     formula = "⌊(rank - 1) · bins / n⌋ + 1 over the n known values; equal values share a bin"
@@ -105,6 +112,7 @@ class PercentRank(GroupOperation, frozen=True, tag="percent_rank"):
     group: CategoryColumn | None = None
 
     gives = "number"
+    fits = "ranks"
     cost = "sort"
     nulls = "where the column or the group is null"
     formula = "(rank - 1) / (n - 1) over the n known values; 0 for a single one"
@@ -128,6 +136,7 @@ class FrequencyEncoding(GroupOperation, frozen=True, tag="frequency_encoding"):
     column: CategoryColumn
 
     gives = "number"
+    fits = "groups"
     nulls = "where the column is null"
     formula = "rows of the category / all rows"
     source = "feature-engine's `CountFrequencyEncoder`, with frequencies"
@@ -147,8 +156,11 @@ class GroupStatistic(GroupOperation, frozen=True, tag="group_statistic"):
     function: AggregateFunction
 
     gives = "number"
+    fits = "groups"
     cost = "sort for a median"
-    nulls = "where the group is null; but for a sum, where the group has no known value (a deviation needs two)"
+    nulls = (
+        "where the group is null; but for counts and a sum, where the group has no known value (a deviation needs two)"
+    )
     formula = "the statistic over the group's known values; a sum over none is 0"
     source = "descriptive statistics; the standard deviation is the sample's (n - 1)"
     example = '{"column": "amount", "group": "country", "function": "mean"}'
@@ -164,6 +176,7 @@ class GroupCount(GroupOperation, frozen=True, tag="group_count"):
     group: CategoryColumn
 
     gives = "integer"
+    fits = "groups"
     nulls = "where the group is null"
     formula = "number of rows of the group"
     source = "feature-engine's `CountFrequencyEncoder`, with counts"

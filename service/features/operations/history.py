@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from service.features.operations.expression import DAY, Expression, Rows
+from service.features.operations.expression import DAY, Expression, Part, Rows
 from service.features.operations.groups import statistic
 from service.features.operations.operation import RowOperation
 from service.features.operations.parameters import (
@@ -39,6 +39,7 @@ class HistoryOperation(RowOperation, frozen=True):
     """Base of what looks back from a row over its entity's rows."""
 
     sees = "history"
+    fits = "nothing"
     cost = "sort"
     publishes_values = False
     follows_calendar = False
@@ -190,13 +191,13 @@ class LogReturn(HistoryOperation, frozen=True, tag="log_return"):
 
     gives = "number"
     nulls = f"{NO_PREVIOUS}; where either value is null, 0 or negative"
-    formula = "ln(x / x of the previous row)"
+    formula = "ln x - ln x of the previous row"
     source = "the continuously compounded return"
     example = '{"column": "amount", "entity": "user", "time": "at"}'
 
     def compile(self, rows: Rows) -> Expression:
-        """Take the logarithm of the quotient."""
-        text = "CASE WHEN :x > 0 AND LAG(:x) OVER earlier > 0 THEN LN(:x / LAG(:x) OVER earlier) END"
+        """Subtract the logarithms: the quotient may be too small for a number."""
+        text = "CASE WHEN :x > 0 AND LAG(:x) OVER earlier > 0 THEN LN(:x) - LN(LAG(:x) OVER earlier) END"
         return rows.history(text, self.entity, self.time, x=rows.number(self.column))
 
 
@@ -254,26 +255,45 @@ class ExponentialMean(HistoryOperation, frozen=True, tag="exponential_mean"):
     column: NumberColumn
     entity: SeriesColumn
     time: TimeColumn
-    half_life: Annotated[float, Meta(gt=0, le=50)]
+    half_life: Annotated[float, Meta(ge=0.1, le=10_000)]
     include_row: bool = False
 
     gives = "number"
     nulls = f"{NO_HISTORY}; where no row that counts has a known value"
-    formula = "Σ wᵏ x / Σ wᵏ over the known values, k rows back, w = 2^(-1 / half_life), k up to 20 half-lives"
-    source = "pandas' `ewm(halflife=…, adjust=True, ignore_na=False).mean()`, to one part in a million"
+    formula = (
+        "Σ wᵏ x / Σ wᵏ over the known values, k rows back, w = 2^(-1 / half_life), k up to 100 half-lives at least"
+    )
+    source = "pandas' `ewm(halflife=…, adjust=True, ignore_na=False).mean()`"
     example = '{"column": "amount", "entity": "user", "time": "at", "half_life": 2}'
 
     def compile(self, rows: Rows) -> Expression:
-        """Weigh the last rows."""
-        reach = math.ceil(20 * self.half_life)
-        window, steps = ("OVER last_so_far", reach - 1) if self.include_row else ("OVER last_before", reach)
-        x, decay = rows.number(self.column), 0.5 ** (1 / self.half_life)
-        numbers, weights = (
-            rows.derived(rows.history(f"ARRAY_AGG({text}) {window}", self.entity, self.time, x=x, steps=steps))
-            for text in ("COALESCE(:x, 0)", "CASE WHEN :x IS NULL THEN 0 ELSE 1 END")
-        )
-        text = "DECAYED_SUM(:numbers, :decay) / NULLIF(DECAYED_SUM(:weights, :decay), 0)"
-        return rows.sql(text, numbers=numbers, weights=weights, decay=decay)
+        """Sum the values of the row's block of rows and of the block before, weighed from the block's beginning.
+
+        The weights grow within a block, so that sums serve all its rows; blocks keep them within the range of a number.
+        What they have in common falls out of the quotient.
+        """
+        reach = math.ceil(100 * self.half_life)
+        place = rows.derived(rows.history("ROW_NUMBER() OVER earlier - 1", self.entity, self.time))
+        block = rows.derived(rows.sql("CAST(FLOOR(:place / :reach) AS BIGINT)", place=place, reach=reach))
+        weight = rows.sql(
+            "CASE WHEN NOT :x IS NULL THEN POWER(2, (:place - :block * :reach) / :half_life) END",
+            x=rows.number(self.column), place=place, block=block, reach=reach, half_life=self.half_life,
+        )  # fmt: skip
+        weight = rows.derived(weight)
+        value = rows.sql(":x * :weight", x=rows.number(self.column), weight=weight)
+        total, weights = (self._decayed(rows, one, place, block, reach) for one in (value, weight))
+        return rows.sql(":total / NULLIF(:weights, 0)", total=total, weights=weights)
+
+    def _decayed(self, rows: Rows, value: Expression, place: Expression, block: Expression, reach: int) -> Expression:
+        """The sum of the block so far, and of the block before as much smaller as it is farther away."""
+        who: dict[str, Part] = {} if self.entity is None else {"who": rows.raw(self.entity)}
+        keys, end = "".join(f":{key}, " for key in who), "CURRENT ROW" if self.include_row else "1 PRECEDING"
+        here = f"PARTITION BY {keys}:block ORDER BY :place ROWS BETWEEN UNBOUNDED PRECEDING AND {end}"
+        before = f"{'PARTITION BY :who ' if who else ''}ORDER BY :block RANGE BETWEEN 1 PRECEDING AND 1 PRECEDING"
+        sums = f"COALESCE(SUM(:v) OVER ({here}), 0) + COALESCE(SUM(:v) OVER ({before}), 0) * :decay"
+        decay = 0.5 ** (reach / self.half_life)
+        text = f"CASE WHEN NOT :place IS NULL THEN {sums} END"
+        return rows.sql(text, **who, v=value, place=place, block=block, decay=decay)
 
 
 class Drawdown(HistoryOperation, frozen=True, tag="drawdown"):

@@ -15,12 +15,17 @@ from msgspec import Struct
 from msgspec.structs import fields
 
 from service.features.operations.expression import Entities, Expression, Rows
-from service.features.operations.parameters import Accepted, Accepts, FeatureType, FreeText, Predicate
+from service.features.operations.parameters import Accepted, Accepts, FeatureType, FreeText, IsTarget, Predicate
 
 Grain = Literal["row", "entity"]
 Sees = Literal["row", "dataset", "history", "entity"]
 """Which rows a value depends on: its own; all of the dataset; its own and earlier ones of the entity; all of the
 entity, or of the dataset."""
+Fits = Literal["nothing", "statistics", "ranks", "groups", "categories", "folds"]
+"""What must be kept of the rows at hand to compute the same for other rows later: figures of all rows (of each group
+where the operation names one); the values in order with how many rows hold each; a table of figures by group; a list of
+categories; a table of figures by group for each fold. The dataset's latest time is not fitted: other rows have their
+own."""
 Cost = Literal["scan", "sort", "sort for a median"]
 """Whether the rows are read once, or sorted or grouped anew for this feature (windows, ranks, distinct values)."""
 
@@ -39,6 +44,8 @@ class Operation(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind
         """Type of the feature; None for the type of the column in the field `column`."""
         sees: ClassVar[Sees]
         """Which rows a value depends on."""
+        fits: ClassVar[Fits]
+        """What it learns of the dataset that other rows are later computed with."""
         cost: ClassVar[Cost]
         """What computing it takes."""
         publishes_values: ClassVar[bool]
@@ -60,8 +67,8 @@ class Operation(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind
 
     def sorts(self) -> bool:
         """Whether computing it sorts the rows or groups them anew."""
-        median = getattr(self, "function", None) == "median"
-        return self.cost == "sort" or (self.cost == "sort for a median" and median)
+        by_order = getattr(self, "function", None) in {"median", "count_distinct"}
+        return self.cost == "sort" or (self.cost == "sort for a median" and by_order)
 
     def reads_plan_time(self) -> bool:
         """Whether it reads the plan's time column without naming it: it counts the dataset's last days."""
@@ -83,6 +90,7 @@ class EntityOperation(Operation, frozen=True):
 
     grain = "entity"
     sees = "entity"
+    fits = "nothing"
     follows_calendar = False
 
     def compile(self, entities: Entities) -> Expression:
@@ -99,11 +107,14 @@ class OperationSpec(Struct, frozen=True):
     grain: Grain
     columns: dict[str, Accepted]
     """Field name → logical types that the column named there, or each of the columns, may have."""
+    targets: tuple[str, ...]
+    """Fields that may name the column to be predicted."""
     dtype: FeatureType | None
     """None when the feature has the column's own type."""
     summary: str
     """One sentence, from the class's docstring."""
     sees: Sees
+    fits: Fits
     cost: Cost
     publishes_values: bool
     follows_calendar: bool
@@ -114,7 +125,8 @@ class OperationSpec(Struct, frozen=True):
 
 
 DECLARED = (
-    "grain", "gives", "sees", "cost", "publishes_values", "follows_calendar", "nulls", "formula", "source", "example",
+    "grain", "gives", "sees", "fits", "cost", "publishes_values", "follows_calendar", "nulls", "formula", "source",
+    "example",
 )  # fmt: skip
 
 
@@ -127,9 +139,11 @@ def declaration(operation: type[Operation]) -> OperationSpec:
         type=operation,
         grain=operation.grain,
         columns=_columns(operation),
+        targets=_targets(operation),
         dtype=operation.gives,
         summary=" ".join((operation.__doc__ or "").split()),
         sees=operation.sees,
+        fits=operation.fits,
         cost=operation.cost,
         publishes_values=operation.publishes_values,
         follows_calendar=operation.follows_calendar,
@@ -181,6 +195,12 @@ def _columns(operation: type[Operation]) -> dict[str, Accepted]:
                 "take a type such as NumberColumn, or FreeText for what names no column"
             )
     return found
+
+
+def _targets(operation: type[Operation]) -> tuple[str, ...]:
+    """Fields that may name the column to be predicted."""
+    marked = ((field.name, _markers(field.type)[1]) for field in fields(operation))
+    return tuple(name for name, markers in marked if any(isinstance(marker, IsTarget) for marker in markers))
 
 
 def _markers(annotation: Any) -> tuple[bool, tuple[object, ...]]:

@@ -6,6 +6,7 @@ An operation carries column *names* and literal values only, never an expression
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
@@ -38,6 +39,10 @@ class FreeText(Struct, frozen=True):
     """Marks a field that holds text which is no column's name."""
 
 
+class IsTarget(Struct, frozen=True):
+    """Marks a field that may name the column to be predicted, which no other field may."""
+
+
 Column = Annotated[str, Meta(min_length=1, max_length=256)]
 AnyColumn = Annotated[Column, Accepts(ANY)]
 NumberColumn = Annotated[Column, Accepts(NUMBER)]
@@ -46,6 +51,7 @@ TextColumn = Annotated[Column, Accepts(TEXT)]
 CategoryColumn = Annotated[Column, Accepts(CATEGORY)]
 EntityColumn = Annotated[Column, Accepts(ENTITY)]
 PublishedColumn = Annotated[Column, Accepts(PUBLISHED)]
+TargetColumn = Annotated[Column, Accepts(NUMBER), IsTarget()]
 
 NumberColumns = Annotated[tuple[NumberColumn, ...], Meta(min_length=2, max_length=50)]
 CategoryColumns = Annotated[tuple[CategoryColumn, ...], Meta(min_length=2, max_length=10)]
@@ -54,8 +60,14 @@ AnyColumns = Annotated[tuple[AnyColumn, ...], Meta(min_length=2, max_length=50)]
 Term = Annotated[str, Meta(min_length=1, max_length=100), FreeText()]
 Days = Annotated[float, Meta(gt=0, le=36_525)]
 Comparison = Literal["eq", "ne", "in", "not_in", "lt", "le", "gt", "ge", "is_null", "not_null"]
-AggregateFunction = Literal["sum", "mean", "minimum", "maximum", "standard_deviation", "median"]
-DatePart = Literal["hour", "day_of_week", "day_of_month", "day_of_year", "week", "month", "quarter", "year"]
+AggregateFunction = Literal[
+    "sum", "mean", "minimum", "maximum", "standard_deviation", "median", "count", "count_distinct", "range", "variance"
+]
+DatePart = Literal[
+    "hour", "day_of_week", "day_of_month", "day_of_year", "week", "month", "quarter", "year", "minute", "week_of_month",
+    "half_year",
+]  # fmt: skip
+Dates = Annotated[tuple[date, ...], Meta(min_length=1, max_length=366)]
 
 
 class Predicate(Struct, frozen=True, forbid_unknown_fields=True):

@@ -14,6 +14,10 @@ from service.features.operations.values import ValueOperation
 EARTH_RADIUS_KM = 6371.0088
 """Mean radius of the Earth (IUGG)."""
 RADIANS = math.pi / 180
+MAX_LATITUDE = 90
+MAX_LONGITUDE = 360
+"""Longitudes are counted from -180 to 180 or from 0 to 360."""
+NO_PLACE = "where any of the columns is null, a latitude lies beyond ±90° or a longitude beyond ±360°"
 Latitude = Annotated[float, Meta(ge=-90, le=90)]
 Longitude = Annotated[float, Meta(ge=-180, le=180)]
 HAVERSINE = (
@@ -21,6 +25,14 @@ HAVERSINE = (
     "COS(:lat1 * :rad) * COS(:lat2 * :rad) * POWER(SIN((:lon2 - :lon1) * :rad / 2), 2)"
 )
 SOURCE = "the haversine formula on a sphere of 6371.0088 km (IUGG)"
+
+
+def place(columns: Columns, latitude: str, longitude: str) -> tuple[Expression, Expression]:
+    """The columns' values where they are a place on the Earth, each null where it is none."""
+    text = "CASE WHEN ABS(:angle) <= :limit THEN :angle END"
+    angles = ((latitude, MAX_LATITUDE), (longitude, MAX_LONGITUDE))
+    north, east = (columns.sql(text, angle=columns.finite(name), limit=limit) for name, limit in angles)
+    return north, east
 
 
 def distance(columns: Columns, start: tuple[Part, Part], end: tuple[Part, Part]) -> Expression:
@@ -39,15 +51,15 @@ class Distance(ValueOperation, frozen=True, tag="distance"):
     to_longitude: NumberColumn
 
     gives = "number"
-    nulls = "where any of the columns is null"
+    nulls = NO_PLACE
     formula = "2 r · asin √(sin²(Δφ/2) + cos φ₁ · cos φ₂ · sin²(Δλ/2))"
     source = SOURCE
     example = '{"latitude": "amount", "longitude": "items", "to_latitude": "items", "to_longitude": "amount"}'
 
     def compile(self, rows: Rows) -> Expression:
         """Measure the great circle."""
-        start = rows.number(self.latitude), rows.number(self.longitude)
-        return distance(rows, start, (rows.number(self.to_latitude), rows.number(self.to_longitude)))
+        start = place(rows, self.latitude, self.longitude)
+        return distance(rows, start, place(rows, self.to_latitude, self.to_longitude))
 
 
 class DistanceToPoint(ValueOperation, frozen=True, tag="distance_to_point"):
@@ -59,14 +71,14 @@ class DistanceToPoint(ValueOperation, frozen=True, tag="distance_to_point"):
     point_longitude: Longitude
 
     gives = "number"
-    nulls = "where either column is null"
+    nulls = NO_PLACE
     formula = "2 r · asin √(sin²(Δφ/2) + cos φ₁ · cos φ₂ · sin²(Δλ/2))"
     source = SOURCE
     example = '{"latitude": "amount", "longitude": "items", "point_latitude": 52.37, "point_longitude": 4.9}'
 
     def compile(self, rows: Rows) -> Expression:
         """Measure the great circle."""
-        start = rows.number(self.latitude), rows.number(self.longitude)
+        start = place(rows, self.latitude, self.longitude)
         return distance(rows, start, (self.point_latitude, self.point_longitude))
 
 
@@ -79,8 +91,8 @@ class Bearing(ValueOperation, frozen=True, tag="bearing"):
     to_longitude: NumberColumn
 
     gives = "number"
-    nulls = "where any of the columns is null"
-    formula = "atan2(sin Δλ · cos φ₂, cos φ₁ · sin φ₂ - sin φ₁ · cos φ₂ · cos Δλ), modulo 360°"
+    nulls = NO_PLACE
+    formula = "atan2(sin Δλ · cos φ₂, cos φ₁ · sin φ₂ - sin φ₁ · cos φ₂ · cos Δλ), modulo 360°; 0 at the same place"
     source = "the forward azimuth on a sphere"
     example = '{"latitude": "amount", "longitude": "items", "to_latitude": "items", "to_longitude": "amount"}'
 
@@ -91,14 +103,9 @@ class Bearing(ValueOperation, frozen=True, tag="bearing"):
             "COS(:lat1 * :rad) * SIN(:lat2 * :rad) - "
             "SIN(:lat1 * :rad) * COS(:lat2 * :rad) * COS((:lon2 - :lon1) * :rad)"
         )
-        angle = rows.sql(
-            f"ATAN2({east}, {north}) / :rad",
-            rad=RADIANS,
-            lat1=rows.number(self.latitude),
-            lon1=rows.number(self.longitude),
-            lat2=rows.number(self.to_latitude),
-            lon2=rows.number(self.to_longitude),
-        )
+        lat1, lon1 = place(rows, self.latitude, self.longitude)
+        lat2, lon2 = place(rows, self.to_latitude, self.to_longitude)
+        angle = rows.sql(f"ATAN2({east}, {north}) / :rad", rad=RADIANS, lat1=lat1, lon1=lon1, lat2=lat2, lon2=lon2)
         return rows.sql("CASE WHEN :angle < 0 THEN :angle + 360 ELSE :angle END", angle=angle)
 
 
@@ -110,7 +117,8 @@ class GridCell(ValueOperation, frozen=True, tag="grid_cell"):
     degrees: Annotated[float, Meta(ge=0.01, le=45)] = 1.0
 
     gives = "string"
-    nulls = "where either column is null"
+    publishes_values = True
+    nulls = NO_PLACE
     formula = "⌊latitude / degrees⌋ : ⌊longitude / degrees⌋"
     source = "an equal-angle grid"
     example = '{"latitude": "amount", "longitude": "items", "degrees": 0.5}'
@@ -118,7 +126,6 @@ class GridCell(ValueOperation, frozen=True, tag="grid_cell"):
     def compile(self, rows: Rows) -> Expression:
         """Number the cell."""
         text = "CAST(CAST(FLOOR(:angle / :step) AS BIGINT) AS VARCHAR)"
-        south, west = (
-            rows.sql(text, angle=rows.number(name), step=self.degrees) for name in (self.latitude, self.longitude)
-        )
+        angles = place(rows, self.latitude, self.longitude)
+        south, west = (rows.sql(text, angle=angle, step=self.degrees) for angle in angles)
         return rows.sql(":south || ':' || :west", south=south, west=west)

@@ -17,12 +17,20 @@ from service.features.operations import (
     calendar,
     categories,
     comparisons,
+    dates,
+    encodings,
     ends,
+    events,
     groups,
     history,
+    inventories,
+    lookback,
+    measures,
     places,
     scaling,
     sequences,
+    series,
+    shaping,
     text,
     values,
 )
@@ -36,8 +44,8 @@ from service.features.operations.operation import (
 )
 
 FAMILIES: tuple[ModuleType, ...] = (
-    values, across, calendar, text, places, groups, scaling, history, aggregates, activity, categories, ends,
-    sequences, comparisons,
+    values, shaping, across, calendar, dates, text, places, groups, scaling, encodings, history, lookback, aggregates,
+    measures, activity, categories, inventories, ends, sequences, events, series, comparisons,
 )  # fmt: skip
 """Modules that hold operations, in the order in which these are listed to planners and readers."""
 

@@ -23,6 +23,7 @@ class RobustScale(GroupOperation, frozen=True, tag="robust_scale"):
     column: NumberColumn
 
     gives = "number"
+    fits = "statistics"
     cost = "sort"
     nulls = "where the column is null, or the quartiles are equal"
     formula = "(x - median) / (q75 - q25), with quantiles interpolated linearly"
@@ -45,8 +46,9 @@ class Winsorize(GroupOperation, frozen=True, tag="winsorize"):
     upper: Share = 0.95
 
     gives = "number"
+    fits = "statistics"
     cost = "sort"
-    nulls = "where the column is null"
+    nulls = "where the column is null or no finite number"
     formula = "min(max(x, q_lower), q_upper), with quantiles interpolated linearly"
     source = "winsorising (Dixon 1960); feature-engine's `Winsorizer` with quantiles"
     example = '{"column": "amount"}'
@@ -58,7 +60,7 @@ class Winsorize(GroupOperation, frozen=True, tag="winsorize"):
 
     def compile(self, rows: Rows) -> Expression:
         """Replace what lies beyond the quantiles."""
-        x = rows.number(self.column)
+        x = rows.finite(self.column)
         low = rows.over(None, "QUANTILE(:x, :q)", x=x, q=self.lower)
         high = rows.over(None, "QUANTILE(:x, :q)", x=x, q=self.upper)
         return rows.sql("CASE WHEN :x < :low THEN :low WHEN :x > :high THEN :high ELSE :x END", x=x, low=low, high=high)
@@ -69,40 +71,49 @@ class OutlierFlag(GroupOperation, frozen=True, tag="outlier_flag"):
 
     column: NumberColumn
     method: Literal["iqr", "mad", "z_score"] = "iqr"
-    factor: Annotated[float, Meta(gt=0, le=100)] = 1.5
+    factor: Annotated[float, Meta(gt=0, le=100)] | None = None
 
     gives = "integer"
+    fits = "statistics"
     cost = "sort"
-    nulls = "where the column is null"
+    nulls = "where the column is null or no finite number"
     formula = (
-        "iqr: x below q25 - f · IQR or above q75 + f · IQR; mad: |x - median| > f · 1.4826 · MAD; "
-        "z_score: |x - mean| > f · s"
+        "iqr: x below q25 - f · IQR or above q75 + f · IQR, f = 1.5 by default; mad: |x - median| > f · 1.4826 · MAD, "
+        "f = 3.5; z_score: |x - mean| > f · s, f = 3; where all values are equal, none lies far"
     )
-    source = "Tukey's fences (1977); Iglewicz and Hoaglin (1993) for the MAD"
+    source = "Tukey's fences (1977); the modified z-score of Iglewicz and Hoaglin (1993); the rule of three deviations"
     example = '{"column": "amount", "method": "iqr"}'
 
     def compile(self, rows: Rows) -> Expression:
         """Test whether the value lies beyond the fences."""
-        x = rows.number(self.column)
+        x = rows.finite(self.column)
         beyond = {"iqr": self._iqr, "mad": self._mad, "z_score": self._z_score}[self.method](rows, x)
         return rows.sql("CASE WHEN NOT :x IS NULL THEN :flag END", x=x, flag=flag(rows, beyond))
+
+    @property
+    def _factor(self) -> float:
+        return self.factor or {"iqr": 1.5, "mad": 3.5, "z_score": 3.0}[self.method]
 
     def _iqr(self, rows: Rows, x: Expression) -> Expression:
         low = rows.over(None, "QUANTILE(:x, :q)", x=x, q=0.25)
         high = rows.over(None, "QUANTILE(:x, :q)", x=x, q=0.75)
         text = ":x < :low - :f * (:high - :low) OR :x > :high + :f * (:high - :low)"
-        return rows.sql(text, x=x, low=low, high=high, f=self.factor)
+        return rows.sql(text, x=x, low=low, high=high, f=self._factor)
 
     def _mad(self, rows: Rows, x: Expression) -> Expression:
         center = rows.over(None, "MEDIAN(:x)", x=x)
         deviation = rows.derived(rows.sql("ABS(:x - MEDIAN(:x) OVER ())", x=x))
         spread = rows.over(None, "MEDIAN(:d)", d=deviation)
         text = "ABS(:x - :center) > :f * :sigma * :spread"
-        return rows.sql(text, x=x, center=center, f=self.factor, sigma=MAD_TO_SIGMA, spread=spread)
+        return rows.sql(text, x=x, center=center, f=self._factor, sigma=MAD_TO_SIGMA, spread=spread)
 
     def _z_score(self, rows: Rows, x: Expression) -> Expression:
         mean, spread = rows.over(None, "AVG(:x)", x=x), rows.over(None, "STDDEV_SAMP(:x)", x=x)
-        return rows.sql("ABS(:x - :mean) > :f * :spread", x=x, mean=mean, f=self.factor, spread=spread)
+        ends = {
+            end: rows.over(None, f"{end}(:x)", x=x) for end in ("MIN", "MAX")
+        }  # a mean may differ by rounding alone
+        text = ":MIN < :MAX AND ABS(:x - :mean) > :f * :spread"
+        return rows.sql(text, x=x, mean=mean, f=self._factor, spread=spread, **ends)
 
 
 class FrequentCategory(GroupOperation, frozen=True, tag="frequent_category"):
@@ -112,10 +123,11 @@ class FrequentCategory(GroupOperation, frozen=True, tag="frequent_category"):
     k: Annotated[int, Meta(ge=1, le=1000)] = 10
 
     gives = "string"
+    fits = "categories"
     cost = "sort"
     publishes_values = True
     nulls = "where the column is null"
-    formula = "v if its rank by (rows falling, value) is at most k, else `other`"
+    formula = "v if its rank by (rows falling, value) is at most k, else `other`, which a category of that name joins"
     source = "feature-engine's `RareLabelEncoder`, by rank"
     example = '{"column": "country", "k": 5}'
 
@@ -136,19 +148,16 @@ class CombinedGroupStatistic(GroupOperation, frozen=True, tag="combined_group_st
     function: AggregateFunction
 
     gives = "number"
-    cost = "sort"
-    nulls = "where any of the groups is null; but for a sum, where the rows have no known value (a deviation needs two)"
+    fits = "groups"
+    cost = "sort for a median"
+    nulls = "where a group is null; but for counts and a sum, where no row has a known value (a deviation needs two)"
     formula = "the statistic over the known values of the rows with the same values; a sum over none is 0"
     source = "descriptive statistics; the standard deviation is the sample's (n - 1)"
     example = '{"column": "amount", "groups": ["country", "items"], "function": "mean"}'
 
     def compile(self, rows: Rows) -> Expression:
         """Aggregate the rows with the same values."""
-        keys = {f"g{place}": rows.raw(name) for place, name in enumerate(self.groups)}
-        window = f" OVER (PARTITION BY {', '.join(f':{key}' for key in keys)})"
-        known = " AND ".join(f"NOT :{key} IS NULL" for key in keys)
-        text = f"CASE WHEN {known} THEN {statistic(self.function, window)} END"
-        return rows.sql(text, **keys, x=rows.number(self.column))
+        return rows.over(self.groups, statistic(self.function), x=rows.number(self.column))
 
 
 class CombinedGroupCount(GroupOperation, frozen=True, tag="combined_group_count"):
@@ -157,7 +166,8 @@ class CombinedGroupCount(GroupOperation, frozen=True, tag="combined_group_count"
     groups: CategoryColumns
 
     gives = "integer"
-    cost = "sort"
+    fits = "groups"
+    cost = "scan"
     nulls = "where any of the groups is null"
     formula = "number of rows with the same values"
     source = "counting"
@@ -165,10 +175,7 @@ class CombinedGroupCount(GroupOperation, frozen=True, tag="combined_group_count"
 
     def compile(self, rows: Rows) -> Expression:
         """Count the rows with the same values."""
-        keys = {f"g{place}": rows.raw(name) for place, name in enumerate(self.groups)}
-        window = f"OVER (PARTITION BY {', '.join(f':{key}' for key in keys)})"
-        known = " AND ".join(f"NOT :{key} IS NULL" for key in keys)
-        return rows.sql(f"CASE WHEN {known} THEN COUNT(*) {window} END", **keys)
+        return rows.over(self.groups, "COUNT(*)")
 
 
 class DifferenceFromGroup(GroupOperation, frozen=True, tag="difference_from_group"):
@@ -180,6 +187,7 @@ class DifferenceFromGroup(GroupOperation, frozen=True, tag="difference_from_grou
     comparison: Literal["difference", "ratio"] = "difference"
 
     gives = "number"
+    fits = "groups"
     cost = "sort for a median"
     nulls = "where the column or the group is null; for a ratio, where the group's value is 0"
     formula = "x - m or x / m, with the mean or median m of the group's known values"

@@ -26,7 +26,7 @@ from service.features.operations.parameters import (
 
 MINUTE = 60_000_000
 """Microseconds."""
-Place = Annotated[int, Meta(ge=1, le=1000)]
+RowNumber = Annotated[int, Meta(ge=1, le=1000)]
 CategoryValue = Annotated[str, Meta(min_length=1, max_length=256), FreeText()]
 IN_TIME = "order statistics in (time, row id)"
 GAPS = "elementary arithmetic on instants, to the microsecond"
@@ -59,7 +59,7 @@ class NthValue(SequenceOperation, frozen=True, tag="nth_value"):
 
     column: PublishedColumn
     time: TimeColumn
-    n: Place
+    n: RowNumber
     from_end: bool = False
     where: Where = ()
 
@@ -84,8 +84,8 @@ class DaysBetweenEvents(SequenceOperation, frozen=True, tag="days_between_events
     """Days from the entity's nth row to its mth (time to second order)."""
 
     time: TimeColumn
-    first: Place = 1
-    second: Place = 2
+    first: RowNumber = 1
+    second: RowNumber = 2
     where: Where = ()
 
     gives = "number"
@@ -348,13 +348,13 @@ class SeriesShape(SequenceOperation, frozen=True, tag="series_shape"):
 
     column: NumberColumn
     time: TimeColumn
-    figure: Literal["mean_change", "mean_absolute_change", "sign_changes", "peaks", "energy", "maximum_drawdown"]
+    figure: Literal["mean_change", "mean_absolute_change", "zero_crossings", "peaks", "energy", "maximum_drawdown"]
 
     gives = "number"
     nulls = "where no row, or pair of rows, has known values; counts never"
     formula = (
-        "mean of x - x₋₁; mean of |x - x₋₁|; rows whose sign differs from the row before; rows above both neighbours; "
-        "Σ x²; the least x / max(x so far) - 1 where that is positive"
+        "mean of x - x₋₁; mean of |x - x₋₁|; rows above 0 after one that is not, or the other way; rows above both "
+        "neighbours; Σ x²; the least x / max(x so far) - 1 where that maximum is positive"
     )
     source = "tsfresh's mean_change, mean_abs_change, number_crossing_m(0), number_peaks(1), abs_energy"
     example = '{"column": "amount", "time": "at", "figure": "mean_absolute_change"}'
@@ -362,7 +362,8 @@ class SeriesShape(SequenceOperation, frozen=True, tag="series_shape"):
     def compile(self, entities: Entities) -> Expression:
         """Compare the rows with their neighbours."""
         if self.figure == "energy":
-            return entities.rows("SUM(:x * :x)", x=entities.number(self.column))
+            x, instant = entities.number(self.column), entities.instant(self.time)
+            return entities.rows("SUM(CASE WHEN NOT :i IS NULL THEN :x * :x END)", x=x, i=instant)
         if self.figure == "maximum_drawdown":
             return self._drawdown(entities)
         if self.figure == "peaks":
@@ -371,7 +372,7 @@ class SeriesShape(SequenceOperation, frozen=True, tag="series_shape"):
         texts = {
             "mean_change": "AVG(:x - :before)",
             "mean_absolute_change": "AVG(ABS(:x - :before))",
-            "sign_changes": "COUNT(CASE WHEN SIGN(:x) <> SIGN(:before) THEN 1 END)",
+            "zero_crossings": "COUNT(CASE WHEN (:x > 0) <> (:before > 0) THEN 1 END)",
         }
         return entities.sql("CAST(:figure AS DOUBLE)", figure=entities.rows(texts[self.figure], x=x, before=before))
 

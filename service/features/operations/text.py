@@ -16,6 +16,8 @@ COUNTS: dict[str, str] = {
     "space": "SPACE_COUNT(:x)",
 }
 
+COMPARED_CHARACTERS = 1000
+"""Of each text; the sets of trigrams take memory for every character."""
 RARE_ROWS = 5
 """A value that fewer rows share could name a person."""
 
@@ -100,10 +102,9 @@ class TermCount(ValueOperation, frozen=True, tag="term_count"):
 
     def compile(self, rows: Rows) -> Expression:
         """Measure how much shorter the text is without the term."""
-        x = rows.sql("LOWER(:x)", x=rows.text(self.column))
-        text = "CAST((TEXT_LENGTH(:x) - TEXT_LENGTH(REPLACE(:x, :term, ''))) / :length AS BIGINT)"
-        term = self.term.lower()
-        return rows.sql(text, x=x, term=term, length=len(term))
+        x, term = rows.sql("LOWER(:x)", x=rows.text(self.column)), rows.sql("LOWER(:term)", term=self.term)
+        text = "CAST((TEXT_LENGTH(:x) - TEXT_LENGTH(REPLACE(:x, :term, ''))) / TEXT_LENGTH(:term) AS BIGINT)"
+        return rows.sql(text, x=x, term=term)
 
 
 class UrlHost(ValueOperation, frozen=True, tag="url_host"):
@@ -146,14 +147,21 @@ class TextSimilarity(ValueOperation, frozen=True, tag="text_similarity"):
     right: TextColumn
 
     gives = "number"
+    cost = "sort"
     nulls = "where either text is null"
-    formula = "the Jaccard index of the sets of trigrams of the texts, each with two blanks before and one after it"
+    formula = (
+        "the Jaccard index of the sets of trigrams of the texts, each with two blanks before and one after it; "
+        f"characters after the {COMPARED_CHARACTERS}th do not count"
+    )
     source = "PostgreSQL's pg_trgm, over whole texts instead of words"
     example = '{"left": "note", "right": "country"}'
 
     def compile(self, rows: Rows) -> Expression:
         """Compare the sets of trigrams."""
-        return rows.sql("TRIGRAM_SIMILARITY(:a, :b)", a=rows.text(self.left), b=rows.text(self.right))
+        shown = f"'  ' || LOWER(SUBSTRING(:x, 1, {COMPARED_CHARACTERS})) || ' '"
+        a, b = (rows.derived(rows.sql(shown, x=rows.text(name))) for name in (self.left, self.right))
+        text = "CASE WHEN NOT :a IS NULL AND NOT :b IS NULL THEN TRIGRAM_SIMILARITY(:a, :b) END"
+        return rows.sql(text, a=a, b=b)
 
 
 class TermWeight(RowOperation, frozen=True, tag="term_weight"):
@@ -164,6 +172,7 @@ class TermWeight(RowOperation, frozen=True, tag="term_weight"):
 
     grain = "row"
     sees = "dataset"
+    fits = "statistics"
     cost = "scan"
     publishes_values = False
     follows_calendar = False
@@ -190,6 +199,7 @@ class EmailDomain(RowOperation, frozen=True, tag="email_domain"):
 
     grain = "row"
     sees = "dataset"
+    fits = "categories"
     cost = "sort"
     publishes_values = False
     follows_calendar = False

@@ -19,6 +19,7 @@ class ValueOperation(RowOperation, frozen=True):
     """Base of what one row alone decides."""
 
     sees = "row"
+    fits = "nothing"
     cost = "scan"
     publishes_values = False
     follows_calendar = False
@@ -185,7 +186,7 @@ class Clip(ValueOperation, frozen=True, tag="clip"):
     upper: float | None = None
 
     gives = "number"
-    nulls = "where the column is null"
+    nulls = "where the column is null or no finite number"
     formula = "min(max(x, lower), upper), without the bound that is left open"
     source = "NumPy's `clip`"
     example = '{"column": "amount", "lower": 0, "upper": 100}'
@@ -199,7 +200,7 @@ class Clip(ValueOperation, frozen=True, tag="clip"):
 
     def compile(self, rows: Rows) -> Expression:
         """Replace what lies beyond a bound by the bound."""
-        value = rows.number(self.column)
+        value = rows.finite(self.column)
         for bound, beyond in ((self.lower, "<"), (self.upper, ">")):
             if bound is not None:
                 value = rows.sql(f"CASE WHEN :x {beyond} :bound THEN :bound ELSE :x END", x=value, bound=bound)
@@ -213,7 +214,7 @@ class BinByEdges(ValueOperation, frozen=True, tag="bin_by_edges"):
     edges: Annotated[tuple[float, ...], Meta(min_length=1, max_length=50)]
 
     gives = "integer"
-    nulls = "where the column is null"
+    nulls = "where the column is null or no finite number"
     formula = "number of edges that are at most x"
     source = "NumPy's `digitize`"
     example = '{"column": "amount", "edges": [10, 50, 100]}'
@@ -228,7 +229,7 @@ class BinByEdges(ValueOperation, frozen=True, tag="bin_by_edges"):
         bounds: dict[str, Part] = {f"edge{place}": edge for place, edge in enumerate(self.edges)}
         cases = [f"WHEN :x < :edge{place} THEN {place}" for place in range(len(self.edges))]
         text = f"CASE WHEN NOT :x IS NULL THEN CAST(CASE {' '.join(cases)} ELSE {len(self.edges)} END AS BIGINT) END"
-        return rows.sql(text, x=rows.number(self.column), **bounds)
+        return rows.sql(text, x=rows.finite(self.column), **bounds)
 
 
 class IsRound(ValueOperation, frozen=True, tag="is_round"):
@@ -238,13 +239,13 @@ class IsRound(ValueOperation, frozen=True, tag="is_round"):
     step: Annotated[float, Meta(gt=0)]
 
     gives = "integer"
-    nulls = "where the column is null"
+    nulls = "where the column is null, or the quotient is no finite number"
     formula = "1 if x / step is whole, to one part in 10⁹, else 0"
-    source = "elementary arithmetic"
+    source = ARITHMETIC
     example = '{"column": "amount", "step": 10}'
 
     def compile(self, rows: Rows) -> Expression:
         """Compare the quotient with the nearest whole number."""
         quotient = rows.sql(":x / :step", x=rows.number(self.column), step=self.step)
         near = rows.sql("ABS(:q - ROUND(:q)) <= 0.000000001 * GREATEST(ABS(:q), 1)", q=quotient)
-        return rows.sql("CASE WHEN NOT :q IS NULL THEN :flag END", q=quotient, flag=flag(rows, near))
+        return rows.sql("CASE WHEN IS_FINITE(:q) THEN :flag END", q=quotient, flag=flag(rows, near))

@@ -11,9 +11,10 @@ from service.engines.sql.template import Primitive
 
 IN_ORDER = "CAST(:instant AS HUGEINT) * 1099511627776 + :row"
 """Orders by time, then row id, in one number: datasets have fewer than 2^40 rows."""
-URL_HOST = r"^[a-z][a-z0-9+.-]*://(?:[^/?#@]*@)?(?:www\.)?([^/?#:@]+)"
+IN_SPAN = "PARTITION BY :key ORDER BY :instant RANGE BETWEEN :span PRECEDING AND 1 PRECEDING"
+URL_HOST = r"^[a-z][a-z0-9+.-]*://(?:[^/?#@]*@)?(?:www\.)?(\[[^\]/?#]*\]|[^/?#:@]+)"
 PATH = r"REGEXP_REPLACE(REGEXP_REPLACE(:x, '[?#].*$', ''), '^[A-Za-z][A-Za-z0-9+.-]*://[^/]*', '')"
-TRIGRAMS = "LIST_TRANSFORM(RANGE(1, LENGTH(:{0}) + 2), i -> SUBSTR('  ' || LOWER(:{0}) || ' ', i, 3))"
+TRIGRAMS = "LIST_TRANSFORM(RANGE(1, LENGTH(:{0}) - 1), i -> SUBSTR(:{0}, i, 3))"
 
 SPELLING = Spelling(
     DuckDB,
@@ -49,7 +50,11 @@ SPELLING = Spelling(
             f"LEN(LIST_INTERSECT({TRIGRAMS.format('a')}, {TRIGRAMS.format('b')})) / "
             f"LEN(LIST_DISTINCT(LIST_CONCAT({TRIGRAMS.format('a')}, {TRIGRAMS.format('b')})))"
         ),
-        "DECAYED_SUM": "LIST_SUM(LIST_TRANSFORM(:list, (v, i) -> v * POWER(:decay, LEN(:list) - i)))",
+        "DISTINCT_WORD_COUNT": r"LEN(LIST_DISTINCT(REGEXP_EXTRACT_ALL(LOWER(:x), '\S+')))",
+        "LONGEST_WORD": r"COALESCE(LIST_MAX(LIST_TRANSFORM(REGEXP_EXTRACT_ALL(:x, '\S+'), w -> LENGTH(w))), 0)",
+        "FIRST_WORD": r"REGEXP_EXTRACT(:x, '^\s*(\S+)', 1)",
+        "LAST_WORD": r"REGEXP_EXTRACT(:x, '(\S+)\s*$', 1)",
+        "DISTINCT_IN_SPAN": f"COUNT(DISTINCT :x) OVER ({IN_SPAN})",
     },
 )
 

@@ -12,9 +12,10 @@ from sqlglot.dialects.spark import Spark
 from service.engines.sql.dialects.spelling import Spelling
 from service.engines.sql.template import Primitive
 
-URL_HOST = r"^[a-z][a-z0-9+.-]*://(?:[^/?#@]*@)?(?:www\\.)?([^/?#:@]+)"
+IN_SPAN = "PARTITION BY :key ORDER BY :instant RANGE BETWEEN :span PRECEDING AND 1 PRECEDING"
+URL_HOST = r"^[a-z][a-z0-9+.-]*://(?:[^/?#@]*@)?(?:www\\.)?(\\[[^\\]/?#]*\\]|[^/?#:@]+)"
 PATH = r"REGEXP_REPLACE(REGEXP_REPLACE(:x, '[?#].*$', ''), '^[A-Za-z][A-Za-z0-9+.-]*://[^/]*', '')"
-TRIGRAMS = "TRANSFORM(SEQUENCE(1, CHAR_LENGTH(:{0}) + 1), i -> SUBSTR(CONCAT('  ', LOWER(:{0}), ' '), i, 3))"
+TRIGRAMS = "TRANSFORM(SEQUENCE(1, CHAR_LENGTH(:{0}) - 2), i -> SUBSTR(:{0}, i, 3))"
 
 SPELLING = Spelling(
     Spark,
@@ -50,10 +51,11 @@ SPELLING = Spelling(
             f"SIZE(ARRAY_INTERSECT({TRIGRAMS.format('a')}, {TRIGRAMS.format('b')})) / "
             f"SIZE(ARRAY_UNION({TRIGRAMS.format('a')}, {TRIGRAMS.format('b')}))"
         ),
-        "DECAYED_SUM": (
-            "AGGREGATE(TRANSFORM(:list, (v, i) -> v * POWER(:decay, SIZE(:list) - 1 - i)), CAST(0 AS DOUBLE), "
-            "(total, v) -> total + v)"
-        ),
+        "DISTINCT_WORD_COUNT": r"SIZE(ARRAY_DISTINCT(REGEXP_EXTRACT_ALL(LOWER(:x), '\\S+', 0)))",
+        "LONGEST_WORD": (r"COALESCE(ARRAY_MAX(TRANSFORM(REGEXP_EXTRACT_ALL(:x, '\\S+', 0), w -> CHAR_LENGTH(w))), 0)"),
+        "FIRST_WORD": r"REGEXP_EXTRACT(:x, '^\\s*(\\S+)', 1)",
+        "LAST_WORD": r"REGEXP_EXTRACT(:x, '(\\S+)\\s*$', 1)",
+        "DISTINCT_IN_SPAN": f"SIZE(COLLECT_SET(:x) OVER ({IN_SPAN}))",
     },
 )
 

@@ -1,0 +1,307 @@
+"""A plan over several tables, as of a moment, or for observations, as one SQL syntax tree.
+
+Rows of each level are joined once (`rows_0`, `rows_1` …). Where entities have moments of their own, or rows of more
+than one level, `moments` lists them, and each level's features are computed from the rows that lie before the moment;
+an entity without rows has one row of nulls, so that its counts are 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+
+from msgspec import Struct
+from sqlglot import exp
+
+from service.engines.sql.columns import SqlColumns
+from service.engines.sql.compile import (
+    CompiledPlan,
+    compile_plan,
+    entity_features,
+    feature_types,
+    row_features,
+    row_key,
+)
+from service.engines.sql.entity_scope import HORIZON, EntityRows, latest
+from service.engines.sql.relations import KEY, MOMENT, OBSERVATIONS, before, key_columns, level_rows
+from service.engines.sql.template import ROW_ID, column, microseconds, named, node_of, number, template
+from service.features.model import FeaturePlan, PlannedFeature, Profile
+from service.features.operations import source_columns
+from service.features.table_options import EntityKey, Horizon
+from service.features.tables import Tables, known_entity, with_key
+
+MOMENTS = "moments"
+"""Table of entities or observations: `__key`, the entity `__entity`, `__moment` and what is published of them."""
+ENTITY = "__entity"
+LABEL: dict[str, str] = {
+    "any": "CAST(COUNT(:x) > 0 AS BIGINT)",
+    "count": "COUNT(:x)",
+    "sum": "COALESCE(SUM(:x), 0)",
+}
+
+
+def compile_tables(plan: FeaturePlan, tables: Tables) -> CompiledPlan:
+    """Translate a plan in which `plan.validate` found no fault; values become literal nodes."""
+    if tables.plain and plan.entity_key is None:
+        return compile_plan(plan, tables.main.profile)
+    return _Compilation(plan, tables).compiled()
+
+
+class _Level(Struct, frozen=True):
+    """A level and the features that are computed from its rows."""
+
+    place: int
+    features: tuple[PlannedFeature, ...]
+    time: str | None
+
+    @property
+    def rows(self) -> str:
+        return f"rows_{self.place}"
+
+
+class _Compilation:
+    """One plan on its way to a statement."""
+
+    def __init__(self, plan: FeaturePlan, tables: Tables) -> None:
+        self._plan = plan
+        self._tables = tables
+        self._layout = tables.layout
+        self._key: EntityKey | None = known_entity(plan, tables)
+        self._profile: Profile = with_key(tables.profile, self._key)
+        self._source = SqlColumns(self._profile)
+        self._as_of = tables.options.as_of
+        self._horizon = tables.options.horizon
+
+    def compiled(self) -> CompiledPlan:
+        """The statement with its keys."""
+        if self._plan.grain == "row":
+            return self._by_row()
+        levels = [*self._levels()]
+        observed = self._tables.observed is not None
+        if not observed and self._horizon is None and [level.place for level in levels] == [0]:
+            return self._by_entity(levels[0])
+        return self._by_moment(levels)
+
+    def _levels(self) -> Iterator[_Level]:
+        """The levels with features; the dataset itself in any case, for it says which entities there are."""
+        by_place: dict[int, list[PlannedFeature]] = {0: []}
+        for feature in self._plan.features:
+            by_place.setdefault(self._layout.level_of(feature), []).append(feature)
+        for place, features in by_place.items():
+            yield _Level(place, tuple(features), self._layout.time_of(place, self._plan.time))
+
+    # -- one table of rows -------------------------------------------------------------------------------------------
+
+    def _by_row(self) -> CompiledPlan:
+        plan, features = self._plan, feature_types(self._plan.features, self._profile)
+        level = _Level(0, plan.features, plan.time)
+        keys = {row_key(plan, self._profile): ROW_ID} | dict.fromkeys(self._entity_columns(), "")
+        keys |= {} if plan.time is None else {plan.time: plan.time}
+        keys = {name: source or name for name, source in keys.items()}
+        computed = row_features(plan.features, self._profile, self._known(level), keys)
+        return CompiledPlan(self._with_rows(computed, [level]), tuple(keys), features, time=plan.time)
+
+    def _by_entity(self, level: _Level) -> CompiledPlan:
+        """From the rows of the dataset alone, with one moment for all."""
+        moment = None if self._as_of is None else _instant(self._as_of)
+        rows = EntityRows(self._known(level), self._entity, level.time, moment)
+        parts = self._parts()
+        computed = entity_features(level.features, self._profile, rows, KEY if parts else self._entity, parts)
+        features = feature_types(self._plan.features, self._profile)
+        identity = KEY if parts else ""
+        return CompiledPlan(self._with_rows(computed, [level]), parts or (self._entity,), features, identity)
+
+    # -- moments -----------------------------------------------------------------------------------------------------
+
+    def _by_moment(self, levels: Sequence[_Level]) -> CompiledPlan:
+        """From the rows of each level before each moment."""
+        published = self._published_of_moments()
+        projections = [named(column(KEY, "m"), KEY), *(named(column(name, "m"), name) for name in published)]
+        query = exp.select(*projections).from_(f"{MOMENTS} AS m")
+        label_level = self._label_level()
+        keys = [*published]
+        if self._horizon is not None and label_level is not None:
+            query = query.select(named(self._label_value(self._horizon), self._horizon.name))
+            query = _left_join(query, "label", "label").join(HORIZON, join_type="CROSS")
+            keys.append(self._horizon.name)
+        for level in levels:
+            if level.features:
+                query = query.select(*(column(feature.name, f"part_{level.place}") for feature in level.features))
+                query = _left_join(query, f"part_{level.place}", f"part_{level.place}")
+        all_levels = {level.place: level for level in levels}
+        if label_level is not None:
+            all_levels.setdefault(label_level.place, label_level)
+        query = self._with_rows(query, [*all_levels.values()])
+        query = query.with_(HORIZON, as_=self._latest([*all_levels.values()]))
+        query = query.with_(MOMENTS, as_=self._moments(all_levels[0]))
+        for level in levels:
+            if level.features:
+                query = query.with_(f"seen_{level.place}", as_=self._seen(level))
+                query = query.with_(f"part_{level.place}", as_=self._part(level))
+        if self._horizon is not None and label_level is not None:
+            query = query.with_("label", as_=self._label(self._horizon, label_level))
+        return self._compiled_moments(query, tuple(keys))
+
+    def _compiled_moments(self, query: exp.Select, keys: tuple[str, ...]) -> CompiledPlan:
+        observations = self._tables.options.observations
+        label = self._horizon.name if self._horizon is not None else None
+        identity = KEY
+        if observations is not None:
+            keys = ("row_id", *keys)
+            query = query.select(named(column(KEY, "m"), "row_id"))
+            identity, label = "row_id", label or observations.label
+        features = feature_types(self._plan.features, self._profile)
+        return CompiledPlan(query, keys, features, identity, label=label)
+
+    def _published_of_moments(self) -> tuple[str, ...]:
+        observed = self._tables.observed
+        if observed is not None:
+            return tuple(one.name for one in observed.profile.columns)
+        return self._parts() or (self._entity,)
+
+    def _moments(self, main: _Level) -> exp.Select:
+        """SELECT __key, __entity, __moment and what is published, of each entity or observation."""
+        observations, observed = self._tables.options.observations, self._tables.observed
+        if observations is not None and observed is not None:
+            source = SqlColumns(observed.profile)
+            columns = [column(one.name) for one in observed.profile.columns]
+            made = [
+                named(column(ROW_ID), KEY),
+                named(column(observations.entity), ENTITY),
+                named(node_of(source.instant(observations.time)), MOMENT),
+            ]
+            return exp.select(*columns, *made).from_(f"{OBSERVATIONS} AS d")
+        entity = column(self._entity)
+        moment = template("CAST(NULL AS BIGINT)") if self._as_of is None else _instant(self._as_of)
+        parts = [named(template("MIN(:x)", x=column(name)), name) for name in self._parts()]
+        own = parts or [named(entity, self._entity)]
+        rows = exp.select(*own, named(entity, KEY), named(entity, ENTITY), named(moment, MOMENT))
+        rows = rows.from_(f"{self._known(main)} AS d").where(template("NOT :e IS NULL", e=entity))
+        return rows.group_by(entity)
+
+    def _seen(self, level: _Level) -> exp.Select:
+        """The level's rows that each moment knows, or one of nulls."""
+        on = [template(":a = :b", a=column(self._entity), b=column(ENTITY, "m"))]
+        if level.time is not None and self._has_moment:
+            instant = node_of(self._source.instant(level.time))
+            on.append(template(":i < :moment", i=instant, moment=column(MOMENT, "m")))
+        rows = exp.select(exp.Column(this=exp.Star(), table=exp.to_identifier("d")))
+        rows = rows.select(column(KEY, "m"), column(MOMENT, "m")).from_(f"{MOMENTS} AS m")
+        return rows.join(f"{level.rows} AS d", on=exp.and_(*on), join_type="LEFT")
+
+    def _part(self, level: _Level) -> exp.Select:
+        """SELECT k and the features of the level, of each moment."""
+        rows = EntityRows(
+            f"seen_{level.place}",
+            KEY,
+            level.time,
+            column(MOMENT) if self._has_moment else None,
+            template("NOT :row IS NULL", row=column(ROW_ID)),
+            shared_horizon=True,
+        )
+        return entity_features(level.features, self._profile, rows, "k")
+
+    @property
+    def _has_moment(self) -> bool:
+        return self._as_of is not None or self._tables.observed is not None
+
+    # -- labels ------------------------------------------------------------------------------------------------------
+
+    def _label_level(self) -> _Level | None:
+        """The level whose rows make the label."""
+        horizon = self._horizon
+        if horizon is None:
+            return None
+        names = [*([] if horizon.column is None else [horizon.column]), *(one.column for one in horizon.where)]
+        place = next(iter(self._layout.levels_of(names)), 0)
+        return _Level(place, (), self._layout.time_of(place, self._plan.time))
+
+    def _label(self, horizon: Horizon, level: _Level) -> exp.Select:
+        """SELECT k and the statistic of the rows from the moment on, of each moment."""
+        if level.time is None:
+            raise ValueError("a label needs rows with a time")
+        instant = node_of(self._source.instant(level.time))
+        parts = {"i": instant, "moment": column(MOMENT, "m"), "span": microseconds(horizon.days)}
+        on = [
+            template(":a = :b", a=column(self._entity), b=column(ENTITY, "m")),
+            template(":i >= :moment AND :i < :moment + :span", **parts),
+        ]
+        if horizon.where:
+            on.append(node_of(self._source.condition(horizon.where)))
+        x = column(ROW_ID) if horizon.column is None else column(horizon.column)
+        if horizon.aggregate == "sum" and horizon.column is not None:
+            x = node_of(self._source.number(horizon.column))
+        value = template(LABEL[horizon.aggregate], x=x)
+        rows = exp.select(named(column(KEY, "m"), "k"), named(value, "label")).from_(f"{MOMENTS} AS m")
+        return rows.join(f"{level.rows} AS d", on=exp.and_(*on), join_type="LEFT").group_by(column(KEY, "m"))
+
+    def _label_value(self, horizon: Horizon) -> exp.Expr:
+        """The label; null where the data end before the horizon does."""
+        moment, as_of = column(MOMENT, "m"), column("as_of", HORIZON)
+        parts = {"moment": moment, "as_of": as_of, "span": microseconds(horizon.days), "x": column("label", "label")}
+        return template("CASE WHEN :moment + :span <= :as_of + 1 THEN :x END", **parts)
+
+    # -- rows --------------------------------------------------------------------------------------------------------
+
+    def _known(self, level: _Level) -> str:
+        """The table of the level's rows; as of a moment, of those before it."""
+        return f"known_{level.place}" if self._as_of is not None and level.time is not None else level.rows
+
+    def _with_rows(self, query: exp.Select, levels: Sequence[_Level]) -> exp.Select:
+        """The query preceded by the rows of each level."""
+        for level in levels:
+            if self._as_of is not None and level.time is not None:
+                known = before(level.rows, self._source, level.time, _instant(self._as_of))
+                query = _preceded(query, f"known_{level.place}", known)
+            query = _preceded(query, level.rows, self._rows(level))
+        return query
+
+    def _rows(self, level: _Level) -> exp.Select:
+        names = [name for feature in level.features for name in source_columns(feature.operation)]
+        names += [name for name in (level.time, self._plan.entity, self._plan.time) if name is not None]
+        names += self._parts()
+        horizon = self._horizon
+        if horizon is not None:
+            names += [one.column for one in horizon.where] + ([] if horizon.column is None else [horizon.column])
+        visible = {*self._layout.above(level.place)}
+        kept = [name for name in names if {*self._layout.levels_of([name])} <= visible]
+        return level_rows(self._layout, level.place, kept, key_columns(self._key, self._profile))
+
+    def _latest(self, levels: Sequence[_Level]) -> exp.Select:
+        """SELECT the latest instant of all levels' rows as `as_of`."""
+        timed = [(level.rows, self._source.instant(level.time)) for level in levels if level.time is not None]
+        if not timed:
+            return exp.select(named(template("CAST(NULL AS BIGINT)"), "as_of"))
+        return latest(timed)
+
+    @property
+    def _entity(self) -> str:
+        return self._plan.entity or ""
+
+    def _parts(self) -> tuple[str, ...]:
+        """The columns that an entity of several is published as."""
+        return self._key.columns if self._key is not None and self._key.by is None else ()
+
+    def _entity_columns(self) -> tuple[str, ...]:
+        if self._plan.entity is None:
+            return ()
+        return self._parts() or (self._plan.entity,)
+
+
+def _preceded(query: exp.Select, name: str, rows: exp.Select) -> exp.Select:
+    """The query with one more table before all others."""
+    query = query.with_(name, as_=rows)
+    tables = query.args["with_"].expressions
+    tables.insert(0, tables.pop())
+    return query
+
+
+def _left_join(query: exp.Select, table: str, alias: str) -> exp.Select:
+    on = template(":a = :b", a=column("k", alias), b=column(KEY, "m"))
+    return query.join(table, on=on, join_type="LEFT")
+
+
+def _instant(moment: datetime) -> exp.Expr:
+    """The moment in microseconds since 1970."""
+    since = moment.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
+    return number(since.days * 86_400_000_000 + since.seconds * 1_000_000 + since.microseconds)

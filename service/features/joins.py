@@ -1,0 +1,91 @@
+"""Decide how a related dataset joins, by which of its sides has unique keys; refuse what would multiply rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from service.features.errors import InvalidRequest
+from service.features.layout import Join, JoinKind, Table
+from service.features.model import ColumnProfile, Dataset, FieldError, Profile
+from service.features.operations.literals import Storage, storage_of
+from service.features.table_options import RelatedTable
+
+NUMBERS: frozenset[Storage] = frozenset({"integer", "number"})
+
+
+def invalid(faults: Sequence[FieldError]) -> InvalidRequest:
+    """Return the error for options that cannot be used."""
+    return InvalidRequest("The options do not fit the data.", errors=faults)
+
+
+def joined(tables: Sequence[Table], wanted: RelatedTable, dataset: Dataset, path: str) -> Table:
+    """Return the related table with its join. Raises InvalidRequest."""
+    own = _require(dataset.profile, wanted.on, f"{path}.on", dataset.id)
+    to = _target(tables, wanted, path)
+    other = _require(tables[to].profile, wanted.other, f"{path}.to_on", tables[to].dataset.id)
+    if wanted.time is not None:
+        time = _require(dataset.profile, wanted.time, f"{path}.time", dataset.id)
+        if time.logical_type != "datetime":
+            raise invalid([FieldError(f"{path}.time", f"{time.name!r} is {time.logical_type}, no datetime")])
+    if not comparable(own, other):
+        fault = f"{dataset.id}'s {own.name!r} is {own.physical_type}, {tables[to].dataset.id}'s {other.name!r} "
+        raise invalid([FieldError(f"{path}.on", f"{fault}{other.physical_type}: their values cannot be equal")])
+    kind = _kind(dataset, own, tables[to], other, wanted, path)
+    return Table(dataset, f"{dataset.id}.", Join(kind, to, own.name, other.name, wanted.time))
+
+
+def _require(profile: Profile, name: str, path: str, dataset_id: str) -> ColumnProfile:
+    column = profile.column(name)
+    if column is None:
+        raise invalid([FieldError(path, f"the dataset {dataset_id!r} has no column {name!r}")])
+    return column
+
+
+def _target(tables: Sequence[Table], wanted: RelatedTable, path: str) -> int:
+    """Return the place of the table that it joins."""
+    for place, table in enumerate(tables):
+        if wanted.to == table.dataset.id:
+            return place
+        if wanted.to is None and table.profile.column(wanted.other) is not None:
+            return place
+    if wanted.to is not None:
+        raise invalid([FieldError(f"{path}.to", "is neither the request's dataset nor one listed before")])
+    raise invalid([FieldError(f"{path}.on", f"no dataset listed before has a column {wanted.other!r}: give `to_on`")])
+
+
+def comparable(own: ColumnProfile, other: ColumnProfile) -> bool:
+    """Whether values of the two columns can be equal."""
+    kinds = frozenset({storage_of(own), storage_of(other)})
+    return len(kinds) == 1 or kinds == NUMBERS
+
+
+def _kind(
+    dataset: Dataset, own: ColumnProfile, table: Table, other: ColumnProfile, wanted: RelatedTable, path: str
+) -> JoinKind:
+    if is_unique(dataset.profile, own):
+        return "parent" if wanted.time is None else "as_of"
+    if is_unique(table.profile, other):
+        if table.join is not None and table.join.kind != "child":
+            fault = f"{table.dataset.id!r} is looked up: its children belong to no row of the request's dataset"
+            raise invalid([FieldError(f"{path}.to", fault)])
+        return "child"
+    if wanted.time is not None:
+        return "as_of"
+    own_example, other_example = _example(dataset.profile, own), _example(table.profile, other)
+    fault = (
+        f"is unique on neither side ({dataset.id}: {own_example}; {table.dataset.id}: {other_example}); rows would "
+        "multiply. Join by a key, or give `time` for the latest row at each row's time"
+    )
+    raise invalid([FieldError(f"{path}.on", fault)])
+
+
+def is_unique(profile: Profile, column: ColumnProfile) -> bool:
+    """Whether no value of the column comes twice; the engine checks it again where it is used."""
+    return column.distinct_count >= round(profile.row_count * (1 - column.null_ratio)) > 0
+
+
+def _example(profile: Profile, column: ColumnProfile) -> str:
+    repeated = next((top for top in column.top_values if top.count > 1), None)
+    if repeated is None or column.personal:
+        return f"{column.distinct_count} values in {profile.row_count} rows"
+    return f"{repeated.value!r} is in {repeated.count} rows"

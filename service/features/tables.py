@@ -1,0 +1,184 @@
+"""The data that one request reads, and what of it a planner sees: one profile of all columns that a plan may name."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from datetime import UTC
+from functools import cached_property
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from service.features.joins import joined
+from service.features.layout import Layout, Table
+from service.features.model import ColumnProfile, Dataset, FeaturePlan, Profile
+from service.features.table_options import EntityKey, TableOptions
+
+PARTS_OF_CALENDAR = frozenset({"hour", "weekday"})
+
+
+class WorkingProfile(Profile, frozen=True, dict=True):
+    """What the planner sees of several tables, or of one whose entity is made of columns."""
+
+    layout: Layout | None = None
+    reserved: tuple[str, ...] = ()
+    """Names that no feature may have: columns that are published beside the features."""
+    observed: bool = False
+    """Whether features are computed for observations, each at a moment of its own."""
+
+
+class Tables(Struct, frozen=True, dict=True):
+    """All data that one request reads, and how; made by `resolve`, which checks it."""
+
+    main: Dataset
+    related: tuple[Dataset, ...] = ()
+    observed: Dataset | None = None
+    options: TableOptions = TableOptions()
+    time: str | None = None
+    """The dataset's time column, when it was fixed or is needed and the only one."""
+    entity: str | None = None
+    """The dataset's column that holds the entities of observations."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is the one dataset, all of it, with a column as the entity."""
+        return self.options == TableOptions()
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Return how the tables join. Raises InvalidRequest where they cannot."""
+        tables = [Table(self.main, "")]
+        for place, (wanted, dataset) in enumerate(zip(self.options.related, self.related, strict=True)):
+            tables.append(joined(tables, wanted, dataset, f"options.related[{place}]"))
+        return Layout(tuple(tables), self.time)
+
+    @cached_property
+    def profile(self) -> Profile:
+        """Return what the planner sees: of several tables all columns, and an entity that is made of columns."""
+        if self.plain:
+            return self.main.profile
+        profile: Profile = _merged(self)
+        return profile if self.options.entity is None else with_key(profile, self.options.entity)
+
+    @property
+    def dataset(self) -> Dataset:
+        """Return the dataset as the planner sees it."""
+        return self.main if self.plain else replace(self.main, profile=self.profile)
+
+    @property
+    def all(self) -> tuple[Dataset, ...]:
+        """Return every dataset that is read, the request's own first."""
+        return (self.main, *self.related, *(() if self.observed is None else (self.observed,)))
+
+
+def layout_of(profile: Profile) -> Layout | None:
+    """Return how the profile's tables join; None for a single table."""
+    layout = profile.layout if isinstance(profile, WorkingProfile) else None
+    return layout if layout is not None and len(layout.tables) > 1 else None
+
+
+def with_key(profile: Profile, key: EntityKey | None) -> Profile:
+    """Return the profile with a column for entities that are made of columns; those columns must be in it."""
+    if key is None or profile.column(key.name) is not None:
+        return profile
+    parts = [column for name in key.columns if (column := profile.column(name)) is not None]
+    made = ColumnProfile(
+        name=key.name,
+        position=len(profile.columns),
+        logical_type="identifier",
+        physical_type=_key_type(key),
+        null_ratio=max((part.null_ratio for part in parts), default=0.0),
+        distinct_count=_key_count(parts, profile.row_count),
+        personal=any(part.personal for part in parts),
+    )
+    known = (
+        profile
+        if isinstance(profile, WorkingProfile)
+        else WorkingProfile(**{name: getattr(profile, name) for name in profile.__struct_fields__})
+    )
+    return replace(known, columns=(*profile.columns, made), reserved=(*known.reserved, *key.columns))
+
+
+def reserved_in(profile: Profile) -> tuple[str, ...]:
+    """Return the names that no feature may have."""
+    return profile.reserved if isinstance(profile, WorkingProfile) else ()
+
+
+def _key_type(key: EntityKey) -> str:
+    if key.by is None:
+        return "VARCHAR" if key.columns else "BIGINT"
+    return "BIGINT" if key.by in PARTS_OF_CALENDAR else "TIMESTAMP"
+
+
+def _key_count(parts: Sequence[ColumnProfile], rows: int) -> int:
+    count = 1
+    for part in parts:
+        count = min(count * max(part.distinct_count, 1), max(rows, 1))
+    return count
+
+
+def _merged(tables: Tables) -> WorkingProfile:
+    """Every column that a plan may name, over as many rows as the longest level has."""
+    layout = tables.layout
+    columns: list[ColumnProfile] = []
+    for name, (place, own) in layout.places.items():
+        column = layout.tables[place].profile.column(own)
+        if column is not None:
+            columns.append(replace(column, name=name, position=len(columns)))
+    rows = max(layout.tables[level].profile.row_count for level in tables.layout.levels)
+    notes = (*tables.main.profile.notes, *explain(tables))
+    profile = WorkingProfile(rows, tuple(columns), _fingerprint(tables), notes)
+    return replace(profile, layout=layout, reserved=tuple(_published(tables)), observed=tables.observed is not None)
+
+
+def _published(tables: Tables) -> Iterator[str]:
+    """List the columns beside the entity that are published with the features."""
+    if tables.observed is not None:
+        yield "row_id"
+        yield from (column.name for column in tables.observed.profile.columns)
+    if tables.options.horizon is not None:
+        yield tables.options.horizon.name
+
+
+def explain(tables: Tables) -> Iterator[str]:
+    """Say in words how the tables join, and what is known when; nothing of a plain dataset."""
+    layout, options = tables.layout, tables.options
+    for table in layout.tables[1:]:
+        join = table.join
+        if join is not None:
+            other, own = layout.tables[join.to].dataset.id, table.dataset.id
+            yield {
+                "parent": f"Each row of {other} has the columns {own}.… of the {own} row with the same {join.on}.",
+                "as_of": f"Each row of {other} has the columns {own}.… of the latest {own} row at its time.",
+                "child": f"Rows of {own} belong to the row of {other} whose {join.other} is their {join.on}.",
+            }[join.kind]
+    if options.as_of is not None:
+        yield f"Only what happened before {options.as_of.astimezone(UTC).isoformat()} is known."
+    if options.observations is not None:
+        yield "Each observation gets the features of its entity from what happened before its time."
+    if options.horizon is not None:
+        yield f"{options.horizon.name} is null where the data end within the {options.horizon.days:g} days after."
+    cut_off = options.as_of is not None or options.observations is not None
+    for level in layout.levels:
+        if cut_off and (time := layout.time_of(level)) is not None:
+            yield f"Rows of {layout.tables[level].dataset.id} are known after {time}."
+    untimed = [layout.tables[level].dataset.id for level in tables.layout.levels if layout.time_of(level) is None]
+    if untimed and cut_off:
+        yield f"Rows of {', '.join(untimed)} have no time: they are known at every moment."
+
+
+def _fingerprint(tables: Tables) -> str:
+    parts = [dataset.profile.fingerprint for dataset in tables.all]
+    return hashlib.sha256(msgspec.json.encode((parts, tables.options, tables.time))).hexdigest()
+
+
+def is_observed(profile: Profile) -> bool:
+    """Return whether features are computed for observations."""
+    return isinstance(profile, WorkingProfile) and profile.observed
+
+
+def known_entity(plan: FeaturePlan, tables: Tables) -> EntityKey | None:
+    """Return what the plan's entity is made of; None when it is a column."""
+    return plan.entity_key if plan.entity_key is not None else tables.options.entity

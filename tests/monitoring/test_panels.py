@@ -78,8 +78,9 @@ def watched(new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFa
             keys = pool.map(lambda name: _key(name, environment, folder), ("load", "crowd"))
         _command(["backup", (folder / "backup").as_uri()], environment, folder)
         load, crowd = (Client(listening["address"], key) for key in keys)
-        stack.enter_context(process(_locust(load), folder / "locust.log", _of_locust(load, ports["locust"])))
         # Its first requests make what it reads later: they need a model that answers, which the traffic takes away.
+        traffic.let_models_answer(model)
+        stack.enter_context(process(_locust(load), folder / "locust.log", _of_locust(load, ports["locust"])))
         until(lambda: _holds(address, 'sum(locust_requests_total{outcome="success"}) > 0'), "requests of Locust")
         analyst = Client(listening["address"], (folder / "data/development.key").read_text().strip())
         receiver = stack.enter_context(Receiver())

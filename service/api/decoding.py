@@ -108,8 +108,8 @@ def _fields(target: type[Struct]) -> dict[str, FieldInfo]:
 
 
 def _field_faults(value: object, annotation: Any, path: str) -> Iterator[FieldError]:
-    nested = _struct(annotation) or (_struct_of(annotation) if isinstance(value, dict) else None)
-    if nested is not None:
+    is_object = isinstance(value, dict)
+    if (nested := _struct(annotation) or (_struct_of(annotation) if is_object else None)) is not None:
         yield from faults(value, nested, f"{path}.")
         return
     item = _item(annotation)

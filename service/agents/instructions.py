@@ -45,7 +45,13 @@ Rules of a plan:
 - Use column names exactly as given. Never use a column that neither `columns` nor a tool names. Use only values that \
 appear in `values` for equality predicates.
 - Set `time` to the datetime column that the operations use. Keep to `options.entity` and `options.time` when given.
-- Never read the column `options.target`, nor one that gives it away.
+- `entity_key`, in place of a column as `entity`: several `columns` (each combination of values), one datetime column \
+and `by` (each period or part of the calendar), or no columns (all rows); `entity` is then its columns joined by ", ", \
+the column and `by` joined by "_", or "all_rows".
+- Columns named `dataset.column` are of related tables; `tables` says how they join. With grain "entity" a feature is \
+computed from the rows of the lowest table that it reads, or of `table`; its values must be of that table. With grain \
+"row" only what is looked up can be read.
+- Never read the column `options.target`, but as the `target` of {_with_target()}; nor one that gives it away.
 - Arithmetic and statistics take columns of type {_types(NUMBER)}; text operations take {_types(TEXT)}.
 - Never publish values of a column that is `personal`.
 - `name`: unique in the plan, not the name of the entity or time column.
@@ -57,6 +63,10 @@ appear in `values` for equality predicates.
 
 def _operations(grain: Grain) -> str:
     return ", ".join(spec.kind for spec in REGISTRY.values() if spec.grain == grain)
+
+
+def _with_target() -> str:
+    return " and ".join(spec.kind for spec in REGISTRY.values() if spec.targets)
 
 
 def _types(accepted: Accepted) -> str:

@@ -24,6 +24,7 @@ from service.features.model import ColumnProfile, ExtractionOptions, FeaturePlan
 from service.features.operations import Scalar
 from service.features.operations.literals import feature_type
 from service.features.quality import BARS, WEIGHTS
+from service.features.tables import explained_in
 
 MAX_COLUMNS = 120
 """Columns described to the model, at about 150 characters each: some 5 000 tokens."""
@@ -87,6 +88,8 @@ class Request(Struct, frozen=True):
     columns: tuple[Column, ...]
     columns_left_out: int = 0
     """Columns that are not described here, for there are too many."""
+    tables: tuple[str, ...] = ()
+    """How the tables join whose columns these are, and what is known when."""
 
 
 def build_request(description: str, profile: Profile, options: ExtractionOptions) -> Request:
@@ -101,6 +104,7 @@ def build_request(description: str, profile: Profile, options: ExtractionOptions
         row_count=profile.row_count,
         columns=tuple(shown[column.name] for column in profile.columns if column.name in shown),
         columns_left_out=len(profile.columns) - len(shown),
+        tables=tuple(encodable(line) for line in explained_in(profile)),
     )
 
 

@@ -91,11 +91,12 @@ class Layout(Struct, frozen=True, dict=True):
         named = (place for place, table in enumerate(self.tables) if table.dataset.id == dataset_id)
         return next((place for place in named if self.level(place) == place), None)
 
-    def level_of(self, feature: PlannedFeature) -> int:
-        """Return the level whose rows a valid feature is computed from."""
+    def level_of(self, feature: PlannedFeature, time: str | None) -> int:
+        """Return the level whose rows a valid feature is computed from; of one that reads no column, the time's."""
         if feature.table is not None and (named := self.level_named(feature.table)) is not None:
             return named
-        return next(iter(self.levels_of(source_columns(feature.operation))), 0)
+        read = source_columns(feature.operation) or (() if time is None else (time,))
+        return next(iter(self.levels_of(read)), 0)
 
     def time_of(self, level: int, planned: str | None = None) -> str | None:
         """Return the column that says when a row of the level happened; None when nothing says it."""

@@ -189,7 +189,10 @@ class PlannedFeature(Struct, frozen=True, forbid_unknown_fields=True):
     description: Annotated[str, Meta(min_length=3, max_length=500)]
     operation: AnyOperation
     table: DatasetName | None = None
-    """The dataset whose rows are aggregated, among related ones; by default the lowest whose columns are read."""
+    """The dataset whose rows are aggregated, among related ones.
+
+    By default the lowest whose columns are read; without columns, the one with the plan's time.
+    """
 
 
 class FeaturePlan(Struct, frozen=True, forbid_unknown_fields=True):

@@ -200,7 +200,7 @@ def _feature(
         if feature.table is not None:
             yield Fault("other", f"{path}.table", "the request has no related tables: leave it out")
     else:
-        level = layout.level_of(feature)
+        level = layout.level_of(feature, plan.time)
         yield from _keys_agree(path, operation, plan, times={plan.time, layout.time_of(level, plan.time)})
         yield from _level(path.removesuffix(".operation"), feature, plan, layout, level)
     yield from _publication(path, operation, profile)

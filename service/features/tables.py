@@ -27,6 +27,8 @@ class WorkingProfile(Profile, frozen=True, dict=True):
     """Names that no feature may have: columns that are published beside the features."""
     observed: bool = False
     """Whether features are computed for observations, each at a moment of its own."""
+    explained: tuple[str, ...] = ()
+    """How the tables join and what is known when, in words."""
 
 
 class Tables(Struct, frozen=True, dict=True):
@@ -128,9 +130,18 @@ def _merged(tables: Tables) -> WorkingProfile:
         if column is not None:
             columns.append(replace(column, name=name, position=len(columns)))
     rows = max(layout.tables[level].profile.row_count for level in tables.layout.levels)
-    notes = (*tables.main.profile.notes, *explain(tables))
-    profile = WorkingProfile(rows, tuple(columns), _fingerprint(tables), notes)
-    return replace(profile, layout=layout, reserved=tuple(_published(tables)), observed=tables.observed is not None)
+    explained = tuple(explain(tables))
+    notes = (*tables.main.profile.notes, *explained)
+    return WorkingProfile(
+        rows,
+        tuple(columns),
+        _fingerprint(tables),
+        notes,
+        layout=layout,
+        reserved=tuple(_published(tables)),
+        observed=tables.observed is not None,
+        explained=explained,
+    )
 
 
 def _published(tables: Tables) -> Iterator[str]:
@@ -172,6 +183,11 @@ def explain(tables: Tables) -> Iterator[str]:
 def _fingerprint(tables: Tables) -> str:
     parts = [dataset.profile.fingerprint for dataset in tables.all]
     return hashlib.sha256(msgspec.json.encode((parts, tables.options, tables.time))).hexdigest()
+
+
+def explained_in(profile: Profile) -> tuple[str, ...]:
+    """Return how the profile's tables join, in words."""
+    return profile.explained if isinstance(profile, WorkingProfile) else ()
 
 
 def is_observed(profile: Profile) -> bool:

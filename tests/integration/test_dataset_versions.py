@@ -437,6 +437,10 @@ async def test_a_replaced_version_stays_while_an_extraction_needs_it(sales: Vers
     assert (await sales.keep_house()).dataset_versions == 1
     with pytest.raises(DatasetNotFound):
         await sales.get(1)
+    async with sales.database.store.begin() as work:
+        again = await work.extractions.revive(waiting)
+        with pytest.raises(DatasetNotFound, match="Version 1 of the dataset"):
+            await read_pinned(work, sales.owner, again.request, "sales")
     assert sorted(await sales.files()) == sorted([second.artifact_key, second.original_key or ""])
     await end(sales, other)
 

@@ -9,6 +9,8 @@ from service.engines.sql.dialects import DIALECTS
 from service.features.operations import REGISTRY, OperationSpec
 from tests.operations.engines import ENGINES
 from tests.operations.golden import ENTITY_CASES, ROW_CASES
+from tests.operations.more_variants import ENTITY_VARIANTS as MORE_ENTITY_VARIANTS
+from tests.operations.more_variants import ROW_VARIANTS as MORE_ROW_VARIANTS
 from tests.operations.test_basic_oracles import BASIC_ENTITY_VARIANTS, BASIC_ROW_VARIANTS
 from tests.operations.test_oracles import ENTITY_VARIANTS, ROW_VARIANTS
 
@@ -21,7 +23,8 @@ HEAD = (
 
 def rows() -> list[tuple[str, ...]]:
     """One row for each operation."""
-    oracles = _counts((*ROW_VARIANTS, *ENTITY_VARIANTS, *BASIC_ROW_VARIANTS, *BASIC_ENTITY_VARIANTS))
+    tried = (*ROW_VARIANTS, *ENTITY_VARIANTS, *BASIC_ROW_VARIANTS, *BASIC_ENTITY_VARIANTS)
+    oracles = _counts((*tried, *MORE_ROW_VARIANTS, *MORE_ENTITY_VARIANTS))
     golden = _counts(operation for operation, _ in (*ROW_CASES, *ENTITY_CASES))
     return [_row(spec, oracles.get(spec.kind, 0), golden.get(spec.kind, 0)) for spec in REGISTRY.values()]
 

@@ -23,12 +23,15 @@ EntityOracle = Callable[[Any, Series, Series], Any]
 """Of an operation, the entity's rows, and all rows."""
 ROWS: dict[type[Operation], RowOracle] = {}
 ENTITIES: dict[type[Operation], EntityOracle] = {}
+MODULES: dict[type[Operation], str] = {}
+"""The module of an operation's oracle."""
 
 
 def by_row(kind: type[Operation]) -> Callable[[Callable[[Any, Row, Series], Any]], Any]:
     """Register what one row's value is, given the row and all rows."""
 
     def register(oracle: Callable[[Any, Row, Series], Any]) -> Any:
+        MODULES[kind] = oracle.__module__
         ROWS[kind] = lambda one, rows: [oracle(one, row, rows) for row in rows]
         return oracle
 
@@ -39,6 +42,7 @@ def by_entity(kind: type[Operation]) -> Callable[[EntityOracle], EntityOracle]:
     """Register what one entity's value is."""
 
     def register(oracle: EntityOracle) -> EntityOracle:
+        MODULES[kind] = oracle.__module__
         ENTITIES[kind] = oracle
         return oracle
 

@@ -10,12 +10,10 @@ from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy import stats
 
 from service.features import operations as op
 from tests.operations.oracles import (
-    Row,
     Series,
     by_entity,
     days,
@@ -183,10 +181,10 @@ def days_since_event(one: op.DaysSinceEvent, mine: Series, everyone: Series) -> 
 @by_entity(op.DaysBetweenKinds)
 def days_between_kinds(one: op.DaysBetweenKinds, mine: Series, _: Series) -> Any:
     rows = series(mine)
-    first = next((place for place, row in enumerate(rows) if meets(row, one.start)), None)
+    first = next((place for place, row in enumerate(rows) if meets(row, one.first)), None)
     if first is None:
         return None
-    ends = [row["at"] for row in rows[first + 1 :] if meets(row, one.end)]
+    ends = [row["at"] for row in rows[first + 1 :] if meets(row, one.then)]
     return days(ends[0] - rows[first]["at"]) if ends else None
 
 
@@ -195,8 +193,8 @@ def waits(one: Any, mine: Series) -> list[float | None]:
     rows = series(mine)
     found = []
     for place, row in enumerate(rows):
-        if meets(row, one.start):
-            ends = [other["at"] for other in rows[place + 1 :] if meets(other, one.end)]
+        if meets(row, one.first):
+            ends = [other["at"] for other in rows[place + 1 :] if meets(other, one.then)]
             found.append(days(ends[0] - row["at"]) if ends else None)
     return found
 
@@ -475,7 +473,7 @@ def longest(flags: Any) -> int:
 
 
 @by_entity(op.SeriesStatistic)
-def series_statistic(one: op.SeriesStatistic, mine: Series, _: Series) -> Any:  # noqa: C901, PLR0911, PLR0912
+def series_statistic(one: op.SeriesStatistic, mine: Series, _: Series) -> Any:
     x = values_of(one, mine)
     n, change = len(x), np.diff(x)
     figure = one.figure

@@ -6,7 +6,6 @@ import math
 import re
 import statistics
 from collections import Counter
-
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -23,9 +22,7 @@ from tests.operations.oracles import (
     history,
     known,
     meets,
-    order,
     ratio,
-    series,
     sharing,
     stat,
     text,
@@ -134,8 +131,10 @@ def days_to_nearest_date(one: op.DaysToNearestDate, row: Row, _: Series) -> Any:
         return None
     away = [(day - at.date()).days for day in one.dates]
     kept = {
-        "next": [x for x in away if x >= 0], "previous": [-x for x in away if x <= 0], "nearest": [abs(x) for x in away],
-    }[one.direction]  # fmt: skip
+        "next": [x for x in away if x >= 0],
+        "previous": [-x for x in away if x <= 0],
+        "nearest": [abs(x) for x in away],
+    }[one.direction]
     return min(kept, default=None)
 
 
@@ -170,7 +169,7 @@ def date_part_in(one: op.DatePartIn, row: Row, _: Series) -> Any:
         "hour": at.hour, "day_of_week": at.isoweekday(), "minute": at.minute, "week_of_month": (at.day - 1) // 7 + 1,
         "half_year": 1 if at.month <= 6 else 2, "month": at.month, "week": at.isocalendar().week, "year": at.year,
     }  # fmt: skip
-    return int(parts[one.part] in one.values)
+    return int(parts[one.part] in one.values)  # noqa: PD011 -- a field of the operation
 
 
 # Values, texts, places
@@ -185,7 +184,8 @@ def numeric_function(one: op.NumericFunction, row: Row, _: Series) -> Any:
         "reciprocal": lambda: 1 / x, "square": lambda: x**2, "cube": lambda: x**3, "log2": lambda: math.log2(x),
         "log10": lambda: math.log10(x), "ln": lambda: math.log(x), "exponential": lambda: math.exp(x),
         "logit": lambda: math.log(x / (1 - x)) if 0 < x < 1 else None, "sign": lambda: float(np.sign(x)),
-        "floor": lambda: float(math.floor(x)), "ceiling": lambda: float(math.ceil(x)), "fraction": lambda: x - math.floor(x),
+        "floor": lambda: float(math.floor(x)), "ceiling": lambda: float(math.ceil(x)),
+        "fraction": lambda: x - math.floor(x),
     }  # fmt: skip
     try:
         return plain[one.function]()

@@ -59,6 +59,9 @@ def test_calendar_parts_are_pythons() -> None:
         "month": [day.month for day in days],
         "quarter": [(day.month + 2) // 3 for day in days],
         "year": [day.year for day in days],
+        "minute": [day.minute for day in days],
+        "week_of_month": [(day.day - 1) // 7 + 1 for day in days],
+        "half_year": [1 if day.month <= 6 else 2 for day in days],
     }
     rows = [(day,) for day in days]
     for part in get_args(op.DatePart):

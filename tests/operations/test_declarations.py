@@ -45,7 +45,7 @@ from tools.operations_document import FITTED, document, entry, signature
 DOCUMENT = Path(__file__).parents[2] / "docs" / "operations.md"
 COLUMN_FIELDS = {
     "column", "left", "right", "start", "end", "group", "entity", "time", "columns", "groups", "other", "weight",
-    "latitude", "longitude", "to_latitude", "to_longitude",
+    "latitude", "longitude", "to_latitude", "to_longitude", "target",
 }  # fmt: skip
 RATIO_FIELDS = {"numerator", "denominator"}
 

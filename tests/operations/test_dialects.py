@@ -13,10 +13,12 @@ from service.engines.sql.compile import compile_plan
 from service.engines.sql.dialects import DIALECTS, DialectName, render
 from service.engines.sql.dialects.spelling import Spelling
 from service.engines.sql.template import Primitive, column, template
-from service.features.operations import AnyOperation
+from service.features.operations import REGISTRY, AnyOperation, OperationSpec
 from service.features.operations.expression import PRIMITIVES
+from service.features.operations.operation import example_of
 from tests.operations.engines import plan, profile
 from tests.operations.golden import COLUMNS, ENTITY_CASES, ROW_CASES
+from tests.operations.test_properties import profile as orders
 
 NATIVE = {"duckdb": {"EPOCH_US", "MEDIAN"}, "spark": {"MEDIAN"}}
 """Primitives that a dialect knows by the same name."""
@@ -57,6 +59,17 @@ def test_every_operation_is_spelled(operation: AnyOperation, dialect: DialectNam
     assert not [name for name in called - NATIVE[dialect] if calls(name, text)]
     foreign = ("EPOCH_US", "ISFINITE", "ISODOW", "INT128", "HUGEINT", "QUANTILE_CONT", "ARG_MAX", '"')
     assert dialect == "duckdb" or not [word for word in foreign if word in text]
+
+
+@pytest.mark.parametrize("spec", REGISTRY.values(), ids=lambda spec: spec.kind)
+@pytest.mark.parametrize("dialect", get_args(DialectName))
+def test_every_example_is_spelled(spec: OperationSpec, dialect: DialectName) -> None:
+    """The statement parses in its dialect and holds no primitive of another's."""
+    compiled = compile_plan(plan([example_of(spec)], spec.grain), orders()).statement()
+    text = render(compiled, dialect)
+    assert sqlglot.parse_one(text, read=dialect)
+    called = {node.name for node in compiled.find_all(Primitive)}
+    assert not [name for name in called - NATIVE[dialect] if calls(name, text)]
 
 
 def test_a_spelling_keeps_its_meaning_beside_other_operators() -> None:

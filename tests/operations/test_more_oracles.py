@@ -7,15 +7,19 @@ from functools import cache
 from typing import Any
 
 import pytest
+import sqlglot
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from service.engines.sql.compile import compile_plan
 from service.engines.sql.dialects import render
+from service.engines.sql.template import Primitive
 from service.features.operations import Operation
+from tests.operations import oracles_entities, oracles_rows
 from tests.operations.engines import fetch, plan, table
 from tests.operations.more_variants import ENTITY_VARIANTS, ROW_VARIANTS
-from tests.operations.oracles import ENTITIES, ROWS
+from tests.operations.oracles import ENTITIES, MODULES, ROWS
+from tests.operations.test_dialects import NATIVE, calls
 from tests.operations.test_oracles import RARE, ROW, TIES, as_rows, same
 from tests.operations.test_properties import COLUMNS, profile
 
@@ -48,7 +52,7 @@ def expected(one: Operation, plain: list[dict[str, Any]], users: Sequence[str]) 
 
 
 @pytest.mark.parametrize(("grain", "start"), CHUNKS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(rows=st.lists(ROW, max_size=14))
 @example(rows=RARE)
 @example(rows=TIES)
@@ -66,13 +70,18 @@ def test_operations_equal_their_oracles(grain: str, start: int, rows: list[Any])
 def test_every_operation_is_tried() -> None:
     """Each oracle of these modules is used."""
     kinds = {type(one) for one in (*ROW_VARIANTS, *ENTITY_VARIANTS)}
-    modules = ("oracles_rows", "oracles_entities")
-    registered = {kind for kind, oracle in (ROWS | ENTITIES).items() if _module(oracle) in modules}
-    assert kinds == registered
+    assert kinds == {
+        kind for kind, module in MODULES.items() if module in {oracles_rows.__name__, oracles_entities.__name__}
+    }
 
 
-def _module(oracle: Any) -> str:
-    """The module that an oracle was written in."""
-    cells = [cell.cell_contents for cell in oracle.__closure__ or ()]
-    functions = [cell for cell in cells if callable(cell)]
-    return (functions or [oracle])[0].__module__.rpartition(".")[2]
+@pytest.mark.parametrize(
+    "one", {type(one): one for one in (*ROW_VARIANTS, *ENTITY_VARIANTS)}.values(), ids=lambda one: type(one).__name__
+)
+def test_every_operation_is_spelled_for_spark(one: Operation) -> None:
+    """The statement parses in the other dialect, and no primitive is left in it."""
+    compiled = compile_plan(plan([one], one.grain), profile()).statement()
+    text = render(compiled, "spark")
+    assert sqlglot.parse_one(text, read="spark")
+    called = {node.name for node in compiled.find_all(Primitive)} - NATIVE["spark"]
+    assert not [name for name in called if calls(name, text)]

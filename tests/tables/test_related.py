@@ -77,8 +77,8 @@ shops = st.builds(
 )
 P = (Predicate("items.product", "eq", ("p",)),)
 FEATURES = (
-    ("customers", op.Count()),
-    ("orders", op.Count(), "orders"),
+    ("customers", op.Count(), "customers"),
+    ("orders", op.Count()),
     ("spent", op.Aggregate("orders.amount", "sum")),
     ("items", op.Aggregate("items.quantity", "sum")),
     ("with_p", op.Count(P)),

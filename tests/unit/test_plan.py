@@ -159,6 +159,17 @@ def test_the_target_is_neither_entity_nor_time() -> None:
     assert faults(plan(op.Value("amount"), time="at"), target="at") == [("leakage", "time")]
 
 
+def test_only_an_out_of_fold_mean_may_read_the_target() -> None:
+    """It may name the target as such, and neither it nor another may group by it."""
+    assert faults(plan(op.OutOfFoldMean(("country",), "returned")), target="returned") == []
+    grouped = plan(op.OutOfFoldMean(("country", "returned"), "amount"))
+    assert faults(grouped, target="returned") == [("leakage", "features[0].operation.groups[1]")]
+    frequency = plan(op.OutOfFoldFrequency(("returned",)))
+    assert faults(frequency, target="returned") == [("leakage", "features[0].operation.groups[0]")]
+    itself = plan(op.OutOfFoldMean(("returned",), "returned"))
+    assert ("other", "features[0].operation.groups") in faults(itself)
+
+
 def test_names_are_each_used_once_and_are_not_the_keys() -> None:
     """A repeated name and the entity's name, whatever its case, are faults."""
     features = (

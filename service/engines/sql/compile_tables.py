@@ -86,7 +86,7 @@ class _Compilation:
         """The levels with features; the dataset itself in any case, for it says which entities there are."""
         by_place: dict[int, list[PlannedFeature]] = {0: []}
         for feature in self._plan.features:
-            by_place.setdefault(self._layout.level_of(feature), []).append(feature)
+            by_place.setdefault(self._layout.level_of(feature, self._plan.time), []).append(feature)
         for place, features in by_place.items():
             yield _Level(place, tuple(features), self._layout.time_of(place, self._plan.time))
 

@@ -85,26 +85,30 @@ class DaysBetweenKinds(SequenceOperation, frozen=True, tag="days_between_kinds")
     """Days from the entity's first row of one kind to its first later row of another (sign-up to first purchase)."""
 
     time: TimeColumn
-    start: Kind
-    end: Kind
+    first: Kind
+    then: Kind
 
     gives = "number"
     nulls = "where no row of the first kind, or none of the second after it"
-    formula = "(time of the first `end` row after the first `start` row - time of that) / 24 h, in (time, row id) order"
+    formula = (
+        "(time of the first `then` row after the first `first` row - time of that) / 24 h, in (time, row id) order"
+    )
     source = GAPS
     example = (
-        '{"time": "at", "start": [{"column": "items", "comparison": "gt", "values": [1]}], '
-        '"end": [{"column": "returned", "comparison": "eq", "values": [true]}]}'
+        '{"time": "at", "first": [{"column": "items", "comparison": "gt", "values": [1]}], '
+        '"then": [{"column": "returned", "comparison": "eq", "values": [true]}]}'
     )
 
     def compile(self, entities: Entities) -> Expression:
         """Find both ends."""
         place, i = number(entities, self.time), entities.instant(self.time)
-        first = entities.grouped("MIN(:p)", entities.sql("1"), p=met(entities, self.start, place))
+        place_of = entities.grouped("MIN(:p)", entities.sql("1"), p=met(entities, self.first, place))
         begins = entities.rows(
-            "MIN(:i)", i=entities.sql("CASE WHEN :p = :first THEN :i END", p=place, first=first, i=i)
+            "MIN(:i)", i=entities.sql("CASE WHEN :p = :first THEN :i END", p=place, first=place_of, i=i)
         )
-        later = entities.sql("CASE WHEN :p > :first THEN :i END", p=place, first=first, i=met(entities, self.end, i))
+        later = entities.sql(
+            "CASE WHEN :p > :first THEN :i END", p=place, first=place_of, i=met(entities, self.then, i)
+        )
         return days_between(entities, begins, entities.rows("MIN(:i)", i=later))
 
 
@@ -112,51 +116,51 @@ class ResponseTime(SequenceOperation, frozen=True, tag="response_time"):
     """A statistic of the days from a row of one kind to the entity's next row of another (ticket to answer)."""
 
     time: TimeColumn
-    start: Kind
-    end: Kind
+    first: Kind
+    then: Kind
     function: Literal["mean", "minimum", "maximum", "standard_deviation", "median"] = "mean"
 
     gives = "number"
     nulls = "where no row of the first kind is followed by one of the second (a deviation needs two)"
-    formula = "the statistic over the `start` rows of (time of the next `end` row - time) / 24 h, if there is one"
+    formula = "the statistic over the `first` rows of (time of the next `then` row - time) / 24 h, if there is one"
     source = GAPS
     example = (
-        '{"time": "at", "start": [{"column": "items", "comparison": "gt", "values": [1]}], '
-        '"end": [{"column": "returned", "comparison": "eq", "values": [true]}]}'
+        '{"time": "at", "first": [{"column": "items", "comparison": "gt", "values": [1]}], '
+        '"then": [{"column": "returned", "comparison": "eq", "values": [true]}]}'
     )
 
     def compile(self, entities: Entities) -> Expression:
         """Measure the way to the next row of the kind."""
         i = entities.instant(self.time)
-        following = entities.sequence("MIN(:i) OVER after", self.time, i=met(entities, self.end, i))
+        following = entities.sequence("MIN(:i) OVER after", self.time, i=met(entities, self.then, i))
         days = entities.sql("(:following - :i) / :day", following=following, i=i, day=DAY)
-        return entities.rows(STATISTICS[self.function], x=met(entities, self.start, days))
+        return entities.rows(STATISTICS[self.function], x=met(entities, self.first, days))
 
 
 class FollowedShare(SequenceOperation, frozen=True, tag="followed_share"):
     """Of the entity's rows of one kind, the share followed by a row of another within some days (readmission)."""
 
     time: TimeColumn
-    start: Kind
-    end: Kind
+    first: Kind
+    then: Kind
     days: Days
 
     gives = "number"
     nulls = "where the entity has no row of the first kind with a time"
-    formula = "`start` rows whose next `end` row, in (time, row id) order, comes at most `days` later / `start` rows"
+    formula = "`first` rows whose next `then` row, in (time, row id) order, comes at most `days` later / `first` rows"
     source = "the ratio of counts"
     example = (
-        '{"time": "at", "start": [{"column": "items", "comparison": "gt", "values": [1]}], '
-        '"end": [{"column": "returned", "comparison": "eq", "values": [true]}], "days": 30}'
+        '{"time": "at", "first": [{"column": "items", "comparison": "gt", "values": [1]}], '
+        '"then": [{"column": "returned", "comparison": "eq", "values": [true]}], "days": 30}'
     )
 
     def compile(self, entities: Entities) -> Expression:
         """Divide the followed rows by all of the kind."""
         i = entities.instant(self.time)
-        following = entities.sequence("MIN(:i) OVER after", self.time, i=met(entities, self.end, i))
+        following = entities.sequence("MIN(:i) OVER after", self.time, i=met(entities, self.then, i))
         near = entities.sql(":following - :i <= :span", following=following, i=i, span=round(self.days * DAY))
-        followed = entities.sql("CASE WHEN :near THEN :start END", near=near, start=met(entities, self.start))
-        rows = entities.rows("COUNT(:x)", x=met(entities, self.start, i))
+        followed = entities.sql("CASE WHEN :near THEN :start END", near=near, start=met(entities, self.first))
+        rows = entities.rows("COUNT(:x)", x=met(entities, self.first, i))
         return share(entities, entities.rows("COUNT(:x)", x=followed), rows)
 
 
@@ -208,7 +212,7 @@ class PathCount(SequenceOperation, frozen=True, tag="path_count"):
         timed = entities.sql("CASE WHEN NOT :i IS NULL THEN :x END", i=entities.instant(self.time), x=x)
         wanted = {f"v{back}": self.path[last - back] for back in range(last + 1)}
         text = " AND ".join(f":x{back} = :v{back}" for back in range(last + 1))
-        return entities.rows(f"COUNT(CASE WHEN {text} THEN 1 END)", x0=timed, **found, **wanted)
+        return entities.rows(f"COUNT(CASE WHEN {text} THEN 1 END)", (), None, x0=timed, **found, **wanted)
 
 
 class MostFrequentPath(SequenceOperation, frozen=True, tag="most_frequent_path"):

@@ -227,7 +227,7 @@ class BasketsWithBoth(CategoryOperation, frozen=True, tag="baskets_with_both"):
         both = "COUNT(CASE WHEN :a > 0 AND :b > 0 THEN 1 END)"
         held = "(COUNT(CASE WHEN :a > 0 THEN 1 END) * COUNT(CASE WHEN :b > 0 THEN 1 END))"
         texts = {"count": both, "share": f"{both} / COUNT(*)", "lift": f"COUNT(*) * {both} / NULLIF({held}, 0)"}
-        found = entities.inventory(self.column, texts[self.figure], measures, **met)
+        found = entities.inventory(self.column, texts[self.figure], measures, p=met["p"], q=met["q"])
         return entities.sql("CAST(COALESCE(:n, 0) AS DOUBLE)", n=found) if self.figure == "count" else found
 
 

@@ -46,7 +46,7 @@ class Series:
 
     def of(self, text: str, **parts: Expression | float) -> Expression:
         """The aggregate over the series, as one figure of the entity."""
-        return self._entities.rows(text, x=self.x, place=self.place, **parts)
+        return self._entities.rows(text, (), None, x=self.x, place=self.place, **parts)
 
     def column(self, text: str, **parts: Expression | float) -> Expression:
         """`text` beside each value."""

@@ -34,6 +34,7 @@ from service.features.model import (
     NO_OVERRIDES,
     ColumnOverride,
     Dataset,
+    ExtractionRequest,
     MediaType,
     Profile,
     ReadOptions,
@@ -482,7 +483,8 @@ class Planning:
 async def test_a_queued_extraction_reads_the_version_it_was_accepted_for(sales: Versions) -> None:
     """Not the one that is current when its turn comes; an extraction of an older release has no pin and reads that."""
     first = await sales.upload(b"one")
-    waiting, unpinned = await queued(sales, first), extraction(sales.owner)
+    request = ExtractionRequest("sales", "spend")
+    waiting, unpinned = await queued(sales, first, request=request), extraction(sales.owner, request=request)
     second = await sales.upload(b"two")
     planning: Any = Planning()
     pipeline = Pipeline(

@@ -9,10 +9,7 @@ from service.engines.sql.dialects import DIALECTS
 from service.features.operations import REGISTRY, OperationSpec
 from tests.operations.engines import ENGINES
 from tests.operations.golden import ENTITY_CASES, ROW_CASES
-from tests.operations.more_variants import ENTITY_VARIANTS as MORE_ENTITY_VARIANTS
-from tests.operations.more_variants import ROW_VARIANTS as MORE_ROW_VARIANTS
-from tests.operations.test_basic_oracles import BASIC_ENTITY_VARIANTS, BASIC_ROW_VARIANTS
-from tests.operations.test_oracles import ENTITY_VARIANTS, ROW_VARIANTS
+from tests.operations.test_basic_oracles import VARIANTS
 
 HEAD = (
     "operation", "grain", "gives", "reads", "fits", "cost", "null", "values", "calendar", "oracle", "golden",
@@ -23,8 +20,7 @@ HEAD = (
 
 def rows() -> list[tuple[str, ...]]:
     """One row for each operation."""
-    tried = (*ROW_VARIANTS, *ENTITY_VARIANTS, *BASIC_ROW_VARIANTS, *BASIC_ENTITY_VARIANTS)
-    oracles = _counts((*tried, *MORE_ROW_VARIANTS, *MORE_ENTITY_VARIANTS))
+    oracles = _counts(VARIANTS)
     golden = _counts(operation for operation, _ in (*ROW_CASES, *ENTITY_CASES))
     return [_row(spec, oracles.get(spec.kind, 0), golden.get(spec.kind, 0)) for spec in REGISTRY.values()]
 

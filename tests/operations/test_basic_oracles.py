@@ -14,9 +14,11 @@ from service.engines.sql.dialects import render
 from service.features import operations as op
 from service.features.operations import REGISTRY, Operation
 from service.features.operations.calendar import PERIODS
-from tests.operations import basic_oracles
+from tests.operations import oracles_basic, oracles_entities, oracles_rows
 from tests.operations.engines import fetch, plan, table
-from tests.operations.oracles import ENTITIES, ROWS
+from tests.operations.more_variants import ENTITY_VARIANTS as MORE_ENTITY_VARIANTS
+from tests.operations.more_variants import ROW_VARIANTS as MORE_ROW_VARIANTS
+from tests.operations.oracles import ENTITIES, MODULES, ROWS
 from tests.operations.test_oracles import (
     BACK,
     ENTITY_VARIANTS,
@@ -32,7 +34,8 @@ from tests.operations.test_oracles import (
 from tests.operations.test_properties import COLUMNS, profile
 from tools.operations_document import document
 
-assert basic_oracles.value  # it is imported for what it registers
+ORACLES = (oracles_basic, oracles_rows, oracles_entities)
+"""Modules that register what they hold when they are imported."""
 STATISTICS = ("sum", "mean", "minimum", "maximum", "standard_deviation", "median")
 WINDOW_FUNCTIONS = STATISTICS[:-1]
 BASIC_ROW_VARIANTS: list[Operation] = [
@@ -103,13 +106,18 @@ BASIC_ENTITY_VARIANTS: list[Operation] = [
     *(op.LastValue(column, "at") for column in ("amount", "country")),
     *(op.FirstValue(column, "at") for column in ("amount", "returned")),
 ]
-VARIANTS = [*ROW_VARIANTS, *ENTITY_VARIANTS, *BASIC_ROW_VARIANTS, *BASIC_ENTITY_VARIANTS]
+VARIANTS = [
+    *(*ROW_VARIANTS, *MORE_ROW_VARIANTS, *BASIC_ROW_VARIANTS),
+    *(*ENTITY_VARIANTS, *MORE_ENTITY_VARIANTS, *BASIC_ENTITY_VARIANTS),
+]
+"""All that are held to an oracle."""
 
 
 @pytest.mark.parametrize("kind", sorted(REGISTRY))
 def test_every_operation_has_an_oracle_and_an_example(kind: str) -> None:
     """Whoever adds an operation adds its oracle, variants that are tried, and an example, which the page computes."""
     spec = REGISTRY[kind]
+    assert all(module.__name__ in MODULES.values() for module in ORACLES)
     assert spec.type in (ROWS if spec.grain == "row" else ENTITIES)
     assert spec.type in {type(one) for one in VARIANTS}
 

@@ -52,11 +52,6 @@ def everything(_: OperationSpec) -> bool:
     return True
 
 
-def without_folds(spec: OperationSpec) -> bool:
-    """Choose the operations that draw no folds."""
-    return spec.fits != "folds"
-
-
 def of(*sees: Sees) -> Chosen:
     """Choose the operations whose values depend on these rows."""
     return lambda spec: spec.sees in sees
@@ -94,21 +89,23 @@ def owners(grain: Grain, rows: Sequence[Row]) -> Iterable[Any]:
     return range(len(rows)) if grain == "row" else {row[0] for row in rows} - {None}
 
 
+def foldless(spec: OperationSpec) -> bool:
+    """Choose the operations that draw no folds: a row's fold follows from its place in the file."""
+    return spec.fits != "folds"
+
+
 @GRAINS
 @FEW
 @given(rows=TABLES, chance=st.randoms(use_true_random=False))
 @example(rows=[row for row in FIXED if row[1] != HALF], chance=None)
 def test_the_order_of_rows_changes_nothing(grain: Grain, rows: list[Row], chance: Any) -> None:
-    """Where no two rows have one time, no operation depends on how the file is sorted, but for those that draw folds.
-
-    A row's fold is drawn by its place in the file.
-    """
+    """Where no two rows have one time, only folds depend on how the file is sorted."""
     order = list(range(len(rows)))
     order.reverse() if chance is None else chance.shuffle(order)
-    moved = found(grain, [rows[place] for place in order], without_folds)
+    moved = found(grain, [rows[place] for place in order], foldless)
     if grain == "row":
         moved = {kind: {order[key]: value for key, value in given.items()} for kind, given in moved.items()}
-    assert unlike(found(grain, rows, without_folds), moved, owners(grain, rows)) == {}
+    assert unlike(found(grain, rows, foldless), moved, owners(grain, rows)) == {}
 
 
 @GRAINS

@@ -21,7 +21,7 @@ from service.features.operations.expression import DAY, WINDOWS, Expression, Par
 KNOWN_IN_TIME = "FILTER (WHERE NOT :x IS NULL AND NOT :instant IS NULL)"
 KNOWN_AND_MET = "FILTER (WHERE NOT :x IS NULL AND NOT :instant IS NULL AND :met)"
 COUNT: Mapping[str, str] = {"n": "COUNT(*)"}
-MOST_FREQUENT = {"place": "ROW_NUMBER() OVER (PARTITION BY :k ORDER BY COUNT(*) DESC, :v)"}
+BY_FREQUENCY = {"place": "ROW_NUMBER() OVER (PARTITION BY :k ORDER BY COUNT(*) DESC, :v)"}
 """Place of a category among its entity's, the smallest of equals first."""
 HORIZON = "horizon"
 """Table of one row, the latest instant `as_of`."""
@@ -164,7 +164,7 @@ class EntityScope(SqlColumns):
 
     def most_frequent(self, column: str) -> Expression:
         """The most frequent category, the smallest of equals."""
-        return self.inventory(column, "MAX(CASE WHEN :place = 1 THEN :v END)", MOST_FREQUENT)
+        return self.inventory(column, "MAX(CASE WHEN :place = 1 THEN :v END)", BY_FREQUENCY)
 
     def select(self, projections: list[exp.Expr]) -> exp.Select:
         """The projections over the entities and everything collected for them."""

@@ -86,6 +86,8 @@ PARTS: dict[str, Callable[[datetime], int]] = {
     "hour": lambda at: at.hour, "day_of_week": lambda at: at.isoweekday(), "day_of_month": lambda at: at.day,
     "day_of_year": lambda at: at.timetuple().tm_yday, "week": lambda at: at.isocalendar().week,
     "month": lambda at: at.month, "quarter": lambda at: (at.month + 2) // 3, "year": lambda at: at.year,
+    "minute": lambda at: at.minute, "week_of_month": lambda at: (at.day + 6) // 7,
+    "half_year": lambda at: 1 if at.month < 7 else 2,
 }  # fmt: skip
 
 
@@ -98,7 +100,11 @@ def date_part(one: op.DatePartOf, row: Row, _: Series) -> Any:
 def cyclic_time(one: op.CyclicTime, row: Row, _: Series) -> Any:
     if row[one.column] is None:
         return None
-    angle = math.tau * PARTS[one.part](row[one.column]) / {"hour": 24, "day_of_week": 7, "month": 12}[one.part]
+    angle = (
+        math.tau
+        * PARTS[one.part](row[one.column])
+        / {"hour": 24, "day_of_week": 7, "month": 12, "day_of_year": 365.25}[one.part]
+    )
     return math.sin(angle) if one.function == "sine" else math.cos(angle)
 
 

@@ -290,6 +290,8 @@ class FeatureReport(Struct, frozen=True):
     statistics: FeatureStatistics
     quality_score: float
     quality_dimensions: dict[Dimension, float]
+    table: str | None = None
+    """The dataset whose rows it was aggregated from, where there are several."""
 
 
 class RejectedFeature(Struct, frozen=True):

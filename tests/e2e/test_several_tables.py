@@ -100,6 +100,7 @@ def test_children_are_aggregated_with_what_they_look_up(client: Client) -> None:
     assert sorted(found.index) == sorted(data("airlines.csv").carrier)
     for name, values in expected.items():
         pd.testing.assert_series_equal(found[name].loc[values.index], values, check_names=False, check_dtype=False)
+    assert {one["table"] for one in answer.data["features"]} == {"flights"}
     assert any("flights" in step and "airlines" in step for step in answer.data["feature_pipeline_steps"])
 
 

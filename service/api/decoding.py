@@ -108,8 +108,14 @@ def _fields(target: type[Struct]) -> dict[str, FieldInfo]:
 
 
 def _field_faults(value: object, annotation: Any, path: str) -> Iterator[FieldError]:
-    if (nested := _struct(annotation)) is not None:
+    is_object = isinstance(value, dict)
+    if (nested := _struct(annotation) or (_struct_of(annotation) if is_object else None)) is not None:
         yield from faults(value, nested, f"{path}.")
+        return
+    item = _item(annotation)
+    if item is not None and isinstance(value, list):
+        listed: list[object] = value  # pyright: ignore[reportUnknownVariableType] (any JSON values)
+        yield from _list_faults(listed, annotation, item, path)
         return
     member = _member(annotation)
     if member is not None and isinstance(value, dict):
@@ -117,6 +123,12 @@ def _field_faults(value: object, annotation: Any, path: str) -> Iterator[FieldEr
         yield from _dictionary_faults(given, annotation, member, path)
         return
     yield from _conversion_faults(value, annotation, path)
+
+
+def _list_faults(value: list[object], annotation: Any, item: type[Struct], path: str) -> Iterator[FieldError]:
+    """Yield the faults of each item; if there are none, those of the list as a whole."""
+    found = [fault for place, one in enumerate(value) for fault in faults(one, item, f"{path}[{place}].")]
+    yield from found or _conversion_faults(value, annotation, path)
 
 
 def _dictionary_faults(value: dict[str, object], annotation: Any, member: Any, path: str) -> Iterator[FieldError]:
@@ -139,6 +151,19 @@ def _conversion_faults(value: object, annotation: Any, path: str) -> Iterator[Fi
 
 def _struct(annotation: object) -> type[Struct] | None:
     return annotation if isinstance(annotation, type) and issubclass(annotation, Struct) else None
+
+
+def _struct_of(annotation: Any) -> type[Struct] | None:
+    """Return the struct among the types of a union; None without one."""
+    return next(filter(None, map(_struct, _alternatives(annotation))), None)
+
+
+def _item(annotation: Any) -> type[Struct] | None:
+    """Return the struct that the items of a list are; None for any other type."""
+    for option in _alternatives(annotation):
+        if get_origin(option) is tuple:
+            return _struct_of(get_args(option)[0])
+    return None
 
 
 def _member(annotation: Any) -> type[Struct] | None:

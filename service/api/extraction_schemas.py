@@ -41,6 +41,9 @@ class FeatureView(Struct, frozen=True):
     statistics: StatisticsView
     quality_score: Score
     quality_dimensions: dict[Dimension, float]
+    table: Annotated[
+        str | None, Meta(description="The dataset whose rows it was aggregated from; null for a single table.")
+    ]
 
 
 class RejectedFeatureView(Struct, frozen=True):

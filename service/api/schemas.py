@@ -242,7 +242,8 @@ class ColumnView(Struct, frozen=True):
     null_ratio: float
     distinct_count: int
     distinct_is_approximate: Annotated[
-        bool, Meta(description="Whether distinct_count is an estimate, usually within 2 %, instead of a count.")
+        bool,
+        Meta(description="Whether distinct_count is an estimate, usually within a few percent, instead of a count."),
     ]
     minimum: Scalar | None
     maximum: Scalar | None

@@ -52,7 +52,7 @@ from service.features.quotas import StorageQuotas
 from service.features.resolve_tables import others_of, planning_options, resolve
 from service.features.stores import IdempotencyRecord, JobQueue, Store, StoredAnswer, UnitOfWork
 from service.features.table_options import TableOptions
-from service.features.tables import Tables, explain
+from service.features.tables import Tables, explain, with_levels
 
 LARGE_CELLS = 50_000_000
 """From this many cells (rows times columns) extractions run in the large lane, some ten seconds each."""
@@ -179,6 +179,7 @@ class Pipeline(Generic[Table]):
             await stack.enter_async_context(self._reading(extraction, tables))
             with self._stage(extraction, "plan", enter):
                 proposal = await self._planner.propose(_to_plan(request, tables))
+                proposal = replace(proposal, plan=with_levels(proposal.plan, tables))
             with self._stage(extraction, "compute", enter):
                 computing = self._compute.compute(
                     tables, proposal.plan, progress=lambda share: enter("compute", COMPUTED_SHARE * share)

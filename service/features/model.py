@@ -73,7 +73,7 @@ class ColumnProfile(Struct, frozen=True):
     personal: bool = False
     """Looks like personal data (name, e-mail, phone, address …): its values never leave the engine."""
     distinct_is_approximate: bool = False
-    """Whether `distinct_count` is an estimate (HyperLogLog, usually within 2 %) instead of a count."""
+    """Whether `distinct_count` is an estimate (HyperLogLog, usually within a few percent) instead of a count."""
 
 
 class Profile(Struct, frozen=True, dict=True):
@@ -290,6 +290,8 @@ class FeatureReport(Struct, frozen=True):
     statistics: FeatureStatistics
     quality_score: float
     quality_dimensions: dict[Dimension, float]
+    table: str | None = None
+    """The dataset whose rows it was aggregated from, where there are several."""
 
 
 class RejectedFeature(Struct, frozen=True):

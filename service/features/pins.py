@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from msgspec import structs
 
 from service.features.errors import DatasetNotFound
@@ -18,12 +20,14 @@ def pinned(request: ExtractionRequest, *datasets: Dataset) -> ExtractionRequest:
 async def read_pinned(work: UnitOfWork, owner: str, request: ExtractionRequest, dataset_id: str) -> Dataset:
     """Return the version of the dataset that the request has pinned; the current one without a pin.
 
-    Raises DatasetNotFound, also when the dataset was deleted and uploaded again.
+    Raises DatasetNotFound, also when the dataset was deleted and uploaded again, and when an extraction is run once
+    more after its version was deleted.
     """
     pin = request.pins.get(dataset_id)
     if pin is None:
         return await work.datasets.get(owner, dataset_id)
-    dataset = await work.datasets.get(owner, dataset_id, pin.version)
-    if dataset.artifact_key != pin.artifact_key:
-        raise DatasetNotFound("The dataset that the extraction was accepted for was deleted.")
-    return dataset
+    with suppress(DatasetNotFound):
+        dataset = await work.datasets.get(owner, dataset_id, pin.version)
+        if dataset.artifact_key == pin.artifact_key:
+            return dataset
+    raise DatasetNotFound(f"Version {pin.version} of the dataset, which the extraction was accepted for, was deleted.")

@@ -262,6 +262,7 @@ def _report(candidate: Candidate, total: float, scores: dict[Dimension, float]) 
         statistics=evidence.statistics,
         quality_score=total,
         quality_dimensions=scores,
+        table=feature.table,
     )
 
 

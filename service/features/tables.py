@@ -195,6 +195,16 @@ def is_observed(profile: Profile) -> bool:
     return isinstance(profile, WorkingProfile) and profile.observed
 
 
+def with_levels(plan: FeaturePlan, tables: Tables) -> FeaturePlan:
+    """Return the plan in which each feature names the dataset whose rows it is aggregated from, of several."""
+    layout = tables.layout
+    if plan.grain == "row" or len(layout.levels) == 1:
+        return plan
+    levels = (layout.level_of(feature, plan.time) for feature in plan.features)
+    named = zip(plan.features, (layout.tables[level].dataset.id for level in levels), strict=True)
+    return replace(plan, features=tuple(replace(feature, table=table) for feature, table in named))
+
+
 def known_entity(plan: FeaturePlan, tables: Tables) -> EntityKey | None:
     """Return what the plan's entity is made of; None when it is a column."""
     return plan.entity_key if plan.entity_key is not None else tables.options.entity

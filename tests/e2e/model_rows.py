@@ -194,5 +194,5 @@ RELAYS: tuple[Relay, ...] = (
         "status-429-long", "unknown-column", "none", "", (1, 4), "model_output_invalid", ("primary",), (115, 120),
         tokens=(400, 80),
     ),
-    Relay("status-401", "hang", "none", "", (1, 1), "model_timeout", ("primary",), (30, 30), seconds=2.5),
+    Relay("status-401", "hang", "none", "", (1, 1), "model_timeout", ("primary",), (30, 30), seconds=5.0),
 )  # fmt: skip

@@ -141,6 +141,23 @@ def test_datasets_are_added_listed_and_shown(run: Run, tmp_path: Path) -> None:
     assert "seen_on" in run("datasets", "show", "visits").stdout
 
 
+def test_a_file_replaces_a_dataset_when_asked(run: Run, tmp_path: Path) -> None:
+    """The refusal says how; the next version is listed and shown with its number."""
+    file = tmp_path / "orders.csv"
+    file.write_text("a,b\n1,2\n")
+    assert run("datasets", "add", str(file)).returncode == 0
+    file.write_text("a,b\n1,2\n3,4\n")
+
+    refused = run("datasets", "add", str(file))
+    replaced = json.loads(run("datasets", "add", str(file), "--replace", "--json").stdout)
+
+    assert (refused.returncode, "--replace" in refused.stderr) == (1, True)
+    assert (replaced["version"], replaced["profile"]["row_count"]) == (2, 2)
+    listed = {item["dataset_id"]: item["version"] for item in json.loads(run("datasets", "list", "--json").stdout)}
+    assert listed["orders"] == 2
+    assert "version 2" in run("datasets", "show", "orders").stdout
+
+
 def test_an_unreadable_file_says_where(run: Run, tmp_path: Path) -> None:
     """A ragged file is refused with its line, and an unknown ending with the known ones."""
     ragged, picture = tmp_path / "ragged.csv", tmp_path / "photo.png"

@@ -100,6 +100,7 @@ def test_children_are_aggregated_with_what_they_look_up(client: Client) -> None:
     assert sorted(found.index) == sorted(data("airlines.csv").carrier)
     for name, values in expected.items():
         pd.testing.assert_series_equal(found[name].loc[values.index], values, check_names=False, check_dtype=False)
+    assert {one["table"] for one in answer.data["features"]} == {"flights"}
     assert any("flights" in step and "airlines" in step for step in answer.data["feature_pipeline_steps"])
 
 
@@ -125,7 +126,7 @@ def test_a_key_that_is_not_unique_is_refused_with_an_example(client: Client) -> 
         ({"horizon": {"days": 7, "aggregate": "sum"}, "as_of": "2013-01-02T00:00:00Z"}, "options.horizon.column"),
         ({"entity": {"columns": ["carrier", "nobody"]}}, "options.entity.columns[1]"),
         ({"entity": {"columns": ["carrier"], "by": "fortnight"}}, "options.entity.by"),
-        ({"related": [{"dataset_id": "planes"}]}, "options.related[0]"),
+        ({"related": [{"dataset_id": "planes"}]}, "options.related[0].on"),
     ],
 )
 def test_options_that_do_not_fit_name_their_member(client: Client, options: dict[str, Any], field: str) -> None:

@@ -487,7 +487,7 @@ def test_command_line(guarded: str, tmp_path: Path) -> None:
     made = call("backup", target, "--json", **here)
     assert (made.returncode, made.stderr) == (0, "")
     facts = json.loads(made.stdout)
-    assert (facts["rows"]["datasets"], facts["artifacts"]) == (1, 1)
+    assert (facts["rows"]["datasets"], facts["artifacts"]) == (1, 2)
     made_at = datetime.fromisoformat(facts["created_at"]).timestamp()
     assert asyncio.run(last_backup_at(open_artifacts(str(tmp_path / "here" / "artifacts")))) == made_at
     assert (tmp_path / "backup").stat().st_mode & 0o777 == 0o700

@@ -34,6 +34,7 @@ from service.features.model import (
     NO_OVERRIDES,
     ColumnOverride,
     Dataset,
+    ExtractionRequest,
     MediaType,
     Profile,
     ReadOptions,
@@ -437,6 +438,10 @@ async def test_a_replaced_version_stays_while_an_extraction_needs_it(sales: Vers
     assert (await sales.keep_house()).dataset_versions == 1
     with pytest.raises(DatasetNotFound):
         await sales.get(1)
+    async with sales.database.store.begin() as work:
+        again = await work.extractions.revive(waiting)
+        with pytest.raises(DatasetNotFound, match="Version 1 of the dataset"):
+            await read_pinned(work, sales.owner, again.request, "sales")
     assert sorted(await sales.files()) == sorted([second.artifact_key, second.original_key or ""])
     await end(sales, other)
 
@@ -478,7 +483,8 @@ class Planning:
 async def test_a_queued_extraction_reads_the_version_it_was_accepted_for(sales: Versions) -> None:
     """Not the one that is current when its turn comes; an extraction of an older release has no pin and reads that."""
     first = await sales.upload(b"one")
-    waiting, unpinned = await queued(sales, first), extraction(sales.owner)
+    request = ExtractionRequest("sales", "spend")
+    waiting, unpinned = await queued(sales, first, request=request), extraction(sales.owner, request=request)
     second = await sales.upload(b"two")
     planning: Any = Planning()
     pipeline = Pipeline(

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from service.engines.duckdb.ingest_words import BOOLEAN_WORDS
+from service.engines.duckdb.statistics import CHECKED_COLUMNS
 from tests.integration.ingest_room import NDJSON, PARQUET, Room, columns_as_csv, lines, parquet
 
 FEW = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -206,13 +207,17 @@ async def test_nan_among_keys_of_a_typed_file_is_missing(room: Room) -> None:
 
 
 async def test_estimates_are_said_to_be_estimates(room: Room) -> None:
-    """In a large table many distinct values are estimated, a few and those of keys counted."""
-    rows = 60_000
-    content = "key,city,noise,row\n" + "".join(f"k{n},town-{n % 7},{n * 7919 % 30_011},{n}\n" for n in range(rows))
-    found = await room.ingest(content)
-    approximate = {column.name: column.distinct_is_approximate for column in found.profile.columns}
-    assert approximate == {"key": False, "city": False, "noise": True, "row": False}
-    assert found.profile.candidate_keys == (("key",), ("row",))
+    """In a large table many distinct values are counted in so many columns, then estimated; a few always counted."""
+    rows, wide = 60_000, CHECKED_COLUMNS + 1
+    numbers = pa.array([n * 7919 % 30_011 for n in range(rows)])
+    noise = {f"noise{n}": numbers for n in range(wide)}
+    keys = pa.array(range(rows))
+    found = await room.ingest(parquet(key=keys, **noise, city=pa.array([n % 7 for n in range(rows)])), PARQUET)
+    approximate = [column.name for column in found.profile.columns if column.distinct_is_approximate]
+    assert approximate == [f"noise{wide - 2}", f"noise{wide - 1}"]
+    exact = [found.column(name).distinct_count for name in ("key", "noise0", "city")]
+    assert exact == [rows, 30_011, 7]
+    assert found.profile.candidate_keys == (("key",),)
 
 
 @FEW

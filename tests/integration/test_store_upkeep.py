@@ -21,7 +21,7 @@ from service.extractions.retention import SWEPT, Housekeeping, Removed
 from service.features.context import CURRENT
 from service.features.errors import ComputeFailed, DatasetNotFound, DependencyUnavailable
 from service.features.extract import Pipeline
-from service.features.model import Dataset, Extraction
+from service.features.model import Dataset, Extraction, ExtractionRequest
 from service.features.ports import Artifacts
 from service.features.stores import IdempotencyRecord
 from service.store.artifacts import open_artifacts
@@ -284,4 +284,5 @@ async def run(database: Database, data: Dataset, reading: Any) -> None:
     async with database.store.begin() as work:
         await work.datasets.add(data)
     pipeline = Pipeline(store=database.store, planner=reading, compute=reading, measure=reading, observer=reading)
-    await pipeline(extraction("ada"), lambda stage, share: None)
+    asked = extraction("ada", request=ExtractionRequest("sales", "spend"))
+    await pipeline(asked, lambda stage, share: None)

@@ -38,10 +38,11 @@ from service.features.errors import (
     DeadlineExceeded,
     DependencyUnavailable,
     ExtractionNotFound,
+    InvalidRequest,
     QualityTooLow,
 )
 from service.features.events import EngineProcessesCounted, EngineProcessKilled, EngineTurnTaken, Event
-from service.features.model import Dataset, FeaturePlan, PlannedFeature, Profile
+from service.features.model import ColumnOverride, Dataset, FeaturePlan, PlannedFeature, Profile, ReadOptions
 from service.features.tables import Tables
 from service.store.artifacts import FolderArtifacts
 
@@ -188,6 +189,20 @@ async def test_reads_as_the_engine_does(room: Room) -> None:
     assert len(started) == 3
     await room.engine.ping()
     assert children() == started
+
+
+async def test_overrides_reach_the_engine(room: Room) -> None:
+    """What the caller says of a column holds, and what cannot be done of it is the engine's own refusal."""
+    await room.put(CSV)
+    text = ReadOptions(columns={"clicks": ColumnOverride(type="text")})
+    profile = await room.engine.ingest("upload", "text/csv", "text.parquet", overrides=text)
+    assert [one.logical_type for one in profile.columns if one.name == "clicks"] == ["text"]
+    unknown = ReadOptions(columns={"nothing": ColumnOverride(type="text")})
+    with pytest.raises(InvalidRequest, match="is no column of the file") as caught:
+        await room.engine.ingest("upload", "text/csv", "kept.parquet", overrides=unknown)
+    assert [error.field for error in caught.value.errors] == ["columns.nothing"]
+    assert not (room.folder / "artifacts" / "kept.parquet").exists()
+    await room.engine.ping()
 
 
 async def test_computes_as_the_engine_does(room: Room) -> None:

@@ -26,7 +26,6 @@ from tests.monitoring.recorded_metrics import RecordedMetrics
 from tests.monitoring.stand import (
     PROMETHEUS,
     ROOT,
-    answers,
     free_port,
     process,
     prometheus,
@@ -79,8 +78,10 @@ def watched(new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFa
             keys = pool.map(lambda name: _key(name, environment, folder), ("load", "crowd"))
         _command(["backup", (folder / "backup").as_uri()], environment, folder)
         load, crowd = (Client(listening["address"], key) for key in keys)
+        # Its first requests make what it reads later: they need a model that answers, which the traffic takes away.
+        traffic.let_models_answer(model)
         stack.enter_context(process(_locust(load), folder / "locust.log", _of_locust(load, ports["locust"])))
-        until(lambda: answers(f"http://{targets['locust'][0]}/metrics"), "Locust")
+        until(lambda: _holds(address, 'sum(locust_requests_total{outcome="success"}) > 0'), "requests of Locust")
         analyst = Client(listening["address"], (folder / "data/development.key").read_text().strip())
         receiver = stack.enter_context(Receiver())
         seen = functools.partial(until, lambda: _queued(address), "a queue")
@@ -95,6 +96,11 @@ def _queued(address: str) -> bool:
     with closing(Prometheus(address, time.time(), time.time())) as now:
         waiting = now.instant('max(extraction_queue_jobs{state="queued"}) >= 5')
         return bool(waiting and now.instant("max(extraction_queue_oldest_seconds) > 1"))
+
+
+def _holds(address: str, query: str) -> bool:
+    with closing(Prometheus(address, time.time(), time.time())) as now:
+        return bool(now.instant(query))
 
 
 def _complete(address: str, began: float) -> bool:

@@ -44,6 +44,7 @@ KUBECTL: dict[str, set[str]] = {
     "scale": {"--replicas"},
     "top pods": {"-l", "--containers"},
     "exec": set(),
+    "cordon": set(),
 }
 """The verbs that runbooks use, and the options that kubectl knows for them."""
 KINDS = {

@@ -47,6 +47,12 @@ class Scene:
     """Returns once Prometheus knows of the jobs that wait."""
 
 
+def let_models_answer(model: ModelServer) -> None:
+    """Have both models plan well."""
+    for name in (PRIMARY, FALLBACK):
+        model.assign(name, SCENARIOS["good"])
+
+
 def play(scene: Scene) -> None:
     """Everything, in order; each part leaves what some panel shows."""
     assert scene.client.upload(DATASET, ROWS.encode()).status == 201
@@ -119,8 +125,7 @@ def _bad_model(scene: Scene) -> None:
 
 def _queue(scene: Scene) -> None:
     """The worker stands still while requests come in, and then works them off."""
-    scene.model.assign(PRIMARY, SCENARIOS["good"])
-    scene.model.assign(FALLBACK, SCENARIOS["good"])
+    let_models_answer(scene.model)
     with _standing_still(scene.worker):
         accepted = [_ask(scene, number) for number in range(LATER)]
         scene.queue_was_seen()

@@ -88,10 +88,17 @@ class Case(Struct, frozen=True):
         """Return what is wrong with the plan."""
         return validate(plan, self.tables.profile, planning_options(self.request, self.tables))
 
+    def statement(self, plan: FeaturePlan) -> str:
+        """Return what computes the plan, which has no faults."""
+        assert self.faults(plan) == ()
+        return render(compile_tables(plan, self.tables).statement(), "duckdb")
+
     def compute(self, plan: FeaturePlan) -> list[dict[str, Any]]:
         """Return the plan's rows."""
-        assert self.faults(plan) == ()
-        statement = render(compile_tables(plan, self.tables).statement(), "duckdb")
+        return self.run(self.statement(plan))
+
+    def run(self, statement: str) -> list[dict[str, Any]]:
+        """Return the statement's rows."""
         with self.open() as connection:
             result = connection.execute(statement)
             names = [entry[0] for entry in result.description or ()]

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from service.commands.failures import InputRefused
 from service.commands.running import moment, print_json, with_storage
-from service.features.errors import DatasetNotFound
+from service.features.errors import DatasetExists, DatasetNotFound
 from service.features.model import Dataset, MediaType
 from service.resources.computing import command_engine, open_upload
 from service.resources.storage import DEVELOPMENT_PRINCIPAL, Storage, new_id
@@ -59,7 +59,11 @@ def add(file: Path, dataset_id: str | None, owner: str, *, replace: bool, as_jso
             async with command_engine(storage) as engine:
                 task = progress.add_task(f"Reading {file.name}", total=size)
                 chunks = _chunks(file, progress, task)
-                return await open_upload(storage, engine)(owner, chosen, media_type, chunks, replace=replace)
+                try:
+                    return await open_upload(storage, engine)(owner, chosen, media_type, chunks, replace=replace)
+                except DatasetExists:
+                    known = f"{owner} already has a dataset {chosen!r}; --replace makes the file its next version"
+                    raise DatasetExists(known) from None
 
     dataset = with_storage(work)
     if as_json:

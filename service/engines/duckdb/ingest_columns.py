@@ -206,19 +206,22 @@ def _class(value: exp.Expr, words: Sequence[str], *, decimal_comma: bool) -> exp
         this=class_of(value),
         expressions=[case((one_of(shape, known := (*shapes(), *TIMES_OF_DAY)), _shaped(shape))), string("text")],
     )
+    word = case(
+        (lower.eq("nan"), string("nan")),
+        (one_of(lower, INFINITE_WORDS), string("infinite")),
+        (one_of(lower, (*ALL_TRUE, *ALL_FALSE)), lower),
+        otherwise=string("text"),
+    )
     tree = case(
         (exp.column("v").eq(string("")), string(EMPTY)) if "" in words else (exp.false(), string(EMPTY)),
         (one_of(value, words), missing) if words else (exp.false(), string(EMPTY)),
         (matches(value, INTEGER), fits),
         *dotted,
         (matches(value, DECIMAL), string("decimal")),
-        (lower.eq("nan"), string("nan")),
-        (one_of(lower, INFINITE_WORDS), string("infinite")),
-        (one_of(lower, (*ALL_TRUE, *ALL_FALSE)), lower),
-        (exp.Not(this=exp.paren(holds(value, _DIGIT))), string("text")),
+        (exp.Not(this=exp.paren(holds(value, _DIGIT))), word),
+        (is_iso(value), string("iso")),
         (matches(value, PUNCTUATED), of_number),
         (exp.Not(this=exp.paren(may_be_date(value))), string("text")),
-        (is_iso(value), string("iso")),
         (one_of(shape, known), _shaped(shape)),
         otherwise=string("text"),
     )

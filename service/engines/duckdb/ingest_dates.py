@@ -25,6 +25,9 @@ ORDERS: tuple[Order, ...] = get_args(Order)
 LONGEST_DATE = 40
 """Characters; the longest text that has a known shape is shorter."""
 
+PARTS = re.compile(r"[0-9].*[^0-9A-Za-z].*[0-9]|[0-9]T[0-9]|[A-Za-z][ -]+[0-9]{4}$")
+"""Stands in every text that has a known shape: two numbers with a sign between them, or a month's name and a year."""
+
 ISO = re.compile(
     r"\d{4}[-/]\d{1,2}[-/]\d{1,2}([ T]\d{1,2}:\d{1,2}(:\d{1,2}(\.\d{1,9})?)?)?( ?(Z|UTC|GMT)|[+-]\d{2}(:?\d{2})?)?"
 )
@@ -131,9 +134,9 @@ def shape_of(value: exp.Expr) -> exp.Expr:
 
 
 def may_be_date(value: exp.Expr) -> exp.Expr:
-    """A cheap test that keeps long texts and plain words from being blurred."""
+    """A cheap test that keeps long texts, words, codes and numbered names from being blurred, which takes long."""
     short = exp.LTE(this=call("length", value.copy()), expression=exp.Literal.number(LONGEST_DATE))
-    return exp.and_(short, holds(value.copy(), re.compile("[0-9]")))
+    return exp.and_(short, holds(value.copy(), PARTS))
 
 
 def is_iso(value: exp.Expr) -> exp.Expr:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from sqlglot import exp
 
 from service.engines.duckdb.ingest_columns import Classes, ColumnRequest, Reading, count_classes, shapes_among
-from service.engines.duckdb.ingest_dates import ORDERS, TIMES_OF_DAY, parse, seconds_of_day
+from service.engines.duckdb.ingest_dates import ORDERS, TIMES_OF_DAY, Order, parse, seconds_of_day
 from service.engines.duckdb.ingest_numbers import NUMBER, PLAIN, Style, read, style_of, whole
 from service.engines.duckdb.ingest_source import MAX_FAULTS, Source, unreadable
 from service.engines.duckdb.ingest_sql import call, case, cast, listed, number, one_of, parquet, run, string
@@ -186,7 +186,7 @@ async def _datetime(box: Sandbox, source: Source, request: ColumnRequest, classe
         nothing = Reading("TIMESTAMP", cast(exp.null(), "TIMESTAMP"))
         return _Asked(numbers.get(request.position, nothing), kind)
     read_by = (await count_read(box, source, [request], found))[request.position]
-    orders = [order for order, n in zip(ORDERS, read_by, strict=True) if n == max(read_by)]
+    orders: list[Order] = [order for order, n in zip(ORDERS, read_by, strict=True) if n == max(read_by)]
     value = request.present(parse(call("trim", request.text), found.found, preferred(orders, found), iso=found.iso))
     return _Asked(Reading("TIMESTAMP", value), kind)
 

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from service.engines.limits import Limits
 from service.features.model import (
+    NO_OVERRIDES,
     Failure,
     FeatureEvidence,
     FeaturePlan,
@@ -51,7 +52,7 @@ class Ingest(Struct, frozen=True, tag=True):
     source: str
     media_type: MediaType
     target: str
-    overrides: ReadOptions
+    overrides: ReadOptions = NO_OVERRIDES
 
 
 class Export(Struct, frozen=True, tag=True):

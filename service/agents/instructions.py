@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from service.agents.fence import CLOSING, OPENING
+from service.agents.signatures import COLUMN_WORDS, signature
 from service.features.model import Dimension, Grain, Threshold
 from service.features.operations import NUMBER, REGISTRY, TEXT, Accepted
 from service.features.quality import Bar
@@ -33,15 +34,18 @@ and replace what does not.
 
 def write_instructions(bars: Mapping[Threshold, Bar], weights: Mapping[Dimension, float]) -> str:
     """Write the system instructions for these quality thresholds."""
-    return "\n".join((DATA_POLICY, TOOL_POLICY, _rules(), _quality(bars, weights)))
+    return "\n".join((DATA_POLICY, TOOL_POLICY, _rules(), _quality(bars, weights), _listed()))
 
 
 def _rules() -> str:
     return f"""\
 Rules of a plan:
-- `grain` "entity": one output row for each value of the `entity` column, by these operations alone: \
-{_operations("entity")}.
-- `grain` "row": one output row for each dataset row, by these alone: {_operations("row")}.
+- `grain` "entity": one output row for each value of the `entity` column, by the operations of that grain alone; \
+"row": one output row for each dataset row, likewise. Both are listed below.
+- An operation is an object of its `kind` and its parameters by their names; those in brackets may be left out. \
+`column: number` takes the name of a column of that type, `columns: number[]` several, `entity` and `time` the plan's.
+- `where`, like `numerator` and other conditions, is a list of predicates, all of which must hold: {{"column": …, \
+"comparison": eq, ne, in, not_in, lt, le, gt, ge, is_null or not_null, "values": […]}}. `describe_operation` tells more.
 - Use column names exactly as given. Never use a column that neither `columns` nor a tool names. Use only values that \
 appear in `values` for equality predicates.
 - Set `time` to the datetime column that the operations use. Keep to `options.entity` and `options.time` when given.
@@ -61,8 +65,23 @@ computed from the rows of the lowest table that it reads, or of `table`; its val
 """
 
 
+def _listed() -> str:
+    return f"""\
+Column types: {_column_words()}.
+Operations of grain "entity":
+{_operations("entity")}
+Operations of grain "row":
+{_operations("row")}
+"""
+
+
+def _column_words() -> str:
+    return "; ".join(f"{word} is {_types(accepted)}" for accepted, word in COLUMN_WORDS.items() if word != "any")
+
+
 def _operations(grain: Grain) -> str:
-    return ", ".join(spec.kind for spec in REGISTRY.values() if spec.grain == grain)
+    """List the operations of a grain, one a line."""
+    return "\n".join(signature(spec) for spec in REGISTRY.values() if spec.grain == grain)
 
 
 def _with_target() -> str:

@@ -18,6 +18,7 @@ from pydantic_ai import ToolOutput
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, ValidationError, core_schema
 
 from service.features.model import FeaturePlan, PlannedFeature
+from service.features.operations import REGISTRY
 from service.features.plan import Fault
 
 T = TypeVar("T")
@@ -46,6 +47,19 @@ def json_schema(type_: type[Struct]) -> dict[str, Any]:
     """
     document = msgspec.json.schema(type_)
     return cast("dict[str, Any]", _inline(document, document["$defs"]))
+
+
+def plan_schema() -> dict[str, Any]:
+    """Return the plan's JSON schema, in which operations are named only: the instructions list their parameters."""
+    schema = json_schema(FeaturePlan)
+    feature = schema["properties"]["features"]["items"]["properties"]
+    feature["operation"] = {
+        "type": "object",
+        "description": "One of the listed operations: its `kind` and its parameters by their names.",
+        "properties": {"kind": {"enum": list(REGISTRY)}},
+        "required": ["kind"],
+    }
+    return schema
 
 
 def _inline(node: object, definitions: Mapping[str, object]) -> object:
@@ -137,16 +151,20 @@ class _Decoded:
     """Mark a type in `Annotated` with the struct's JSON schema and decoder for pydantic."""
 
     def __init__(
-        self, type_: type[Struct], decode: Callable[[object], tuple[object, tuple[LocatedFault, ...]]]
+        self,
+        type_: type[Struct],
+        schema: Callable[[], dict[str, Any]],
+        decode: Callable[[object], tuple[object, tuple[LocatedFault, ...]]],
     ) -> None:
         self._type = type_
+        self._schema = schema
         self._decode = decode
 
     def __get_pydantic_core_schema__(self, _source: object, _handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(self._validate)
 
     def __get_pydantic_json_schema__(self, _schema: CoreSchema, _handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return json_schema(self._type)
+        return self._schema()
 
     def _validate(self, value: object) -> object:
         decoded, faults = self._decode(value)
@@ -178,11 +196,15 @@ def answer_tools() -> list[ToolOutput[Answer]]:
     They are not strict: some providers' strict mode has no optional fields, patterns or lengths.
     """
     tools = (
-        (PLAN_TOOL, "Propose the feature plan", Annotated[_JSONObject, _Decoded(FeaturePlan, decode_plan)]),
+        (
+            PLAN_TOOL,
+            "Propose the feature plan",
+            Annotated[_JSONObject, _Decoded(FeaturePlan, plan_schema, decode_plan)],
+        ),
         (
             IMPOSSIBLE_TOOL,
             "Report that no column of the dataset could serve the request",
-            Annotated[_JSONObject, _Decoded(Impossible, _decode_impossible)],
+            Annotated[_JSONObject, _Decoded(Impossible, lambda: json_schema(Impossible), _decode_impossible)],
         ),
     )
     return [

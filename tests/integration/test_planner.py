@@ -168,7 +168,14 @@ async def test_request_on_the_wire(recorder: ModelRecorder) -> None:
     assert set(tools) == {"propose_plan", "report_impossible"}
     assert all(schema["type"] == "object" and schema["additionalProperties"] is False for schema in tools.values())
     assert "$ref" not in json.dumps(tools)
-    assert len(tools["propose_plan"]["properties"]["features"]["items"]["properties"]["operation"]["anyOf"]) > 40
+    assert (
+        len(
+            tools["propose_plan"]["properties"]["features"]["items"]["properties"]["operation"]["properties"]["kind"][
+                "enum"
+            ]
+        )
+        > 40
+    )
     assert request["temperature"] == 0.25
     assert 777 in (request.get("max_tokens"), request.get("max_completion_tokens"))
     user = next(message["content"] for message in request["messages"] if message["role"] == "user")

@@ -188,12 +188,12 @@ def _decides_comma(cores: frozenset[str], mark: str, *, decimal_comma: bool) -> 
 
 
 def _are_numbers(cores: frozenset[str], mark: str) -> bool:
-    """Whether groups of digits after spaces are numbers: more tells so, or short ones of several lengths.
+    """Whether groups of digits after spaces are numbers: something else marks them, or they are of several short lengths.
 
     Telephone numbers are longer, and codes are of one length.
     """
-    told = bool(mark) or bool(cores & (POINT | COMMA | {"parted"}))
-    return told or not cores & SPACED or len(cores & SHORT_SPACED) > 1
+    marked = bool(mark) or bool(cores & (POINT | COMMA | {"parted"}))
+    return marked or not cores & SPACED or len(cores & SHORT_SPACED) > 1
 
 
 def _remarks(

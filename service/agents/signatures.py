@@ -1,4 +1,4 @@
-"""Write an operation in one line, as planning models are told of it: a schema for each would take five times as much."""
+"""Write an operation in one line, as planning models read it: a schema for each would take five times as much."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ async def test_messages(name: str, asked: tuple[Profile, str, ExtractionOptions]
 
 
 async def test_the_planner_tools_take_few_tokens() -> None:
-    """The look-ups and the trial cost less than a third of the plan's own schema, and all of it with the rules is small."""
+    """The look-ups and the trial cost less than a third of the plan's schema; all of it with the rules is small."""
     request, info = await sent(*SMALL_REQUEST)
     plan, _ = (len(json.dumps(tool.parameters_json_schema)) for tool in info.output_tools)
     others = sum(

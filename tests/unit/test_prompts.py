@@ -23,6 +23,7 @@ from service.agents.prompts import (
     parse,
     render,
 )
+from service.agents.signatures import signature
 from service.features.model import ColumnProfile, ExtractionOptions, LogicalType, Profile, ValueCount
 from service.features.operations import REGISTRY
 from service.features.quality import BARS, WEIGHTS
@@ -258,12 +259,20 @@ def test_thresholds_in_the_instructions_are_the_codes_own() -> None:
 
 
 def test_operations_are_named_by_grain() -> None:
-    """The instructions name each operation of the registry once, under its grain, which no schema contains."""
-    lines = {
-        grain: next(line for line in INSTRUCTIONS.splitlines() if f'- `grain` "{grain}"' in line)
-        for grain in ("row", "entity")
-    }
+    """The instructions list each operation of the registry once, under its grain, with its parameters."""
+    of_entities, of_rows = (
+        INSTRUCTIONS.partition(f'Operations of grain "{grain}":\n')[2].partition("\nOperations")[0].splitlines()
+        for grain in ("entity", "row")
+    )
+    listed = {"entity": of_entities, "row": of_rows}
     for spec in REGISTRY.values():
-        other = lines["entity" if spec.grain == "row" else "row"]
-        assert re.search(rf"[ :]{spec.kind}[,.]", lines[spec.grain])
-        assert not re.search(rf"[ :]{spec.kind}[,.]", other.partition("these")[2])
+        assert listed[spec.grain].count(signature(spec)) == 1
+        assert listed["entity" if spec.grain == "row" else "row"].count(signature(spec)) == 0
+
+
+def test_a_signature_says_what_a_parameter_takes() -> None:
+    """Columns by their type, words as alternatives, what may be left out in brackets."""
+    assert signature(REGISTRY["z_score"]) == "z_score(column: number, [group: category])"
+    assert signature(REGISTRY["flag"]) == "flag(where)"
+    assert signature(REGISTRY["count"]) == "count([where], [last_days: float])"
+    assert "characters: digit|punctuation|space|uppercase" in signature(REGISTRY["character_share"])

@@ -188,7 +188,7 @@ def _decides_comma(cores: frozenset[str], mark: str, *, decimal_comma: bool) -> 
 
 
 def _are_numbers(cores: frozenset[str], mark: str) -> bool:
-    """Whether groups of digits after spaces are numbers: something else marks them, or they are of several short lengths.
+    """Whether groups of digits after spaces are numbers: something else marks them, or short ones differ in length.
 
     Telephone numbers are longer, and codes are of one length.
     """

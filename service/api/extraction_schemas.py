@@ -30,6 +30,13 @@ class StatisticsView(Struct, frozen=True):
     top_values: tuple[ValueCountView, ...]
 
 
+class ComputedColumnView(Struct, frozen=True):
+    """A column that was computed for each row before the features."""
+
+    name: str
+    operation: Annotated[AnyOperation, Meta(description="How it is computed; `kind` names the operation.")]
+
+
 class FeatureView(Struct, frozen=True):
     """An accepted feature."""
 
@@ -131,6 +138,9 @@ class ExtractionView(Struct, frozen=True):
     entity: str | None
     time: str | None
     sql: Annotated[str | None, Meta(description="The statement that computed the features.")]
+    computed_columns: Annotated[
+        tuple[ComputedColumnView, ...], Meta(description="Columns that were computed first, and that features read.")
+    ]
     failure: FailureView | None
     links: ExtractionLinks
     trace_id: str

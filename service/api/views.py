@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from service.api.extraction_schemas import (
+    ComputedColumnView,
     ExtractionLinks,
     ExtractionSummary,
     ExtractionView,
@@ -90,6 +91,9 @@ def extraction_view(extraction: Extraction, observability_links: Links) -> Extra
         entity=result.entity if result else None,
         time=result.time if result else None,
         sql=result.sql if result else None,
+        computed_columns=msgspec.convert(result.columns, tuple[ComputedColumnView, ...], from_attributes=True)
+        if result
+        else (),
         failure=_failure(extraction),
         links=_extraction_links(extraction, observability_links),
         trace_id=extraction.trace_id,

@@ -299,5 +299,6 @@ def _result(
         time=plan.time,
         artifact_key=key,
         sql=table.sql,
+        columns=plan.columns,
         dataset_version=tables.main.version,
     )

@@ -53,6 +53,8 @@ class Layout(Struct, frozen=True, dict=True):
     tables: tuple[Table, ...]
     time: str | None
     """The time column of the dataset, where it was fixed or is the only one."""
+    computed: tuple[tuple[str, int], ...] = ()
+    """Computed columns, each with its level."""
 
     @cached_property
     def places(self) -> dict[str, tuple[int, str]]:
@@ -83,7 +85,8 @@ class Layout(Struct, frozen=True, dict=True):
 
     def levels_of(self, names: Iterable[str]) -> tuple[int, ...]:
         """Return the levels of the columns, each once, the lowest first."""
-        found = {self.level(self.places[name][0]) for name in names if name in self.places}
+        known = {name: self.level(place) for name, (place, _) in self.places.items()} | dict(self.computed)
+        found = {known[name] for name in names if name in known}
         return tuple(sorted(found, key=lambda level: -len([*self.above(level)])))
 
     def level_named(self, dataset_id: str) -> int | None:

@@ -195,6 +195,13 @@ class PlannedFeature(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
 
+class ComputedColumn(Struct, frozen=True, forbid_unknown_fields=True):
+    """A column that is computed for each row by a row operation, and read like a column of the dataset."""
+
+    name: FeatureName
+    operation: AnyOperation
+
+
 class FeaturePlan(Struct, frozen=True, forbid_unknown_fields=True):
     """What a planner proposes and `plan.validate` decides on.
 
@@ -209,6 +216,15 @@ class FeaturePlan(Struct, frozen=True, forbid_unknown_fields=True):
     """The reasoning in plain words, shown to the client as `feature_pipeline_steps`."""
     entity_key: EntityKey | None = None
     """What `entity` is made of, when it is no column; `entity` is then its name."""
+    columns: Annotated[tuple[ComputedColumn, ...], Meta(max_length=50)] = ()
+    """Columns that are computed first, in order; each may read those before it."""
+    unpublished: Annotated[tuple[FeatureName, ...], Meta(max_length=200)] = ()
+    """Features that only others are made of: at grain "entity", a row operation reads features before it."""
+
+    @property
+    def published(self) -> tuple[PlannedFeature, ...]:
+        """Return the features that are measured and published."""
+        return tuple(feature for feature in self.features if feature.name not in self.unpublished)
 
 
 class ExtractionOptions(Struct, frozen=True, forbid_unknown_fields=True):
@@ -350,6 +366,8 @@ class ExtractionResult(Struct, frozen=True):
     artifact_key: str
     sql: str
     """The statement that ran, in the engine's dialect: what runs is what is exported."""
+    columns: tuple[ComputedColumn, ...] = ()
+    """Columns that were computed first."""
     dataset_version: int | None = None
     """The version of the dataset that was read; None in results of an older release."""
 

@@ -16,6 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from service.features.layout import Layout
+from service.features.lineage import is_over_features
 from service.features.model import ColumnProfile, ExtractionOptions, FeaturePlan, PlannedFeature, Profile
 from service.features.operations import (
     ENTITY,
@@ -32,7 +33,7 @@ from service.features.operations import (
 from service.features.operations.literals import LiteralUnfit, convert, feature_type
 from service.features.operations.parameters import LogicalType
 from service.features.table_options import EntityKey
-from service.features.tables import is_observed, layout_of, reserved_in, with_key
+from service.features.tables import features_profile, is_observed, layout_of, reserved_in, with_columns, with_key
 
 Reason = Literal[
     "schema", "unknown_tool", "unknown_column", "type_mismatch", "leakage", "cost", "name", "grain", "other"
@@ -79,14 +80,22 @@ _Found = Iterator[Fault | _UnknownColumn]
 
 def validate(plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> tuple[Fault, ...]:
     """What is wrong with the plan, at most MAX_FAULTS faults; empty when it may run."""
-    profile = with_key(profile, plan.entity_key) if _key_columns_known(plan, profile) else profile
+    data = with_key(profile, plan.entity_key) if _key_columns_known(plan, profile) else profile
+    profile = with_columns(data, plan.columns)
     faults = chain(
         _keys(plan, profile, options),
+        _column_names(plan, data),
         _names(plan, profile),
         _repetitions(plan),
         _cost(plan, profile, options),
         chain.from_iterable(
-            _feature(f"features[{index}].operation", feature, plan, profile, options)
+            _computed(f"columns[{index}]", plan, with_columns(data, plan.columns[:index]), options, index)
+            for index in range(len(plan.columns))
+        ),
+        chain.from_iterable(
+            _over_features(f"features[{index}].operation", index, plan, profile, options)
+            if is_over_features(plan, feature)
+            else _feature(f"features[{index}].operation", feature, plan, profile, options)
             for index, feature in enumerate(plan.features)
         ),
     )
@@ -166,9 +175,12 @@ def _repetitions(plan: FeaturePlan) -> Iterator[Fault]:
 
 
 def _cost(plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> Iterator[Fault]:
-    if len(plan.features) > options.max_features:
-        yield Fault("cost", "features", f"{len(plan.features)} features; the client asked for {options.max_features}")
-    sorting = sum(feature.operation.sorts() for feature in plan.features)
+    published = len(plan.published)
+    if published > options.max_features:
+        yield Fault("cost", "features", f"{published} features; the client asked for {options.max_features}")
+    if not published:
+        yield Fault("other", "unpublished", "every feature is unpublished: none would be left")
+    sorting = sum(one.operation.sorts() for one in (*plan.features, *plan.columns))
     if sorting * profile.row_count > MAX_SORTED_CELLS:
         most = MAX_SORTED_CELLS // profile.row_count
         yield Fault(
@@ -186,14 +198,7 @@ def _feature(
         yield Fault("grain", path, f"{spec.kind} compares entities at one moment; observations have many")
     if spec.grain != plan.grain:
         yield Fault("grain", path, f"{spec.kind} is an operation of grain {spec.grain!r}; the plan's is {plan.grain!r}")
-    for place, name in named_columns(operation).items():
-        field = place.partition("[")[0]
-        readable = replace(options, target=None) if field in spec.targets else options
-        yield from _column(f"{path}.{place}", name, spec.columns[field], profile, readable)
-    for place, predicate in predicates(operation).items():
-        yield from _predicate(f"{path}.{place}", predicate, profile, options)
-    for field, message in operation.faults():
-        yield Fault("other", f"{path}.{field}", message)
+    yield from _reads(path, operation, profile, options)
     layout = layout_of(profile)
     if layout is None:
         yield from _keys_agree(path, operation, plan, times={plan.time})
@@ -204,6 +209,72 @@ def _feature(
         yield from _keys_agree(path, operation, plan, times={plan.time, layout.time_of(level, plan.time)})
         yield from _level(path.removesuffix(".operation"), feature, plan, layout, level)
     yield from _publication(path, operation, profile)
+
+
+def _reads(path: str, operation: AnyOperation, profile: Profile, options: ExtractionOptions) -> _Found:
+    """Columns, predicates and parameters of an operation."""
+    spec = spec_of(operation)
+    for place, name in named_columns(operation).items():
+        field = place.partition("[")[0]
+        readable = replace(options, target=None) if field in spec.targets else options
+        yield from _column(f"{path}.{place}", name, spec.columns[field], profile, readable)
+    for place, predicate in predicates(operation).items():
+        yield from _predicate(f"{path}.{place}", predicate, profile, options)
+    for field, message in operation.faults():
+        yield Fault("other", f"{path}.{field}", message)
+
+
+def _column_names(plan: FeaturePlan, profile: Profile) -> Iterator[Fault]:
+    """Names of computed columns and of unpublished features."""
+    taken = {column.name.casefold() for column in profile.columns}
+    for index, computed in enumerate(plan.columns):
+        if computed.name.casefold() in taken:
+            yield Fault("name", f"columns[{index}].name", "another column has that name")
+        taken.add(computed.name.casefold())
+    names = {feature.name for feature in plan.features}
+    for index, name in enumerate(plan.unpublished):
+        if name not in names:
+            yield Fault("name", f"unpublished[{index}]", f"no feature is named {_shown(name)}")
+
+
+def _computed(path: str, plan: FeaturePlan, profile: Profile, options: ExtractionOptions, index: int) -> _Found:
+    """A computed column, which may read the columns in the profile."""
+    operation = plan.columns[index].operation
+    spec, path = spec_of(operation), f"{path}.operation"
+    if spec.grain != "row":
+        yield Fault("grain", path, f"{spec.kind} is an operation of grain 'entity'; columns take those of grain 'row'")
+    if spec.sees == "dataset" and is_observed(profile):
+        yield Fault("grain", path, f"{spec.kind} compares rows of all times, of which observations know some")
+    yield from _reads(path, operation, profile, options)
+    layout = layout_of(profile)
+    if layout is None:
+        yield from _keys_agree(path, operation, plan, times={plan.time})
+        return
+    levels = layout.levels_of(source_columns(operation)) or (0,)
+    visible = {*layout.above(levels[0])}
+    if apart := [one for one in levels if one not in visible]:
+        names = " and ".join(layout.tables[one].dataset.id for one in (levels[0], *apart))
+        yield Fault("grain", path, f"it reads rows of {names}, which do not belong to one another")
+    yield from _keys_agree(path, operation, plan, times={plan.time, layout.time_of(levels[0], plan.time)})
+
+
+def _over_features(path: str, index: int, plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> _Found:
+    """A row operation in a plan of entities: it reads features before it, by their names."""
+    feature, earlier = plan.features[index], plan.features[:index]
+    operation, spec = feature.operation, spec_of(feature.operation)
+    if not {one.name for one in earlier}.intersection(source_columns(operation)):
+        message = f"{spec.kind} is an operation of grain 'row': in a plan of entities it reads features before it"
+        yield Fault("grain", path, message)
+        return
+    made = features_profile(earlier, profile)
+    yield from _reads(path, operation, made, replace(options, target=None))
+    if spec.sees == "history" or spec.fits == "folds":
+        yield Fault("grain", path, f"{spec.kind} looks back on rows; features of an entity are one row")
+    if spec.sees == "dataset" and is_observed(profile):
+        yield Fault("grain", path, f"{spec.kind} compares entities at one moment; observations have many")
+    if feature.table is not None:
+        yield Fault("other", f"{path.removesuffix('.operation')}.table", "it reads features: leave it out")
+    yield from _publication(path, operation, made)
 
 
 def _level(path: str, feature: PlannedFeature, plan: FeaturePlan, layout: Layout, level: int) -> Iterator[Fault]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from service.features.errors import QualityTooLow
+from service.features.lineage import sources_of
 from service.features.model import (
     Assessment,
     Dimension,
@@ -24,7 +25,7 @@ from service.features.model import (
     RejectionReason,
     Threshold,
 )
-from service.features.operations import source_columns, spec_of
+from service.features.operations import spec_of
 
 
 class Bar(Struct, frozen=True):
@@ -103,7 +104,7 @@ Check = Callable[[Candidate, Bar], str | None]
 def assess(plan: FeaturePlan, evidence: Sequence[FeatureEvidence], threshold: Threshold) -> Assessment:
     """Score each feature and sort it into accepted and rejected, both in the plan's order."""
     bar = BARS[threshold]
-    candidates = [Candidate(feature, found) for feature, found in zip(plan.features, evidence, strict=True)]
+    candidates = [Candidate(feature, found) for feature, found in zip(plan.published, evidence, strict=True)]
     rejections: dict[str, tuple[RejectionReason, str]] = {}
     for candidate in candidates:
         if fault := _fault(candidate, bar):
@@ -119,7 +120,7 @@ def assess(plan: FeaturePlan, evidence: Sequence[FeatureEvidence], threshold: Th
         if reason is None and total < bar.min_score:
             reason = ("below_threshold", f"its score {total:.2f} is below the least of {bar.min_score:.2f}")
         if reason is None:
-            accepted.append(_report(candidate, total, scores))
+            accepted.append(_report(candidate, sources_of(plan, candidate.feature), total, scores))
         else:
             rejected.append(_rejected(candidate, total, *reason))
     return Assessment(tuple(accepted), tuple(rejected), _summary(threshold, accepted))
@@ -251,14 +252,16 @@ def _closest(candidate: Candidate, candidates: Sequence[Candidate], kept: set[st
     return max([*earlier, *later], default=0.0)
 
 
-def _report(candidate: Candidate, total: float, scores: dict[Dimension, float]) -> FeatureReport:
+def _report(
+    candidate: Candidate, sources: tuple[str, ...], total: float, scores: dict[Dimension, float]
+) -> FeatureReport:
     feature, evidence = candidate.feature, candidate.evidence
     return FeatureReport(
         name=feature.name,
         description=feature.description,
         dtype=evidence.dtype,
         operation=feature.operation,
-        source_columns=source_columns(feature.operation),
+        source_columns=sources,
         statistics=evidence.statistics,
         quality_score=total,
         quality_dimensions=scores,

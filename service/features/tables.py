@@ -13,7 +13,10 @@ from msgspec.structs import replace
 
 from service.features.joins import joined
 from service.features.layout import Layout, Table
-from service.features.model import ColumnProfile, Dataset, FeaturePlan, Profile
+from service.features.lineage import is_over_features
+from service.features.model import ColumnProfile, ComputedColumn, Dataset, FeaturePlan, PlannedFeature, Profile
+from service.features.operations import FeatureType, LogicalType, Operation, named_columns, source_columns, spec_of
+from service.features.operations.literals import feature_type
 from service.features.table_options import EntityKey, TableOptions
 
 PARTS_OF_CALENDAR = frozenset({"hour", "weekday"})
@@ -95,17 +98,69 @@ def with_key(profile: Profile, key: EntityKey | None) -> Profile:
         distinct_count=_key_count(parts, profile.row_count),
         personal=any(part.personal for part in parts),
     )
-    known = (
-        profile
-        if isinstance(profile, WorkingProfile)
-        else WorkingProfile(**{name: getattr(profile, name) for name in profile.__struct_fields__})
-    )
+    known = profile if isinstance(profile, WorkingProfile) else _working(profile)
     return replace(known, columns=(*profile.columns, made), reserved=(*known.reserved, *key.columns))
 
 
 def reserved_in(profile: Profile) -> tuple[str, ...]:
     """Return the names that no feature may have."""
     return profile.reserved if isinstance(profile, WorkingProfile) else ()
+
+
+def working_profile(plan: FeaturePlan, profile: Profile) -> Profile:
+    """Return the profile with what the plan adds: an entity that is made of columns, and computed columns."""
+    if plan.entity_key is not None and all(profile.column(name) is not None for name in plan.entity_key.columns):
+        profile = with_key(profile, plan.entity_key)
+    return with_columns(profile, plan.columns)
+
+
+def with_columns(profile: Profile, columns: Sequence[ComputedColumn]) -> Profile:
+    """Return the profile with computed columns; one that reads an unknown column is taken for text."""
+    if not columns:
+        return profile
+    known = profile if isinstance(profile, WorkingProfile) else _working(profile)
+    for computed in columns:
+        layout = known.layout
+        if layout is not None:
+            level = next(iter(layout.levels_of(source_columns(computed.operation))), 0)
+            layout = replace(layout, computed=(*layout.computed, (computed.name, level)))
+        made = _made_column(computed.name, computed.operation, known)
+        known = replace(known, columns=(*known.columns, made), layout=layout, reserved=(*known.reserved, computed.name))
+    return known
+
+
+def features_profile(features: Sequence[PlannedFeature], profile: Profile) -> Profile:
+    """Return the profile of a table of the features, for operations that read them as columns."""
+    made = Profile(profile.row_count, (), profile.fingerprint)
+    for feature in features:
+        source = made if feature.operation.grain == "row" else profile
+        column = replace(_made_column(feature.name, feature.operation, source), position=len(made.columns))
+        made = replace(made, columns=(*made.columns, column))
+    return made
+
+
+PHYSICAL: dict[FeatureType, tuple[LogicalType, str]] = {
+    "number": ("numeric", "DOUBLE"),
+    "integer": ("integer", "BIGINT"),
+    "boolean": ("boolean", "BOOLEAN"),
+    "string": ("categorical", "VARCHAR"),
+}
+
+
+def _made_column(name: str, operation: Operation, profile: Profile) -> ColumnProfile:
+    """Describe a column as far as its operation says: of its values nothing is known."""
+    read = [column for source in source_columns(operation) if (column := profile.column(source)) is not None]
+    dtype = spec_of(operation).dtype
+    if dtype is None:
+        own = profile.column(named_columns(operation).get("column", ""))
+        dtype = "string" if own is None else feature_type(own)
+    logical, physical = PHYSICAL[dtype]
+    personal = any(column.personal for column in read)
+    return ColumnProfile(name, len(profile.columns), logical, physical, 0.0, profile.row_count, personal=personal)
+
+
+def _working(profile: Profile) -> WorkingProfile:
+    return WorkingProfile(**{name: getattr(profile, name) for name in profile.__struct_fields__})
 
 
 def _key_type(key: EntityKey) -> str:
@@ -200,9 +255,14 @@ def with_levels(plan: FeaturePlan, tables: Tables) -> FeaturePlan:
     layout = tables.layout
     if plan.grain == "row" or len(layout.levels) == 1:
         return plan
-    levels = (layout.level_of(feature, plan.time) for feature in plan.features)
-    named = zip(plan.features, (layout.tables[level].dataset.id for level in levels), strict=True)
-    return replace(plan, features=tuple(replace(feature, table=table) for feature, table in named))
+    known = layout_of(working_profile(plan, tables.profile)) or layout
+
+    def named(feature: PlannedFeature) -> PlannedFeature:
+        if is_over_features(plan, feature):
+            return feature
+        return replace(feature, table=layout.tables[known.level_of(feature, plan.time)].dataset.id)
+
+    return replace(plan, features=tuple(named(feature) for feature in plan.features))
 
 
 def known_entity(plan: FeaturePlan, tables: Tables) -> EntityKey | None:

@@ -41,6 +41,19 @@ def value(one: op.Value, row: Row, _: Series) -> Any:
     return row[one.column]
 
 
+@by_row(op.ValueWhere)
+def value_where(one: op.ValueWhere, row: Row, _: Series) -> Any:
+    if not meets(row, one.where):
+        return one.otherwise
+    return None if row[one.column] is None else float(row[one.column])
+
+
+@by_row(op.FirstKnown)
+def first_known(one: op.FirstKnown, row: Row, _: Series) -> Any:
+    values = [float(row[name]) for name in one.columns if row[name] is not None]
+    return values[0] if values else one.otherwise
+
+
 @by_row(op.Logarithm)
 def logarithm(one: op.Logarithm, row: Row, _: Series) -> Any:
     x = row[one.column]

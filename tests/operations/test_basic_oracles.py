@@ -39,6 +39,8 @@ ORACLES = (oracles_basic, oracles_rows, oracles_entities)
 STATISTICS = ("sum", "mean", "minimum", "maximum", "standard_deviation", "median")
 WINDOW_FUNCTIONS = STATISTICS[:-1]
 BASIC_ROW_VARIANTS: list[Operation] = [
+    *(op.ValueWhere("amount", where, otherwise) for where in (NL,) for otherwise in (None, -1.0)),
+    *(op.FirstKnown(("amount", "items"), otherwise) for otherwise in (None, 7.0)),
     *(op.Value(column) for column in ("amount", "items", "country", "returned")),
     op.Logarithm("amount"),
     op.Logarithm("items"),

@@ -21,8 +21,8 @@ from service.engines.duckdb.statements import Connection, template
 from service.engines.duckdb.target import target_of
 from service.engines.sql.compile import COMPUTED, CompiledPlan
 from service.engines.sql.template import column, number
+from service.features.lineage import sources_of
 from service.features.model import FeatureEvidence, FeaturePlan, FeatureStatistics, Profile, ValueCount
-from service.features.operations import source_columns
 from service.features.tables import Tables
 
 TOP_VALUES = 10
@@ -108,7 +108,7 @@ def measure(
 def _hidden(plan: FeaturePlan, profile: Profile) -> set[str]:
     """Features made of personal columns: their values are not listed."""
     personal = {known.name for known in profile.columns if known.personal}
-    return {feature.name for feature in plan.features if personal.intersection(source_columns(feature.operation))}
+    return {feature.name for feature in plan.published if personal.intersection(sources_of(plan, feature))}
 
 
 def _counts(connection: Connection, features: Sequence[Measured]) -> tuple[int, dict[str, int]]:

@@ -32,8 +32,8 @@ from service.engines.sql.compile_tables import compile_tables
 from service.engines.sql.relations import OBSERVATIONS
 from service.engines.sql.template import DATASET, ROW_ID, column, number
 from service.features.errors import ComputeFailed, DeadlineExceeded
+from service.features.lineage import sources_of
 from service.features.model import FeatureEvidence, FeaturePlan, PlannedFeature, Profile
-from service.features.operations import source_columns
 from service.features.ports import Files, RehearsedFeature
 from service.features.tables import Tables, known_entity
 
@@ -86,14 +86,14 @@ async def rehearse(
     except (duckdb.Error, OSError) as error:
         # Its own words may quote a cell.
         raise ComputeFailed(f"The engine could not try the plan ({type(error).__name__}).") from None
-    withheld = {feature.name for feature in plan.features if reads_personal(feature, plan, tables.profile)}
+    withheld = {feature.name for feature in plan.published if reads_personal(feature, plan, tables.profile)}
     return tuple(_rehearsed(found) for found in evidence if found.name not in withheld)
 
 
 def reads_personal(feature: PlannedFeature, plan: FeaturePlan, profile: Profile) -> bool:
     """Whether the feature is made of a personal column; what is counted in the last days reads the plan's time."""
     timed = feature.operation.reads_plan_time()
-    names = {*source_columns(feature.operation), plan.time if timed else None}
+    names = {*sources_of(plan, feature), plan.time if timed else None}
     return any(known.personal for known in profile.columns if known.name in names)
 
 
@@ -149,7 +149,7 @@ def _read(tables: Tables, plan: FeaturePlan) -> Iterator[str]:
     """The dataset's own columns that the plan reads, and those that its related tables join."""
     key = known_entity(plan, tables)
     names = [plan.entity, plan.time, tables.time, *(key.columns if key is not None else ())]
-    names += [name for feature in plan.features for name in source_columns(feature.operation)]
+    names += [name for feature in plan.features for name in sources_of(plan, feature)]
     for name in names:
         place, own = tables.layout.places.get(name or "", (-1, ""))
         if place == 0:

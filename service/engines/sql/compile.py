@@ -12,11 +12,13 @@ from service.engines.sql.columns import SqlColumns
 from service.engines.sql.entity_scope import EntityRows, EntityScope
 from service.engines.sql.row_scope import RowScope
 from service.engines.sql.template import DATASET, ROW_ID, column, named, node_of, template
+from service.features.lineage import is_over_features
 from service.features.model import FeaturePlan, FeatureType, PlannedFeature, Profile
 from service.features.operations import named_columns, spec_of
 from service.features.operations.expression import Expression
 from service.features.operations.literals import feature_type
 from service.features.operations.operation import EntityOperation, RowOperation
+from service.features.tables import features_profile
 
 COMPUTED = "computed"
 """Name of the table or common table expression that holds the features as computed."""
@@ -63,7 +65,7 @@ class CompiledPlan(Struct, frozen=True):
 
 def compile_plan(plan: FeaturePlan, profile: Profile) -> CompiledPlan:
     """Translate a plan in which `plan.validate` found no fault, for one dataset; values become literal nodes."""
-    features = feature_types(plan.features, profile)
+    features = feature_types(plan, profile)
     if plan.grain == "entity" and plan.entity is not None:
         rows = EntityRows(entity=plan.entity, time=plan.time)
         computed = entity_features(plan.features, profile, rows, plan.entity)
@@ -73,9 +75,12 @@ def compile_plan(plan: FeaturePlan, profile: Profile) -> CompiledPlan:
     return CompiledPlan(computed, tuple(keys), features, time=plan.time)
 
 
-def feature_types(features: Sequence[PlannedFeature], profile: Profile) -> dict[str, FeatureType]:
-    """The features' types by name."""
-    return {feature.name: _type(feature, profile) for feature in features}
+def feature_types(plan: FeaturePlan, profile: Profile) -> dict[str, FeatureType]:
+    """The published features' types by name."""
+    made = features_profile(plan.features, profile)
+    return {
+        feature.name: _type(feature, made if is_over_features(plan, feature) else profile) for feature in plan.published
+    }
 
 
 def entity_features(

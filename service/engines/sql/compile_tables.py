@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from typing import cast
 
 from msgspec import Struct
+from msgspec.structs import replace
 from sqlglot import exp
 
 from service.engines.sql.columns import SqlColumns
@@ -24,11 +26,15 @@ from service.engines.sql.compile import (
 )
 from service.engines.sql.entity_scope import HORIZON, EntityRows, latest
 from service.engines.sql.relations import KEY, MOMENT, OBSERVATIONS, before, key_columns, level_rows
+from service.engines.sql.row_scope import RowScope
 from service.engines.sql.template import ROW_ID, column, microseconds, named, node_of, number, template
+from service.features.layout import Layout
+from service.features.lineage import is_over_features, layers, needed
 from service.features.model import FeaturePlan, PlannedFeature, Profile
 from service.features.operations import source_columns
+from service.features.operations.operation import RowOperation
 from service.features.table_options import EntityKey, Horizon
-from service.features.tables import Tables, known_entity, with_key
+from service.features.tables import Tables, features_profile, known_entity, with_columns, with_key
 
 MOMENTS = "moments"
 """Table of entities or observations: `__key`, the entity `__entity`, `__moment` and what is published of them."""
@@ -42,9 +48,13 @@ LABEL: dict[str, str] = {
 
 def compile_tables(plan: FeaturePlan, tables: Tables) -> CompiledPlan:
     """Translate a plan in which `plan.validate` found no fault; values become literal nodes."""
-    if tables.plain and plan.entity_key is None:
+    if tables.plain and plan.entity_key is None and not plan.columns and not _over_features(plan):
         return compile_plan(plan, tables.main.profile)
     return _Compilation(plan, tables).compiled()
+
+
+def _over_features(plan: FeaturePlan) -> tuple[PlannedFeature, ...]:
+    return tuple(feature for feature in plan.features if is_over_features(plan, feature))
 
 
 class _Level(Struct, frozen=True):
@@ -65,9 +75,9 @@ class _Compilation:
     def __init__(self, plan: FeaturePlan, tables: Tables) -> None:
         self._plan = plan
         self._tables = tables
-        self._layout = tables.layout
         self._key: EntityKey | None = known_entity(plan, tables)
-        self._profile: Profile = with_key(tables.profile, self._key)
+        self._profile: Profile = with_columns(with_key(tables.profile, self._key), plan.columns)
+        self._layout = _layout(tables, plan)
         self._source = SqlColumns(self._profile)
         self._as_of = tables.options.as_of
         self._horizon = tables.options.horizon
@@ -86,6 +96,8 @@ class _Compilation:
         """The levels with features; the dataset itself in any case, for it says which entities there are."""
         by_place: dict[int, list[PlannedFeature]] = {0: []}
         for feature in self._plan.features:
+            if is_over_features(self._plan, feature):
+                continue
             by_place.setdefault(self._layout.level_of(feature, self._plan.time), []).append(feature)
         for place, features in by_place.items():
             yield _Level(place, tuple(features), self._layout.time_of(place, self._plan.time))
@@ -93,7 +105,7 @@ class _Compilation:
     # -- one table of rows -------------------------------------------------------------------------------------------
 
     def _by_row(self) -> CompiledPlan:
-        plan, features = self._plan, feature_types(self._plan.features, self._profile)
+        plan, features = self._plan, feature_types(self._plan, self._profile)
         level = _Level(0, plan.features, plan.time)
         keys = {row_key(plan, self._profile): ROW_ID} | dict.fromkeys(self._entity_columns(), "")
         keys |= {} if plan.time is None else {plan.time: plan.time}
@@ -107,9 +119,10 @@ class _Compilation:
         rows = EntityRows(self._known(level), self._entity, level.time, moment)
         parts = self._parts()
         computed = entity_features(level.features, self._profile, rows, KEY if parts else self._entity, parts)
-        features = feature_types(self._plan.features, self._profile)
+        features = feature_types(self._plan, self._profile)
         identity = KEY if parts else ""
-        return CompiledPlan(self._with_rows(computed, [level]), parts or (self._entity,), features, identity)
+        computed = self._combined(self._with_rows(computed, [level]))
+        return CompiledPlan(computed, parts or (self._entity,), features, identity)
 
     # -- moments -----------------------------------------------------------------------------------------------------
 
@@ -150,8 +163,8 @@ class _Compilation:
             keys = ("row_id", *keys)
             query = query.select(named(column(KEY, "m"), "row_id"))
             identity, label = "row_id", label or observations.label
-        features = feature_types(self._plan.features, self._profile)
-        return CompiledPlan(query, keys, features, identity, label=label)
+        features = feature_types(self._plan, self._profile)
+        return CompiledPlan(self._combined(query), keys, features, identity, label=label)
 
     def _published_of_moments(self) -> tuple[str, ...]:
         observed = self._tables.observed
@@ -187,7 +200,7 @@ class _Compilation:
             on.append(template(":i < :moment", i=instant, moment=column(MOMENT, "m")))
         rows = exp.select(exp.Column(this=exp.Star(), table=exp.to_identifier("d")))
         rows = rows.select(column(KEY, "m"), column(MOMENT, "m")).from_(f"{MOMENTS} AS m")
-        return rows.join(f"{level.rows} AS d", on=exp.and_(*on), join_type="LEFT")
+        return rows.join(f"{self._known(level)} AS d", on=exp.and_(*on), join_type="LEFT")
 
     def _part(self, level: _Level) -> exp.Select:
         """SELECT k and the features of the level, of each moment."""
@@ -244,20 +257,45 @@ class _Compilation:
     # -- rows --------------------------------------------------------------------------------------------------------
 
     def _known(self, level: _Level) -> str:
-        """The table of the level's rows; as of a moment, of those before it."""
-        return f"known_{level.place}" if self._as_of is not None and level.time is not None else level.rows
+        """The table of the level's rows, those before the moment when there is one for all, with computed columns."""
+        *_, (name, _) = self._tables_of(level)
+        return name
 
     def _with_rows(self, query: exp.Select, levels: Sequence[_Level]) -> exp.Select:
         """The query preceded by the rows of each level."""
-        for level in levels:
-            if self._as_of is not None and level.time is not None:
-                known = before(level.rows, self._source, level.time, _instant(self._as_of))
-                query = _preceded(query, f"known_{level.place}", known)
-            query = _preceded(query, level.rows, self._rows(level))
-        return query
+        return _preceded(query, [table for level in levels for table in self._tables_of(level)])
+
+    def _tables_of(self, level: _Level) -> list[tuple[str, exp.Select]]:
+        """The level's rows, then those that are known, then layers of computed columns; each by its name."""
+        tables = [(level.rows, self._rows(level))]
+        if self._as_of is not None and level.time is not None:
+            known = before(level.rows, self._source, level.time, _instant(self._as_of))
+            tables.append((f"known_{level.place}", known))
+        computed = {name: self._computed[name] for name in self._columns_of(level)}
+        for depth, names in enumerate(layers(computed)):
+            rows = self._with_columns(tables[-1][0], {name: computed[name] for name in names})
+            tables.append((f"computed_{level.place}_{depth}", rows))
+        return tables
+
+    @property
+    def _computed(self) -> dict[str, RowOperation]:
+        return {one.name: cast("RowOperation", one.operation) for one in self._plan.columns}
+
+    def _with_columns(self, table: str, operations: dict[str, RowOperation]) -> exp.Select:
+        """The table's rows with a column for each operation."""
+        scope = RowScope(self._profile, table)
+        made = [named(node_of(operation.compile(scope)), name) for name, operation in operations.items()]
+        return scope.select([exp.Column(this=exp.Star(), table=exp.to_identifier("d")), *made])
+
+    def _columns_of(self, level: _Level) -> tuple[str, ...]:
+        return needed(self._plan, [name for one in level.features for name in source_columns(one.operation)])
 
     def _rows(self, level: _Level) -> exp.Select:
-        names = [name for feature in level.features for name in source_columns(feature.operation)]
+        operations = [
+            *(one.operation for one in level.features),
+            *map(self._computed.__getitem__, self._columns_of(level)),
+        ]
+        names = [name for operation in operations for name in source_columns(operation)]
         names += [name for name in (level.time, self._plan.entity, self._plan.time) if name is not None]
         names += self._parts()
         horizon = self._horizon
@@ -266,6 +304,20 @@ class _Compilation:
         visible = {*self._layout.above(level.place)}
         kept = [name for name in names if {*self._layout.levels_of([name])} <= visible]
         return level_rows(self._layout, level.place, kept, key_columns(self._key, self._profile))
+
+    # -- features of features ----------------------------------------------------------------------------------------
+
+    def _combined(self, query: exp.Select) -> exp.Select:
+        """The table of entities with the features that are made of others."""
+        over = {one.name: cast("RowOperation", one.operation) for one in _over_features(self._plan)}
+        profile = features_profile(self._plan.features, self._profile)
+        for depth, names in enumerate(layers(over)):
+            table = f"features_{depth}"
+            scope = RowScope(profile, table)
+            made = [named(node_of(over[name].compile(scope)), name) for name in names]
+            star = exp.Column(this=exp.Star(), table=exp.to_identifier("d"))
+            query = _preceded(scope.select([star, *made]), [(table, query)])
+        return query
 
     def _latest(self, levels: Sequence[_Level]) -> exp.Select:
         """SELECT the latest instant of all levels' rows as `as_of`."""
@@ -288,12 +340,22 @@ class _Compilation:
         return self._parts() or (self._plan.entity,)
 
 
-def _preceded(query: exp.Select, name: str, rows: exp.Select) -> exp.Select:
-    """The query with one more table before all others."""
-    query = query.with_(name, as_=rows)
-    tables = query.args["with_"].expressions
-    tables.insert(0, tables.pop())
+def _preceded(query: exp.Select, tables: Sequence[tuple[str, exp.Select]]) -> exp.Select:
+    """The query with more tables, in their order, before all that it has."""
+    for name, rows in reversed(tables):
+        query = query.with_(name, as_=rows)
+        known = query.args["with_"].expressions
+        known.insert(0, known.pop())
     return query
+
+
+def _layout(tables: Tables, plan: FeaturePlan) -> Layout:
+    """The layout, with the plan's computed columns."""
+    layout = tables.layout
+    for one in plan.columns:
+        level = next(iter(layout.levels_of(source_columns(one.operation))), 0)
+        layout = replace(layout, computed=(*layout.computed, (one.name, level)))
+    return layout
 
 
 def _left_join(query: exp.Select, table: str, alias: str) -> exp.Select:

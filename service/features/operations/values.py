@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from service.features.operations.expression import Columns, Expression, Part, Rows
 from service.features.operations.operation import RowOperation
-from service.features.operations.parameters import AnyColumn, NumberColumn, PublishedColumn, Where
+from service.features.operations.parameters import AnyColumn, NumberColumn, NumberColumns, PublishedColumn, Where
 
 ARITHMETIC = "elementary arithmetic"
 
@@ -45,6 +45,49 @@ class Value(ValueOperation, frozen=True, tag="value"):
     def compile(self, rows: Rows) -> Expression:
         """Read the column."""
         return rows.raw(self.column)
+
+
+class ValueWhere(ValueOperation, frozen=True, tag="value_where"):
+    """A number where conditions hold (a rate where there are at least five rows), and elsewhere another or none."""
+
+    column: NumberColumn
+    where: Annotated[Where, Meta(min_length=1)]
+    otherwise: Annotated[float, Meta(ge=-1e15, le=1e15)] | None = None
+
+    gives = "number"
+    publishes_values = True
+    nulls = "where the column is null, or a condition does not hold and there is no other number"
+    formula = "x where all conditions hold, else the other number"
+    source = "SQL's CASE"
+    example = '{"column": "amount", "where": [{"column": "items", "comparison": "ge", "values": [2]}]}'
+
+    def compile(self, rows: Rows) -> Expression:
+        """Choose by the conditions."""
+        parts = {"met": rows.condition(self.where), "x": rows.number(self.column)}
+        if self.otherwise is None:
+            return rows.sql("CASE WHEN :met THEN :x END", **parts)
+        return rows.sql("CASE WHEN :met THEN :x ELSE :otherwise END", otherwise=float(self.otherwise), **parts)
+
+
+class FirstKnown(ValueOperation, frozen=True, tag="first_known"):
+    """The first of several numbers that is known, or a number in place of none."""
+
+    columns: NumberColumns
+    otherwise: Annotated[float, Meta(ge=-1e15, le=1e15)] | None = None
+
+    gives = "number"
+    publishes_values = True
+    nulls = "where all columns are null and there is no other number"
+    formula = "the first of x, y … that is not null, else the other number"
+    source = "SQL's COALESCE"
+    example = '{"columns": ["amount", "items"], "otherwise": 0}'
+
+    def compile(self, rows: Rows) -> Expression:
+        """Take the first that is known."""
+        parts: dict[str, Part] = {f"x{place}": rows.number(name) for place, name in enumerate(self.columns)}
+        if self.otherwise is not None:
+            parts["otherwise"] = float(self.otherwise)
+        return rows.sql(f"COALESCE({', '.join(f':{name}' for name in parts)})", **parts)
 
 
 class Logarithm(ValueOperation, frozen=True, tag="logarithm"):

@@ -1,0 +1,193 @@
+"""Columns that are computed first, and features that are made of features, against plain Python."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from service.features import operations as op
+from service.features.lineage import layers, sources_of
+from service.features.model import ComputedColumn, ExtractionOptions, FeaturePlan
+from service.features.operations import AnyOperation, Predicate
+from service.features.table_options import Horizon, Observations, RelatedTable, TableOptions
+from tests.tables.support import Case, Given, planned
+
+START = datetime(2024, 2, 27, tzinfo=UTC)
+DAY = timedelta(days=1)
+LINES = {"customer": "VARCHAR", "at": "TIMESTAMP", "price": "DOUBLE", "quantity": "BIGINT"}
+amounts = st.none() | st.sampled_from([0.0, 1.5, 2.0, 7.25])
+lines = st.lists(
+    st.tuples(
+        st.sampled_from(["c1", "c2"]),
+        st.integers(0, 12).map(lambda hours: START + timedelta(hours=12 * hours)),
+        amounts,
+        st.none() | st.integers(0, 4),
+    ),
+    min_size=1,
+    max_size=10,
+)
+VALUE = ComputedColumn("value", op.Product("price", "quantity"))
+BIG = ComputedColumn("big", op.Flag((Predicate("value", "ge", (3.0,)),)))
+COLUMNS = (VALUE, BIG)
+FEATURES = planned(
+    ("n", op.Count()),
+    ("spent", op.Aggregate("value", "sum")),
+    ("n_big", op.Aggregate("big", "sum")),
+    ("share_big", op.Ratio("n_big", "n")),
+    ("above_half", op.Flag((Predicate("share_big", "gt", (0.5,)),))),
+)
+PLAN = FeaturePlan("entity", FEATURES, "customer", "at", columns=COLUMNS, unpublished=("n_big",))
+FIXED = ExtractionOptions(entity="customer", time="at")
+
+
+PLAIN = TableOptions()
+
+
+def sales(rows: Sequence[Any]) -> Given:
+    """Return the table of lines."""
+    return Given("sales", LINES, rows, ("customer",))
+
+
+def expected(rows: Sequence[Any]) -> dict[str, Any]:
+    """Return the features of one customer's lines, worked out by hand."""
+    values = [None if price is None or quantity is None else price * quantity for _, _, price, quantity in rows]
+    big = sum(value is not None and value >= 3 for value in values)
+    share = big / len(rows) if rows else None
+    return {
+        "n": len(rows),
+        "spent": sum(value for value in values if value is not None),
+        "share_big": share,
+        "above_half": int(share is not None and share > 0.5),
+    }
+
+
+@settings(max_examples=40, deadline=None)
+@given(lines)
+def test_columns_and_features_of_features(rows: list[Any]) -> None:
+    """Each line's value is computed first, then the features, then what is made of them; the rest is published."""
+    found = Case([sales(rows)], TableOptions()).compute(PLAN)
+    for row in found:
+        mine = [line for line in rows if line[0] == row["customer"]]
+        assert row == pytest.approx({"customer": row["customer"], **expected(mine)})
+
+
+@settings(max_examples=25, deadline=None)
+@given(lines, st.lists(st.tuples(st.sampled_from(["c1", "c2", "c3"]), st.integers(0, 8)), min_size=1, max_size=4))
+def test_for_observations(rows: list[Any], asked: list[Any]) -> None:
+    """The same from what happened before each moment."""
+    moments = [(who, START + day * DAY) for who, day in asked]
+    tables = [sales(rows), Given("moments", {"who": "VARCHAR", "when": "TIMESTAMP"}, moments)]
+    options = TableOptions(observations=Observations("moments", "who", "when"), horizon=Horizon(1))
+    found = Case(tables, options, FIXED).compute(PLAN)
+    for row, (who, when) in zip(found, moments, strict=True):
+        known = [line for line in rows if line[0] == who and line[1] < when]
+        got = {name: row[name] for name in ("n", "spent", "share_big", "above_half")}
+        assert got == pytest.approx(expected(known))
+
+
+def test_columns_of_a_child_table_that_read_its_parent() -> None:
+    """A line's value in the currency of its order; statistics of rows by rows of the level."""
+    orders = Given(
+        "orders", {"order_id": "BIGINT", "rate": "DOUBLE", "customer": "VARCHAR"}, [(1, 2.0, "a"), (2, 1.0, "b")]
+    )
+    items = Given("items", {"order_id": "BIGINT", "price": "DOUBLE"}, [(1, 5.0), (1, 1.0), (2, 4.0), (2, 3.0)])
+    case = Case([orders, items], TableOptions(related=(RelatedTable("items", "order_id"),)))
+    columns = (
+        ComputedColumn("converted", op.Product("items.price", "rate")),
+        ComputedColumn("place", op.ZScore("converted")),
+    )
+    features = planned(("most", op.Aggregate("converted", "maximum")), ("mean_place", op.Aggregate("place", "mean")))
+    found = case.compute(FeaturePlan("entity", features, "customer", columns=columns))
+    assert [(row["customer"], row["most"]) for row in found] == [("a", 10.0), ("b", 4.0)]
+    assert sum(row["mean_place"] for row in found) == pytest.approx(0.0)
+
+
+def test_rows_with_columns_of_columns() -> None:
+    """At row grain a feature reads computed columns, of the past of the row too."""
+    rows = [("c1", START, 2.0, 2), ("c1", START + DAY, 3.0, 1), ("c2", START, 1.0, 1)]
+    columns = (VALUE, ComputedColumn("before", op.PreviousValue("value", "customer", "at")))
+    features = planned(("growth", op.Difference("value", "before")))
+    plan = FeaturePlan("row", features, "customer", "at", columns=columns)
+    assert [row["growth"] for row in Case([sales(rows)], TableOptions()).compute(plan)] == [None, -1.0, None]
+
+
+def faults(plan: FeaturePlan, options: TableOptions = PLAIN) -> list[tuple[str, str]]:
+    """Return where the plan is wrong, and why."""
+    tables = [sales([("c1", START, 1.0, 1)])]
+    if options.observations is not None:
+        tables.append(Given("moments", {"who": "VARCHAR", "when": "TIMESTAMP"}, [("c1", START)]))
+    return [(fault.field, fault.message) for fault in Case(tables, options, FIXED).faults(plan)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "field", "words"),
+    [
+        ((ComputedColumn("price", op.Value("quantity")),), "columns[0].name", "another column"),
+        ((VALUE, VALUE), "columns[1].name", "another column"),
+        ((ComputedColumn("big", op.Value("value")), VALUE), "columns[0].operation.column", "no column 'value'"),
+        ((VALUE, ComputedColumn("n_lines", op.Count())), "columns[1].operation", "grain 'entity'"),
+        (
+            (VALUE, ComputedColumn("hour", op.DatePartOf("price", "hour"))),
+            "columns[1].operation.column",
+            "needs one of",
+        ),
+    ],
+)
+def test_columns_that_cannot_be_computed(columns: tuple[ComputedColumn, ...], field: str, words: str) -> None:
+    """The fault names the column's place."""
+    plan = FeaturePlan("entity", planned(("n", op.Count())), "customer", "at", columns=columns)
+    [found] = faults(plan)
+    assert found[0] == field
+    assert words in found[1]
+
+
+@pytest.mark.parametrize(
+    ("operation", "field", "words"),
+    [
+        (op.Value("price"), "features[1].operation", "reads features before it"),
+        (op.Ratio("n", "price"), "features[1].operation.denominator", "no column 'price'"),
+        (op.PreviousValue("n", "customer", "at"), "features[1].operation.entity", "no column 'customer'"),
+    ],
+)
+def test_features_of_features_that_cannot_be(operation: AnyOperation, field: str, words: str) -> None:
+    """A row operation in a plan of entities reads features, which have no history."""
+    found = faults(FeaturePlan("entity", planned(("n", op.Count()), ("f", operation)), "customer", "at"))
+    assert found[0][0] == field
+    assert words in found[0][1]
+
+
+def test_what_compares_moments_is_refused_for_observations() -> None:
+    """Ranks among rows of all times, or among the features of observations."""
+    options = TableOptions(observations=Observations("moments", "who", "when"))
+    column = (ComputedColumn("place", op.PercentRank("price")),)
+    plan = FeaturePlan(
+        "entity", planned(("n", op.Count()), ("rank", op.PercentRank("n"))), "customer", "at", columns=column
+    )
+    assert [field for field, _ in faults(plan, options)] == ["columns[0].operation", "features[1].operation"]
+
+
+def test_unpublished_features() -> None:
+    """They are features of the plan, and not all of it."""
+    plan = FeaturePlan("entity", planned(("n", op.Count())), "customer", "at", unpublished=("n",))
+    assert faults(plan) == [("unpublished", "every feature is unpublished: none would be left")]
+    assert faults(replace(plan, unpublished=("m",))) == [("unpublished[0]", "no feature is named 'm'")]
+
+
+def test_sources_go_through_what_a_feature_is_made_of() -> None:
+    """The report names columns of the data."""
+    assert [sources_of(PLAN, feature) for feature in PLAN.features] == [
+        (), ("price", "quantity"), ("price", "quantity"), ("price", "quantity"), ("price", "quantity"),
+    ]  # fmt: skip
+
+
+def test_layers() -> None:
+    """Each name comes after those that it reads."""
+    operations = {one.name: one.operation for one in (*COLUMNS, ComputedColumn("other", op.Value("price")))}
+    assert layers(operations) == (("value", "other"), ("big",))
+    assert layers({}) == ()

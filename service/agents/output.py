@@ -30,6 +30,7 @@ MAX_FEATURES = 200
 """Features of a plan (`FeaturePlan.features`)."""
 _PATH = re.compile(r"^(?P<message>.*) - at `\$(?P<path>[^`]*)`$", re.DOTALL)
 _STEP = re.compile(r"\.(?P<key>\w+)|\[(?P<index>\d*\.*)\]")
+NAMED = "One of the listed operations: its `kind` and its parameters by their names."
 _OMITTED = frozenset({"title", "discriminator", "$defs"})
 
 
@@ -52,13 +53,15 @@ def json_schema(type_: type[Struct]) -> dict[str, Any]:
 def plan_schema() -> dict[str, Any]:
     """Return the plan's JSON schema, in which operations are named only: the instructions list their parameters."""
     schema = json_schema(FeaturePlan)
-    feature = schema["properties"]["features"]["items"]["properties"]
-    feature["operation"] = {
-        "type": "object",
-        "description": "One of the listed operations: its `kind` and its parameters by their names.",
-        "properties": {"kind": {"enum": list(REGISTRY)}},
-        "required": ["kind"],
-    }
+    for member, description in (("features", NAMED), ("columns", 'One of grain "row", likewise.')):
+        made = schema["properties"][member]["items"]["properties"]
+        kind = {"enum": list(REGISTRY)} if member == "features" else {"type": "string"}
+        made["operation"] = {
+            "type": "object",
+            "description": description,
+            "properties": {"kind": kind},
+            "required": ["kind"],
+        }
     return schema
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from service.features.model import FeaturePlan, PlannedFeature
 from service.features.operations import Operation, source_columns
@@ -31,7 +31,7 @@ def is_over_features(plan: FeaturePlan, feature: PlannedFeature) -> bool:
     return plan.grain == "entity" and feature.operation.grain == "row"
 
 
-def layers(operations: dict[str, Operation]) -> tuple[tuple[str, ...], ...]:
+def layers(operations: Mapping[str, Operation]) -> tuple[tuple[str, ...], ...]:
     """Order the names so that each is in a later layer than those that its operation reads."""
     depth: dict[str, int] = {}
     for name, operation in operations.items():

@@ -20,7 +20,8 @@ JOBS = int(os.environ.get("FAULT_JOBS", "24"))
 """In the middle of which the database is restarted; `make faults` takes 200."""
 AWAY_SECONDS = 10.0
 """Longer than a worker may be silent before it counts as dead."""
-FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+"""Without the lock of the variant for threads: a process that is forked while another thread holds it never starts."""
 pytestmark = [pytest.mark.proof, pytest.mark.timeout(600), pytest.mark.xdist_group("fleet")]
 
 

@@ -144,7 +144,7 @@ def _command(arguments: list[str], environment: dict[str, str], folder: Path) ->
 
 def _locust(client: Client) -> list[str]:
     file = str(ROOT / "loadtest/locustfile.py")
-    load = ("--headless", "--shape", "soak", "--rate", "2", "--only-summary")
+    load = ("--headless", "--shape", "soak", "--rate", "1", "--only-summary")
     return [sys.executable, "-m", "locust", "-f", file, "--host", client.url, *load]
 
 

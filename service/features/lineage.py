@@ -4,17 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from service.features.model import FeaturePlan, PlannedFeature
+from service.features.model import FeaturePlan, GroupedRows, PlannedFeature
 from service.features.operations import Operation, source_columns
 
 
 def sources_of(plan: FeaturePlan, feature: PlannedFeature) -> tuple[str, ...]:
     """Return the columns of the data that the feature is made of, each once, through features and computed columns."""
     place = plan.features.index(feature)
+    by_name = {group.column(name): name for group in plan.groups for name in group.by}
+    times = {group.time for group in plan.groups}
     made = {one.name: one.operation for one in plan.columns}
+    made |= {group.column(one.name): one.operation for group in plan.groups for one in group.features}
     if is_over_features(plan, feature):
         made |= {one.name: one.operation for one in plan.features[:place]}
-    return tuple(dict.fromkeys(_expanded(source_columns(feature.operation), made)))
+    expanded = _expanded(source_columns(feature.operation), made)
+    return tuple(dict.fromkeys(by_name.get(name, name) for name in expanded if name not in times))
+
+
+def all_sources(plan: FeaturePlan) -> tuple[str, ...]:
+    """Return every column that the plan names anywhere, those among them that it makes itself included."""
+    grouped = [feature for group in plan.groups for feature in group.features]
+    operations = [one.operation for one in (*plan.features, *plan.columns, *grouped)]
+    by = [name for group in plan.groups for name in group.by]
+    return tuple(dict.fromkeys([*(name for one in operations for name in source_columns(one)), *by]))
 
 
 def _expanded(names: Iterable[str], made: dict[str, Operation]) -> Iterable[str]:
@@ -29,6 +41,22 @@ def _expanded(names: Iterable[str], made: dict[str, Operation]) -> Iterable[str]
 def is_over_features(plan: FeaturePlan, feature: PlannedFeature) -> bool:
     """Whether the feature is a row operation over the features of entities."""
     return plan.grain == "entity" and feature.operation.grain == "row"
+
+
+def group_of(plan: FeaturePlan, feature: PlannedFeature) -> GroupedRows | None:
+    """Return the groups whose rows the feature aggregates: those that it names, or whose columns it reads."""
+    read = set(source_columns(feature.operation))
+    for group in plan.groups:
+        if feature.table == group.name or not read.isdisjoint(columns_of(group)):
+            return group
+    return None
+
+
+def columns_of(group: GroupedRows) -> dict[str, PlannedFeature | str | None]:
+    """Return the group's columns by their names in the plan: a feature, a column of `by`, or None for the time."""
+    made: dict[str, PlannedFeature | str | None] = {group.column(name): name for name in group.by}
+    made |= {group.column(feature.name): feature for feature in group.features}
+    return {**made, group.time: None}
 
 
 def layers(operations: Mapping[str, Operation]) -> tuple[tuple[str, ...], ...]:

@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, Struct, field
 
 from service.features.operations import AnyOperation, FeatureType, Grain, LogicalType, Scalar
-from service.features.table_options import DatasetName, EntityKey, TableOptions
+from service.features.table_options import DatasetName, EntityKey, Name, TableOptions
 
 Threshold = Literal["low", "medium", "high"]
 Status = Literal["queued", "processing", "completed", "failed", "cancelled"]
@@ -202,6 +202,27 @@ class ComputedColumn(Struct, frozen=True, forbid_unknown_fields=True):
     operation: AnyOperation
 
 
+class GroupedRows(Struct, frozen=True, forbid_unknown_fields=True):
+    """Rows of an entity that belong together (lines of an order, readings of a day), made one row each.
+
+    Features read its columns as `name.column`: those of `by`, its features, and `time`, the latest instant of its rows.
+    """
+
+    name: FeatureName
+    by: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=4)]
+    features: Annotated[tuple[PlannedFeature, ...], Meta(min_length=1, max_length=20)]
+    """Operations of grain "entity", computed for each group."""
+
+    def column(self, name: str) -> str:
+        """Return what features call one of its columns."""
+        return f"{self.name}.{name}"
+
+    @property
+    def time(self) -> str:
+        """Return what features call its latest instant."""
+        return self.column("time")
+
+
 class FeaturePlan(Struct, frozen=True, forbid_unknown_fields=True):
     """What a planner proposes and `plan.validate` decides on.
 
@@ -218,6 +239,8 @@ class FeaturePlan(Struct, frozen=True, forbid_unknown_fields=True):
     """What `entity` is made of, when it is no column; `entity` is then its name."""
     columns: Annotated[tuple[ComputedColumn, ...], Meta(max_length=50)] = ()
     """Columns that are computed first, in order; each may read those before it."""
+    groups: Annotated[tuple[GroupedRows, ...], Meta(max_length=5)] = ()
+    """At grain "entity": rows that are aggregated to groups before features aggregate those."""
     unpublished: Annotated[tuple[FeatureName, ...], Meta(max_length=200)] = ()
     """Features that only others are made of: at grain "entity", a row operation reads features before it."""
 

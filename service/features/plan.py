@@ -16,8 +16,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from service.features.layout import Layout
-from service.features.lineage import is_over_features
-from service.features.model import ColumnProfile, ExtractionOptions, FeaturePlan, PlannedFeature, Profile
+from service.features.lineage import columns_of, group_of, is_over_features
+from service.features.model import ColumnProfile, ExtractionOptions, FeaturePlan, GroupedRows, PlannedFeature, Profile
 from service.features.operations import (
     ENTITY,
     NUMBER,
@@ -33,7 +33,15 @@ from service.features.operations import (
 from service.features.operations.literals import LiteralUnfit, convert, feature_type
 from service.features.operations.parameters import LogicalType
 from service.features.table_options import EntityKey
-from service.features.tables import features_profile, is_observed, layout_of, reserved_in, with_columns, with_key
+from service.features.tables import (
+    features_profile,
+    is_observed,
+    layout_of,
+    reserved_in,
+    with_columns,
+    with_groups,
+    with_key,
+)
 
 Reason = Literal[
     "schema", "unknown_tool", "unknown_column", "type_mismatch", "leakage", "cost", "name", "grain", "other"
@@ -81,7 +89,8 @@ _Found = Iterator[Fault | _UnknownColumn]
 def validate(plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> tuple[Fault, ...]:
     """What is wrong with the plan, at most MAX_FAULTS faults; empty when it may run."""
     data = with_key(profile, plan.entity_key) if _key_columns_known(plan, profile) else profile
-    profile = with_columns(data, plan.columns)
+    rows = with_columns(data, plan.columns)
+    profile = with_groups(rows, plan)
     faults = chain(
         _keys(plan, profile, options),
         _column_names(plan, data),
@@ -91,6 +100,9 @@ def validate(plan: FeaturePlan, profile: Profile, options: ExtractionOptions) ->
         chain.from_iterable(
             _computed(f"columns[{index}]", plan, with_columns(data, plan.columns[:index]), options, index)
             for index in range(len(plan.columns))
+        ),
+        chain.from_iterable(
+            _grouped(f"groups[{index}]", group, plan, rows, options) for index, group in enumerate(plan.groups)
         ),
         chain.from_iterable(
             _over_features(f"features[{index}].operation", index, plan, profile, options)
@@ -199,8 +211,12 @@ def _feature(
     if spec.grain != plan.grain:
         yield Fault("grain", path, f"{spec.kind} is an operation of grain {spec.grain!r}; the plan's is {plan.grain!r}")
     yield from _reads(path, operation, profile, options)
-    layout = layout_of(profile)
-    if layout is None:
+    layout, group = layout_of(profile), group_of(plan, feature)
+    if group is not None:
+        yield from _keys_agree(path, operation, plan, times={group.time})
+        if foreign := [name for name in source_columns(operation) if name not in columns_of(group)]:
+            yield Fault("grain", path, f"it reads groups of {group.name}: {_shown(foreign[0])} is no column of theirs")
+    elif layout is None:
         yield from _keys_agree(path, operation, plan, times={plan.time})
         if feature.table is not None:
             yield Fault("other", f"{path}.table", "the request has no related tables: leave it out")
@@ -256,6 +272,29 @@ def _computed(path: str, plan: FeaturePlan, profile: Profile, options: Extractio
         names = " and ".join(layout.tables[one].dataset.id for one in (levels[0], *apart))
         yield Fault("grain", path, f"it reads rows of {names}, which do not belong to one another")
     yield from _keys_agree(path, operation, plan, times={plan.time, layout.time_of(levels[0], plan.time)})
+
+
+def _grouped(path: str, group: GroupedRows, plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> _Found:
+    """Groups of rows of one level, each made one row."""
+    if plan.grain != "entity":
+        yield Fault("grain", path, "groups are aggregated to entities: take grain 'entity'")
+    names = [feature.name for feature in group.features]
+    if len({*names, *group.by, "time"}) <= len(names) + len(group.by):
+        yield Fault("name", f"{path}.features", "its columns, `time` among them, need names of their own")
+    if sum(other.name == group.name for other in plan.groups) > 1:
+        yield Fault("name", f"{path}.name", "other groups have that name")
+    for place, name in enumerate(group.by):
+        yield from _column(f"{path}.by[{place}]", name, MADE_OF, profile, options)
+    alone = replace(plan, groups=())
+    for index, feature in enumerate(group.features):
+        yield from _feature(f"{path}.features[{index}].operation", feature, alone, profile, options)
+    layout = layout_of(profile)
+    if layout is not None:
+        read = [*group.by, *(name for feature in group.features for name in source_columns(feature.operation))]
+        levels = layout.levels_of(read)
+        if apart := [one for one in levels if one not in {*layout.above(levels[0])}]:
+            owners = " and ".join(layout.tables[one].dataset.id for one in (levels[0], *apart))
+            yield Fault("grain", path, f"it reads rows of {owners}, which do not belong to one another")
 
 
 def _over_features(path: str, index: int, plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> _Found:

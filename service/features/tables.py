@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from service.features.joins import joined
 from service.features.layout import Layout, Table
-from service.features.lineage import is_over_features
+from service.features.lineage import columns_of, group_of, is_over_features
 from service.features.model import ColumnProfile, ComputedColumn, Dataset, FeaturePlan, PlannedFeature, Profile
 from service.features.operations import FeatureType, LogicalType, Operation, named_columns, source_columns, spec_of
 from service.features.operations.literals import feature_type
@@ -127,6 +127,24 @@ def with_columns(profile: Profile, columns: Sequence[ComputedColumn]) -> Profile
         made = _made_column(computed.name, computed.operation, known)
         known = replace(known, columns=(*known.columns, made), layout=layout, reserved=(*known.reserved, computed.name))
     return known
+
+
+def with_groups(profile: Profile, plan: FeaturePlan) -> Profile:
+    """Return the profile with the columns of the plan's groups; of a column that is not known, as text."""
+    columns = list(profile.columns)
+    for group in plan.groups:
+        for name, content in columns_of(group).items():
+            if content is None:
+                made = ColumnProfile(name, 0, "datetime", "TIMESTAMP", 0.0, profile.row_count)
+            elif isinstance(content, str):
+                made = profile.column(content) or ColumnProfile(content, 0, "text", "VARCHAR", 0.0, 1)
+            else:
+                made = _made_column(name, content.operation, profile)
+            columns.append(replace(made, name=name, position=len(columns)))
+    if not plan.groups:
+        return profile
+    known = profile if isinstance(profile, WorkingProfile) else _working(profile)
+    return replace(known, columns=tuple(columns))
 
 
 def features_profile(features: Sequence[PlannedFeature], profile: Profile) -> Profile:
@@ -258,7 +276,7 @@ def with_levels(plan: FeaturePlan, tables: Tables) -> FeaturePlan:
     known = layout_of(working_profile(plan, tables.profile)) or layout
 
     def named(feature: PlannedFeature) -> PlannedFeature:
-        if is_over_features(plan, feature):
+        if is_over_features(plan, feature) or group_of(plan, feature) is not None:
             return feature
         return replace(feature, table=layout.tables[known.level_of(feature, plan.time)].dataset.id)
 

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from service.features import operations as op
 from service.features.lineage import layers, sources_of
-from service.features.model import ComputedColumn, ExtractionOptions, FeaturePlan
+from service.features.model import ComputedColumn, ExtractionOptions, FeaturePlan, GroupedRows
 from service.features.operations import AnyOperation, Predicate
 from service.features.table_options import Horizon, Observations, RelatedTable, TableOptions
 from tests.tables.support import Case, Given, planned
@@ -191,3 +191,104 @@ def test_layers() -> None:
     operations = {one.name: one.operation for one in (*COLUMNS, ComputedColumn("other", op.Value("price")))}
     assert layers(operations) == (("value", "other"), ("big",))
     assert layers({}) == ()
+
+
+GROUPED = {"customer": "VARCHAR", "order_id": "BIGINT", "at": "TIMESTAMP", "price": "DOUBLE"}
+order_lines = st.lists(
+    st.tuples(
+        st.sampled_from(["c1", "c2"]),
+        st.none() | st.integers(0, 3),
+        st.integers(0, 8).map(lambda hours: START + timedelta(hours=12 * hours)),
+        amounts,
+    ),
+    min_size=1,
+    max_size=10,
+)
+ORDERS = GroupedRows("purchase", ("order_id",), planned(("lines", op.Count()), ("total", op.Aggregate("price", "sum"))))
+OF_ORDERS = FeaturePlan(
+    "entity",
+    planned(
+        ("n_lines", op.Count()),
+        ("orders", op.Count(), "purchase"),
+        ("largest", op.Aggregate("purchase.total", "maximum")),
+        ("mean_lines", op.Aggregate("purchase.lines", "mean")),
+        ("recent", op.Count(last_days=1.0), "purchase"),
+        ("recency", op.Recency("purchase.time")),
+    ),
+    "customer",
+    "at",
+    groups=(ORDERS,),
+)
+
+
+def of_orders(rows: Sequence[Any], moment: datetime) -> dict[str, Any]:
+    """Return what a customer's known lines come to, by order, in plain Python."""
+    orders = {line[1]: [other for other in rows if other[1] == line[1]] for line in rows if line[1] is not None}
+    totals = [sum(line[3] or 0.0 for line in group) for group in orders.values()]
+    latest = [max(line[2] for line in group) for group in orders.values()]
+    return {
+        "n_lines": len(rows),
+        "orders": len(orders),
+        "largest": max(totals, default=None),
+        "mean_lines": sum(map(len, orders.values())) / len(orders) if orders else None,
+        "recent": sum(at >= moment - DAY for at in latest),
+        "recency": (moment - max(latest)) / DAY if latest else None,
+    }
+
+
+@settings(max_examples=40, deadline=None)
+@given(order_lines, st.lists(st.tuples(st.sampled_from(["c1", "c2", "c3"]), st.integers(0, 6)), min_size=1, max_size=4))
+def test_groups_of_what_each_moment_knows(rows: list[Any], asked: list[Any]) -> None:
+    """Orders are made of the lines before the moment, so that one may be half known; features are made of orders."""
+    moments = [(who, START + day * DAY) for who, day in asked]
+    tables = [
+        Given("sales", GROUPED, rows, ("customer", "order_id")),
+        Given("moments", {"who": "VARCHAR", "when": "TIMESTAMP"}, moments),
+    ]
+    found = Case(tables, TableOptions(observations=Observations("moments", "who", "when")), FIXED).compute(OF_ORDERS)
+    for row, (who, when) in zip(found, moments, strict=True):
+        wanted = of_orders([line for line in rows if line[0] == who and line[2] < when], when)
+        assert {name: row[name] for name in wanted} == pytest.approx(wanted)
+
+
+def test_groups_by_a_computed_column() -> None:
+    """Days of a customer, without a moment; the busiest hour of each."""
+    rows = [("c1", START, 1.0, 1), ("c1", START + DAY / 2, 2.0, 1), ("c1", START + DAY, 4.0, 1), ("c2", START, 8.0, 1)]
+    days = GroupedRows("day", ("month_day",), planned(("spent", op.Aggregate("price", "sum"))))
+    columns = (ComputedColumn("month_day", op.DatePartOf("at", "day_of_month")),)
+    features = planned(("mean_day", op.Aggregate("day.spent", "mean")), ("days", op.Count(), "day"))
+    plan = FeaturePlan("entity", features, "customer", "at", columns=columns, groups=(days,))
+    found = Case([sales(rows)], TableOptions()).compute(plan)
+    assert [(row["customer"], row["mean_day"], row["days"]) for row in found] == [("c1", 3.5, 2), ("c2", 8.0, 1)]
+    assert sources_of(plan, plan.features[0]) == ("price",)
+
+
+@pytest.mark.parametrize(
+    ("groups", "feature", "field", "words"),
+    [
+        ((GroupedRows("day", ("nothing",), planned(("n", op.Count()))),), op.Count(), "groups[0].by[0]", "no column"),
+        (
+            (GroupedRows("day", ("quantity",), planned(("n", op.Value("price")))),),
+            op.Count(),
+            "groups[0].features[0].operation",
+            "grain 'row'",
+        ),
+        (
+            (GroupedRows("day", ("quantity",), planned(("time", op.Count()))),),
+            op.Count(),
+            "groups[0].features",
+            "names of their own",
+        ),
+        (
+            (GroupedRows("day", ("quantity",), planned(("n", op.Count()))),),
+            op.Correlation("day.n", "price"),
+            "features[0].operation",
+            "'price' is no column of theirs",
+        ),
+    ],
+)
+def test_groups_that_cannot_be(groups: tuple[GroupedRows, ...], feature: AnyOperation, field: str, words: str) -> None:
+    """The fault names the group's place."""
+    found = faults(FeaturePlan("entity", planned(("f", feature)), "customer", "at", groups=groups))
+    assert found[0][0] == field
+    assert words in found[0][1]

@@ -32,7 +32,7 @@ from service.engines.sql.compile_tables import compile_tables
 from service.engines.sql.relations import OBSERVATIONS
 from service.engines.sql.template import DATASET, ROW_ID, column, number
 from service.features.errors import ComputeFailed, DeadlineExceeded
-from service.features.lineage import sources_of
+from service.features.lineage import all_sources, sources_of
 from service.features.model import FeatureEvidence, FeaturePlan, PlannedFeature, Profile
 from service.features.ports import Files, RehearsedFeature
 from service.features.tables import Tables, known_entity
@@ -149,7 +149,7 @@ def _read(tables: Tables, plan: FeaturePlan) -> Iterator[str]:
     """The dataset's own columns that the plan reads, and those that its related tables join."""
     key = known_entity(plan, tables)
     names = [plan.entity, plan.time, tables.time, *(key.columns if key is not None else ())]
-    names += [name for feature in plan.features for name in sources_of(plan, feature)]
+    names += all_sources(plan)
     for name in names:
         place, own = tables.layout.places.get(name or "", (-1, ""))
         if place == 0:

@@ -24,21 +24,24 @@ from service.engines.sql.compile import (
     row_features,
     row_key,
 )
-from service.engines.sql.entity_scope import HORIZON, EntityRows, latest
-from service.engines.sql.relations import KEY, MOMENT, OBSERVATIONS, before, key_columns, level_rows
+from service.engines.sql.entity_scope import HORIZON, EntityRows, EntityScope, latest
+from service.engines.sql.relations import KEY, MOMENT, OBSERVATIONS, before, joined_text, key_columns, level_rows
 from service.engines.sql.row_scope import RowScope
 from service.engines.sql.template import ROW_ID, column, microseconds, named, node_of, number, template
 from service.features.layout import Layout
-from service.features.lineage import is_over_features, layers, needed
-from service.features.model import FeaturePlan, PlannedFeature, Profile
+from service.features.lineage import group_of, is_over_features, layers, needed
+from service.features.model import FeaturePlan, GroupedRows, PlannedFeature, Profile
 from service.features.operations import source_columns
-from service.features.operations.operation import RowOperation
+from service.features.operations.operation import EntityOperation, RowOperation
 from service.features.table_options import EntityKey, Horizon
-from service.features.tables import Tables, features_profile, known_entity, with_columns, with_key
+from service.features.tables import Tables, features_profile, known_entity, with_columns, with_groups, with_key
 
 MOMENTS = "moments"
 """Table of entities or observations: `__key`, the entity `__entity`, `__moment` and what is published of them."""
 ENTITY = "__entity"
+GROUP = "__group"
+OF = "__of"
+"""Columns of groups: their key, and that of the moment they belong to."""
 LABEL: dict[str, str] = {
     "any": "CAST(COUNT(:x) > 0 AS BIGINT)",
     "count": "COUNT(:x)",
@@ -48,7 +51,7 @@ LABEL: dict[str, str] = {
 
 def compile_tables(plan: FeaturePlan, tables: Tables) -> CompiledPlan:
     """Translate a plan in which `plan.validate` found no fault; values become literal nodes."""
-    if tables.plain and plan.entity_key is None and not plan.columns and not _over_features(plan):
+    if tables.plain and plan.entity_key is None and not (plan.columns or plan.groups or _over_features(plan)):
         return compile_plan(plan, tables.main.profile)
     return _Compilation(plan, tables).compiled()
 
@@ -63,6 +66,15 @@ class _Level(Struct, frozen=True):
     place: int
     features: tuple[PlannedFeature, ...]
     time: str | None
+    groups: tuple[GroupedRows, ...] = ()
+    """Groups of its rows."""
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """The columns that are read of its rows."""
+        features = [*self.features, *(one for group in self.groups for one in group.features)]
+        by = [name for group in self.groups for name in group.by]
+        return (*(name for one in features for name in source_columns(one.operation)), *by)
 
     @property
     def rows(self) -> str:
@@ -76,7 +88,7 @@ class _Compilation:
         self._plan = plan
         self._tables = tables
         self._key: EntityKey | None = known_entity(plan, tables)
-        self._profile: Profile = with_columns(with_key(tables.profile, self._key), plan.columns)
+        self._profile: Profile = with_groups(with_columns(with_key(tables.profile, self._key), plan.columns), plan)
         self._layout = _layout(tables, plan)
         self._source = SqlColumns(self._profile)
         self._as_of = tables.options.as_of
@@ -88,7 +100,8 @@ class _Compilation:
             return self._by_row()
         levels = [*self._levels()]
         observed = self._tables.observed is not None
-        if not observed and self._horizon is None and [level.place for level in levels] == [0]:
+        grouped = bool(self._plan.groups)
+        if not observed and not grouped and self._horizon is None and [level.place for level in levels] == [0]:
             return self._by_entity(levels[0])
         return self._by_moment(levels)
 
@@ -96,11 +109,18 @@ class _Compilation:
         """The levels with features; the dataset itself in any case, for it says which entities there are."""
         by_place: dict[int, list[PlannedFeature]] = {0: []}
         for feature in self._plan.features:
-            if is_over_features(self._plan, feature):
+            if is_over_features(self._plan, feature) or group_of(self._plan, feature) is not None:
                 continue
             by_place.setdefault(self._layout.level_of(feature, self._plan.time), []).append(feature)
-        for place, features in by_place.items():
-            yield _Level(place, tuple(features), self._layout.time_of(place, self._plan.time))
+        groups = {group.name: self._level_of_group(group) for group in self._plan.groups}
+        for place in dict.fromkeys((*by_place, *groups.values())):
+            own = tuple(group for group in self._plan.groups if groups[group.name] == place)
+            features = tuple(by_place.get(place, ()))
+            yield _Level(place, features, self._layout.time_of(place, self._plan.time), own)
+
+    def _level_of_group(self, group: GroupedRows) -> int:
+        read = [*group.by, *(name for one in group.features for name in source_columns(one.operation))]
+        return next(iter(self._layout.levels_of(read)), 0)
 
     # -- one table of rows -------------------------------------------------------------------------------------------
 
@@ -132,15 +152,12 @@ class _Compilation:
         projections = [named(column(KEY, "m"), KEY), *(named(column(name, "m"), name) for name in published)]
         query = exp.select(*projections).from_(f"{MOMENTS} AS m")
         label_level = self._label_level()
-        keys = [*published]
-        if self._horizon is not None and label_level is not None:
+        if self._horizon is not None:
             query = query.select(named(self._label_value(self._horizon), self._horizon.name))
             query = _left_join(query, "label", "label").join(HORIZON, join_type="CROSS")
-            keys.append(self._horizon.name)
-        for level in levels:
-            if level.features:
-                query = query.select(*(column(feature.name, f"part_{level.place}") for feature in level.features))
-                query = _left_join(query, f"part_{level.place}", f"part_{level.place}")
+            published = (*published, self._horizon.name)
+        for part, features in self._parts_of(levels):
+            query = _left_join(query.select(*(column(one.name, part) for one in features)), part, part)
         all_levels = {level.place: level for level in levels}
         if label_level is not None:
             all_levels.setdefault(label_level.place, label_level)
@@ -148,12 +165,25 @@ class _Compilation:
         query = query.with_(HORIZON, as_=self._latest([*all_levels.values()]))
         query = query.with_(MOMENTS, as_=self._moments(all_levels[0]))
         for level in levels:
-            if level.features:
-                query = query.with_(f"seen_{level.place}", as_=self._seen(level))
-                query = query.with_(f"part_{level.place}", as_=self._part(level))
+            query = self._with_parts(query, level)
         if self._horizon is not None and label_level is not None:
             query = query.with_("label", as_=self._label(self._horizon, label_level))
-        return self._compiled_moments(query, tuple(keys))
+        return self._compiled_moments(query, published)
+
+    def _parts_of(self, levels: Sequence[_Level]) -> Iterator[tuple[str, Sequence[PlannedFeature]]]:
+        """The tables of features by moment, each with its features."""
+        yield from ((f"part_{level.place}", level.features) for level in levels if level.features)
+        yield from ((f"part_{group.name}", self._features_of(group)) for group in self._plan.groups)
+
+    def _with_parts(self, query: exp.Select, level: _Level) -> exp.Select:
+        """The query with the features of the level and of the groups of its rows."""
+        if level.features or level.groups:
+            query = query.with_(f"seen_{level.place}", as_=self._seen(level))
+        if level.features:
+            query = query.with_(f"part_{level.place}", as_=self._part(level))
+        for group in level.groups:
+            query = self._with_group(query, level, group)
+        return query
 
     def _compiled_moments(self, query: exp.Select, keys: tuple[str, ...]) -> CompiledPlan:
         observations = self._tables.options.observations
@@ -213,6 +243,48 @@ class _Compilation:
             shared_horizon=True,
         )
         return entity_features(level.features, self._profile, rows, "k")
+
+    # -- groups of rows ----------------------------------------------------------------------------------------------
+
+    def _features_of(self, group: GroupedRows) -> tuple[PlannedFeature, ...]:
+        return tuple(one for one in self._plan.features if group_of(self._plan, one) == group)
+
+    def _with_group(self, query: exp.Select, level: _Level, group: GroupedRows) -> exp.Select:
+        """The query with the groups of what each moment knows of the level's rows, and the features made of them."""
+        name = group.name
+        query = query.with_(f"keyed_{name}", as_=self._keyed(level, group))
+        query = query.with_(f"rows_{name}", as_=self._group_rows(level, group))
+        star = exp.Column(this=exp.Star(), table=exp.to_identifier("d"))
+        seen = exp.select(star, column(KEY, "m"), column(MOMENT, "m")).from_(f"{MOMENTS} AS m")
+        on = template(":a = :b", a=column(OF), b=column(KEY, "m"))
+        query = query.with_(f"seen_{name}", as_=seen.join(f"rows_{name} AS d", on=on, join_type="LEFT"))
+        moment = column(MOMENT) if self._has_moment else None
+        time = None if level.time is None else group.time
+        present = template("NOT :row IS NULL", row=column(ROW_ID))
+        rows = EntityRows(f"seen_{name}", KEY, time, moment, present, shared_horizon=True)
+        return query.with_(f"part_{name}", as_=entity_features(self._features_of(group), self._profile, rows, "k"))
+
+    def _keyed(self, level: _Level, group: GroupedRows) -> exp.Select:
+        """The rows with a key of the moment and what they are grouped by; those that lack one of it are left out."""
+        star = exp.Column(this=exp.Star(), table=exp.to_identifier("d"))
+        key = joined_text([column(KEY), *(column(name) for name in group.by)])
+        rows = exp.select(star, named(key, GROUP)).from_(f"seen_{level.place} AS d")
+        known = [template("NOT :x IS NULL", x=column(name)) for name in (ROW_ID, *group.by)]
+        return rows.where(exp.and_(*known))
+
+    def _group_rows(self, level: _Level, group: GroupedRows) -> exp.Select:
+        """SELECT __of (the moment's key), a row id and the group's columns, of each group."""
+        moment = column(MOMENT) if self._has_moment else None
+        rows = EntityRows(f"keyed_{group.name}", GROUP, level.time, moment, shared_horizon=True)
+        scope = EntityScope(self._profile, rows)
+        values = {OF: scope.rows("MIN(:x)", x=scope.raw(KEY))}
+        values |= {group.column(name): scope.rows("MIN(:x)", x=scope.raw(name)) for name in group.by}
+        if level.time is not None:
+            values[group.time] = scope.rows("MAX(:x)", x=scope.raw(level.time))
+        for feature in group.features:
+            values[group.column(feature.name)] = cast("EntityOperation", feature.operation).compile(scope)
+        row = template("ROW_NUMBER() OVER (ORDER BY :k)", k=column("k", "entities"))
+        return scope.select([named(row, ROW_ID), *(named(node_of(value), name) for name, value in values.items())])
 
     @property
     def _has_moment(self) -> bool:
@@ -288,14 +360,11 @@ class _Compilation:
         return scope.select([exp.Column(this=exp.Star(), table=exp.to_identifier("d")), *made])
 
     def _columns_of(self, level: _Level) -> tuple[str, ...]:
-        return needed(self._plan, [name for one in level.features for name in source_columns(one.operation)])
+        return needed(self._plan, level.read)
 
     def _rows(self, level: _Level) -> exp.Select:
-        operations = [
-            *(one.operation for one in level.features),
-            *map(self._computed.__getitem__, self._columns_of(level)),
-        ]
-        names = [name for operation in operations for name in source_columns(operation)]
+        computed = [self._computed[name] for name in self._columns_of(level)]
+        names = [*level.read, *(name for operation in computed for name in source_columns(operation))]
         names += [name for name in (level.time, self._plan.entity, self._plan.time) if name is not None]
         names += self._parts()
         horizon = self._horizon

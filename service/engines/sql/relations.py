@@ -140,8 +140,12 @@ def _key(key: EntityKey, profile: Profile) -> exp.Expr:
     if key.by is not None:
         return template(PERIODS[key.by], t=column(key.columns[0], "t0"))
     source = SqlColumns(profile)
-    texts = [_own(node_of(source.text(name))) for name in key.columns]
-    # With its length before it, no two combinations read the same.
+    return joined_text([_own(node_of(source.text(name))) for name in key.columns])
+
+
+def joined_text(values: Sequence[exp.Expr]) -> exp.Expr:
+    """One text of several values: with its length before each, no two combinations read the same. Null where one is."""
+    texts = [template("CAST(:x AS VARCHAR)", x=value) for value in values]
     parts = [template("CAST(TEXT_LENGTH(:x) AS VARCHAR) || ':' || :x", x=text) for text in texts]
     joined = parts[0]
     for part in parts[1:]:

@@ -52,9 +52,9 @@ appear in `values` for equality predicates.
 - `entity_key`, in place of a column as `entity`: several `columns` (each combination of values), one datetime column \
 and `by` (each period or part of the calendar), or no columns (all rows); `entity` is then its columns joined by ", ", \
 the column and `by` joined by "_", or "all_rows".
-- The plan's `columns` are computed first, each by an operation of grain "row", and are read like the dataset's own: the value of \
-a line is a product of price and quantity, and then summed. With grain "entity" a feature of such an operation reads \
-features before it by their names: a ratio of two sums. `unpublished` lists features that only others are made of.
+- The plan's `columns` are computed first, each by an operation of grain "row", and are read like the dataset's own: \
+the value of a line is a product of price and quantity, and then summed. With grain "entity" a feature of such an \
+operation reads features before it by their names: a ratio of two sums. `unpublished` lists features that only others are made of.
 - `groups`, with grain "entity": rows of an entity with the same values of `by` are made one row first (lines to \
 orders, readings to days by a computed column); features then read `name.feature`, `name.column` of `by`, `name.time`.
 - Columns named `dataset.column` are of related tables; `tables` says how they join. With grain "entity" a feature is \

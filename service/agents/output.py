@@ -62,6 +62,8 @@ def plan_schema() -> dict[str, Any]:
             "properties": {"kind": kind},
             "required": ["kind"],
         }
+    groups = schema["properties"]["groups"]["items"]["properties"]
+    groups["features"] = {"type": "array", "description": "Features of each group, as in `features`.", "minItems": 1}
     return schema
 
 

@@ -54,7 +54,8 @@ and `by` (each period or part of the calendar), or no columns (all rows); `entit
 the column and `by` joined by "_", or "all_rows".
 - The plan's `columns` are computed first, each by an operation of grain "row", and are read like the dataset's own: \
 the value of a line is a product of price and quantity, and then summed. With grain "entity" a feature of such an \
-operation reads features before it by their names: a ratio of two sums. `unpublished` lists features that only others are made of.
+operation reads features before it by their names: a ratio of two sums. `unpublished` lists features that only \
+others are made of.
 - `groups`, with grain "entity": rows of an entity with the same values of `by` are made one row first (lines to \
 orders, readings to days by a computed column); features then read `name.feature`, `name.column` of `by`, `name.time`.
 - Columns named `dataset.column` are of related tables; `tables` says how they join. With grain "entity" a feature is \

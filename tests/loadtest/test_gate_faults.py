@@ -120,7 +120,7 @@ def group(controller: str, limits: dict[str, str]) -> Iterator[Path]:
 
 
 def _remove(folder: Path) -> None:
-    """Remove the group, as soon as its last process has ended or left; processes of the engine end after the service."""
+    """Remove the group as soon as its last process has ended or left; the engine's end after the service."""
     last = time.monotonic() + END_SECONDS
     while True:
         for pid in (folder / "cgroup.procs").read_text().split():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -20,6 +20,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 CPU_PERCENT = 20
 MIB = 2**20
 RESTART_SECONDS = 9.0
+END_SECONDS = 10.0
 READING = """
 rate: 20
 mix: {poll_status: 50, list_extractions: 40, extract_and_poll: 10}
@@ -119,9 +120,18 @@ def group(controller: str, limits: dict[str, str]) -> Iterator[Path]:
 
 
 def _remove(folder: Path) -> None:
-    for pid in (folder / "cgroup.procs").read_text().split():
-        (folder.parent / "cgroup.procs").write_text(pid)
-    folder.rmdir()
+    """Remove the group as soon as its last process has ended or left; the engine's end after the service."""
+    last = time.monotonic() + END_SECONDS
+    while True:
+        for pid in (folder / "cgroup.procs").read_text().split():
+            with suppress(OSError):  # it has ended meanwhile
+                (folder.parent / "cgroup.procs").write_text(pid)
+        try:
+            return folder.rmdir()
+        except OSError:
+            if time.monotonic() > last:
+                raise
+            time.sleep(0.1)
 
 
 def is_v2() -> bool:

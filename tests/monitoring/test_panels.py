@@ -202,13 +202,17 @@ def test_every_changed_query_is_found_out(watched: Prometheus) -> None:
     assert [mutant.where for mutant in alive] == []
 
 
+RARELY_TRACED = "gc_pause_seconds"
+"""Few of its pauses fall into a traced request within half a minute; tests/integration/test_exemplars.py makes some."""
+
+
 def _with_exemplars() -> list[tuple[str, str]]:
     return [
         (f"{board['uid']} / {panel['title']}", target["expr"])
         for board in boards()
         for panel in metric_panels(board)
         for target in panel["targets"]
-        if target["exemplar"]
+        if target["exemplar"] and RARELY_TRACED not in target["expr"]
     ]
 
 

@@ -240,7 +240,7 @@ def pauses() -> model.Panel:
     return lines(
         "Garbage collector's pauses, p99",
         "99 of 100 pauses of the collector were shorter, by generation. Nothing else runs in a process meanwhile.",
-        [Query(quantile(0.99, "gc_pause_seconds", by=("generation",)), "generation {{generation}}")],
+        [Query(quantile(0.99, "gc_pause_seconds", by=("generation",)), "generation {{generation}}", exemplars=True)],
         Look(units.Seconds, 6, 8, thresholds={0.1: "orange"}, links=[links.traces("Slow traces", slower="2500ms")]),
     )
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from contextvars import Context
 
+from service.concurrency.signals import wait_and_clear
 from service.features.errors import DependencyUnavailable
 from service.features.model import ExtractionState
 from service.features.stores import Notices, Store
@@ -43,13 +44,7 @@ class Follower:
 
     async def changed(self, seconds: float) -> bool:
         """Wait at most `seconds` for a newer state or the close since the last call; False when none came."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._changed.wait()
-        except TimeoutError:
-            return False
-        self._changed.clear()
-        return True
+        return await wait_and_clear(self._changed, seconds)
 
 
 class StateFeed:
@@ -101,7 +96,7 @@ class StateFeed:
         loop = asyncio.get_running_loop()
         all_read_at = loop.time()
         while True:
-            await self._await_notice()
+            await wait_and_clear(self._wanted, POLL_SECONDS)
             if self._stopping():
                 self._close(self._followers)
             if loop.time() - all_read_at >= MAX_STALENESS_SECONDS:
@@ -109,14 +104,6 @@ class StateFeed:
                 all_read_at = loop.time()
             if self._noticed:
                 await self._read()
-
-    async def _await_notice(self) -> None:
-        try:
-            async with asyncio.timeout(POLL_SECONDS):
-                await self._wanted.wait()
-        except TimeoutError:
-            return
-        self._wanted.clear()
 
     async def _read(self) -> None:
         ids, self._noticed = self._noticed & self._followers.keys(), set()

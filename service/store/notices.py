@@ -11,6 +11,7 @@ from typing import Any, Self
 import psycopg
 from psycopg.sql import SQL, Identifier
 
+from service.concurrency.signals import wait_and_clear
 from service.store.extractions import CHANNEL
 
 Connect = Callable[[], Awaitable[psycopg.AsyncConnection[Any]]]
@@ -38,13 +39,7 @@ class RowWatch:
 
     async def changed(self, seconds: float) -> bool:
         """Wait at most `seconds` for a change since the last call; False when none was noticed."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._changed.wait()
-        except TimeoutError:
-            return False
-        self._changed.clear()
-        return True
+        return await wait_and_clear(self._changed, seconds)
 
 
 class PostgresNotices:

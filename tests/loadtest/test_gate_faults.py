@@ -124,7 +124,7 @@ def _remove(folder: Path) -> None:
     last = time.monotonic() + END_SECONDS
     while True:
         for pid in (folder / "cgroup.procs").read_text().split():
-            with suppress(OSError):  # it has ended meanwhile
+            with suppress(OSError):  # the process has ended
                 (folder.parent / "cgroup.procs").write_text(pid)
         try:
             return folder.rmdir()

@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PYDANTIC_AI_NO_BANNER := 1
+# Every process of the service and of the tests would compile all it imports again: twice the time to start.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve dev test proofs eval up down kind-up kind-down observability operations gameday gameday-short look exemplars faults outage soak rolling bench-api bench-planner attacks attacks-short loadtest loadtest-short hpa-proof hpa-proof-short release-check release check format lock clean
@@ -147,7 +149,7 @@ $(VENV)/.bootstrap: requirements/bootstrap.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.lock
 	@touch $@
 
-INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python
+INSTALL = $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 INSTALL_SELF = $(INSTALL) --no-deps --no-build-isolation --editable .
 
 $(VENV)/.runtime: $(VENV)/.bootstrap requirements/runtime.lock pyproject.toml

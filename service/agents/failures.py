@@ -34,8 +34,8 @@ from service.features.errors import (
     ModelTimeout,
     ModelUnavailable,
 )
+from service.features.faults import Fault
 from service.features.model import FieldError
-from service.features.plan import Fault
 
 MAX_RETRY_AFTER_SECONDS = 3_600.0
 """A longer Retry-After of a provider is passed on as this."""

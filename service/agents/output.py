@@ -17,9 +17,9 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_ai import ToolOutput
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, ValidationError, core_schema
 
+from service.features.faults import Fault
 from service.features.model import FeaturePlan, PlannedFeature
 from service.features.operations import REGISTRY
-from service.features.plan import Fault
 
 T = TypeVar("T")
 Location = tuple[str | int, ...]

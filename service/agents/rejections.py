@@ -18,8 +18,9 @@ from service.agents.run import PlanningRun
 from service.agents.tool_calls import UNKNOWN
 from service.concurrency.threads import run_in_thread
 from service.features.errors import ModelOutputInvalid
+from service.features.faults import Fault
 from service.features.model import FeaturePlan
-from service.features.plan import Fault, validate
+from service.features.plan import validate
 
 NO_CALL = Fault("schema", "", "The answer called neither tool.")
 NO_SUCH_TOOL = Fault("unknown_tool", "", "The answer called a tool that does not exist.")

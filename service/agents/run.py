@@ -5,8 +5,8 @@ from __future__ import annotations
 from msgspec import Struct
 
 from service.features.events import OutputRetried
+from service.features.faults import Fault
 from service.features.model import ExtractionOptions, Profile
-from service.features.plan import Fault
 from service.features.ports import Observer, PlanRequest, Rehearsal
 
 

@@ -6,15 +6,12 @@ profile and the client's options; each fault says where it is and how to fix it,
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from difflib import get_close_matches
+from collections.abc import Iterator
 from itertools import chain, islice
-from typing import Literal
 
-from msgspec import Struct
 from msgspec.structs import replace
 
+from service.features.faults import Fault, Found, UnknownColumn, shown, worded
 from service.features.layout import Layout
 from service.features.lineage import columns_of, group_of, is_over_features
 from service.features.model import ColumnProfile, ExtractionOptions, FeaturePlan, GroupedRows, PlannedFeature, Profile
@@ -43,47 +40,13 @@ from service.features.tables import (
     with_key,
 )
 
-Reason = Literal[
-    "schema", "unknown_tool", "unknown_column", "type_mismatch", "leakage", "cost", "name", "grain", "other"
-]
-
-_WORD = re.compile(r"[^\W_]{3,}")
 MADE_OF: Accepted = ENTITY | TIME | frozenset[LogicalType]({"boolean"})
 """Types of the columns that an entity can be made of."""
-MANY_COLUMNS = 200
-MAX_COLUMNS_LISTED = 50
-MAX_NAME_SHOWN = 80
-MAX_NAME = 256
-"""Characters of a column's name in a plan; a longer one has no like."""
-MAX_HINTS = 8
-"""Unknown names of one plan for which like names are looked up."""
-LONG_NAME = 40
-MAX_COMPARED_LONG = 40
-"""Names that a longer one is compared with: a comparison takes the product of both lengths."""
 MAX_FAULTS = 50
 """Faults that are looked for, some more than a planner gets at once: each may take a comparison with all names."""
 MAX_SORTED_CELLS = 500_000_000
 """Rows x features that need the rows sorted or grouped anew (windows, ranks, distinct counts, medians): what two
 threads get through in a few minutes. A plan above it is refused rather than run into the deadline."""
-
-
-class Fault(Struct, frozen=True):
-    """Describe one thing that is wrong with a plan, for the planner that proposed it."""
-
-    reason: Reason
-    field: str
-    """Path into the plan, such as `features[3].operation.column`."""
-    message: str
-
-
-class _UnknownColumn(Struct, frozen=True):
-    """A fault of which the like names are still to be found, which is dear."""
-
-    field: str
-    name: str
-
-
-_Found = Iterator[Fault | _UnknownColumn]
 
 
 def validate(plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> tuple[Fault, ...]:
@@ -111,31 +74,18 @@ def validate(plan: FeaturePlan, profile: Profile, options: ExtractionOptions) ->
             for index, feature in enumerate(plan.features)
         ),
     )
-    return _worded(islice(faults, MAX_FAULTS), profile)
+    return worded(islice(faults, MAX_FAULTS), profile)
 
 
-def _worded(faults: Iterable[Fault | _UnknownColumn], profile: Profile) -> tuple[Fault, ...]:
-    """Say what is wrong with unknown names, and of the first ones which names are alike."""
-    hints, worded = MAX_HINTS, list[Fault]()
-    for fault in faults:
-        if isinstance(fault, _UnknownColumn):
-            message = _unknown(fault.name, profile, hinted=hints > 0)
-            worded.append(Fault("unknown_column", fault.field, message))
-            hints -= 1
-        else:
-            worded.append(fault)
-    return tuple(worded)
-
-
-def _keys(plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> _Found:
+def _keys(plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> Found:
     if plan.grain == "entity" and plan.entity is None:
         yield Fault("grain", "entity", "a plan of grain 'entity' names the column that tells the entities apart")
     if plan.grain == "row" and is_observed(profile):
         yield Fault("grain", "grain", "observations get features of their entities: take grain 'entity'")
     if options.entity is not None and plan.entity != options.entity:
-        yield Fault("grain", "entity", f"the client fixed the entity: it must be {_shown(options.entity)}")
+        yield Fault("grain", "entity", f"the client fixed the entity: it must be {shown(options.entity)}")
     if options.time is not None and plan.time != options.time:
-        yield Fault("other", "time", f"the client fixed the time column: it must be {_shown(options.time)}")
+        yield Fault("other", "time", f"the client fixed the time column: it must be {shown(options.time)}")
     for field, name, accepted in (("entity", plan.entity, ENTITY), ("time", plan.time, TIME)):
         if name is not None:
             yield from _column(field, name, accepted, profile, options)
@@ -143,14 +93,14 @@ def _keys(plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> _F
         yield from _made_key(plan.entity_key, plan, profile, options)
     layout = layout_of(profile)
     if layout is not None and plan.entity is not None and layout.levels_of([plan.entity]) not in {(), (0,)}:
-        yield Fault("grain", "entity", f"{_shown(plan.entity)} is of a child table: take a column of the dataset")
+        yield Fault("grain", "entity", f"{shown(plan.entity)} is of a child table: take a column of the dataset")
 
 
 def _key_columns_known(plan: FeaturePlan, profile: Profile) -> bool:
     return plan.entity_key is not None and all(profile.column(name) is not None for name in plan.entity_key.columns)
 
 
-def _made_key(key: EntityKey, plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> _Found:
+def _made_key(key: EntityKey, plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> Found:
     """Check what an entity is made of."""
     for place, name in enumerate(key.columns):
         field = f"entity_key.columns[{place}]"
@@ -162,7 +112,7 @@ def _made_key(key: EntityKey, plan: FeaturePlan, profile: Profile, options: Extr
     if len({*key.columns}) < len(key.columns):
         yield Fault("schema", "entity_key.columns", "each column once")
     if plan.entity != key.name:
-        yield Fault("grain", "entity", f"the entity that is made of columns is named {_shown(key.name)}")
+        yield Fault("grain", "entity", f"the entity that is made of columns is named {shown(key.name)}")
 
 
 def _names(plan: FeaturePlan, profile: Profile) -> Iterator[Fault]:
@@ -204,7 +154,7 @@ def _cost(plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> It
 
 def _feature(
     path: str, feature: PlannedFeature, plan: FeaturePlan, profile: Profile, options: ExtractionOptions
-) -> _Found:
+) -> Found:
     operation, spec = feature.operation, spec_of(feature.operation)
     if spec.grain == "entity" and spec.sees == "dataset" and is_observed(profile):
         yield Fault("grain", path, f"{spec.kind} compares entities at one moment; observations have many")
@@ -215,7 +165,7 @@ def _feature(
     if group is not None:
         yield from _keys_agree(path, operation, plan, times={group.time})
         if foreign := [name for name in source_columns(operation) if name not in columns_of(group)]:
-            yield Fault("grain", path, f"it reads groups of {group.name}: {_shown(foreign[0])} is no column of theirs")
+            yield Fault("grain", path, f"it reads groups of {group.name}: {shown(foreign[0])} is no column of theirs")
     elif layout is None:
         yield from _keys_agree(path, operation, plan, times={plan.time})
         if feature.table is not None:
@@ -227,7 +177,7 @@ def _feature(
     yield from _publication(path, operation, profile)
 
 
-def _reads(path: str, operation: AnyOperation, profile: Profile, options: ExtractionOptions) -> _Found:
+def _reads(path: str, operation: AnyOperation, profile: Profile, options: ExtractionOptions) -> Found:
     """Columns, predicates and parameters of an operation."""
     spec = spec_of(operation)
     for place, name in named_columns(operation).items():
@@ -250,10 +200,10 @@ def _column_names(plan: FeaturePlan, profile: Profile) -> Iterator[Fault]:
     names = {feature.name for feature in plan.features}
     for index, name in enumerate(plan.unpublished):
         if name not in names:
-            yield Fault("name", f"unpublished[{index}]", f"no feature is named {_shown(name)}")
+            yield Fault("name", f"unpublished[{index}]", f"no feature is named {shown(name)}")
 
 
-def _computed(path: str, plan: FeaturePlan, profile: Profile, options: ExtractionOptions, index: int) -> _Found:
+def _computed(path: str, plan: FeaturePlan, profile: Profile, options: ExtractionOptions, index: int) -> Found:
     """A computed column, which may read the columns in the profile."""
     operation = plan.columns[index].operation
     spec, path = spec_of(operation), f"{path}.operation"
@@ -274,7 +224,7 @@ def _computed(path: str, plan: FeaturePlan, profile: Profile, options: Extractio
     yield from _keys_agree(path, operation, plan, times={plan.time, layout.time_of(levels[0], plan.time)})
 
 
-def _grouped(path: str, group: GroupedRows, plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> _Found:
+def _grouped(path: str, group: GroupedRows, plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> Found:
     """Groups of rows of one level, each made one row."""
     if plan.grain != "entity":
         yield Fault("grain", path, "groups are aggregated to entities: take grain 'entity'")
@@ -297,7 +247,7 @@ def _grouped(path: str, group: GroupedRows, plan: FeaturePlan, profile: Profile,
             yield Fault("grain", path, f"it reads rows of {owners}, which do not belong to one another")
 
 
-def _over_features(path: str, index: int, plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> _Found:
+def _over_features(path: str, index: int, plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> Found:
     """A row operation in a plan of entities: it reads features before it, by their names."""
     feature, earlier = plan.features[index], plan.features[:index]
     operation, spec = feature.operation, spec_of(feature.operation)
@@ -320,7 +270,7 @@ def _level(path: str, feature: PlannedFeature, plan: FeaturePlan, layout: Layout
     """All that the feature reads lies in rows of one level, and no row of another is counted more than once."""
     operation = feature.operation
     if feature.table is not None and layout.level_named(feature.table) is None:
-        yield Fault("other", f"{path}.table", f"{_shown(feature.table)} is no dataset whose rows can be aggregated")
+        yield Fault("other", f"{path}.table", f"{shown(feature.table)} is no dataset whose rows can be aggregated")
     levels, visible = layout.levels_of(source_columns(operation)), {*layout.above(level)}
     if apart := [one for one in levels if one not in visible]:
         names = " and ".join(layout.tables[one].dataset.id for one in (level, *apart))
@@ -338,16 +288,16 @@ def _level(path: str, feature: PlannedFeature, plan: FeaturePlan, layout: Layout
         yield Fault("other", f"{path}.operation.last_days", f"rows of {layout.tables[level].dataset.id} have no time")
 
 
-def _column(field: str, name: str, accepted: Accepted, profile: Profile, options: ExtractionOptions) -> _Found:
+def _column(field: str, name: str, accepted: Accepted, profile: Profile, options: ExtractionOptions) -> Found:
     column = profile.column(name)
     if column is None:
-        yield _UnknownColumn(field, name)
+        yield UnknownColumn(field, name)
         return
     if not _fits(column, accepted):
         wanted = ", ".join(sorted(accepted))
-        yield Fault("type_mismatch", field, f"{_shown(name)} is {column.logical_type}; this needs one of {wanted}")
+        yield Fault("type_mismatch", field, f"{shown(name)} is {column.logical_type}; this needs one of {wanted}")
     if name == options.target:
-        yield Fault("leakage", field, f"{_shown(name)} is the target: no feature may read it")
+        yield Fault("leakage", field, f"{shown(name)} is the target: no feature may read it")
 
 
 def _fits(column: ColumnProfile, accepted: Accepted) -> bool:
@@ -356,13 +306,13 @@ def _fits(column: ColumnProfile, accepted: Accepted) -> bool:
     return column.logical_type in accepted or (coded and accepted == NUMBER)
 
 
-def _predicate(path: str, predicate: Predicate, profile: Profile, options: ExtractionOptions) -> _Found:
+def _predicate(path: str, predicate: Predicate, profile: Profile, options: ExtractionOptions) -> Found:
     column = profile.column(predicate.column)
     if column is None:
-        yield _UnknownColumn(f"{path}.column", predicate.column)
+        yield UnknownColumn(f"{path}.column", predicate.column)
         return
     if predicate.column == options.target:
-        yield Fault("leakage", f"{path}.column", f"{_shown(predicate.column)} is the target: no feature may read it")
+        yield Fault("leakage", f"{path}.column", f"{shown(predicate.column)} is the target: no feature may read it")
     if wanted := _arity_fault(predicate):
         yield Fault("schema", f"{path}.values", f"{predicate.comparison} takes {wanted}")
         return
@@ -387,7 +337,7 @@ def _keys_agree(path: str, operation: AnyOperation, plan: FeaturePlan, times: se
     for field, planned, fitting in (("entity", plan.entity, {plan.entity}), ("time", plan.time, times)):
         named = getattr(operation, field, None)
         if named is not None and named not in fitting:
-            should = "set it on the plan, too" if planned is None else f"the plan's is {_shown(planned)}"
+            should = "set it on the plan, too" if planned is None else f"the plan's is {shown(planned)}"
             yield Fault(
                 "grain" if field == "entity" else "other", f"{path}.{field}", f"differs from the plan: {should}"
             )
@@ -402,37 +352,5 @@ def _publication(path: str, operation: AnyOperation, profile: Profile) -> Iterat
         for place, name in named_columns(operation).items():
             column = profile.column(name)
             if column is not None and column.personal and place not in {"entity", "time"}:
-                message = f"{spec.kind} would publish values of the personal {_shown(name)}"
+                message = f"{spec.kind} would publish values of the personal {shown(name)}"
                 yield Fault("other", f"{path}.{place}", message)
-
-
-def _unknown(name: str, profile: Profile, *, hinted: bool) -> str:
-    names = [column.name for column in profile.columns]
-    near = _near(name, names) if hinted and len(name) <= MAX_NAME else []
-    hint = f"; did you mean {' or '.join(map(_shown, near))}?" if near else "."
-    listed = ", ".join(map(_shown, names[:MAX_COLUMNS_LISTED]))
-    more = f" and {len(names) - MAX_COLUMNS_LISTED} more" if len(names) > MAX_COLUMNS_LISTED else ""
-    return f"the dataset has no column {_shown(name)}{hint} Its columns: {listed}{more}"
-
-
-def _near(name: str, names: Sequence[str]) -> list[str]:
-    """Up to three names that look alike.
-
-    Comparing whole strings is dear, so of many names only those are compared that begin alike or share a word.
-    """
-    wanted, words = name.casefold(), _words(name)
-    by_folded = {column.casefold(): column for column in names}
-    if len(by_folded) > MANY_COLUMNS:
-        alike = [folded for folded in by_folded if folded[:2] == wanted[:2] or not words.isdisjoint(_words(folded))]
-        by_folded = {folded: by_folded[folded] for folded in alike[:MANY_COLUMNS]}
-    if len(name) > LONG_NAME:
-        by_folded = dict(islice(by_folded.items(), MAX_COMPARED_LONG))
-    return [by_folded[match] for match in get_close_matches(wanted, by_folded, n=3, cutoff=0.6)]
-
-
-def _words(name: str) -> frozenset[str]:
-    return frozenset(_WORD.findall(name.casefold()))
-
-
-def _shown(name: str) -> str:
-    return repr(name if len(name) <= MAX_NAME_SHOWN else name[: MAX_NAME_SHOWN - 1] + "…")

@@ -12,6 +12,7 @@ from msgspec import Struct
 from service.engines.duckdb.open_tables import views
 from service.engines.sql.compile_tables import compile_tables
 from service.engines.sql.dialects import render
+from service.features.faults import Fault
 from service.features.model import (
     ColumnProfile,
     Dataset,
@@ -23,7 +24,7 @@ from service.features.model import (
     ValueCount,
 )
 from service.features.operations import AnyOperation
-from service.features.plan import Fault, validate
+from service.features.plan import validate
 from service.features.resolve_tables import planning_options, resolve
 from service.features.table_options import TableOptions
 from service.features.tables import Tables

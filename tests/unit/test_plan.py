@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from service.features import operations as op
+from service.features.faults import Fault
 from service.features.model import ColumnProfile, ExtractionOptions, FeaturePlan, Grain, PlannedFeature, Profile
 from service.features.operations import AnyOperation, Predicate
-from service.features.plan import Fault, validate
+from service.features.plan import validate
 
 COLUMNS: tuple[tuple[str, Any, str], ...] = (
     ("user", "identifier", "VARCHAR"),

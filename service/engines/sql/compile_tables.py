@@ -8,7 +8,6 @@ an entity without rows has one row of nulls, so that its counts are 0.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from typing import cast
 
 from msgspec import Struct
@@ -25,9 +24,21 @@ from service.engines.sql.compile import (
     row_key,
 )
 from service.engines.sql.entity_scope import HORIZON, EntityRows, EntityScope, latest
-from service.engines.sql.relations import KEY, MOMENT, OBSERVATIONS, before, joined_text, key_columns, level_rows
+from service.engines.sql.labels import LABEL, known_label, label_of_moments
+from service.engines.sql.relations import (
+    ENTITY,
+    KEY,
+    MOMENT,
+    MOMENTS,
+    OBSERVATIONS,
+    before,
+    instant_of,
+    joined_text,
+    key_columns,
+    level_rows,
+)
 from service.engines.sql.row_scope import RowScope
-from service.engines.sql.template import ROW_ID, column, microseconds, named, node_of, number, template
+from service.engines.sql.template import ROW_ID, column, named, node_of, template
 from service.features.layout import Layout
 from service.features.lineage import group_of, is_over_features, layers, needed
 from service.features.model import FeaturePlan, GroupedRows, PlannedFeature, Profile
@@ -36,17 +47,9 @@ from service.features.operations.operation import EntityOperation, RowOperation
 from service.features.table_options import EntityKey, Horizon
 from service.features.tables import Tables, features_profile, known_entity, with_columns, with_groups, with_key
 
-MOMENTS = "moments"
-"""Table of entities or observations: `__key`, the entity `__entity`, `__moment` and what is published of them."""
-ENTITY = "__entity"
 GROUP = "__group"
 OF = "__of"
 """Columns of groups: their key, and that of the moment they belong to."""
-LABEL: dict[str, str] = {
-    "any": "CAST(COUNT(:x) > 0 AS BIGINT)",
-    "count": "COUNT(:x)",
-    "sum": "COALESCE(SUM(:x), 0)",
-}
 
 
 def compile_tables(plan: FeaturePlan, tables: Tables) -> CompiledPlan:
@@ -135,7 +138,7 @@ class _Compilation:
 
     def _by_entity(self, level: _Level) -> CompiledPlan:
         """From the rows of the dataset alone, with one moment for all."""
-        moment = None if self._as_of is None else _instant(self._as_of)
+        moment = None if self._as_of is None else instant_of(self._as_of)
         rows = EntityRows(self._known(level), self._entity, level.time, moment)
         parts = self._parts()
         computed = entity_features(level.features, self._profile, rows, KEY if parts else self._entity, parts)
@@ -153,8 +156,8 @@ class _Compilation:
         query = exp.select(*projections).from_(f"{MOMENTS} AS m")
         label_level = self._label_level()
         if self._horizon is not None:
-            query = query.select(named(self._label_value(self._horizon), self._horizon.name))
-            query = _left_join(query, "label", "label").join(HORIZON, join_type="CROSS")
+            query = query.select(named(known_label(self._horizon), self._horizon.name))
+            query = _left_join(query, LABEL, LABEL).join(HORIZON, join_type="CROSS")
             published = (*published, self._horizon.name)
         for part, features in self._parts_of(levels):
             query = _left_join(query.select(*(column(one.name, part) for one in features)), part, part)
@@ -167,7 +170,7 @@ class _Compilation:
         for level in levels:
             query = self._with_parts(query, level)
         if self._horizon is not None and label_level is not None:
-            query = query.with_("label", as_=self._label(self._horizon, label_level))
+            query = query.with_(LABEL, as_=self._label(self._horizon, label_level))
         return self._compiled_moments(query, published)
 
     def _parts_of(self, levels: Sequence[_Level]) -> Iterator[tuple[str, Sequence[PlannedFeature]]]:
@@ -215,7 +218,7 @@ class _Compilation:
             ]
             return exp.select(*columns, *made).from_(f"{OBSERVATIONS} AS d")
         entity = column(self._entity)
-        moment = template("CAST(NULL AS BIGINT)") if self._as_of is None else _instant(self._as_of)
+        moment = template("CAST(NULL AS BIGINT)") if self._as_of is None else instant_of(self._as_of)
         parts = [named(template("MIN(:x)", x=column(name)), name) for name in self._parts()]
         own = parts or [named(entity, self._entity)]
         rows = exp.select(*own, named(entity, KEY), named(entity, ENTITY), named(moment, MOMENT))
@@ -302,29 +305,9 @@ class _Compilation:
         return _Level(place, (), self._layout.time_of(place, self._plan.time))
 
     def _label(self, horizon: Horizon, level: _Level) -> exp.Select:
-        """SELECT k and the statistic of the rows from the moment on, of each moment."""
         if level.time is None:
             raise ValueError("a label needs rows with a time")
-        instant = node_of(self._source.instant(level.time))
-        parts = {"i": instant, "moment": column(MOMENT, "m"), "span": microseconds(horizon.days)}
-        on = [
-            template(":a = :b", a=column(self._entity), b=column(ENTITY, "m")),
-            template(":i >= :moment AND :i < :moment + :span", **parts),
-        ]
-        if horizon.where:
-            on.append(node_of(self._source.condition(horizon.where)))
-        x = column(ROW_ID) if horizon.column is None else column(horizon.column)
-        if horizon.aggregate == "sum" and horizon.column is not None:
-            x = node_of(self._source.number(horizon.column))
-        value = template(LABEL[horizon.aggregate], x=x)
-        rows = exp.select(named(column(KEY, "m"), "k"), named(value, "label")).from_(f"{MOMENTS} AS m")
-        return rows.join(f"{level.rows} AS d", on=exp.and_(*on), join_type="LEFT").group_by(column(KEY, "m"))
-
-    def _label_value(self, horizon: Horizon) -> exp.Expr:
-        """The label; null where the data end before the horizon does."""
-        moment, as_of = column(MOMENT, "m"), column("as_of", HORIZON)
-        parts = {"moment": moment, "as_of": as_of, "span": microseconds(horizon.days), "x": column("label", "label")}
-        return template("CASE WHEN :moment + :span <= :as_of + 1 THEN :x END", **parts)
+        return label_of_moments(horizon, level.rows, self._source, level.time, self._entity)
 
     # -- rows --------------------------------------------------------------------------------------------------------
 
@@ -341,7 +324,7 @@ class _Compilation:
         """The level's rows, then those that are known, then layers of computed columns; each by its name."""
         tables = [(level.rows, self._rows(level))]
         if self._as_of is not None and level.time is not None:
-            known = before(level.rows, self._source, level.time, _instant(self._as_of))
+            known = before(level.rows, self._source, level.time, instant_of(self._as_of))
             tables.append((f"known_{level.place}", known))
         computed = {name: self._computed[name] for name in self._columns_of(level)}
         for depth, names in enumerate(layers(computed)):
@@ -430,9 +413,3 @@ def _layout(tables: Tables, plan: FeaturePlan) -> Layout:
 def _left_join(query: exp.Select, table: str, alias: str) -> exp.Select:
     on = template(":a = :b", a=column("k", alias), b=column(KEY, "m"))
     return query.join(table, on=on, join_type="LEFT")
-
-
-def _instant(moment: datetime) -> exp.Expr:
-    """The moment in microseconds since 1970."""
-    since = moment.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
-    return number(since.days * 86_400_000_000 + since.seconds * 1_000_000 + since.microseconds)

@@ -7,11 +7,12 @@ rows of one level what they look up and what they belong to. Every join finds at
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 
 from sqlglot import exp
 
 from service.engines.sql.columns import SqlColumns
-from service.engines.sql.template import DATASET, ROW_ID, column, named, node_of, template
+from service.engines.sql.template import DATASET, ROW_ID, column, named, node_of, number, template
 from service.features.layout import Join, Layout
 from service.features.model import Profile
 from service.features.table_options import CalendarUnit, EntityKey
@@ -21,6 +22,9 @@ KEY = "__key"
 """Column that tells entities, or observations, apart where their own columns do not."""
 MOMENT = "__moment"
 """Column with the instant, in microseconds, before which all is known."""
+MOMENTS = "moments"
+"""Table of entities or observations: `__key`, the entity `__entity`, `__moment` and what is published of them."""
+ENTITY = "__entity"
 UNTIL = "__until"
 """Column with the instant from which a row of an as-of table is replaced by a later one."""
 PERIODS: dict[CalendarUnit, str] = {
@@ -166,3 +170,9 @@ def before(rows: str, source: SqlColumns, time: str | None, moment: exp.Expr) ->
     if time is None:
         return select
     return select.where(template(":i < :moment", i=node_of(source.instant(time)), moment=moment))
+
+
+def instant_of(moment: datetime) -> exp.Expr:
+    """The moment in microseconds since 1970."""
+    since = moment.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
+    return number(since.days * 86_400_000_000 + since.seconds * 1_000_000 + since.microseconds)

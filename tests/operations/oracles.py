@@ -64,18 +64,18 @@ def meets(row: Row, where: Sequence[Predicate]) -> bool:
 def stat(function: str, values: Sequence[Any]) -> Any:
     """A statistic of the known values."""
     numbers = [float(value) for value in known(values)]
-    if function == "count":
-        return float(len(values))
-    if function == "sum":
-        return math.fsum(numbers)
-    if not numbers:
-        return None
-    if function == "standard_deviation":
-        return statistics.stdev(numbers) if len(numbers) > 1 else None
-    plain: dict[str, Callable[[list[float]], float]] = {
-        "mean": statistics.fmean, "minimum": min, "maximum": max, "median": statistics.median,
+    of_none: dict[str, Callable[[list[float]], float]] = {
+        "count": len, "count_distinct": lambda found: len({*found}), "sum": math.fsum,
     }  # fmt: skip
-    return plain[function](numbers)
+    of_one: dict[str, Callable[[list[float]], float]] = {
+        "mean": statistics.fmean, "minimum": min, "maximum": max, "median": statistics.median,
+        "range": lambda found: max(found) - min(found),
+    }  # fmt: skip
+    of_two = {"standard_deviation": statistics.stdev, "variance": statistics.variance}
+    for least, figures in enumerate((of_none, of_one, of_two)):
+        if function in figures:
+            return float(figures[function](numbers)) if len(numbers) >= least else None
+    raise ValueError(function)
 
 
 def order(row: Row) -> tuple[datetime, int]:
@@ -670,7 +670,7 @@ def halves(one: op.Halves, mine: Series, _: Series) -> Any:
     rows = series(mine)
     values = [row[one.column] for row in rows]
     early, late = values[: len(rows) // 2], values[len(rows) // 2 :]
-    if not known(early) or not known(late):
+    if one.function == "sum" and not (known(early) and known(late)):
         return None
     before, after = stat(one.function, early), stat(one.function, late)
     if before is None or after is None:

@@ -248,10 +248,12 @@ def days_since_previous(one: op.DaysSincePrevious, row: Row, rows: Series) -> An
 
 
 def recent(one: Any, row: Row, rows: Series) -> Series | None:
-    """The rows of the row's series in the days before its instant, and not at it."""
-    past = history(one, row, rows)
-    start = None if past is None else row["at"] - timedelta(days=one.days)
-    return None if past is None else [other for other in past if start <= other["at"] < row["at"]]
+    """The rows of the row's series in the days before its instant, and at it only when the row is included."""
+    if history(one, row, rows) is None:
+        return None
+    mine = [other for other in series(rows) if one.entity is None or other[one.entity] == row[one.entity]]
+    start, end = row["at"] - timedelta(days=one.days), row["at"]
+    return [other for other in mine if start <= other["at"] < end or (one.include_row and other["at"] == end)]
 
 
 @by_row(op.RollingStatistic)

@@ -372,20 +372,6 @@ def aggregate_between(one: op.WindowStatistic, mine: Series, everyone: Series) -
 # Measures
 
 
-def wide_stat(function: str, values: list[Any]) -> Any:
-    """A statistic, those that all aggregates know included."""
-    numbers_ = [float(value) for value in known(values)]
-    if function == "count":
-        return float(len(numbers_))
-    if function == "count_distinct":
-        return float(len({*numbers_}))
-    if function == "range":
-        return max(numbers_) - min(numbers_) if numbers_ else None
-    if function == "variance":
-        return statistics.variance(numbers_) if len(numbers_) > 1 else None
-    return stat(function, values)
-
-
 @by_entity(op.AggregatePair)
 def aggregate_pair(one: op.AggregatePair, mine: Series, everyone: Series) -> Any:
     def combined(a: Any, b: Any) -> Any:
@@ -399,19 +385,19 @@ def aggregate_pair(one: op.AggregatePair, mine: Series, everyone: Series) -> Any
         }
         return plain[one.combine]()
 
-    return wide_stat(one.function, [combined(row[one.left], row[one.right]) for row in counted(one, mine, everyone)])
+    return stat(one.function, [combined(row[one.left], row[one.right]) for row in counted(one, mine, everyone)])
 
 
 @by_entity(op.AggregateElapsed)
 def aggregate_elapsed(one: op.AggregateElapsed, mine: Series, everyone: Series) -> Any:
     rows = [row for row in counted(one, mine, everyone) if None not in (row[one.start], row[one.end])]
-    return wide_stat(one.function, [days(row[one.end] - row[one.start]) for row in rows])
+    return stat(one.function, [days(row[one.end] - row[one.start]) for row in rows])
 
 
 @by_entity(op.AggregateText)
 def aggregate_text(one: op.AggregateText, mine: Series, everyone: Series) -> Any:
     notes = known([row[one.column] for row in counted(one, mine, everyone)])
-    return wide_stat(one.function, [len(note) if one.measure == "characters" else len(note.split()) for note in notes])
+    return stat(one.function, [len(note) if one.measure == "characters" else len(note.split()) for note in notes])
 
 
 @by_entity(op.TermShare)

@@ -36,8 +36,8 @@ from tools.operations_document import document
 
 ORACLES = (oracles_basic, oracles_rows, oracles_entities)
 """Modules that register what they hold when they are imported."""
-STATISTICS = ("sum", "mean", "minimum", "maximum", "standard_deviation", "median")
-WINDOW_FUNCTIONS = STATISTICS[:-1]
+STATISTICS = get_args(op.AggregateFunction)
+WINDOW_FUNCTIONS = get_args(op.WindowFunction)
 BASIC_ROW_VARIANTS: list[Operation] = [
     *(op.ValueWhere("amount", where, otherwise) for where in (NL,) for otherwise in (None, -1.0)),
     *(op.FirstKnown(("amount", "items"), otherwise) for otherwise in (None, 7.0)),
@@ -74,7 +74,9 @@ BASIC_ROW_VARIANTS: list[Operation] = [
     *(op.PercentChange(*keys) for keys in SERIES),
     *(op.DaysSincePrevious(*keys[1:]) for keys in SERIES),
     *(op.RollingStatistic(*keys, 9.5, function) for keys in SERIES for function in WINDOW_FUNCTIONS),
+    *(op.RollingStatistic(*keys, 9.5, function, True) for keys in SERIES for function in WINDOW_FUNCTIONS),
     *(op.RollingCount(*keys[1:], 9.5, where) for keys in SERIES for where in ((), NL)),
+    *(op.RollingCount(*keys[1:], 9.5, NL, True) for keys in SERIES),
     *(op.CumulativeCount(*keys[1:]) for keys in SERIES),
 ]
 BASIC_ENTITY_VARIANTS: list[Operation] = [

@@ -17,7 +17,7 @@ from service.features.operations import Days
 from service.features.operations.expression import WINDOWS, Expression, Group, Part
 
 EARLIER = "OVER earlier"
-IN_SPAN = "ORDER BY :instant RANGE BETWEEN {start} PRECEDING AND {end} PRECEDING"
+IN_SPAN = "ORDER BY :instant RANGE BETWEEN {start} PRECEDING AND {end}"
 
 
 class RowScope(SqlColumns):
@@ -44,12 +44,20 @@ class RowScope(SqlColumns):
         return self._windowed(text, WINDOWS, self._keys(entity), time, **parts)
 
     def recent(
-        self, text: str, entity: str | None, time: str, days: Days | None, before: Days | None = None, **parts: Part
+        self,
+        text: str,
+        entity: str | None,
+        time: str,
+        days: Days | None,
+        before: Days | None = None,
+        *,
+        include_row: bool = False,
+        **parts: Part,
     ) -> Expression:
         """`text` over the entity's rows in the span of days that ends before the row's instant."""
-        window = IN_SPAN.format(
-            start="UNBOUNDED" if days is None else ":span", end="1" if before is None else ":before"
-        )
+        end = "1 PRECEDING" if before is None else ":before PRECEDING"
+        start = "UNBOUNDED" if days is None else ":span"
+        window = IN_SPAN.format(start=start, end="CURRENT ROW" if include_row else end)
         spans = {
             "span": Expression(microseconds((days or 0) + (before or 0))),
             "before": Expression(microseconds(before or 0)),

@@ -139,12 +139,20 @@ class Rows(Columns, Protocol):
         ...
 
     def recent(
-        self, text: str, entity: str | None, time: str, days: Days | None, before: Days | None = None, **parts: Part
+        self,
+        text: str,
+        entity: str | None,
+        time: str,
+        days: Days | None,
+        before: Days | None = None,
+        *,
+        include_row: bool = False,
+        **parts: Part,
     ) -> Expression:
         """`text` with the window `OVER earlier`: the entity's rows in the `days` that end before this row's instant.
 
         With None, those at any earlier instant. With `before`, the span ends so many days before the instant, that end
-        included. Rows at the same instant are not in it. Null for a row without entity or time.
+        included. Rows at the same instant are in it when the row is included. Null for a row without entity or time.
         """
         ...
 

@@ -28,11 +28,14 @@ from service.features.operations.parameters import (
 
 SeriesColumn = EntityColumn | None
 """The entity whose rows are one series; null where all rows of the dataset are one."""
-WindowFunction = Literal["sum", "mean", "minimum", "maximum", "standard_deviation"]
+WindowFunction = Literal["sum", "mean", "minimum", "maximum", "standard_deviation", "median"]
 NO_PREVIOUS = "where the entity has no earlier row, or the row has no entity or time"
 NO_HISTORY = "where the row has no entity or time"
 LAG = "SQL:2003's LAG over the entity's rows in order of time, then row id"
-RANGE = "SQL:2003's RANGE window, from `days` before the row's instant up to, and without, the instant itself"
+RANGE = (
+    "SQL:2003's RANGE window, from `days` before the row's instant up to the instant, which is in it, with all rows of "
+    "that instant, where `include_row`"
+)
 
 
 class HistoryOperation(RowOperation, frozen=True):
@@ -122,13 +125,14 @@ class DaysSincePrevious(HistoryOperation, frozen=True, tag="days_since_previous"
 
 
 class RollingStatistic(HistoryOperation, frozen=True, tag="rolling_statistic"):
-    """A statistic over the entity's rows in the `days` before this row, this row's own instant excluded."""
+    """A statistic over the entity's rows in the `days` before this row, with or without those at its own instant."""
 
     column: NumberColumn
     entity: SeriesColumn
     time: TimeColumn
     days: Days
     function: WindowFunction
+    include_row: bool = False
 
     gives = "number"
     nulls = f"{NO_HISTORY}; but for a sum, where the window has no known value (a deviation needs two)"
@@ -138,17 +142,18 @@ class RollingStatistic(HistoryOperation, frozen=True, tag="rolling_statistic"):
 
     def compile(self, rows: Rows) -> Expression:
         """Aggregate the window."""
-        text = statistic(self.function, " OVER earlier")
-        return rows.recent(text, self.entity, self.time, self.days, x=rows.number(self.column))
+        text, x = statistic(self.function, " OVER earlier"), rows.number(self.column)
+        return rows.recent(text, self.entity, self.time, self.days, include_row=self.include_row, x=x)
 
 
 class RollingCount(HistoryOperation, frozen=True, tag="rolling_count"):
-    """The entity's rows in the `days` before this row, this row's own instant excluded."""
+    """The entity's rows in the `days` before this row, with or without those at its own instant."""
 
     entity: SeriesColumn
     time: TimeColumn
     days: Days
     where: Where = ()
+    include_row: bool = False
 
     gives = "integer"
     nulls = NO_HISTORY
@@ -158,10 +163,10 @@ class RollingCount(HistoryOperation, frozen=True, tag="rolling_count"):
 
     def compile(self, rows: Rows) -> Expression:
         """Count the window."""
-        if not self.where:
-            return rows.recent("COUNT(*) OVER earlier", self.entity, self.time, self.days)
-        text = "COUNT(CASE WHEN :condition THEN 1 END) OVER earlier"
-        return rows.recent(text, self.entity, self.time, self.days, condition=rows.condition(self.where))
+        text, parts = "COUNT(*) OVER earlier", dict[str, Part]()
+        if self.where:
+            text, parts = "COUNT(CASE WHEN :met THEN 1 END) OVER earlier", {"met": rows.condition(self.where)}
+        return rows.recent(text, self.entity, self.time, self.days, include_row=self.include_row, **parts)
 
 
 class CumulativeCount(HistoryOperation, frozen=True, tag="cumulative_count"):

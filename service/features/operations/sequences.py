@@ -303,7 +303,7 @@ class Halves(SequenceOperation, frozen=True, tag="compare_halves"):
     comparison: Literal["difference", "ratio"] = "difference"
 
     gives = "number"
-    nulls = "where either half has no known value; for a ratio, where the earlier half's is 0"
+    nulls = "but for counts, where either half has no known value; for a ratio, where the earlier half's is 0"
     formula = "later - earlier or later / earlier; the earlier half has ⌊n / 2⌋ of the rows"
     source = "split-half comparison"
     example = '{"column": "amount", "time": "at", "function": "mean"}'

@@ -20,18 +20,30 @@ def invalid(faults: Sequence[FieldError]) -> InvalidRequest:
 
 def joined(tables: Sequence[Table], wanted: RelatedTable, dataset: Dataset, path: str) -> Table:
     """Return the related table with its join. Raises InvalidRequest."""
-    own = _require(dataset.profile, wanted.on, f"{path}.on", dataset.id)
+    if wanted.on is not None:
+        _require(dataset.profile, wanted.on, f"{path}.on", dataset.id)
     to = _target(tables, wanted, path)
-    other = _require(tables[to].profile, wanted.other, f"{path}.to_on", tables[to].dataset.id)
     if wanted.time is not None:
         time = _require(dataset.profile, wanted.time, f"{path}.time", dataset.id)
         if time.logical_type != "datetime":
             raise invalid([FieldError(f"{path}.time", f"{time.name!r} is {time.logical_type}, no datetime")])
+    kind, prefix = _kind(tables[to], wanted, dataset, path), f"{wanted.called}."
+    if wanted.days_before is not None and kind != "as_of":
+        raise invalid([FieldError(f"{path}.days_before", "is for a table that is looked up as of a time: give `time`")])
+    return Table(dataset, prefix, Join(kind, to, wanted.on, wanted.other, wanted.time, wanted.days_before))
+
+
+def _kind(table: Table, wanted: RelatedTable, dataset: Dataset, path: str) -> JoinKind:
+    if wanted.on is None or wanted.other is None:
+        if wanted.time is None:
+            raise invalid([FieldError(f"{path}.on", "give the column that joins, or `time` for the latest row")])
+        return "as_of"
+    own = _require(dataset.profile, wanted.on, f"{path}.on", dataset.id)
+    other = _require(table.profile, wanted.other, f"{path}.to_on", table.dataset.id)
     if not comparable(own, other):
-        fault = f"{dataset.id}'s {own.name!r} is {own.physical_type}, {tables[to].dataset.id}'s {other.name!r} "
+        fault = f"{dataset.id}'s {own.name!r} is {own.physical_type}, {table.dataset.id}'s {other.name!r} "
         raise invalid([FieldError(f"{path}.on", f"{fault}{other.physical_type}: their values cannot be equal")])
-    kind = _kind(dataset, own, tables[to], other, wanted, path)
-    return Table(dataset, f"{dataset.id}.", Join(kind, to, own.name, other.name, wanted.time))
+    return _kind_by_keys(dataset, own, table, other, wanted, path)
 
 
 def _require(profile: Profile, name: str, path: str, dataset_id: str) -> ColumnProfile:
@@ -44,9 +56,9 @@ def _require(profile: Profile, name: str, path: str, dataset_id: str) -> ColumnP
 def _target(tables: Sequence[Table], wanted: RelatedTable, path: str) -> int:
     """Return the place of the table that it joins."""
     for place, table in enumerate(tables):
-        if wanted.to == table.dataset.id:
+        if wanted.to == table.name or (wanted.to is None and wanted.other is None):
             return place
-        if wanted.to is None and table.profile.column(wanted.other) is not None:
+        if wanted.to is None and wanted.other is not None and table.profile.column(wanted.other) is not None:
             return place
     if wanted.to is not None:
         raise invalid([FieldError(f"{path}.to", "is neither the request's dataset nor one listed before")])
@@ -59,7 +71,7 @@ def comparable(own: ColumnProfile, other: ColumnProfile) -> bool:
     return len(kinds) == 1 or kinds == NUMBERS
 
 
-def _kind(
+def _kind_by_keys(
     dataset: Dataset, own: ColumnProfile, table: Table, other: ColumnProfile, wanted: RelatedTable, path: str
 ) -> JoinKind:
     if is_unique(dataset.profile, own):

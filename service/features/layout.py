@@ -1,9 +1,9 @@
 """How the tables of a request join, and which rows a feature of several tables is computed from.
 
-The columns of a related table are named `dataset_id.column`. Tables that are looked up (parents, as-of tables) add
-columns to the rows of another; a child table has rows of its own, each of which sees the columns of the row that it
-belongs to. A feature of the entity grain is computed from the rows of one such *level*: the lowest whose columns it
-reads, so that no row is ever counted once for each of its children.
+The columns of a related table are named `name.column`, by default `dataset_id.column`. Tables that are looked up
+(parents, as-of tables) add columns to the rows of another; a child table has rows of its own, each of which sees the
+columns of the row that it belongs to. A feature of the entity grain is computed from the rows of one such *level*: the
+lowest whose columns it reads, so that no row is ever counted once for each of its children.
 """
 
 from __future__ import annotations
@@ -26,11 +26,13 @@ class Join(Struct, frozen=True):
     kind: JoinKind
     to: int
     """The other table's place."""
-    on: str
-    other: str
-    """The columns on this side and on the other."""
+    on: str | None
+    other: str | None
+    """The columns on this side and on the other; None where the time alone says which row is looked up."""
     time: str | None
     """The column of this table that says when a row became known."""
+    days_before: float | None = None
+    """How much earlier than each row's time the row is looked up."""
 
 
 class Table(Struct, frozen=True):
@@ -40,6 +42,11 @@ class Table(Struct, frozen=True):
     prefix: str
     """What its columns' names begin with in plans; empty for the request's own dataset."""
     join: Join | None = None
+
+    @property
+    def name(self) -> str:
+        """Return what it is called in the request."""
+        return self.prefix.removesuffix(".") or self.dataset.id
 
     @property
     def profile(self) -> Profile:
@@ -89,9 +96,9 @@ class Layout(Struct, frozen=True, dict=True):
         found = {known[name] for name in names if name in known}
         return tuple(sorted(found, key=lambda level: -len([*self.above(level)])))
 
-    def level_named(self, dataset_id: str) -> int | None:
-        """Return the level of that dataset; None when it is no level."""
-        named = (place for place, table in enumerate(self.tables) if table.dataset.id == dataset_id)
+    def level_named(self, name: str) -> int | None:
+        """Return the level of the table of that name; None when it is no level."""
+        named = (place for place, table in enumerate(self.tables) if table.name == name)
         return next((place for place in named if self.level(place) == place), None)
 
     def level_of(self, feature: PlannedFeature, time: str | None) -> int:

@@ -59,6 +59,11 @@ def columns_of(group: GroupedRows) -> dict[str, PlannedFeature | str | None]:
     return {**made, group.time: None}
 
 
+def reads_time(plan: FeaturePlan, group: GroupedRows) -> bool:
+    """Whether a feature reads when the group's last row happened."""
+    return any(group.time in source_columns(feature.operation) for feature in plan.features)
+
+
 def layers(operations: Mapping[str, Operation]) -> tuple[tuple[str, ...], ...]:
     """Order the names so that each is in a later layer than those that its operation reads."""
     depth: dict[str, int] = {}

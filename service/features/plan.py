@@ -13,15 +13,18 @@ from msgspec.structs import replace
 
 from service.features.faults import Fault, Found, UnknownColumn, shown, worded
 from service.features.layout import Layout
-from service.features.lineage import columns_of, group_of, is_over_features
+from service.features.lineage import columns_of, group_of, is_over_features, reads_time
 from service.features.model import ColumnProfile, ExtractionOptions, FeaturePlan, GroupedRows, PlannedFeature, Profile
 from service.features.operations import (
+    ANY,
     ENTITY,
     NUMBER,
+    PUBLISHED,
     TIME,
     Accepted,
     AnyOperation,
     Predicate,
+    masks_rare,
     named_columns,
     predicates,
     source_columns,
@@ -32,12 +35,17 @@ from service.features.operations.parameters import LogicalType
 from service.features.table_options import EntityKey
 from service.features.tables import (
     features_profile,
+    is_known,
+    is_labelled,
     is_observed,
     layout_of,
+    made_of,
+    parts_profile,
     reserved_in,
     with_columns,
     with_groups,
     with_key,
+    working_profile,
 )
 
 MADE_OF: Accepted = ENTITY | TIME | frozenset[LogicalType]({"boolean"})
@@ -51,8 +59,9 @@ threads get through in a few minutes. A plan above it is refused rather than run
 
 def validate(plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> tuple[Fault, ...]:
     """What is wrong with the plan, at most MAX_FAULTS faults; empty when it may run."""
-    data = with_key(profile, plan.entity_key) if _key_columns_known(plan, profile) else profile
-    rows = with_columns(data, plan.columns)
+    key = plan.entity_key
+    data = with_key(profile, key) if key is not None and is_known(key, profile) else profile
+    rows = working_profile(plan, profile)
     profile = with_groups(rows, plan)
     faults = chain(
         _keys(plan, profile, options),
@@ -82,31 +91,44 @@ def _keys(plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> Fo
         yield Fault("grain", "entity", "a plan of grain 'entity' names the column that tells the entities apart")
     if plan.grain == "row" and is_observed(profile):
         yield Fault("grain", "grain", "observations get features of their entities: take grain 'entity'")
+    elif plan.grain == "row" and is_labelled(profile):
+        yield Fault("grain", "grain", "the horizon's label is one of entities: take grain 'entity'")
+    yield from _told_apart(plan, profile, options)
     if options.entity is not None and plan.entity != options.entity:
         yield Fault("grain", "entity", f"the client fixed the entity: it must be {shown(options.entity)}")
-    if options.time is not None and plan.time != options.time:
-        yield Fault("other", "time", f"the client fixed the time column: it must be {shown(options.time)}")
+    layout = layout_of(profile)
+    times = set[str | None]() if layout is None else {layout.time_of(level) for level in layout.levels}
+    if options.time is not None and plan.time not in {options.time, *times}:
+        yield Fault("other", "time", f"the time column is fixed: it must be {shown(options.time)}")
+    made = plan.entity_key is not None and plan.entity == plan.entity_key.name
     for field, name, accepted in (("entity", plan.entity, ENTITY), ("time", plan.time, TIME)):
-        if name is not None:
+        # What an entity is made of is checked column by column.
+        if name is not None and not (made and field == "entity"):
             yield from _column(field, name, accepted, profile, options)
+
+
+def _told_apart(plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> Found:
+    """What tells entities apart lies in the dataset's rows."""
+    layout = layout_of(profile)
     if plan.entity_key is not None:
         yield from _made_key(plan.entity_key, plan, profile, options)
-    layout = layout_of(profile)
-    if layout is not None and plan.entity is not None and layout.levels_of([plan.entity]) not in {(), (0,)}:
-        yield Fault("grain", "entity", f"{shown(plan.entity)} is of a child table: take a column of the dataset")
-
-
-def _key_columns_known(plan: FeaturePlan, profile: Profile) -> bool:
-    return plan.entity_key is not None and all(profile.column(name) is not None for name in plan.entity_key.columns)
+    told_apart = [] if plan.entity is None else [plan.entity, *(plan.entity_key.columns if plan.entity_key else ())]
+    for name in told_apart if layout is not None else ():
+        if layout is not None and layout.levels_of([name]) not in {(), (0,)}:
+            field = "entity" if name == plan.entity else "entity_key.columns"
+            yield Fault("grain", field, f"{shown(name)} is of a child table: take a column of the dataset")
 
 
 def _made_key(key: EntityKey, plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> Found:
     """Check what an entity is made of."""
     for place, name in enumerate(key.columns):
         field = f"entity_key.columns[{place}]"
-        yield from _column(field, name, TIME if key.by is not None else MADE_OF, profile, options)
-    if key.by is not None and len(key.columns) != 1:
-        yield Fault("schema", "entity_key.columns", "`by` takes exactly one datetime column")
+        period = key.by is not None and place == len(key.columns) - 1
+        yield from _column(field, name, TIME if period else MADE_OF, profile, options)
+    if key.by is not None and not key.columns:
+        yield Fault("schema", "entity_key.columns", "`by` takes the datetime column whose periods count")
+    if key.by is not None and len(key.parts) > 1 and profile.column(key.parts[-1]) is not None:
+        yield Fault("name", "entity_key.by", f"{shown(key.parts[-1])} is a column: name it in place of the period")
     if len(key.columns) == 1 and key.by is None:
         yield Fault("schema", "entity_key", "one column is an entity by its name: set `entity`, and no entity_key")
     if len({*key.columns}) < len(key.columns):
@@ -177,13 +199,18 @@ def _feature(
     yield from _publication(path, operation, profile)
 
 
-def _reads(path: str, operation: AnyOperation, profile: Profile, options: ExtractionOptions) -> Found:
+def _reads(
+    path: str, operation: AnyOperation, profile: Profile, options: ExtractionOptions, *, published: bool = True
+) -> Found:
     """Columns, predicates and parameters of an operation."""
     spec = spec_of(operation)
     for place, name in named_columns(operation).items():
         field = place.partition("[")[0]
         readable = replace(options, target=None) if field in spec.targets else options
-        yield from _column(f"{path}.{place}", name, spec.columns[field], profile, readable)
+        accepted = spec.columns[field]
+        if accepted == PUBLISHED and not published:
+            accepted = ANY
+        yield from _column(f"{path}.{place}", name, accepted, profile, readable)
     for place, predicate in predicates(operation).items():
         yield from _predicate(f"{path}.{place}", predicate, profile, options)
     for field, message in operation.faults():
@@ -209,9 +236,9 @@ def _computed(path: str, plan: FeaturePlan, profile: Profile, options: Extractio
     spec, path = spec_of(operation), f"{path}.operation"
     if spec.grain != "row":
         yield Fault("grain", path, f"{spec.kind} is an operation of grain 'entity'; columns take those of grain 'row'")
-    if spec.sees == "dataset" and is_observed(profile):
+    if spec.sees == "dataset" and not masks_rare(operation) and is_observed(profile):
         yield Fault("grain", path, f"{spec.kind} compares rows of all times, of which observations know some")
-    yield from _reads(path, operation, profile, options)
+    yield from _reads(path, operation, profile, options, published=False)
     layout = layout_of(profile)
     if layout is None:
         yield from _keys_agree(path, operation, plan, times={plan.time})
@@ -219,7 +246,7 @@ def _computed(path: str, plan: FeaturePlan, profile: Profile, options: Extractio
     levels = layout.levels_of(source_columns(operation)) or (0,)
     visible = {*layout.above(levels[0])}
     if apart := [one for one in levels if one not in visible]:
-        names = " and ".join(layout.tables[one].dataset.id for one in (levels[0], *apart))
+        names = " and ".join(layout.tables[one].name for one in (levels[0], *apart))
         yield Fault("grain", path, f"it reads rows of {names}, which do not belong to one another")
     yield from _keys_agree(path, operation, plan, times={plan.time, layout.time_of(levels[0], plan.time)})
 
@@ -228,6 +255,8 @@ def _grouped(path: str, group: GroupedRows, plan: FeaturePlan, profile: Profile,
     """Groups of rows of one level, each made one row."""
     if plan.grain != "entity":
         yield Fault("grain", path, "groups are aggregated to entities: take grain 'entity'")
+    if reads_time(plan, group) and _group_time(group, plan, profile) is None:
+        yield Fault("other", "time", f"{group.time} is read: set the plan's time, which says when rows happened")
     names = [feature.name for feature in group.features]
     if len({*names, *group.by, "time"}) <= len(names) + len(group.by):
         yield Fault("name", f"{path}.features", "its columns, `time` among them, need names of their own")
@@ -243,8 +272,17 @@ def _grouped(path: str, group: GroupedRows, plan: FeaturePlan, profile: Profile,
         read = [*group.by, *(name for feature in group.features for name in source_columns(feature.operation))]
         levels = layout.levels_of(read)
         if apart := [one for one in levels if one not in {*layout.above(levels[0])}]:
-            owners = " and ".join(layout.tables[one].dataset.id for one in (levels[0], *apart))
+            owners = " and ".join(layout.tables[one].name for one in (levels[0], *apart))
             yield Fault("grain", path, f"it reads rows of {owners}, which do not belong to one another")
+
+
+def _group_time(group: GroupedRows, plan: FeaturePlan, profile: Profile) -> str | None:
+    """The column that says when the rows of the group happened."""
+    layout = layout_of(profile)
+    if layout is None:
+        return plan.time
+    read = [*group.by, *(name for feature in group.features for name in source_columns(feature.operation))]
+    return layout.time_of(next(iter(layout.levels_of(read)), 0), plan.time)
 
 
 def _over_features(path: str, index: int, plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> Found:
@@ -255,9 +293,10 @@ def _over_features(path: str, index: int, plan: FeaturePlan, profile: Profile, o
         message = f"{spec.kind} is an operation of grain 'row': in a plan of entities it reads features before it"
         yield Fault("grain", path, message)
         return
-    made = features_profile(earlier, profile)
-    yield from _reads(path, operation, made, replace(options, target=None))
-    if spec.sees == "history" or spec.fits == "folds":
+    parts = parts_profile(plan.entity_key or made_of(profile), profile)
+    made = features_profile(earlier, profile, parts)
+    yield from worded(_reads(path, operation, made, replace(options, target=None)), made)
+    if spec.fits == "folds" or (spec.sees == "history" and (not parts or is_observed(profile))):
         yield Fault("grain", path, f"{spec.kind} looks back on rows; features of an entity are one row")
     if spec.sees == "dataset" and is_observed(profile):
         yield Fault("grain", path, f"{spec.kind} compares entities at one moment; observations have many")
@@ -273,19 +312,19 @@ def _level(path: str, feature: PlannedFeature, plan: FeaturePlan, layout: Layout
         yield Fault("other", f"{path}.table", f"{shown(feature.table)} is no dataset whose rows can be aggregated")
     levels, visible = layout.levels_of(source_columns(operation)), {*layout.above(level)}
     if apart := [one for one in levels if one not in visible]:
-        names = " and ".join(layout.tables[one].dataset.id for one in (level, *apart))
+        names = " and ".join(layout.tables[one].name for one in (level, *apart))
         yield Fault("grain", f"{path}.operation", f"it reads rows of {names}, which do not belong to one another")
     elif plan.grain == "row" and level != 0:
-        child = layout.tables[level].dataset.id
+        child = layout.tables[level].name
         yield Fault("grain", f"{path}.operation", f"rows of {child} can only be aggregated: take grain 'entity'")
     elif not layout.is_value_of(operation, level):
-        child = layout.tables[level].dataset.id
+        child = layout.tables[level].name
         message = (
             f"its values are of a table above {child}, each of whose rows would count once for every row of {child}"
         )
         yield Fault("grain", f"{path}.operation", message)
     if operation.reads_plan_time() and layout.time_of(level, plan.time) is None:
-        yield Fault("other", f"{path}.operation.last_days", f"rows of {layout.tables[level].dataset.id} have no time")
+        yield Fault("other", f"{path}.operation.last_days", f"rows of {layout.tables[level].name} have no time")
 
 
 def _column(field: str, name: str, accepted: Accepted, profile: Profile, options: ExtractionOptions) -> Found:

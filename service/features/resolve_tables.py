@@ -60,28 +60,37 @@ def planning_options(request: ExtractionRequest, tables: Tables) -> ExtractionOp
 def _repeated(request: ExtractionRequest) -> Iterator[FieldError]:
     seen = {request.dataset_id}
     for place, wanted in enumerate(request.tables.related):
-        if wanted.dataset_id in seen:
-            yield FieldError(f"options.related[{place}].dataset_id", "this dataset is already one of the request's")
-        seen.add(wanted.dataset_id)
+        if wanted.called in seen:
+            member = "dataset_id" if wanted.name is None else "name"
+            fault = f"{wanted.called!r} is already a table of the request: give this one a `name` of its own"
+            yield FieldError(f"options.related[{place}].{member}", fault)
+        seen.add(wanted.called)
 
 
 def _bad_key(key: EntityKey | None, profile: Profile) -> Iterator[FieldError]:
     if key is None:
         return
+    yield from _bad_parts(key, profile)
+    if key.by is not None and not key.columns:
+        yield FieldError("options.entity.columns", "`by` takes the datetime column whose periods count")
+    if len({*key.columns}) < len(key.columns):
+        yield FieldError("options.entity.columns", "each column once")
+    made = [key.name] if not key.columns else [key.parts[-1]] if key.by is not None else []
+    for name in made:
+        if profile.column(name) is not None:
+            yield FieldError("options.entity", f"the dataset has a column {name!r}: name it as the entity")
+
+
+def _bad_parts(key: EntityKey, profile: Profile) -> Iterator[FieldError]:
     for place, name in enumerate(key.columns):
         column, path = profile.column(name), f"options.entity.columns[{place}]"
         if column is None:
             yield FieldError(path, f"the dataset has no column {name!r}")
-        elif key.by is not None and column.logical_type != "datetime":
-            yield FieldError(path, f"{name!r} is {column.logical_type}; `by` needs a datetime column")
-        elif key.by is None and column.logical_type not in ENTITY | {"datetime", "boolean"}:
+        elif key.by is not None and place == len(key.columns) - 1:
+            if column.logical_type != "datetime":
+                yield FieldError(path, f"{name!r} is {column.logical_type}; `by` needs a datetime as the last column")
+        elif column.logical_type not in ENTITY | {"datetime", "boolean"}:
             yield FieldError(path, f"{name!r} is {column.logical_type}, which tells no entities apart")
-    if key.by is not None and len(key.columns) != 1:
-        yield FieldError("options.entity.columns", "`by` takes exactly one datetime column")
-    if len({*key.columns}) < len(key.columns):
-        yield FieldError("options.entity.columns", "each column once")
-    if not key.columns and profile.column(key.name) is not None:
-        yield FieldError("options.entity.columns", f"the dataset has a column {key.name!r}: name it as the entity")
 
 
 def _bad_horizon(options: TableOptions) -> Iterator[FieldError]:
@@ -121,7 +130,7 @@ def _unknown_names(tables: Tables, options: ExtractionOptions) -> Iterator[Field
         names = [name for _, name in named if name in layout.places]
         level = next(iter(layout.levels_of(names)), 0)
         if layout.time_of(level) is None:
-            yield FieldError("options.horizon", f"rows of {layout.tables[level].dataset.id!r} have no time")
+            yield FieldError("options.horizon", f"rows of {layout.tables[level].name!r} have no time")
     target = options.target
     if target is not None and target not in layout.places:
         yield FieldError("options.target", f"no table of the request has a column {target!r}")
@@ -142,7 +151,7 @@ def _bad_times(tables: Tables) -> Iterator[FieldError]:
         if join is None:
             continue
         if join.kind == "as_of" and layout.time_of(layout.level(join.to)) is None:
-            other = layout.tables[join.to].dataset.id
+            other = layout.tables[join.to].name
             yield FieldError(path, f"rows of {other!r} have no time that it could be looked up for: give options.time")
         if place in undated:
             own = ", ".join(_datetimes(table.profile)[:5])

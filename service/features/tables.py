@@ -12,10 +12,18 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from service.features.joins import joined
-from service.features.layout import Layout, Table
+from service.features.layout import Join, Layout, Table
 from service.features.lineage import columns_of, group_of, is_over_features
 from service.features.model import ColumnProfile, ComputedColumn, Dataset, FeaturePlan, PlannedFeature, Profile
-from service.features.operations import FeatureType, LogicalType, Operation, named_columns, source_columns, spec_of
+from service.features.operations import (
+    FeatureType,
+    LogicalType,
+    Operation,
+    masks_rare,
+    named_columns,
+    source_columns,
+    spec_of,
+)
 from service.features.operations.literals import feature_type
 from service.features.table_options import EntityKey, TableOptions
 
@@ -28,6 +36,10 @@ class WorkingProfile(Profile, frozen=True, dict=True):
     layout: Layout | None = None
     reserved: tuple[str, ...] = ()
     """Names that no feature may have: columns that are published beside the features."""
+    key: EntityKey | None = None
+    """What the entity is made of, where the client said it."""
+    labelled: bool = False
+    """Whether a label is made from what happens after the moment."""
     observed: bool = False
     """Whether features are computed for observations, each at a moment of its own."""
     explained: tuple[str, ...] = ()
@@ -65,7 +77,8 @@ class Tables(Struct, frozen=True, dict=True):
         if self.plain:
             return self.main.profile
         profile: Profile = _merged(self)
-        return profile if self.options.entity is None else with_key(profile, self.options.entity)
+        key = self.options.entity
+        return profile if key is None else with_key(profile, key)
 
     @property
     def dataset(self) -> Dataset:
@@ -93,13 +106,13 @@ def with_key(profile: Profile, key: EntityKey | None) -> Profile:
         name=key.name,
         position=len(profile.columns),
         logical_type="identifier",
-        physical_type=_key_type(key),
+        physical_type="VARCHAR" if len(key.parts) > 1 else _key_type(key),
         null_ratio=max((part.null_ratio for part in parts), default=0.0),
         distinct_count=_key_count(parts, profile.row_count),
         personal=any(part.personal for part in parts),
     )
     known = profile if isinstance(profile, WorkingProfile) else _working(profile)
-    return replace(known, columns=(*profile.columns, made), reserved=(*known.reserved, *key.columns))
+    return replace(known, columns=(*profile.columns, made), reserved=(*known.reserved, *key.parts))
 
 
 def reserved_in(profile: Profile) -> tuple[str, ...]:
@@ -109,9 +122,16 @@ def reserved_in(profile: Profile) -> tuple[str, ...]:
 
 def working_profile(plan: FeaturePlan, profile: Profile) -> Profile:
     """Return the profile with what the plan adds: an entity that is made of columns, and computed columns."""
-    if plan.entity_key is not None and all(profile.column(name) is not None for name in plan.entity_key.columns):
-        profile = with_key(profile, plan.entity_key)
-    return with_columns(profile, plan.columns)
+    key = plan.entity_key
+    if key is not None and is_known(key, profile):
+        return with_columns(with_key(profile, key), plan.columns)
+    rows = with_columns(profile, plan.columns)
+    return with_key(rows, key) if key is not None and is_known(key, rows) else rows
+
+
+def is_known(key: EntityKey, profile: Profile) -> bool:
+    """Return whether every column that the entity is made of is in the profile."""
+    return all(profile.column(name) is not None for name in key.columns)
 
 
 def with_columns(profile: Profile, columns: Sequence[ComputedColumn]) -> Profile:
@@ -124,7 +144,7 @@ def with_columns(profile: Profile, columns: Sequence[ComputedColumn]) -> Profile
         if layout is not None:
             level = next(iter(layout.levels_of(source_columns(computed.operation))), 0)
             layout = replace(layout, computed=(*layout.computed, (computed.name, level)))
-        made = _made_column(computed.name, computed.operation, known)
+        made = _computed_column(computed, known)
         known = replace(known, columns=(*known.columns, made), layout=layout, reserved=(*known.reserved, computed.name))
     return known
 
@@ -147,9 +167,23 @@ def with_groups(profile: Profile, plan: FeaturePlan) -> Profile:
     return replace(known, columns=tuple(columns))
 
 
-def features_profile(features: Sequence[PlannedFeature], profile: Profile) -> Profile:
-    """Return the profile of a table of the features, for operations that read them as columns."""
-    made = Profile(profile.row_count, (), profile.fingerprint)
+def parts_profile(key: EntityKey | None, profile: Profile) -> tuple[ColumnProfile, ...]:
+    """Return the columns that an entity is published as, of which a period is a datetime."""
+    if key is None:
+        return ()
+    parts = [column for name in key.columns if (column := profile.column(name)) is not None]
+    if key.by is None or not parts:
+        return tuple(parts)
+    logical: LogicalType = "integer" if key.by in PARTS_OF_CALENDAR else "datetime"
+    period = replace(parts[-1], name=key.parts[-1], logical_type=logical, physical_type=_key_type(key))
+    return (*parts[:-1], period)
+
+
+def features_profile(
+    features: Sequence[PlannedFeature], profile: Profile, parts: Sequence[ColumnProfile] = ()
+) -> Profile:
+    """Return the profile of a table of the features beside `parts`, for operations that read them as columns."""
+    made = Profile(profile.row_count, tuple(parts), profile.fingerprint)
     for feature in features:
         source = made if feature.operation.grain == "row" else profile
         column = replace(_made_column(feature.name, feature.operation, source), position=len(made.columns))
@@ -163,6 +197,16 @@ PHYSICAL: dict[FeatureType, tuple[LogicalType, str]] = {
     "boolean": ("boolean", "BOOLEAN"),
     "string": ("categorical", "VARCHAR"),
 }
+
+
+def _computed_column(computed: ComputedColumn, profile: Profile) -> ColumnProfile:
+    """Describe a computed column: what it takes over from another one, it may not publish where that one may not."""
+    operation = computed.operation
+    own = profile.column(named_columns(operation).get("column", ""))
+    made = _made_column(computed.name, operation, profile)
+    if spec_of(operation).dtype is None and own is not None:
+        return replace(made, logical_type=own.logical_type, physical_type=own.physical_type)
+    return replace(made, personal=made.personal or masks_rare(operation))
 
 
 def _made_column(name: str, operation: Operation, profile: Profile) -> ColumnProfile:
@@ -212,6 +256,8 @@ def _merged(tables: Tables) -> WorkingProfile:
         notes,
         layout=layout,
         reserved=tuple(_published(tables)),
+        key=tables.options.entity,
+        labelled=tables.options.horizon is not None,
         observed=tables.observed is not None,
         explained=explained,
     )
@@ -232,10 +278,10 @@ def explain(tables: Tables) -> Iterator[str]:
     for table in layout.tables[1:]:
         join = table.join
         if join is not None:
-            other, own = layout.tables[join.to].dataset.id, table.dataset.id
+            other, own = layout.tables[join.to].name, table.name
             yield {
                 "parent": f"Each row of {other} has the columns {own}.… of the {own} row with the same {join.on}.",
-                "as_of": f"Each row of {other} has the columns {own}.… of the latest {own} row at its time.",
+                "as_of": f"Each row of {other} has the columns {own}.… of the latest {own} row {_when(join)}.",
                 "child": f"Rows of {own} belong to the row of {other} whose {join.other} is their {join.on}.",
             }[join.kind]
     if options.as_of is not None:
@@ -247,10 +293,19 @@ def explain(tables: Tables) -> Iterator[str]:
     cut_off = options.as_of is not None or options.observations is not None
     for level in layout.levels:
         if cut_off and (time := layout.time_of(level)) is not None:
-            yield f"Rows of {layout.tables[level].dataset.id} are known after {time}."
-    untimed = [layout.tables[level].dataset.id for level in tables.layout.levels if layout.time_of(level) is None]
+            yield f"Rows of {layout.tables[level].name} are known after {time}."
+    untimed = [layout.tables[level].name for level in tables.layout.levels if layout.time_of(level) is None]
     if untimed and cut_off:
         yield f"Rows of {', '.join(untimed)} have no time: they are known at every moment."
+
+
+def _when(join: Join) -> str:
+    same = "" if join.on is None else f" with the same {join.on}"
+    return (
+        f"{same} at its time".strip()
+        if join.days_before is None
+        else f"{same} {join.days_before:g} days before its time".strip()
+    )
 
 
 def _fingerprint(tables: Tables) -> str:
@@ -268,6 +323,16 @@ def is_observed(profile: Profile) -> bool:
     return isinstance(profile, WorkingProfile) and profile.observed
 
 
+def is_labelled(profile: Profile) -> bool:
+    """Return whether a label is made."""
+    return isinstance(profile, WorkingProfile) and profile.labelled
+
+
+def made_of(profile: Profile) -> EntityKey | None:
+    """Return what the client said the entity is made of; None where it is a column, or the plan says it."""
+    return profile.key if isinstance(profile, WorkingProfile) else None
+
+
 def with_levels(plan: FeaturePlan, tables: Tables) -> FeaturePlan:
     """Return the plan in which each feature names the dataset whose rows it is aggregated from, of several."""
     layout = tables.layout
@@ -278,7 +343,7 @@ def with_levels(plan: FeaturePlan, tables: Tables) -> FeaturePlan:
     def named(feature: PlannedFeature) -> PlannedFeature:
         if is_over_features(plan, feature) or group_of(plan, feature) is not None:
             return feature
-        return replace(feature, table=layout.tables[known.level_of(feature, plan.time)].dataset.id)
+        return replace(feature, table=layout.tables[known.level_of(feature, plan.time)].name)
 
     return replace(plan, features=tuple(named(feature) for feature in plan.features))
 

@@ -74,9 +74,9 @@ BASIC_ROW_VARIANTS: list[Operation] = [
     *(op.PercentChange(*keys) for keys in SERIES),
     *(op.DaysSincePrevious(*keys[1:]) for keys in SERIES),
     *(op.RollingStatistic(*keys, 9.5, function) for keys in SERIES for function in WINDOW_FUNCTIONS),
-    *(op.RollingStatistic(*keys, 9.5, function, True) for keys in SERIES for function in WINDOW_FUNCTIONS),
+    *(op.RollingStatistic(*keys, 9.5, function, include_row=True) for keys in SERIES for function in WINDOW_FUNCTIONS),
     *(op.RollingCount(*keys[1:], 9.5, where) for keys in SERIES for where in ((), NL)),
-    *(op.RollingCount(*keys[1:], 9.5, NL, True) for keys in SERIES),
+    *(op.RollingCount(*keys[1:], 9.5, NL, include_row=True) for keys in SERIES),
     *(op.CumulativeCount(*keys[1:]) for keys in SERIES),
 ]
 BASIC_ENTITY_VARIANTS: list[Operation] = [

@@ -292,3 +292,44 @@ def test_groups_that_cannot_be(groups: tuple[GroupedRows, ...], feature: AnyOper
     found = faults(FeaturePlan("entity", planned(("f", feature)), "customer", "at", groups=groups))
     assert found[0][0] == field
     assert words in found[0][1]
+
+
+def test_computed_columns_hold_what_features_may_not() -> None:
+    """Exact pieces of texts, and earlier texts and times; what is made of them is published, they are not."""
+    rows = [
+        ("u1", "a@x.org", "red shoes", START),
+        ("u1", "b@y.org", "red boots", START + DAY),
+        ("u2", "c@x.org", "hat", START + 3 * DAY),
+        ("u1", None, "red boots", START + 5 * DAY),
+    ]
+    case = Case(
+        [
+            Given(
+                "searches",
+                {"user": "VARCHAR", "mail": "VARCHAR", "query": "VARCHAR", "at": "TIMESTAMP"},
+                rows,
+                ("mail",),
+            )
+        ],
+        TableOptions(),
+    )
+    columns = (
+        ComputedColumn("domain", op.EmailDomain("mail")),
+        ComputedColumn("first", op.TextPiece("query", "first_word")),
+        ComputedColumn("before", op.PreviousValue("query", "user", "at")),
+        ComputedColumn("when", op.PreviousValue("at", "user", "at")),
+    )
+    features = planned(
+        ("sharing", op.GroupCount("domain")),
+        ("alike", op.TextSimilarity("query", "before")),
+        ("waited", op.ElapsedDays("when", "at")),
+        ("same", op.GroupCount("first")),
+    )
+    found = case.compute(FeaturePlan("row", features, "user", "at", columns=columns))
+    assert [row["sharing"] for row in found] == [2, 1, 2, None]
+    assert [row["waited"] for row in found] == [None, 1.0, None, 4.0]
+    assert [row["same"] for row in found] == [3, 3, 1, 3]
+    assert found[3]["alike"] == 1.0
+    for name in ("domain", "first", "when"):
+        faults = case.faults(FeaturePlan("row", planned(("x", op.Value(name))), "user", "at", columns=columns))
+        assert [fault.field for fault in faults] == ["features[0].operation.column"]

@@ -214,7 +214,7 @@ FAULTY: list[tuple[str, TableOptions, dict[str, Any], str]] = [
         "options.related[0].dataset_id",
         TableOptions(related=(RelatedTable("customers", "customer"),)),
         {},
-        "already one",
+        "already a table",
     ),
     ("options.related[0].on", TableOptions(related=(RelatedTable("orders", "nobody"),)), {}, "no column 'nobody'"),
     ("options.related[0].on", TableOptions(related=(RelatedTable("orders", "amount"),)), {}, "give `to_on`"),
@@ -320,7 +320,7 @@ FAULTY: list[tuple[str, TableOptions, dict[str, Any], str]] = [
     ),
     ("options.entity.columns[0]", TableOptions(entity=EntityKey(("nobody", "segment"))), {}, "no column 'nobody'"),
     ("options.entity.columns[0]", TableOptions(entity=EntityKey(("segment",), "day")), {}, "needs a datetime"),
-    ("options.entity.columns", TableOptions(entity=EntityKey((), "day")), {}, "exactly one"),
+    ("options.entity.columns", TableOptions(entity=EntityKey((), "day")), {}, "whose periods count"),
     ("options.entity.columns", TableOptions(entity=EntityKey(("segment", "segment"))), {}, "each column once"),
     (
         "options.target",
@@ -394,3 +394,81 @@ def test_plans_that_would_multiply_rows() -> None:
         ("features[0].table", "'prices' is no dataset whose rows can be aggregated")
     ]
     assert shop_faults(("f", op.Recency("prices.since")))[0][0] == "features[0].operation.time"
+
+
+RATES = {"since": "TIMESTAMP", "rate": "DOUBLE"}
+stamps = st.integers(0, 12).map(lambda hours: START + timedelta(hours=12 * hours))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.tuples(stamps, st.floats(0, 9)), max_size=6),
+    st.lists(instants, min_size=1, max_size=5),
+    st.sampled_from([0.5, 1.0, 2.25]),
+)
+def test_the_latest_row_of_all(rates: list[Any], asked: list[Any], days_before: float) -> None:
+    """Without a column that joins, the time alone says which row is looked up; days before it, under another name."""
+    case = Case(
+        [Given("loans", {"at": "TIMESTAMP"}, [(at,) for at in asked]), Given("rates", RATES, rates)],
+        TableOptions(
+            related=(
+                RelatedTable("rates", time="since"),
+                RelatedTable("rates", time="since", name="earlier", days_before=days_before),
+            )
+        ),
+        ExtractionOptions(time="at"),
+    )
+    features = planned(("now", op.Value("rates.rate")), ("then", op.Value("earlier.rate")))
+    found = case.compute(FeaturePlan("row", features, time="at"))
+
+    def held(at: datetime | None) -> float | None:
+        known = [(since, place, rate) for place, (since, rate) in enumerate(rates) if at is not None and since <= at]
+        return max(known)[2] if known else None
+
+    assert [(row["now"], row["then"]) for row in found] == [
+        (held(at), held(None if at is None else at - days_before * DAY)) for at in asked
+    ]
+
+
+def test_a_table_that_is_joined_twice() -> None:
+    """A flight's two airports are rows of one table: each joins under a name of its own."""
+    flights = [("JFK", "LAX"), ("LAX", None), ("JFK", "JFK"), ("ORD", "JFK")]
+    airports = [("JFK", 40.6), ("LAX", 33.9)]
+    case = Case(
+        [
+            Given("flights", {"origin": "VARCHAR", "dest": "VARCHAR"}, flights),
+            Given("airports", {"code": "VARCHAR", "latitude": "DOUBLE"}, airports),
+        ],
+        TableOptions(
+            related=(
+                RelatedTable("airports", "code", to_on="origin", name="departure"),
+                RelatedTable("airports", "code", to_on="dest", name="arrival"),
+            )
+        ),
+    )
+    north = op.Difference("departure.latitude", "arrival.latitude")
+    found = case.compute(FeaturePlan("row", planned(("north", north), ("to", op.Value("arrival.latitude")))))
+    assert [row["to"] for row in found] == [33.9, None, 40.6, 40.6]
+    assert [row["north"] for row in found] == [pytest.approx(40.6 - 33.9), None, 0.0, None]
+
+
+@pytest.mark.parametrize(
+    ("related", "field"),
+    [
+        ((RelatedTable("rates", "since"), RelatedTable("rates", "since")), "options.related[1].dataset_id"),
+        ((RelatedTable("rates", time="since", name="loans"),), "options.related[0].name"),
+        ((RelatedTable("rates"),), "options.related[0].on"),
+        ((RelatedTable("rates", "since", to_on="at", days_before=1.0),), "options.related[0].days_before"),
+    ],
+    ids=["twice", "name taken", "neither", "no time"],
+)
+def test_names_and_joins_that_cannot_be(related: tuple[RelatedTable, ...], field: str) -> None:
+    """Each fault names its member."""
+    case = Case(
+        [Given("loans", {"at": "TIMESTAMP"}, [(START,)]), Given("rates", RATES, [(START, 1.0)])],
+        TableOptions(related=related),
+        ExtractionOptions(time="at"),
+    )
+    with pytest.raises(InvalidRequest) as caught:
+        _ = case.tables
+    assert [error.field for error in caught.value.errors] == [field]

@@ -63,7 +63,7 @@ def check_joins(connection: Connection, tables: Tables) -> None:
 def _unique_keys(tables: Tables) -> Iterator[_UniqueKey]:
     for place, table in enumerate(tables.layout.tables):
         join = table.join
-        if join is None or join.kind == "as_of":
+        if join is None or join.kind == "as_of" or join.on is None or join.other is None:
             continue
         path = f"options.related[{place - 1}]"
         if join.kind == "parent":
@@ -75,7 +75,7 @@ def _unique_keys(tables: Tables) -> Iterator[_UniqueKey]:
 def _unique_key(tables: Tables, place: int, name: str, path: str) -> _UniqueKey:
     table = tables.layout.tables[place]
     known = table.profile.column(name)
-    return _UniqueKey(view_of(place), table.dataset.id, name, known is not None and known.personal, path)
+    return _UniqueKey(view_of(place), table.name, name, known is not None and known.personal, path)
 
 
 def _repeated(key: _UniqueKey) -> exp.Select:
@@ -103,7 +103,7 @@ def _pairs(connection: Connection, tables: Tables) -> float:
     observed = _counts(exp.select(column(observations.entity)).from_(f"{OBSERVATIONS} AS d"), observations.entity)
     found = 0.0
     for level in tables.layout.levels:
-        rows = _counts(level_rows(tables.layout, level, [entity], []), entity)
+        rows = _counts(level_rows(tables.layout, level, [entity]), entity)
         found += float(connection.query(template(PAIRS, o=observed, d=rows))[0][0])
     return found
 

@@ -155,7 +155,7 @@ def _read(tables: Tables, plan: FeaturePlan) -> Iterator[str]:
         if place == 0:
             yield own
     for table in tables.layout.tables:
-        if table.join is not None and table.join.to == 0:
+        if table.join is not None and table.join.to == 0 and table.join.other is not None:
             yield table.join.other
 
 

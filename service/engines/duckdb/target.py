@@ -10,10 +10,10 @@ from sqlglot import exp
 from service.engines.duckdb.statements import template
 from service.engines.sql.columns import SqlColumns
 from service.engines.sql.compile import COMPUTED, CompiledPlan
-from service.engines.sql.relations import key_columns, level_rows
+from service.engines.sql.compile_tables import main_rows
 from service.engines.sql.template import DATASET, ROW_ID, column, node_of
 from service.features.model import FeaturePlan, Profile
-from service.features.tables import Tables, known_entity
+from service.features.tables import Tables
 
 TargetKind = Literal["number", "category"]
 
@@ -78,11 +78,9 @@ def target_values(plan: FeaturePlan, tables: Tables, target: str, kind: TargetKi
 
 def _rows(plan: FeaturePlan, tables: Tables, target: str) -> exp.Expr:
     """The dataset's rows, with what they look up and the entity that is made of columns."""
-    key = known_entity(plan, tables)
-    if tables.plain and key is None:
+    if tables.plain and plan.entity_key is None and not plan.columns:
         return exp.alias_(exp.to_table(DATASET), "d", table=True)
-    names = [name for name in (target, plan.entity) if name is not None]
-    return level_rows(tables.layout, 0, names, key_columns(key, tables.profile)).subquery("d")
+    return main_rows(plan, tables, [target]).subquery("d")
 
 
 def _pairs(key: exp.Expr, value: exp.Expr) -> exp.Select:

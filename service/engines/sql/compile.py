@@ -18,7 +18,7 @@ from service.features.operations import named_columns, spec_of
 from service.features.operations.expression import Expression
 from service.features.operations.literals import feature_type
 from service.features.operations.operation import EntityOperation, RowOperation
-from service.features.tables import features_profile
+from service.features.tables import features_profile, made_of, parts_profile
 
 COMPUTED = "computed"
 """Name of the table or common table expression that holds the features as computed."""
@@ -77,7 +77,7 @@ def compile_plan(plan: FeaturePlan, profile: Profile) -> CompiledPlan:
 
 def feature_types(plan: FeaturePlan, profile: Profile) -> dict[str, FeatureType]:
     """The published features' types by name."""
-    made = features_profile(plan.features, profile)
+    made = features_profile(plan.features, profile, parts_profile(plan.entity_key or made_of(profile), profile))
     return {
         feature.name: _type(feature, made if is_over_features(plan, feature) else profile) for feature in plan.published
     }

@@ -34,8 +34,9 @@ from service.engines.sql.relations import (
     before,
     instant_of,
     joined_text,
-    key_columns,
+    keyed,
     level_rows,
+    view_of,
 )
 from service.engines.sql.row_scope import RowScope
 from service.engines.sql.template import ROW_ID, column, named, node_of, template
@@ -45,7 +46,15 @@ from service.features.model import FeaturePlan, GroupedRows, PlannedFeature, Pro
 from service.features.operations import source_columns
 from service.features.operations.operation import EntityOperation, RowOperation
 from service.features.table_options import EntityKey, Horizon
-from service.features.tables import Tables, features_profile, known_entity, with_columns, with_groups, with_key
+from service.features.tables import (
+    Tables,
+    features_profile,
+    is_known,
+    known_entity,
+    parts_profile,
+    with_groups,
+    working_profile,
+)
 
 GROUP = "__group"
 OF = "__of"
@@ -63,6 +72,11 @@ def _over_features(plan: FeaturePlan) -> tuple[PlannedFeature, ...]:
     return tuple(feature for feature in plan.features if is_over_features(plan, feature))
 
 
+def main_rows(plan: FeaturePlan, tables: Tables, names: Sequence[str]) -> exp.Select:
+    """The dataset's rows with the named columns, and with the plan's entity."""
+    return _Compilation(plan, tables).main_rows(names)
+
+
 class _Level(Struct, frozen=True):
     """A level and the features that are computed from its rows."""
 
@@ -71,13 +85,15 @@ class _Level(Struct, frozen=True):
     time: str | None
     groups: tuple[GroupedRows, ...] = ()
     """Groups of its rows."""
+    names: tuple[str, ...] = ()
+    """Other columns that are read of its rows."""
 
     @property
     def read(self) -> tuple[str, ...]:
         """The columns that are read of its rows."""
         features = [*self.features, *(one for group in self.groups for one in group.features)]
         by = [name for group in self.groups for name in group.by]
-        return (*(name for one in features for name in source_columns(one.operation)), *by)
+        return (*(name for one in features for name in source_columns(one.operation)), *by, *self.names)
 
     @property
     def rows(self) -> str:
@@ -91,7 +107,7 @@ class _Compilation:
         self._plan = plan
         self._tables = tables
         self._key: EntityKey | None = known_entity(plan, tables)
-        self._profile: Profile = with_groups(with_columns(with_key(tables.profile, self._key), plan.columns), plan)
+        self._profile: Profile = with_groups(working_profile(plan, tables.profile), plan)
         self._layout = _layout(tables, plan)
         self._source = SqlColumns(self._profile)
         self._as_of = tables.options.as_of
@@ -104,7 +120,8 @@ class _Compilation:
         levels = [*self._levels()]
         observed = self._tables.observed is not None
         grouped = bool(self._plan.groups)
-        if not observed and not grouped and self._horizon is None and [level.place for level in levels] == [0]:
+        apart = [level.place for level in levels] == [0] and not self._dated_children
+        if apart and not observed and not grouped and self._horizon is None:
             return self._by_entity(levels[0])
         return self._by_moment(levels)
 
@@ -170,6 +187,8 @@ class _Compilation:
         for level in levels:
             query = self._with_parts(query, level)
         if self._horizon is not None and label_level is not None:
+            for name, rows in self._added(label_level, label_level.rows, "all"):
+                query = query.with_(name, as_=rows)
             query = query.with_(LABEL, as_=self._label(self._horizon, label_level))
         return self._compiled_moments(query, published)
 
@@ -307,7 +326,12 @@ class _Compilation:
     def _label(self, horizon: Horizon, level: _Level) -> exp.Select:
         if level.time is None:
             raise ValueError("a label needs rows with a time")
-        return label_of_moments(horizon, level.rows, self._source, level.time, self._entity)
+        return label_of_moments(horizon, self._all_rows(level), self._source, level.time, self._entity)
+
+    def _all_rows(self, level: _Level) -> str:
+        """The table of the level's rows, those after the moment included."""
+        *_, (name, _) = [(level.rows, None), *self._added(level, level.rows, "all")]
+        return name
 
     # -- rows --------------------------------------------------------------------------------------------------------
 
@@ -320,17 +344,36 @@ class _Compilation:
         """The query preceded by the rows of each level."""
         return _preceded(query, [table for level in levels for table in self._tables_of(level)])
 
+    def main_rows(self, names: Sequence[str]) -> exp.Select:
+        """The dataset's rows with the named columns and the entity, those that are not known yet included."""
+        level = _Level(0, (), self._plan.time, names=tuple(names))
+        *tables, (_, rows) = [(level.rows, self._rows(level)), *self._added(level, level.rows, "with")]
+        return _preceded(rows, tables)
+
     def _tables_of(self, level: _Level) -> list[tuple[str, exp.Select]]:
-        """The level's rows, then those that are known, then layers of computed columns; each by its name."""
+        """The level's rows, then those that are known, then with what the plan makes of them; each by its name."""
         tables = [(level.rows, self._rows(level))]
         if self._as_of is not None and level.time is not None:
             known = before(level.rows, self._source, level.time, instant_of(self._as_of))
             tables.append((f"known_{level.place}", known))
-        computed = {name: self._computed[name] for name in self._columns_of(level)}
-        for depth, names in enumerate(layers(computed)):
-            rows = self._with_columns(tables[-1][0], {name: computed[name] for name in names})
-            tables.append((f"computed_{level.place}_{depth}", rows))
-        return tables
+        return [*tables, *self._added(level, tables[-1][0], "with")]
+
+    def _added(self, level: _Level, rows: str, name: str) -> Iterator[tuple[str, exp.Select]]:
+        """The rows with the entity that is made of columns, which may be computed, and layers of computed columns."""
+        computed = {one: self._computed[one] for one in self._columns_of(level)}
+        first = self._key is not None and is_known(self._key, self._tables.profile)
+        steps: list[dict[str, RowOperation] | None] = [
+            {one: computed[one] for one in names} for names in layers(computed)
+        ]
+        if self._key is not None:
+            steps.insert(0 if first else len(steps), None)
+        for place, operations in enumerate(steps):
+            made = f"{name}_{level.place}_{place}"
+            if operations is not None:
+                yield made, self._with_columns(rows, operations)
+            elif self._key is not None:
+                yield made, keyed(rows, self._key)
+            rows = made
 
     @property
     def _computed(self) -> dict[str, RowOperation]:
@@ -339,30 +382,42 @@ class _Compilation:
     def _with_columns(self, table: str, operations: dict[str, RowOperation]) -> exp.Select:
         """The table's rows with a column for each operation."""
         scope = RowScope(self._profile, table)
-        made = [named(node_of(operation.compile(scope)), name) for name, operation in operations.items()]
+        made = [named(node_of(operation.intermediate(scope)), name) for name, operation in operations.items()]
         return scope.select([exp.Column(this=exp.Star(), table=exp.to_identifier("d")), *made])
 
     def _columns_of(self, level: _Level) -> tuple[str, ...]:
-        return needed(self._plan, level.read)
+        return needed(self._plan, (*level.read, *self._told_apart))
+
+    @property
+    def _told_apart(self) -> tuple[str, ...]:
+        """The columns that entities are told apart by."""
+        columns = () if self._key is None else self._key.columns
+        return columns if self._plan.entity is None else (self._plan.entity, *columns)
 
     def _rows(self, level: _Level) -> exp.Select:
         computed = [self._computed[name] for name in self._columns_of(level)]
         names = [*level.read, *(name for operation in computed for name in source_columns(operation))]
-        names += [name for name in (level.time, self._plan.entity, self._plan.time) if name is not None]
-        names += self._parts()
+        names += [name for name in (level.time, self._plan.time) if name is not None]
+        names += self._told_apart
         horizon = self._horizon
         if horizon is not None:
             names += [one.column for one in horizon.where] + ([] if horizon.column is None else [horizon.column])
         visible = {*self._layout.above(level.place)}
         kept = [name for name in names if {*self._layout.levels_of([name])} <= visible]
-        return level_rows(self._layout, level.place, kept, key_columns(self._key, self._profile))
+        return level_rows(self._layout, level.place, kept)
 
     # -- features of features ----------------------------------------------------------------------------------------
 
     def _combined(self, query: exp.Select) -> exp.Select:
         """The table of entities with the features that are made of others."""
         over = {one.name: cast("RowOperation", one.operation) for one in _over_features(self._plan)}
-        profile = features_profile(self._plan.features, self._profile)
+        parts = parts_profile(self._key, self._profile)
+        profile = features_profile(self._plan.features, self._profile, parts)
+        if any(operation.sees == "history" for operation in over.values()):
+            row = template("ROW_NUMBER() OVER (ORDER BY :k)", k=column(KEY if self._parts() else self._entity))
+            star = exp.Column(this=exp.Star(), table=exp.to_identifier("d"))
+            numbered = exp.select(star, named(row, ROW_ID)).from_("entities_features AS d")
+            query = _preceded(numbered, [("entities_features", query)])
         for depth, names in enumerate(layers(over)):
             table = f"features_{depth}"
             scope = RowScope(profile, table)
@@ -372,11 +427,28 @@ class _Compilation:
         return query
 
     def _latest(self, levels: Sequence[_Level]) -> exp.Select:
-        """SELECT the latest instant of all levels' rows as `as_of`."""
-        timed = [(level.rows, self._source.instant(level.time)) for level in levels if level.time is not None]
+        """SELECT the latest instant as `as_of`: of all child tables, and of the dataset where it is aggregated.
+
+        A column of the dataset alone may lie in the future (the end of a contract).
+        """
+        children = {} if self._has_moment else self._dated_children
+        used = {level.place: level for level in levels}
+        if children and not (used[0].features or used[0].groups):
+            del used[0]
+        timed = [(level.rows, self._source.instant(level.time)) for level in used.values() if level.time is not None]
+        for place, time in children.items():
+            if place not in used:
+                timed.append((view_of(place), self._source.sql("EPOCH_US(:t)", t=self._source.raw(time))))
         if not timed:
             return exp.select(named(template("CAST(NULL AS BIGINT)"), "as_of"))
         return latest(timed)
+
+    @property
+    def _dated_children(self) -> dict[int, str]:
+        """The child tables that say when their rows happened, each with its own column."""
+        tables = enumerate(self._layout.tables)
+        joins = {place: table.join for place, table in tables if place in self._layout.levels}
+        return {place: join.time for place, join in joins.items() if join is not None and join.time is not None}
 
     @property
     def _entity(self) -> str:
@@ -384,7 +456,7 @@ class _Compilation:
 
     def _parts(self) -> tuple[str, ...]:
         """The columns that an entity of several is published as."""
-        return self._key.columns if self._key is not None and self._key.by is None else ()
+        return () if self._key is None else self._key.published
 
     def _entity_columns(self) -> tuple[str, ...]:
         if self._plan.entity is None:

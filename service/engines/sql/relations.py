@@ -12,9 +12,8 @@ from datetime import UTC, datetime
 from sqlglot import exp
 
 from service.engines.sql.columns import SqlColumns
-from service.engines.sql.template import DATASET, ROW_ID, column, named, node_of, number, template
+from service.engines.sql.template import DATASET, ROW_ID, column, microseconds, named, node_of, number, template
 from service.features.layout import Join, Layout
-from service.features.model import Profile
 from service.features.table_options import CalendarUnit, EntityKey
 
 OBSERVATIONS = "observations"
@@ -27,6 +26,8 @@ MOMENTS = "moments"
 ENTITY = "__entity"
 UNTIL = "__until"
 """Column with the instant from which a row of an as-of table is replaced by a later one."""
+NEVER = 2**62
+"""An instant, in microseconds, after all others."""
 PERIODS: dict[CalendarUnit, str] = {
     "hour": "HOUR_OF_DAY(:t)",
     "weekday": "ISO_WEEKDAY(:t)",
@@ -43,17 +44,12 @@ def view_of(place: int) -> str:
     return f"related_{place}" if place else DATASET
 
 
-def level_rows(layout: Layout, level: int, names: Iterable[str], keys: Sequence[tuple[str, exp.Expr]]) -> exp.Select:
-    """The level's rows with the named columns, those of `keys`, and the row id.
-
-    `keys` are columns by name, made of the dataset's own (`t0`).
-    """
+def level_rows(layout: Layout, level: int, names: Iterable[str]) -> exp.Select:
+    """The level's rows with the named columns and the row id."""
     chosen = {name: layout.places[name] for name in names if name in layout.places}
     columns = [named(column(own, f"t{place}"), name) for name, (place, own) in chosen.items()]
-    columns += [named(node, name) for name, node in keys]
     rows = exp.select(*columns, named(column(ROW_ID, f"t{level}"), ROW_ID)).from_(f"{view_of(level)} AS t{level}")
-    needed = {place for place, _ in chosen.values()} | ({0} if keys else set[int]())
-    for place in _joined(layout, level, needed):
+    for place in _joined(layout, level, {place for place, _ in chosen.values()}):
         rows = _join(rows, layout, level, place)
     return rows
 
@@ -85,25 +81,37 @@ def _join(rows: exp.Select, layout: Layout, level: int, place: int) -> exp.Selec
     if place in above:
         below = above[above.index(place) - 1]
         join = _join_of(layout, below)
-        on = template(":a = :b", a=column(join.other, f"t{place}"), b=column(join.on, f"t{below}"))
-        return rows.join(f"{view_of(place)} AS t{place}", on=on, join_type="LEFT")
+        return rows.join(f"{view_of(place)} AS t{place}", on=_same(join, below, place), join_type="LEFT")
     join = _join_of(layout, place)
-    on = template(":a = :b", a=column(join.on, f"t{place}"), b=column(join.other, f"t{join.to}"))
+    on = [_same(join, place, join.to)]
     if join.kind == "parent" or join.time is None:
-        return rows.join(f"{view_of(place)} AS t{place}", on=on, join_type="LEFT")
-    seen = {"known": _instant(join.time, f"t{place}"), "until": column(UNTIL, f"t{place}")}
+        return rows.join(f"{view_of(place)} AS t{place}", on=exp.and_(*on), join_type="LEFT")
     now = _time_at(layout, layout.level(join.to))
-    known = template(":now >= :known AND (:until IS NULL OR :now < :until)", now=now, **seen)
-    return rows.join(_valid(place, join), on=exp.and_(on, known), join_type="LEFT")
+    if join.days_before is not None:
+        now = template(":now - :span", now=now, span=microseconds(join.days_before))
+    seen = {"known": _instant(join.time, f"t{place}"), "until": column(UNTIL, f"t{place}")}
+    # Two plain inequalities: engines have joins for those.
+    on = [
+        *(on if join.on is not None else []),
+        template(":now >= :known", now=now, **seen),
+        template(":now < :until", now=now, **seen),
+    ]
+    return rows.join(_valid(place, join), on=exp.and_(*on), join_type="LEFT")
+
+
+def _same(join: Join, place: int, to: int) -> exp.Expr:
+    """That the table's column equals the other's."""
+    return template(":a = :b", a=column(join.on or "", f"t{place}"), b=column(join.other or "", f"t{to}"))
 
 
 def _valid(place: int, join: Join) -> exp.Subquery:
     """An as-of table whose rows say until when they hold; of those at one time for one key the last one counts."""
-    parts = {"key": column(join.on), "instant": _instant(join.time or "", "d"), "row": column(ROW_ID)}
+    key = template("0") if join.on is None else column(join.on)
+    parts = {"key": key, "instant": _instant(join.time or "", "d"), "row": column(ROW_ID), "never": number(NEVER)}
     last = template("ROW_NUMBER() OVER (PARTITION BY :key, :instant ORDER BY :row DESC)", **parts)
     inner = exp.select("*", named(last, "__place")).from_(f"{view_of(place)} AS d")
     inner = inner.where(template("NOT :instant IS NULL", instant=parts["instant"]))
-    until = template("LEAD(:instant) OVER (PARTITION BY :key ORDER BY :instant)", **parts)
+    until = template("COALESCE(LEAD(:instant) OVER (PARTITION BY :key ORDER BY :instant), :never)", **parts)
     rows = exp.select("*", named(until, UNTIL)).from_(inner.subquery("d"))
     return rows.where(template(":place = 1", place=column("__place"))).subquery(f"t{place}")
 
@@ -132,19 +140,16 @@ def _instant(name: str, table: str) -> exp.Expr:
     return template("EPOCH_US(:t)", t=column(name, table))
 
 
-def key_columns(key: EntityKey | None, profile: Profile) -> list[tuple[str, exp.Expr]]:
-    """What an entity that is made of columns is, by its name; empty for an entity that is a column."""
-    return [] if key is None else [(key.name, _key(key, profile))]
-
-
-def _key(key: EntityKey, profile: Profile) -> exp.Expr:
-    """One value of all its columns; null where one of them is."""
-    if not key.columns:
-        return template("CAST(0 AS BIGINT)")
+def keyed(table: str, key: EntityKey) -> exp.Select:
+    """The table's rows with the entity that is made of columns, null where one of them is, and its period."""
+    made = dict[str, exp.Expr]()
     if key.by is not None:
-        return template(PERIODS[key.by], t=column(key.columns[0], "t0"))
-    source = SqlColumns(profile)
-    return joined_text([_own(node_of(source.text(name))) for name in key.columns])
+        made[key.parts[-1]] = template(PERIODS[key.by], t=column(key.columns[-1]))
+    if len(key.parts) != 1:
+        parts = [made.get(name, column(name)) for name in key.parts]
+        made[key.name] = joined_text(parts) if parts else template("CAST(0 AS BIGINT)")
+    star = exp.Column(this=exp.Star(), table=exp.to_identifier("d"))
+    return exp.select(star, *(named(node, name) for name, node in made.items())).from_(f"{table} AS d")
 
 
 def joined_text(values: Sequence[exp.Expr]) -> exp.Expr:
@@ -155,13 +160,6 @@ def joined_text(values: Sequence[exp.Expr]) -> exp.Expr:
     for part in parts[1:]:
         joined = template(":a || :b", a=joined, b=part)
     return joined
-
-
-def _own(node: exp.Expr) -> exp.Expr:
-    """The expression on the dataset's own table."""
-    for one in node.find_all(exp.Column):
-        one.set("table", exp.to_identifier("t0"))
-    return node
 
 
 def before(rows: str, source: SqlColumns, time: str | None, moment: exp.Expr) -> exp.Select:

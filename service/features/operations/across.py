@@ -182,13 +182,14 @@ class CombinedCategory(ValueOperation, frozen=True, tag="combined_category"):
     gives = "string"
     publishes_values = True
     nulls = "where any of the columns is null"
-    formula = "v₁ | v₂ | …"
+    formula = "v₁|v₂|…; a bar or backslash within a value follows a backslash"
     source = "feature crossing of categories (TensorFlow's `crossed_column`), without hashing"
     example = '{"columns": ["country", "items"]}'
 
     def compile(self, rows: Rows) -> Expression:
         """Join the values."""
-        parts, names = placeholders([rows.text(name) for name in self.columns])
+        text = r"REPLACE(REPLACE(:x, '\', '\\'), '|', '\|')"
+        parts, names = placeholders([rows.sql(text, x=rows.text(name)) for name in self.columns])
         return rows.sql(" || '|' || ".join(names), **parts)
 
 

@@ -163,10 +163,9 @@ class RollingCount(HistoryOperation, frozen=True, tag="rolling_count"):
 
     def compile(self, rows: Rows) -> Expression:
         """Count the window."""
-        text, parts = "COUNT(*) OVER earlier", dict[str, Part]()
-        if self.where:
-            text, parts = "COUNT(CASE WHEN :met THEN 1 END) OVER earlier", {"met": rows.condition(self.where)}
-        return rows.recent(text, self.entity, self.time, self.days, include_row=self.include_row, **parts)
+        text = "COUNT(CASE WHEN :met THEN 1 END) OVER earlier" if self.where else "COUNT(*) OVER earlier"
+        met = rows.condition(self.where) if self.where else 1
+        return rows.recent(text, self.entity, self.time, self.days, include_row=self.include_row, met=met)
 
 
 class CumulativeCount(HistoryOperation, frozen=True, tag="cumulative_count"):

@@ -79,10 +79,21 @@ class RowOperation(Operation, frozen=True):
     """Base of the row grain: one value for each row of the dataset."""
 
     grain = "row"
+    masks_rare: ClassVar[bool] = False
+    """Whether a feature says `other` for what few rows share; a computed column, which is not published, does not."""
 
     def compile(self, rows: Rows) -> Expression:
         """Build the expression of a row's value."""
         raise NotImplementedError
+
+    def intermediate(self, rows: Rows) -> Expression:
+        """Build the expression of a computed column's value."""
+        return self.compile(rows)
+
+
+def masks_rare(operation: Operation) -> bool:
+    """Return whether a feature of it says `other` for what few rows share."""
+    return isinstance(operation, RowOperation) and operation.masks_rare
 
 
 class EntityOperation(Operation, frozen=True):

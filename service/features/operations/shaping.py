@@ -201,23 +201,26 @@ class TextPiece(GroupOperation, frozen=True, tag="text_piece"):
     gives = "string"
     fits = "categories"
     cost = "sort"
+    masks_rare = True
     nulls = "where the column is null or the piece is empty"
-    formula = (
-        "the first or last run of non-space, or so many characters; rare pieces, which could name a person, are other"
-    )
+    formula = "the first or last run of non-space, or so many characters; rare pieces, which could name a person, are other "
+        "(not in computed columns)"
     source = "prefixes of codes (a postcode's area, a cabin's deck)"
     example = '{"column": "note", "piece": "first_characters", "characters": 2}'
 
     def compile(self, rows: Rows) -> Expression:
         """Take the piece unless it is rare."""
+        return shared(rows, self.intermediate(rows))
+
+    def intermediate(self, rows: Rows) -> Expression:
+        """Take the piece."""
         texts = {
             "first_word": "FIRST_WORD(:x)",
             "last_word": "LAST_WORD(:x)",
             "first_characters": "SUBSTRING(:x, 1, :n)",
             "last_characters": "SUBSTRING(:x, GREATEST(TEXT_LENGTH(:x) - :n + 1, 1), :n)",
         }
-        piece = rows.sql(f"NULLIF({texts[self.piece]}, '')", x=rows.text(self.column), n=self.characters)
-        return shared(rows, piece)
+        return rows.sql(f"NULLIF({texts[self.piece]}, '')", x=rows.text(self.column), n=self.characters)
 
 
 class TextField(GroupOperation, frozen=True, tag="text_field"):
@@ -230,17 +233,21 @@ class TextField(GroupOperation, frozen=True, tag="text_field"):
     gives = "string"
     fits = "categories"
     cost = "sort"
+    masks_rare = True
     nulls = "where the column is null, or the field is missing or empty"
-    formula = (
-        "the nth part of the text cut at each separator, trimmed of blanks; parts of fewer than five rows are `other`"
-    )
+    formula = "the nth part of the text cut at each separator, trimmed of blanks; parts of fewer than five rows are `other` "
+        "(not in computed columns)"
     source = "SQL's SPLIT_PART"
     example = '{"column": "note", "separator": ",", "n": 1}'
 
     def compile(self, rows: Rows) -> Expression:
         """Take the field unless it is rare."""
+        return shared(rows, self.intermediate(rows))
+
+    def intermediate(self, rows: Rows) -> Expression:
+        """Take the field."""
         text = "NULLIF(TRIM(SPLIT_PART(:x, :separator, :n)), '')"
-        return shared(rows, rows.sql(text, x=rows.text(self.column), separator=self.separator, n=self.n))
+        return rows.sql(text, x=rows.text(self.column), separator=self.separator, n=self.n)
 
 
 def shared(rows: Rows, value: Expression) -> Expression:

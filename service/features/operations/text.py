@@ -203,14 +203,22 @@ class EmailDomain(RowOperation, frozen=True, tag="email_domain"):
     cost = "sort"
     publishes_values = False
     follows_calendar = False
+    masks_rare = True
     gives = "string"
     nulls = "where the column is null or holds no address"
-    formula = "what follows the last @, in lower case; rare domains, which could name a person, are `other`"
+    formula = (
+        "what follows the last @, in lower case; rare domains, which could name a person, are `other` "
+        "(not in computed columns)"
+    )
     source = "RFC 5322, section 3.4.1"
     example = '{"column": "note"}'
 
     def compile(self, rows: Rows) -> Expression:
         """Name the domain unless it is rare."""
-        domain = rows.derived(rows.sql("NULLIF(EMAIL_DOMAIN(:x), '')", x=rows.text(self.column)))
+        domain = rows.derived(self.intermediate(rows))
         sharing = "CASE WHEN COUNT(*) OVER (PARTITION BY :d) >= :rare THEN :d ELSE 'other' END"
         return rows.sql(f"CASE WHEN NOT :d IS NULL THEN {sharing} END", d=domain, rare=RARE_ROWS)
+
+    def intermediate(self, rows: Rows) -> Expression:
+        """Name the domain."""
+        return rows.sql("NULLIF(EMAIL_DOMAIN(:x), '')", x=rows.text(self.column))

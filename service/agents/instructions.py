@@ -49,13 +49,14 @@ Rules of a plan:
 - Use column names exactly as given. Never use a column that neither `columns` nor a tool names. Use only values that \
 appear in `values` for equality predicates.
 - Set `time` to the datetime column that the operations use. Keep to `options.entity` and `options.time` when given.
-- `entity_key`, in place of a column as `entity`: several `columns` (each combination of values), one datetime column \
-and `by` (each period or part of the calendar), or no columns (all rows); `entity` is then its columns joined by ", ", \
-the column and `by` joined by "_", or "all_rows".
+- `entity_key`, in place of a column as `entity`: several `columns`, computed ones too (each combination of values), \
+or none (all rows); with `by`, the last is a datetime of which the period or part of the calendar counts (a store's \
+months). `entity` is then its columns joined by ", ", the last one and `by` by "_" (`store, at_month`), or "all_rows".
 - The plan's `columns` are computed first, each by an operation of grain "row", and are read like the dataset's own: \
 the value of a line is a product of price and quantity, and then summed. With grain "entity" a feature of such an \
 operation reads features before it by their names: a ratio of two sums. `unpublished` lists features that only \
-others are made of.
+others are made of. With several columns as the entity such a feature may look back: `entity` "store" and `time` \
+"at_month" of `previous_value` take the month before.
 - `groups`, with grain "entity": rows of an entity with the same values of `by` are made one row first (lines to \
 orders, readings to days by a computed column); features then read `name.feature`, `name.column` of `by`, `name.time`.
 - Columns named `dataset.column` are of related tables; `tables` says how they join. With grain "entity" a feature is \

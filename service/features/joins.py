@@ -27,6 +27,9 @@ def joined(tables: Sequence[Table], wanted: RelatedTable, dataset: Dataset, path
         time = _require(dataset.profile, wanted.time, f"{path}.time", dataset.id)
         if time.logical_type != "datetime":
             raise invalid([FieldError(f"{path}.time", f"{time.name!r} is {time.logical_type}, no datetime")])
+        if wanted.on == wanted.time:
+            fault = "is the time itself, which only rows of the very instant share: leave `on` out for the latest row"
+            raise invalid([FieldError(f"{path}.on", fault)])
     kind, prefix = _kind(tables[to], wanted, dataset, path), f"{wanted.called}."
     if wanted.days_before is not None and kind != "as_of":
         raise invalid([FieldError(f"{path}.days_before", "is for a table that is looked up as of a time: give `time`")])

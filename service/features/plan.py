@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from service.features.faults import Fault, Found, UnknownColumn, shown, worded
 from service.features.layout import Layout
-from service.features.lineage import columns_of, group_of, is_over_features, reads_time
+from service.features.lineage import columns_of, group_of, is_over_features, needed, reads_time
 from service.features.model import ColumnProfile, ExtractionOptions, FeaturePlan, GroupedRows, PlannedFeature, Profile
 from service.features.operations import (
     ANY,
@@ -325,6 +325,16 @@ def _level(path: str, feature: PlannedFeature, plan: FeaturePlan, layout: Layout
         yield Fault("grain", f"{path}.operation", message)
     if operation.reads_plan_time() and layout.time_of(level, plan.time) is None:
         yield Fault("other", f"{path}.operation.last_days", f"rows of {layout.tables[level].name} have no time")
+    told_apart = [] if plan.entity is None else [plan.entity]
+    for name in needed(plan, (*source_columns(operation), *told_apart)):
+        computed = next(one.operation for one in plan.columns if one.name == name)
+        looks_around = spec_of(computed).sees != "row" and not masks_rare(computed)
+        if looks_around and (own := layout.levels_of([name])) not in {(), (level,)}:
+            message = (
+                f"{shown(name)} looks at several rows of {layout.tables[own[0]].name}, of which rows of "
+                f"{layout.tables[level].name} repeat some"
+            )
+            yield Fault("grain", f"{path}.operation", message)
 
 
 def _column(field: str, name: str, accepted: Accepted, profile: Profile, options: ExtractionOptions) -> Found:

@@ -39,9 +39,9 @@ def data(name: str) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def client(make_settings: Callable[..., Settings]) -> Iterator[Client]:
-    """A caller of a live service that holds four tables."""
+    """A caller of a live service that holds five tables."""
     with LiveService(make_settings()) as service:
-        for name in ("flights.csv.zip", "planes.csv", "airlines.csv", "weather.csv"):
+        for name in ("flights.csv.zip", "planes.csv", "airlines.csv", "weather.csv", "airports.csv"):
             content = data(name).to_csv(index=False).encode()
             assert service.client.upload(name.partition(".")[0], content).status == 201
         yield service.client
@@ -102,6 +102,23 @@ def test_children_are_aggregated_with_what_they_look_up(client: Client) -> None:
         pd.testing.assert_series_equal(found[name].loc[values.index], values, check_names=False, check_dtype=False)
     assert {one["table"] for one in answer.data["features"]} == {"flights"}
     assert any("flights" in step and "airlines" in step for step in answer.data["feature_pipeline_steps"])
+
+
+def test_a_table_under_two_names(client: Client) -> None:
+    """Each flight looks up the airport that it leaves and the one that it reaches, which are rows of one table."""
+    related = [
+        {"dataset_id": "airports", "on": "faa", "to_on": "origin", "name": "departure"},
+        {"dataset_id": "airports", "on": "faa", "to_on": "dest", "name": "arrival"},
+    ]
+    options = {"time": "time_hour", "related": related, "max_features": 40}
+    sentence = "Ratio of arrival.alt to departure.alt"
+    answer = client.extract("flights", sentence, options=options, quality_threshold="low")
+    found = table(client, answer)
+    ratio = feature(answer, kind="ratio", numerator="arrival.alt", denominator="departure.alt")
+    heights = data("airports.csv").set_index("faa")["alt"]
+    flights = data("flights.csv.zip")
+    expected = flights["dest"].map(heights) / flights["origin"].map(heights)
+    pd.testing.assert_series_equal(found[ratio], expected.reset_index(drop=True), check_names=False)
 
 
 def test_a_key_that_is_not_unique_is_refused_with_an_example(client: Client) -> None:

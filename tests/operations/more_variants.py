@@ -71,6 +71,8 @@ ROW_VARIANTS: list[Operation] = [
             "cube",
             "log2",
             "log10",
+            "sine",
+            "cosine",
             "ln",
             "exponential",
             "logit",

@@ -402,7 +402,7 @@ def frequent_category(one: op.FrequentCategory, row: Row, rows: Series) -> Any:
     counts = Counter(text(other[one.column]) for other in rows if other[one.column] is not None)
     ranked = sorted(counts, key=lambda value: (-counts[value], value))
     mine = text(row[one.column])
-    return mine if mine in ranked[: one.k] else "other"
+    return mine if mine in ranked[: one.k] and counts[mine] >= one.least_rows else "other"
 
 
 def sharing(row: Row, rows: Series, groups: Sequence[str]) -> Series | None:

@@ -144,7 +144,24 @@ def word_count(one: op.WordCount, row: Row, _: Series) -> Any:
 
 @by_row(op.TextContains)
 def text_contains(one: op.TextContains, row: Row, _: Series) -> Any:
-    return int(one.term.lower() in (row[one.column] or "").lower())
+    note, term = (row[one.column] or "").lower(), one.term.lower()
+    if not one.whole_word:
+        return int(term in note)
+    starts = [place for place in range(len(note)) if note.startswith(term, place)]
+    beside = [(note[start - 1 : start], note[start + len(term) : start + len(term) + 1]) for start in starts]
+    return int(any(not (before.isalnum() or after.isalnum() or "_" in {before, after}) for before, after in beside))
+
+
+@by_row(op.TextNumber)
+def text_number(one: op.TextNumber, row: Row, _: Series) -> Any:
+    found, number = list[str](), ""
+    for letter in f"{row[one.column] or ''}|":
+        if letter in "0123456789" or (letter == "." and number and "." not in number):
+            number += letter
+        elif number:
+            found.append(number)
+            number = ""
+    return float(found[one.n - 1]) if len(found) >= one.n else None
 
 
 @by_row(op.CharacterShare)
@@ -154,6 +171,7 @@ def character_share(one: op.CharacterShare, row: Row, _: Series) -> Any:
         "uppercase": lambda letter: unicodedata.category(letter) == "Lu",
         "punctuation": lambda letter: unicodedata.category(letter)[0] in "PS",
         "space": str.isspace,
+        "emoji": lambda letter: "\u2600" <= letter <= "\u27bf" or "\U0001f300" <= letter <= "\U0001faff",
     }
     note = row[one.column]
     return None if not note else sum(map(classes[one.characters], note)) / len(note)
@@ -309,7 +327,7 @@ def aggregate(one: op.Aggregate, mine: Series, everyone: Series) -> Any:
 
 @by_entity(op.Quantile)
 def quantile_of(one: op.Quantile, mine: Series, everyone: Series) -> Any:
-    return quantile([row[one.column] for row in counting(mine, everyone, one.where)], one.q)
+    return quantile([row[one.column] for row in counting(mine, everyone, one.where, one.last_days)], one.q)
 
 
 @by_entity(op.Rate)
@@ -319,7 +337,8 @@ def rate(one: op.Rate, mine: Series, everyone: Series) -> Any:
 
 
 @by_entity(op.RatioOfSums)
-def ratio_of_sums(one: op.RatioOfSums, mine: Series, _: Series) -> Any:
+def ratio_of_sums(one: op.RatioOfSums, mine: Series, everyone: Series) -> Any:
+    mine = counting(mine, everyone, one.where, one.last_days)
     above, below = numbers(mine, one.numerator), numbers(mine, one.denominator)
     return ratio(math.fsum(above), math.fsum(below)) if above and below else None
 

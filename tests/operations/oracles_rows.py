@@ -185,7 +185,8 @@ def numeric_function(one: op.NumericFunction, row: Row, _: Series) -> Any:
         "log10": lambda: math.log10(x), "ln": lambda: math.log(x), "exponential": lambda: math.exp(x),
         "logit": lambda: math.log(x / (1 - x)) if 0 < x < 1 else None, "sign": lambda: float(np.sign(x)),
         "floor": lambda: float(math.floor(x)), "ceiling": lambda: float(math.ceil(x)),
-        "fraction": lambda: x - math.floor(x),
+        "fraction": lambda: x - math.floor(x), "sine": lambda: math.sin(math.radians(x)),
+        "cosine": lambda: math.cos(math.radians(x)),
     }  # fmt: skip
     try:
         return plain[one.function]()

@@ -76,6 +76,7 @@ ROW_VARIANTS: list[Operation] = [
     op.Winsorize("amount", 0.1, 0.8),
     *(op.OutlierFlag("amount", method, 1.2) for method in ("iqr", "mad", "z_score")),
     op.FrequentCategory("items", 2),
+    op.FrequentCategory("country", 5, 2),
     *(
         op.CombinedGroupStatistic("amount", ("country", "returned"), function)
         for function in get_args(op.AggregateFunction)

@@ -294,6 +294,35 @@ def test_groups_that_cannot_be(groups: tuple[GroupedRows, ...], feature: AnyOper
     assert words in found[0][1]
 
 
+def test_a_column_that_looks_at_rows_is_read_in_those_rows() -> None:
+    """Rows of a child repeat those that they belong to: what compares rows would see some several times."""
+    orders = [(1, "a", START, 1.0), (2, "a", START + DAY, 5.0)]
+    case = Case(
+        [
+            Given(
+                "orders", {"order": "BIGINT", "user": "VARCHAR", "at": "TIMESTAMP", "x": "DOUBLE"}, orders, ("order",)
+            ),
+            Given("items", {"order": "BIGINT", "n": "BIGINT"}, [(1, 1), (1, 2), (2, 3)], ("order",)),
+        ],
+        TableOptions(related=(RelatedTable("items", "order"),)),
+        ExtractionOptions(time="at"),
+    )
+    columns = (
+        ComputedColumn("before", op.PreviousValue("x", "user", "at")),
+        ComputedColumn("twice", op.Product("x", "x")),
+    )
+
+    def plan(read: str) -> FeaturePlan:
+        late = (Predicate(read, "gt", (0,)),)
+        features = planned(("n", op.Aggregate("items.n", "sum", late)))
+        return FeaturePlan("entity", features, "user", "at", columns=columns)
+
+    assert [row["n"] for row in case.compute(plan("twice"))] == [6.0]
+    assert [(fault.reason, fault.field) for fault in case.faults(plan("before"))] == [
+        ("grain", "features[0].operation")
+    ]
+
+
 def test_computed_columns_hold_what_features_may_not() -> None:
     """Exact pieces of texts, and earlier texts and times; what is made of them is published, they are not."""
     rows = [

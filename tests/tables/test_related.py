@@ -458,9 +458,10 @@ def test_a_table_that_is_joined_twice() -> None:
         ((RelatedTable("rates", "since"), RelatedTable("rates", "since")), "options.related[1].dataset_id"),
         ((RelatedTable("rates", time="since", name="loans"),), "options.related[0].name"),
         ((RelatedTable("rates"),), "options.related[0].on"),
+        ((RelatedTable("rates", "since", to_on="at", time="since"),), "options.related[0].on"),
         ((RelatedTable("rates", "since", to_on="at", days_before=1.0),), "options.related[0].days_before"),
     ],
-    ids=["twice", "name taken", "neither", "no time"],
+    ids=["twice", "name taken", "neither", "by time", "no time"],
 )
 def test_names_and_joins_that_cannot_be(related: tuple[RelatedTable, ...], field: str) -> None:
     """Each fault names its member."""

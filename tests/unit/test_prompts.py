@@ -275,4 +275,4 @@ def test_a_signature_says_what_a_parameter_takes() -> None:
     assert signature(REGISTRY["z_score"]) == "z_score(column: number, [group: category])"
     assert signature(REGISTRY["flag"]) == "flag(where)"
     assert signature(REGISTRY["count"]) == "count([where], [last_days: float])"
-    assert "characters: digit|punctuation|space|uppercase" in signature(REGISTRY["character_share"])
+    assert "characters: digit|emoji|punctuation|space|uppercase" in signature(REGISTRY["character_share"])

@@ -88,6 +88,7 @@ class Quantile(AggregateOperation, frozen=True, tag="quantile"):
     column: NumberColumn
     q: Annotated[float, Meta(gt=0, lt=1)]
     where: Where = ()
+    last_days: Days | None = None
 
     gives = "number"
     cost = "sort"
@@ -98,7 +99,8 @@ class Quantile(AggregateOperation, frozen=True, tag="quantile"):
 
     def compile(self, entities: Entities) -> Expression:
         """Take the quantile."""
-        return entities.rows("QUANTILE(:x, :q)", self.where, x=entities.number(self.column), q=self.q)
+        x = entities.number(self.column)
+        return entities.rows("QUANTILE(:x, :q)", self.where, self.last_days, x=x, q=self.q)
 
 
 class Rate(AggregateOperation, frozen=True, tag="rate"):
@@ -125,6 +127,8 @@ class RatioOfSums(AggregateOperation, frozen=True, tag="ratio_of_sums"):
 
     numerator: NumberColumn
     denominator: NumberColumn
+    where: Where = ()
+    last_days: Days | None = None
 
     gives = "number"
     nulls = "where either column has no known value, or the denominators sum to 0"
@@ -134,8 +138,11 @@ class RatioOfSums(AggregateOperation, frozen=True, tag="ratio_of_sums"):
 
     def compile(self, entities: Entities) -> Expression:
         """Divide the sums."""
-        numerator = entities.rows("SUM(:x)", x=entities.number(self.numerator))
-        return share(entities, numerator, entities.rows("SUM(:x)", x=entities.number(self.denominator)))
+        sums = (
+            entities.rows("SUM(:x)", self.where, self.last_days, x=entities.number(name))
+            for name in (self.numerator, self.denominator)
+        )
+        return share(entities, *sums)
 
 
 class MissingShare(AggregateOperation, frozen=True, tag="missing_share"):

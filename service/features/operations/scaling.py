@@ -117,17 +117,18 @@ class OutlierFlag(GroupOperation, frozen=True, tag="outlier_flag"):
 
 
 class FrequentCategory(GroupOperation, frozen=True, tag="frequent_category"):
-    """The category where it is one of the k most frequent of the dataset, else `other`."""
+    """The category where it is one of the k most frequent of the dataset, in enough rows, else `other`."""
 
     column: CategoryColumn
     k: Annotated[int, Meta(ge=1, le=1000)] = 10
+    least_rows: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
 
     gives = "string"
     fits = "categories"
     cost = "sort"
     publishes_values = True
     nulls = "where the column is null"
-    formula = "v if its rank by (rows falling, value) is at most k, else `other`, which a category of that name joins"
+    formula = "v if its rank by (rows falling, value) is at most k and it has `least_rows`, else `other`"
     source = "feature-engine's `RareLabelEncoder`, by rank"
     example = '{"column": "country", "k": 5}'
 
@@ -136,8 +137,8 @@ class FrequentCategory(GroupOperation, frozen=True, tag="frequent_category"):
         x = rows.text(self.column)
         count = rows.derived(rows.sql("COUNT(:x) OVER (PARTITION BY :x)", x=x))
         rank = "DENSE_RANK() OVER (ORDER BY :n DESC, :x)"
-        text = f"CASE WHEN :x IS NULL THEN NULL WHEN {rank} <= :k THEN :x ELSE 'other' END"
-        return rows.sql(text, x=x, n=count, k=self.k)
+        text = f"CASE WHEN :x IS NULL THEN NULL WHEN {rank} <= :k AND :n >= :least THEN :x ELSE 'other' END"
+        return rows.sql(text, x=x, n=count, k=self.k, least=self.least_rows)
 
 
 class CombinedGroupStatistic(GroupOperation, frozen=True, tag="combined_group_statistic"):

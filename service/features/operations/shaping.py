@@ -31,21 +31,26 @@ FUNCTIONS = {
     "floor": "FLOOR(:x)",
     "ceiling": "CEIL(:x)",
     "fraction": ":x - FLOOR(:x)",
+    "sine": "CASE WHEN ABS(:x) <= 1000000000 THEN SIN(RADIANS(:x)) END",
+    "cosine": "CASE WHEN ABS(:x) <= 1000000000 THEN COS(RADIANS(:x)) END",
 }
 
 
 class NumericFunction(ValueOperation, frozen=True, tag="numeric_function"):
-    """A function of a numeric column: reciprocal, powers, logarithms, exponential, logit, sign, rounding, fraction."""
+    """A function of a numeric column: reciprocal, powers, logarithms, exponential, logit, sign, rounding, sine."""
 
     column: NumberColumn
     function: Literal[
         "reciprocal", "square", "cube", "log2", "log10", "ln", "exponential", "logit", "sign", "floor", "ceiling",
-        "fraction",
+        "fraction", "sine", "cosine",
     ]  # fmt: skip
 
     gives = "number"
-    nulls = "where the column is null or outside the function's domain; an exponential, from 700 on"
-    formula = "1/x; x²; x³; log₂ x; log₁₀ x; ln x; eˣ; ln(x / (1 - x)); -1, 0 or 1; ⌊x⌋; ⌈x⌉; x - ⌊x⌋"
+    nulls = (
+        "where the column is null or outside the function's domain; an exponential, from 700 on; a sine or cosine (of "
+        "degrees), beyond 10⁹"
+    )
+    formula = "1/x; x²; x³; log₂ x; log₁₀ x; ln x; eˣ; ln(x / (1 - x)); -1, 0 or 1; ⌊x⌋; ⌈x⌉; x - ⌊x⌋; sin x°; cos x°"
     source = ARITHMETIC
     example = '{"column": "amount", "function": "log10"}'
 
@@ -203,8 +208,10 @@ class TextPiece(GroupOperation, frozen=True, tag="text_piece"):
     cost = "sort"
     masks_rare = True
     nulls = "where the column is null or the piece is empty"
-    formula = "the first or last run of non-space, or so many characters; rare pieces, which could name a person, are other "
+    formula = (
+        "the first or last run of non-space, or so many characters; rare pieces, which could name a person, are other "
         "(not in computed columns)"
+    )
     source = "prefixes of codes (a postcode's area, a cabin's deck)"
     example = '{"column": "note", "piece": "first_characters", "characters": 2}'
 
@@ -235,8 +242,10 @@ class TextField(GroupOperation, frozen=True, tag="text_field"):
     cost = "sort"
     masks_rare = True
     nulls = "where the column is null, or the field is missing or empty"
-    formula = "the nth part of the text cut at each separator, trimmed of blanks; parts of fewer than five rows are `other` "
+    formula = (
+        "the nth part of the text cut at each separator, trimmed of blanks; parts of fewer than five rows are `other` "
         "(not in computed columns)"
+    )
     source = "SQL's SPLIT_PART"
     example = '{"column": "note", "separator": ",", "n": 1}'
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from service.features.operations.expression import Expression, Rows
 from service.features.operations.operation import RowOperation
@@ -14,7 +17,9 @@ COUNTS: dict[str, str] = {
     "uppercase": "UPPERCASE_COUNT(:x)",
     "punctuation": "PUNCTUATION_COUNT(:x)",
     "space": "SPACE_COUNT(:x)",
+    "emoji": "EMOJI_COUNT(:x)",
 }
+NO_LETTER = r"[^\p{L}\p{N}_]"
 
 COMPARED_CHARACTERS = 1000
 """Of each text; the sets of trigrams take memory for every character."""
@@ -55,37 +60,62 @@ class WordCount(ValueOperation, frozen=True, tag="word_count"):
 
 
 class TextContains(ValueOperation, frozen=True, tag="text_contains"):
-    """1 where the text contains the term, case-insensitively, as a plain substring; else 0."""
+    """1 where the text contains the term, case-insensitively, as a plain substring or as a word; else 0."""
 
     column: TextColumn
     term: Term
+    whole_word: bool = False
 
     gives = "integer"
     nulls = "never: a null contains nothing"
-    formula = "1 if the term is a substring of the text else 0, both in lower case"
+    formula = (
+        "1 if the term is a substring of the text else 0, both in lower case; a whole word has no letter, digit or _ "
+        "beside it"
+    )
     source = "substring search"
     example = '{"column": "note", "term": "gift"}'
 
     def compile(self, rows: Rows) -> Expression:
         """Search for the term."""
-        return flag(rows, rows.sql("CONTAINS_TEXT(:x, :term)", x=rows.text(self.column), term=self.term))
+        x = rows.text(self.column)
+        if not self.whole_word:
+            return flag(rows, rows.sql("CONTAINS_TEXT(:x, :term)", x=x, term=self.term))
+        pattern = f"(^|{NO_LETTER}){re.escape(self.term.lower())}({NO_LETTER}|$)"
+        return flag(rows, rows.sql("MATCHES_TEXT(:x, :pattern)", x=x, pattern=pattern))
 
 
 class CharacterShare(ValueOperation, frozen=True, tag="character_share"):
     """Share of the text's characters that belong to the class."""
 
     column: TextColumn
-    characters: Literal["digit", "uppercase", "punctuation", "space"]
+    characters: Literal["digit", "uppercase", "punctuation", "space", "emoji"]
 
     gives = "number"
     nulls = "where the column is null or the text has no character"
     formula = "characters of the class / all characters"
-    source = "Unicode general categories: Lu for upper case, P and S for punctuation; 0 … 9 for digits"
+    source = "Unicode: categories Lu for upper case, P and S for punctuation; pictographs for emoji; digits are 0 … 9"
     example = '{"column": "note", "characters": "digit"}'
 
     def compile(self, rows: Rows) -> Expression:
         """Divide the class's count by the length."""
         return rows.sql(f"{COUNTS[self.characters]} / NULLIF(TEXT_LENGTH(:x), 0)", x=rows.text(self.column))
+
+
+class TextNumber(ValueOperation, frozen=True, tag="text_number"):
+    """The nth number that is written in a text (the 500 of `500 g`), without a sign."""
+
+    column: TextColumn
+    n: Annotated[int, Meta(ge=1, le=20)] = 1
+
+    gives = "number"
+    nulls = "where the column is null or the text holds fewer numbers"
+    formula = "the nth run of digits, with a point and digits after it where there are"
+    source = "decimal numerals with a point"
+    example = '{"column": "note"}'
+
+    def compile(self, rows: Rows) -> Expression:
+        """Read the number."""
+        return rows.sql("NTH_NUMBER(:x, :n)", x=rows.text(self.column), n=self.n)
 
 
 class TermCount(ValueOperation, frozen=True, tag="term_count"):

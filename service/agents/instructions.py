@@ -47,7 +47,7 @@ Rules of a plan:
 - `where`, like `numerator` and other conditions, is a list of predicates, all of which must hold: {{"column": …, \
 "comparison": eq, ne, in, not_in, lt, le, gt, ge, is_null or not_null, "values": […]}}. `describe_operation` tells more.
 - Use column names exactly as given. Never use a column that neither `columns` nor a tool names. Use only values that \
-appear in `values` for equality predicates.
+appear in `values` for equality predicates; terms of texts are best taken from `terms`.
 - Set `time` to the datetime column that the operations use. Keep to `options.entity` and `options.time` when given.
 - `entity_key`, in place of a column as `entity`: several `columns`, computed ones too (each combination of values), \
 or none (all rows); with `by`, the last is a datetime of which the period or part of the calendar counts (a store's \

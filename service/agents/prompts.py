@@ -30,6 +30,7 @@ MAX_COLUMNS = 120
 """Columns described to the model, at about 150 characters each: some 5 000 tokens."""
 MAX_DATA_CHARACTERS = 40_000
 """Columns are left out, least relevant first, when the block would be longer: some 10 000 tokens."""
+MAX_TERMS = 10
 MAX_NAME = 256
 """Longer column names cannot be used in a plan (`operations.parameters.Column`)."""
 MAX_VALUES = 12
@@ -75,6 +76,8 @@ class Column(Struct, frozen=True, omit_defaults=True):
     median: float | None = None
     p95: float | None = None
     values: tuple[Value, ...] = ()
+    terms: tuple[str, ...] = ()
+    """Words that many rows of a text hold."""
     mean_length: float | None = None
     personal: bool = False
 
@@ -177,6 +180,7 @@ def describe(column: ColumnProfile, row_count: int, *, values: int = MAX_VALUES)
         median=short(column.quantiles.get("p50")),
         p95=short(column.quantiles.get("p95")),
         values=() if textual or column.logical_type == "identifier" else _values(column, row_count, values),
+        terms=tuple(term.value for term in column.frequent_terms[:MAX_TERMS]) if textual else (),
         mean_length=short(column.mean_length),
     )
 

@@ -252,6 +252,10 @@ class ColumnView(Struct, frozen=True):
     quantiles: Annotated[dict[str, float], Meta(description="p05, p25, p50, p75, p95 of a number.")]
     top_values: tuple[ValueCountView, ...]
     examples: tuple[str, ...]
+    frequent_terms: Annotated[
+        tuple[ValueCountView, ...],
+        Meta(description="Words that at least five of 20 000 rows of a text hold, with how many do, most first."),
+    ]
     mean_length: Annotated[float | None, Meta(description="Mean characters of a text.")]
     non_finite_ratio: Annotated[float, Meta(description="Share of NaN and infinite values.")]
     personal: Annotated[bool, Meta(description="Looks like personal data: no value of it is ever shown.")]

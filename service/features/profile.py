@@ -69,6 +69,7 @@ class RawColumn(Struct, frozen=True, kw_only=True):
     quantiles: dict[str, float] = field(default_factory=dict[str, float])
     top_values: tuple[ValueCount, ...] = ()
     examples: tuple[str, ...] = ()
+    frequent_terms: tuple[ValueCount, ...] = ()
     mean_length: float | None = None
     longest: int | None = None
     """Most characters of a text column's value."""
@@ -149,6 +150,7 @@ def _column_profile(column: RawColumn, row_count: int) -> ColumnProfile:
         quantiles=shown.quantiles,
         top_values=tuple(value for value in shown.top_values if _may_be_shown(value.value, column)),
         examples=tuple(value for value in shown.examples if _may_be_shown(value, column)),
+        frequent_terms=tuple(term for term in shown.frequent_terms if _may_be_shown(term.value, column)),
         mean_length=column.mean_length,
         non_finite_ratio=column.non_finite / column.non_null if column.non_null else 0.0,
         personal=personal,

@@ -864,3 +864,34 @@ def test_what_another_program_wrote_is_read_back(
     assert found.names == list(kinds)
     assert [column.physical_type for column in found.profile.columns] == list(kinds.values())
     assert found.rows == rows
+
+
+# ---------------------------------------------------------------------------------------------------- words of texts
+
+
+async def test_words_that_many_rows_hold_are_told(room: Room) -> None:
+    """Not of personal columns; each row once, letter case aside, ties in order of the words."""
+    notes = [f"Great view, great garden {place:x}" for place in range(30)]
+    notes[:6] = [f"Quiet ROOM by the küche {place}" for place in range(6)]
+    content = columns_as_csv(
+        {
+            "note": notes,
+            "town": ["New York", "San Jose", "Las Vegas"] * 10,
+            "email": [f"mail us at person{place}@x.org please" for place in range(30)],
+        }
+    )
+    found = (await room.ingest(content, CSV)).profile
+    terms = {column.name: column.frequent_terms for column in found.columns}
+    assert terms["note"] == (
+        *(ValueCount(word, 24) for word in ("garden", "great", "view")),
+        *(ValueCount(word, 6) for word in ("küche", "quiet", "room", "the")),
+    )
+    assert terms["email"] == ()
+    assert [term.value for term in terms["town"]] == ["jose", "las", "new", "san", "vegas", "york"]
+
+
+async def test_words_of_few_rows_are_not_told(room: Room) -> None:
+    """Four rows share no word; nor does a number count as one."""
+    notes = [*["rare words 1234 here"] * 4, *[f"common 1234 thing{place:x}z" for place in range(30)]]
+    found = (await room.ingest(columns_as_csv({"note": notes}), CSV)).profile
+    assert [term.value for term in found.columns[0].frequent_terms] == ["common"]

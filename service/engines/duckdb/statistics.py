@@ -67,6 +67,15 @@ GUARD_DIGITS = 2
 MAX_PLACES = 300
 """Beyond, near the smallest doubles, round() itself fails."""
 PHYSICAL_TYPES = ("BIGINT", "DOUBLE", "BOOLEAN", "TIMESTAMP", "VARCHAR")
+TERM_ROWS = 20_000
+TERM_CHARACTERS = 500
+TERM_COLUMNS = 16
+"""Terms are looked for in so many rows and characters, of the first columns whose values have several words."""
+TERM = r"\p{L}[\p{L}\p{N}]{2,29}"
+MIN_WORDS = 1.5
+TOP_TERMS = 20
+SHARED_BY = 5
+"""Rows that hold a term at least: a rarer one could tell of a person."""
 QUANTILES = {"p05": "0.05", "p25": "0.25", "p50": "0.5", "p75": "0.75", "p95": "0.95"}
 
 
@@ -117,7 +126,7 @@ _Measured = dict[int, dict[str, Any]]
 async def measure(box: Sandbox, table: TypedTable) -> tuple[RawColumn, ...]:
     """The statistics of every column, in order."""
     measured: _Measured = {position: {"non_null": 0} for position in range(len(table.columns))}
-    for part in (_totals, _value_counts, _unique_counts, _quantiles, _examples, _shapes):
+    for part in (_totals, _value_counts, _unique_counts, _quantiles, _examples, _shapes, _terms):
         for position, values in (await part(box, table, measured)).items():
             measured[position] |= values
     return tuple(
@@ -377,3 +386,30 @@ async def _shapes(box: Sandbox, table: TypedTable, _: _Measured) -> _Measured:
             shapes = {name: share for name, share in zip(tests, values, strict=True) if share}
             found[position] = {"shapes": shapes}
     return found
+
+
+async def _terms(box: Sandbox, table: TypedTable, measured: _Measured) -> _Measured:
+    """The words that most values of a text column hold, ties in the order of the words."""
+    wordy = [cell for cell in table.cells("VARCHAR") if (measured[cell[0]].get("mean_words") or 0) >= MIN_WORDS]
+    found: _Measured = {}
+    for batch in batches(wordy[:TERM_COLUMNS]):
+        for position, term, count in await run(box, lambda batch=batch: _term_query(table, batch)):
+            entry = found.setdefault(position, {"frequent_terms": ()})
+            entry["frequent_terms"] = (*entry["frequent_terms"], ValueCount(term, count))
+    return found
+
+
+def _term_query(table: TypedTable, cells: CellExpressions) -> exp.Expr:
+    text = call("lower", call("left", exp.column("v"), number(TERM_CHARACTERS)))
+    words = call("unnest", call("list_distinct", call("regexp_extract_all", text, string(TERM))))
+    each = exp.select("k", named(words, "t"))
+    each = each.from_(long_form(table.scan, cells, where=table.rows_where(TERM_ROWS)), copy=False)
+    groups = exp.select("k", "t", named(call("count", exp.Star()), "n")).from_(each.subquery(copy=False), copy=False)
+    shared = exp.GTE(this=call("count", exp.Star()), expression=number(SHARED_BY))
+    groups = groups.group_by("k", "t", copy=False).having(shared, copy=False)
+    order = exp.Order(expressions=[exp.Ordered(this=exp.column("n"), desc=True), exp.Ordered(this=exp.column("t"))])
+    rank = exp.Window(this=call("row_number"), partition_by=[exp.column("k")], order=order)
+    ranked = exp.select("k", "t", "n", named(rank, "place")).from_(groups.subquery(copy=False), copy=False)
+    kept = exp.LTE(this=exp.column("place"), expression=number(TOP_TERMS))
+    ranked = exp.select("k", "t", "n").from_(ranked.subquery(copy=False), copy=False).where(kept, copy=False)
+    return ranked.order_by("k", "place", copy=False)

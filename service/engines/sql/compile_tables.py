@@ -390,7 +390,7 @@ class _Compilation:
 
     @property
     def _told_apart(self) -> tuple[str, ...]:
-        """The columns that entities are told apart by."""
+        """The columns that distinguish entities."""
         columns = () if self._key is None else self._key.columns
         return columns if self._plan.entity is None else (self._plan.entity, *columns)
 

@@ -25,12 +25,13 @@ from service.api.problems import PROTECTED, documented
 from service.api.progress import while_connected
 from service.api.quota_headers import QUOTA_HEADERS, quota_headers
 from service.api.read_options import ReadOptionsBody
-from service.api.schemas import DatasetAnswer, DatasetListAnswer, DatasetPage
+from service.api.schemas import DatasetAnswer, DatasetListAnswer, DatasetPage, DatasetView
 from service.api.services import Config, Services
 from service.api.uploads import MEDIA_TYPES, open_upload, read_options
 from service.api.views import dataset_path, dataset_summary, dataset_view
 from service.features.errors import InvalidRequest
-from service.features.model import FieldError
+from service.features.joins import joining, suggested
+from service.features.model import Dataset, FieldError
 
 
 @dataclass
@@ -99,7 +100,9 @@ async def upload_dataset(
         while_wanted=partial(while_connected, request),
     )
     left = quota_headers(await services.quotas.use_of(request.user.id), services.quotas.limits)
-    return Response(DatasetAnswer.of(dataset_view(dataset)), headers={"Location": dataset_path(dataset.id)} | left)
+    return Response(
+        DatasetAnswer.of(await _described(services, dataset)), headers={"Location": dataset_path(dataset.id)} | left
+    )
 
 
 @get(
@@ -134,7 +137,7 @@ async def get_dataset(request: ApiRequest, services: Services, dataset_id: Datas
     """Its columns with their types and statistics; never a row."""
     async with services.store.begin() as work:
         dataset = await work.datasets.get(request.user.id, dataset_id)
-    return DatasetAnswer.of(dataset_view(dataset))
+    return DatasetAnswer.of(await _described(services, dataset))
 
 
 @patch(
@@ -163,7 +166,7 @@ async def change_dataset(
         request.user.id, dataset_id, data.patch(), while_wanted=partial(while_connected, request)
     )
     left = quota_headers(await services.quotas.use_of(request.user.id), services.quotas.limits)
-    return Response(DatasetAnswer.of(dataset_view(dataset)), headers=left)
+    return Response(DatasetAnswer.of(await _described(services, dataset)), headers=left)
 
 
 @delete(
@@ -178,3 +181,11 @@ async def change_dataset(
 async def delete_dataset(request: ApiRequest, services: Services, dataset_id: DatasetIdPath) -> None:
     """Removes all versions, the uploaded file and the profile; extractions that were made from it stay."""
     await services.upload.remove(request.user.id, dataset_id)
+
+
+async def _described(services: Services, dataset: Dataset) -> DatasetView:
+    """The dataset with its profile and what could be related to it."""
+    names = [column.name for column in joining(dataset.profile)]
+    async with services.store.begin() as work:
+        others = await work.datasets.others_columns(dataset.owner, dataset.id, names)
+    return dataset_view(dataset, suggested(dataset, others))

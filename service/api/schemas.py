@@ -281,6 +281,15 @@ class DatasetSummary(Struct, frozen=True):
     links: DatasetLinks
 
 
+class SuggestedJoinView(Struct, frozen=True):
+    """A dataset that could be related: a parent is looked up by each row, a child's rows are aggregated."""
+
+    dataset_id: str
+    on: Annotated[str, Meta(description="Its column.")]
+    to_on: Annotated[str, Meta(description="The column here.")]
+    kind: Literal["parent", "child"]
+
+
 class DatasetView(Struct, frozen=True):
     """A dataset with its profile."""
 
@@ -295,6 +304,10 @@ class DatasetView(Struct, frozen=True):
     candidate_keys: Annotated[
         tuple[tuple[str, ...], ...],
         Meta(description="Columns that tell every row apart: no value is missing and none comes twice."),
+    ]
+    suggested_joins: Annotated[
+        tuple[SuggestedJoinView, ...],
+        Meta(description="Others of your datasets that could be its `options.related`, by columns of the same name."),
     ]
     overrides: Annotated[
         OverridesView,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -21,13 +22,14 @@ from service.api.extraction_schemas import (
 from service.api.observability_links import Links
 from service.api.problems import Fault
 from service.api.read_options import OverridesView
-from service.api.schemas import ColumnView, DatasetLinks, DatasetSummary, DatasetView, OptionsBody
+from service.api.schemas import ColumnView, DatasetLinks, DatasetSummary, DatasetView, OptionsBody, SuggestedJoinView
+from service.features.joins import SuggestedJoin
 from service.features.model import Dataset, Extraction, ExtractionState
 from service.webhooks.links import BASE, dataset_path, deliveries_path, extraction_path
 
 
-def dataset_view(dataset: Dataset) -> DatasetView:
-    """Convert a dataset with its profile."""
+def dataset_view(dataset: Dataset, joins: Sequence[SuggestedJoin]) -> DatasetView:
+    """Convert a dataset with its profile, and what could be related to it."""
     profile = dataset.profile
     return DatasetView(
         dataset_id=dataset.id,
@@ -39,6 +41,7 @@ def dataset_view(dataset: Dataset) -> DatasetView:
         fingerprint=profile.fingerprint,
         notes=profile.notes,
         candidate_keys=profile.candidate_keys,
+        suggested_joins=msgspec.convert(tuple(joins), tuple[SuggestedJoinView, ...], from_attributes=True),
         overrides=msgspec.convert(dataset.overrides, OverridesView, from_attributes=True),
         created_at=dataset.created_at,
         updated_at=dataset.updated_at or dataset.created_at,

@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct
 
 from service.features.errors import InvalidRequest
 from service.features.layout import Join, JoinKind, Table
 from service.features.model import ColumnProfile, Dataset, FieldError, Profile
+from service.features.operations import ENTITY
 from service.features.operations.literals import Storage, storage_of
 from service.features.table_options import RelatedTable
 
 NUMBERS: frozenset[Storage] = frozenset({"integer", "number"})
+MAX_JOINING = 200
+MAX_SUGGESTED = 50
+
+
+class OtherColumn(Struct, frozen=True):
+    """A column of another dataset."""
+
+    dataset_id: str
+    row_count: int
+    column: ColumnProfile
+
+
+class SuggestedJoin(Struct, frozen=True):
+    """A dataset that could be related to another one."""
+
+    dataset_id: str
+    on: str
+    """Its column."""
+    to_on: str
+    """The other one's."""
+    kind: JoinKind
 
 
 def invalid(faults: Sequence[FieldError]) -> InvalidRequest:
@@ -77,9 +101,9 @@ def comparable(own: ColumnProfile, other: ColumnProfile) -> bool:
 def _kind_by_keys(
     dataset: Dataset, own: ColumnProfile, table: Table, other: ColumnProfile, wanted: RelatedTable, path: str
 ) -> JoinKind:
-    if is_unique(dataset.profile, own):
+    if is_unique(own, dataset.profile.row_count):
         return "parent" if wanted.time is None else "as_of"
-    if is_unique(table.profile, other):
+    if is_unique(other, table.profile.row_count):
         if table.join is not None and table.join.kind != "child":
             fault = f"{table.dataset.id!r} is looked up: its children belong to no row of the request's dataset"
             raise invalid([FieldError(f"{path}.to", fault)])
@@ -94,9 +118,29 @@ def _kind_by_keys(
     raise invalid([FieldError(f"{path}.on", fault)])
 
 
-def is_unique(profile: Profile, column: ColumnProfile) -> bool:
+def is_unique(column: ColumnProfile, rows: int) -> bool:
     """Whether no value of the column comes twice; the engine checks it again where it is used."""
-    return column.distinct_count >= round(profile.row_count * (1 - column.null_ratio)) > 0
+    return column.distinct_count >= round(rows * (1 - column.null_ratio)) > 0
+
+
+def joining(profile: Profile) -> tuple[ColumnProfile, ...]:
+    """Return the columns that other datasets may share: keys, not measures, flags and times."""
+    return tuple(column for column in profile.columns if column.logical_type in ENTITY)[:MAX_JOINING]
+
+
+def suggested(dataset: Dataset, others: Iterable[OtherColumn]) -> tuple[SuggestedJoin, ...]:
+    """Suggest datasets that could be `related` to this one, by columns of the same name that are a key of either."""
+    own = {column.name.casefold(): column for column in joining(dataset.profile)}
+    found: list[SuggestedJoin] = []
+    for other in others:
+        mine = own.get(other.column.name.casefold())
+        if mine is None or other.column.logical_type not in ENTITY or not comparable(other.column, mine):
+            continue
+        if is_unique(other.column, other.row_count):
+            found.append(SuggestedJoin(other.dataset_id, other.column.name, mine.name, "parent"))
+        elif is_unique(mine, dataset.profile.row_count):
+            found.append(SuggestedJoin(other.dataset_id, other.column.name, mine.name, "child"))
+    return tuple(found[:MAX_SUGGESTED])
 
 
 def _example(profile: Profile, column: ColumnProfile) -> str:

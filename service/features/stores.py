@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from service.features.delivery import Deliveries, Delivery
 from service.features.identity import ApiKey
+from service.features.joins import OtherColumn
 from service.features.model import Dataset, Extraction, ExtractionState, Lane, Status, StorageUse
 
 T = TypeVar("T")
@@ -36,6 +37,10 @@ class Datasets(Protocol):
 
     async def list(self, owner: str, *, limit: int, cursor: str | None = None) -> Page[Dataset]:
         """Newest first. Raises InvalidRequest for a cursor that this list did not give."""
+        ...
+
+    async def others_columns(self, owner: str, dataset_id: str, names: Sequence[str]) -> tuple[OtherColumn, ...]:
+        """The columns of these names, letter case aside, of the owner's newest other datasets."""
         ...
 
     async def replace(self, dataset: Dataset, *, expected: int | None = None) -> tuple[Dataset, Dataset]:

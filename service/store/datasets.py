@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import structs
-from sqlalchemy import CursorResult, Table, delete, func, insert, select, update
+from sqlalchemy import CursorResult, Table, delete, func, insert, select, type_coerce, update
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import JSONB
 
 from service.features.errors import DatasetChanged, DatasetExists, DatasetNotFound
-from service.features.model import Dataset
+from service.features.joins import OtherColumn
+from service.features.model import ColumnProfile, Dataset
 from service.features.stores import Page
 from service.store.pages import Repository, page, paged, require_storable
+from service.store.payload import Payload
 from service.store.tables import dataset_versions, datasets
 
+SEARCHED = 50
+"""Datasets that are searched for columns of the same name."""
+MAX_FOUND = 200
 _FIELDS = Dataset.__struct_fields__
 _CHANGED = [name for name in _FIELDS if name not in {"id", "owner", "created_at"}]
 """What a new version brings."""
@@ -42,6 +49,26 @@ class SqlDatasets(Repository):
         statement = page(select(datasets).where(datasets.c.owner == owner), datasets, limit, cursor)
         found = await self.execute(statement)
         return paged(datasets, [Dataset(**row) for row in found.mappings()], limit)
+
+    async def others_columns(self, owner: str, dataset_id: str, names: Sequence[str]) -> tuple[OtherColumn, ...]:
+        """Return the columns of these names, letter case aside, of the owner's newest other datasets."""
+        newest = select(datasets.c.id, datasets.c.created_at, type_coerce(datasets.c.profile, JSONB).label("profile"))
+        newest = newest.where(datasets.c.owner == owner, datasets.c.id != dataset_id)
+        recent = newest.order_by(datasets.c.created_at.desc()).limit(SEARCHED).subquery()
+        each = func.jsonb_array_elements(recent.c.profile["columns"]).table_valued("value", joins_implicitly=True)
+        column = type_coerce(each.c.value, JSONB)
+        statement = (
+            select(
+                recent.c.id,
+                recent.c.profile["row_count"].as_integer().label("row_count"),
+                type_coerce(column, Payload(ColumnProfile)).label("column"),
+            )
+            .where(func.lower(column["name"].astext).in_([name.casefold() for name in names if "\0" not in name]))
+            .order_by(recent.c.created_at.desc(), recent.c.id)
+            .limit(MAX_FOUND)
+        )
+        found = await self.execute(statement)
+        return tuple(OtherColumn(row["id"], row["row_count"], row["column"]) for row in found.mappings())
 
     async def replace(self, dataset: Dataset, *, expected: int | None = None) -> tuple[Dataset, Dataset]:
         """Make it the next version, keep the present one, and return both. Raises DatasetNotFound, DatasetChanged.

@@ -104,6 +104,24 @@ def test_children_are_aggregated_with_what_they_look_up(client: Client) -> None:
     assert any("flights" in step and "airlines" in step for step in answer.data["feature_pipeline_steps"])
 
 
+def test_a_dataset_names_what_could_be_joined(client: Client) -> None:
+    """Flights belong to airlines and have planes; the weather shares no key with airlines."""
+    joins = {
+        name: {(one["dataset_id"], one["on"], one["kind"]) for one in described(client, name)["suggested_joins"]}
+        for name in ("flights", "airlines", "weather")
+    }
+    assert ("flights", "carrier", "child") in joins["airlines"]
+    assert {("airlines", "carrier", "parent"), ("planes", "tailnum", "parent")} <= joins["flights"]
+    assert not [one for one in joins["weather"] if one[0] == "airlines"]
+
+
+def described(client: Client, dataset_id: str) -> dict[str, Any]:
+    """Return what the service knows of a dataset."""
+    answer = client.get(f"/api/v1/datasets/{dataset_id}")
+    assert answer.status == 200
+    return answer.data
+
+
 def test_a_table_under_two_names(client: Client) -> None:
     """Each flight looks up the airport that it leaves and the one that it reaches, which are rows of one table."""
     related = [

@@ -48,12 +48,14 @@ class UnknownColumn(Struct, frozen=True):
 Found = Iterator[Fault | UnknownColumn]
 
 
-def worded(faults: Iterable[Fault | UnknownColumn], profile: Profile) -> tuple[Fault, ...]:
+def worded(
+    faults: Iterable[Fault | UnknownColumn], profile: Profile, unknown: str = "the dataset has no column {}"
+) -> tuple[Fault, ...]:
     """Say what is wrong with unknown names, and of the first ones which names are alike."""
     hints, said = MAX_HINTS, list[Fault]()
     for fault in faults:
         if isinstance(fault, UnknownColumn):
-            message = _unknown(fault.name, profile, hinted=hints > 0)
+            message = _unknown(unknown.format(shown(fault.name)), fault.name, profile, hinted=hints > 0)
             said.append(Fault("unknown_column", fault.field, message))
             hints -= 1
         else:
@@ -61,13 +63,13 @@ def worded(faults: Iterable[Fault | UnknownColumn], profile: Profile) -> tuple[F
     return tuple(said)
 
 
-def _unknown(name: str, profile: Profile, *, hinted: bool) -> str:
+def _unknown(sentence: str, name: str, profile: Profile, *, hinted: bool) -> str:
     names = [column.name for column in profile.columns]
     near = _near(name, names) if hinted and len(name) <= MAX_NAME else []
     hint = f"; did you mean {' or '.join(map(shown, near))}?" if near else "."
     listed = ", ".join(map(shown, names[:MAX_COLUMNS_LISTED]))
     more = f" and {len(names) - MAX_COLUMNS_LISTED} more" if len(names) > MAX_COLUMNS_LISTED else ""
-    return f"the dataset has no column {shown(name)}{hint} Its columns: {listed}{more}"
+    return f"{sentence}{hint} Its columns: {listed}{more}"
 
 
 def _near(name: str, names: Sequence[str]) -> list[str]:

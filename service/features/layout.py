@@ -119,6 +119,12 @@ class Layout(Struct, frozen=True, dict=True):
             return self.time
         return self.time_of(self.level(table.join.to), planned)
 
+    @cached_property
+    def dated_children(self) -> dict[int, str]:
+        """Return the child tables that say when their rows happened, each with its own column of that."""
+        joins = {place: self.tables[place].join for place in self.levels}
+        return {place: join.time for place, join in joins.items() if join is not None and join.time is not None}
+
     def is_value_of(self, operation: Operation, level: int) -> bool:
         """Whether the operation reads no column as a value, or one that differs from row to row of the level."""
         values = [name for place, name in named_columns(operation).items() if place not in {"entity", "time"}]

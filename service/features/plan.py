@@ -295,7 +295,8 @@ def _over_features(path: str, index: int, plan: FeaturePlan, profile: Profile, o
         return
     parts = parts_profile(plan.entity_key or made_of(profile), profile)
     made = features_profile(earlier, profile, parts)
-    yield from worded(_reads(path, operation, made, replace(options, target=None)), made)
+    faults = _reads(path, operation, made, replace(options, target=None))
+    yield from worded(faults, made, "the table of features so far and of the entity's parts has no column {}")
     if spec.fits == "folds" or (spec.sees == "history" and (not parts or is_observed(profile))):
         yield Fault("grain", path, f"{spec.kind} looks back on rows; features of an entity are one row")
     if spec.sees == "dataset" and is_observed(profile):

@@ -127,6 +127,10 @@ def _unknown_names(tables: Tables, options: ExtractionOptions) -> Iterator[Field
         for member, name in named:
             if name not in layout.places:
                 yield FieldError(f"options.horizon.{member}", f"no table of the request has a column {name!r}")
+        if not named and options.time is None and layout.dated_children:
+            happening = ", ".join(layout.tables[place].name for place in (0, *layout.dated_children))
+            fault = f"name a column of the table whose rows are counted: rows of {happening} happen in time"
+            yield FieldError("options.horizon.column", fault)
         names = [name for _, name in named if name in layout.places]
         level = next(iter(layout.levels_of(names)), 0)
         if layout.time_of(level) is None:

@@ -15,7 +15,7 @@ from service.features import operations as op
 from service.features.errors import InvalidRequest
 from service.features.model import ExtractionOptions, FeaturePlan
 from service.features.operations import Predicate
-from service.features.table_options import EntityKey, Observations, RelatedTable, TableOptions
+from service.features.table_options import EntityKey, Horizon, Observations, RelatedTable, TableOptions
 from tests.tables.support import Case, Given, by_entity, naive, planned
 
 START = datetime(2024, 2, 27, tzinfo=UTC)
@@ -473,3 +473,53 @@ def test_names_and_joins_that_cannot_be(related: tuple[RelatedTable, ...], field
     with pytest.raises(InvalidRequest) as caught:
         _ = case.tables
     assert [error.field for error in caught.value.errors] == [field]
+
+
+def machines(**options: Any) -> Case:
+    """Return machines with readings and, more rarely, failures."""
+    hours = [START + timedelta(hours=hour) for hour in range(72)]
+    return Case(
+        [
+            Given(
+                "machines",
+                {"machine": "VARCHAR", "built": "TIMESTAMP"},
+                [("m", START - 900 * DAY), ("n", START)],
+                ("machine",),
+            ),
+            Given(
+                "readings",
+                {"machine": "VARCHAR", "at": "TIMESTAMP", "x": "DOUBLE"},
+                [("m", hour, 1.0) for hour in hours],
+            ),
+            Given(
+                "failures", {"machine": "VARCHAR", "at": "TIMESTAMP"}, [("m", START + DAY), ("m", START + 1.5 * DAY)]
+            ),
+            Given(
+                "moments",
+                {"machine": "VARCHAR", "when": "TIMESTAMP"},
+                [("m", START + days * DAY) for days in (0, 1.2, 1.6, 2.5)],
+            ),
+        ],
+        TableOptions(
+            related=(RelatedTable("readings", "machine", time="at"), RelatedTable("failures", "machine", time="at")),
+            observations=Observations("moments", "machine", "when"),
+            **options,
+        ),
+    )
+
+
+def test_a_label_of_rare_events_is_known_as_far_as_the_data_go() -> None:
+    """Readings go on after the last failure: that none follows is known."""
+    horizon = Horizon(1, "any", "failures.at", name="fails")
+    plan = by_entity("machine", "built", ("n", op.Count(), "readings"))
+    found = machines(horizon=horizon).compute(plan)
+    assert [row["fails"] for row in found] == [0, 1, 0, None]
+
+
+def test_a_label_says_whose_rows_are_counted() -> None:
+    """Of several tables that happen in time, none is taken silently."""
+    with pytest.raises(InvalidRequest) as caught:
+        _ = machines(horizon=Horizon(1)).tables
+    (error,) = caught.value.errors
+    assert error.field == "options.horizon.column"
+    assert "machines, readings, failures" in error.message

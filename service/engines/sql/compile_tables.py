@@ -120,7 +120,7 @@ class _Compilation:
         levels = [*self._levels()]
         observed = self._tables.observed is not None
         grouped = bool(self._plan.groups)
-        apart = [level.place for level in levels] == [0] and not self._dated_children
+        apart = [level.place for level in levels] == [0] and not self._layout.dated_children
         if apart and not observed and not grouped and self._horizon is None:
             return self._by_entity(levels[0])
         return self._by_moment(levels)
@@ -429,11 +429,13 @@ class _Compilation:
     def _latest(self, levels: Sequence[_Level]) -> exp.Select:
         """SELECT the latest instant as `as_of`: of all child tables, and of the dataset where it is aggregated.
 
-        A column of the dataset alone may lie in the future (the end of a contract).
+        A column of the dataset alone may lie in the future (the end of a contract). Where there is a label, it is the
+        label's rows that must be known to the end.
         """
-        children = {} if self._has_moment else self._dated_children
+        children, label = self._layout.dated_children, self._label_level()
         used = {level.place: level for level in levels}
-        if children and not (used[0].features or used[0].groups):
+        needed = bool(used[0].features or used[0].groups) if label is None else label.place == 0
+        if children and not needed:
             del used[0]
         timed = [(level.rows, self._source.instant(level.time)) for level in used.values() if level.time is not None]
         for place, time in children.items():
@@ -442,13 +444,6 @@ class _Compilation:
         if not timed:
             return exp.select(named(template("CAST(NULL AS BIGINT)"), "as_of"))
         return latest(timed)
-
-    @property
-    def _dated_children(self) -> dict[int, str]:
-        """The child tables that say when their rows happened, each with its own column."""
-        tables = enumerate(self._layout.tables)
-        joins = {place: table.join for place, table in tables if place in self._layout.levels}
-        return {place: join.time for place, join in joins.items() if join is not None and join.time is not None}
 
     @property
     def _entity(self) -> str:

@@ -136,7 +136,10 @@ class RollingStatistic(HistoryOperation, frozen=True, tag="rolling_statistic"):
 
     gives = "number"
     nulls = f"{NO_HISTORY}; but for a sum, where the window has no known value (a deviation needs two)"
-    formula = "the statistic over the window's known values; a sum over none is 0"
+    formula = (
+        "the statistic over the window's known values; a sum over none is 0; both ends are in it where the row is: of "
+        "daily rows a week has `days` 6"
+    )
     source = RANGE
     example = '{"column": "amount", "entity": "user", "time": "at", "days": 30, "function": "mean"}'
 

@@ -20,6 +20,11 @@ from tests.redis_process import RedisProcess, running_redis
 
 WHOLE_SERVICES = tuple(Path(__file__).parent / name for name in ("e2e", "loadtest", "monitoring", "red_team"))
 """What runs here is many processes, or all parts at once: tracing its lines tells little and takes as long again."""
+OFTEN = tuple(
+    Path(__file__).parent / "operations" / f"test_{name}.py"
+    for name in ("basic_oracles", "edges", "metamorphic", "more_oracles", "oracles", "properties")
+)
+"""The same lines again and again, on other data; test_dialects and tests/tables run each of them under measure."""
 
 
 EMPTY_ALL_TABLES = """
@@ -33,7 +38,7 @@ DO $$ BEGIN EXECUTE (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Measure coverage where a test aims at one part."""
     for item in items:
-        if any(item.path.is_relative_to(folder) for folder in WHOLE_SERVICES):
+        if item.path in OFTEN or any(item.path.is_relative_to(folder) for folder in WHOLE_SERVICES):
             item.add_marker("unmeasured")
 
 

@@ -67,7 +67,7 @@ def expected(rows: Sequence[Any]) -> dict[str, Any]:
     }
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(lines)
 def test_columns_and_features_of_features(rows: list[Any]) -> None:
     """Each line's value is computed first, then the features, then what is made of them; the rest is published."""
@@ -77,7 +77,7 @@ def test_columns_and_features_of_features(rows: list[Any]) -> None:
         assert row == pytest.approx({"customer": row["customer"], **expected(mine)})
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(lines, st.lists(st.tuples(st.sampled_from(["c1", "c2", "c3"]), st.integers(0, 8)), min_size=1, max_size=4))
 def test_for_observations(rows: list[Any], asked: list[Any]) -> None:
     """The same from what happened before each moment."""
@@ -236,7 +236,7 @@ def of_orders(rows: Sequence[Any], moment: datetime) -> dict[str, Any]:
     }
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(order_lines, st.lists(st.tuples(st.sampled_from(["c1", "c2", "c3"]), st.integers(0, 6)), min_size=1, max_size=4))
 def test_groups_of_what_each_moment_knows(rows: list[Any], asked: list[Any]) -> None:
     """Orders are made of the lines before the moment, so that one may be half known; features are made of orders."""

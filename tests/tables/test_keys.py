@@ -106,7 +106,7 @@ sales = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(sales)
 def test_a_period_beside_the_one_before(drawn: list[Any]) -> None:
     """Features of periods look back on earlier periods: the month before, and the last 70 days' months."""

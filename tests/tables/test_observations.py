@@ -122,7 +122,7 @@ def test_later_events_change_nothing(chunk: int, given_rows: list[Any], asked: l
     assert all_observed(chunk, given_rows, asked) == all_observed(chunk, given_rows + shifted, asked)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(rows, moments, st.floats(0.25, 6.0))
 def test_windows_and_counts_by_hand(given_rows: list[Any], asked: list[Any], days: float) -> None:
     """Counts, sums, recency and windows of days, worked out row by row; an observation without events has zeros."""
@@ -156,7 +156,7 @@ def label(given_rows: Sequence[Sequence[Any]], asked: Sequence[Sequence[Any]], h
     return [row[horizon.name] for row in case.compute(by_entity("user", "at", ("f0", op.Count())))]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(rows, moments, st.integers(1, 8), st.sampled_from(["any", "count", "sum"]))
 def test_labels_by_hand(given_rows: list[Any], asked: list[Any], days: int, aggregate: Any) -> None:
     """What happens from the moment on, its instant included and the last one not; null where the data end before."""

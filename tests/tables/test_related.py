@@ -104,7 +104,7 @@ def expected(shop: Shop, customer: str, before: datetime | None) -> dict[str, An
     }
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(shops)
 def test_two_levels_of_children_and_prices_at_the_time(shop: Shop) -> None:
     """Every customer is there once, those without orders with zeros; no order counts once for each of its items."""
@@ -114,7 +114,7 @@ def test_two_levels_of_children_and_prices_at_the_time(shop: Shop) -> None:
         assert row == pytest.approx(expected(shop, customer, None), abs=1e-9)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(shops, st.integers(0, 12))
 def test_as_of_a_moment(shop: Shop, half_days: int) -> None:
     """Items belong to the time of their order; customers have none, and are known at any time."""
@@ -124,7 +124,7 @@ def test_as_of_a_moment(shop: Shop, half_days: int) -> None:
         assert row == pytest.approx(row | expected(shop, row["customer"], moment), abs=1e-9)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(shops, st.lists(st.tuples(st.sampled_from(["c1", "c2", "c3", "c9"]), instants), min_size=1, max_size=4))
 def test_observations_of_several_tables(shop: Shop, asked: list[Any]) -> None:
     """Each observation gets what its customer's orders and items were before its time; without a time, nothing."""
@@ -400,7 +400,7 @@ RATES = {"since": "TIMESTAMP", "rate": "DOUBLE"}
 stamps = st.integers(0, 12).map(lambda hours: START + timedelta(hours=12 * hours))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     st.lists(st.tuples(stamps, st.floats(0, 9)), max_size=6),
     st.lists(instants, min_size=1, max_size=5),

@@ -289,11 +289,14 @@ def _over_features(path: str, index: int, plan: FeaturePlan, profile: Profile, o
     """A row operation in a plan of entities: it reads features before it, by their names."""
     feature, earlier = plan.features[index], plan.features[:index]
     operation, spec = feature.operation, spec_of(feature.operation)
-    if not {one.name for one in earlier}.intersection(source_columns(operation)):
-        message = f"{spec.kind} is an operation of grain 'row': in a plan of entities it reads features before it"
+    parts = parts_profile(plan.entity_key or made_of(profile), profile)
+    if not {one.name for one in (*earlier, *parts)}.intersection(source_columns(operation)):
+        message = (
+            f"{spec.kind} is an operation of grain 'row': in a plan of entities it reads features before it, or what "
+            "the entity is made of"
+        )
         yield Fault("grain", path, message)
         return
-    parts = parts_profile(plan.entity_key or made_of(profile), profile)
     made = features_profile(earlier, profile, parts)
     faults = _reads(path, operation, made, replace(options, target=None))
     yield from worded(faults, made, "the table of features so far and of the entity's parts has no column {}")

@@ -431,7 +431,7 @@ def _methods() -> Iterator[Hostile]:
         ("CONNECT", "evil.example:443", 400, 404, 405),
         ("PROPFIND", f"{PATH}/datasets", 400, 405),
         ("PUT", f"{PATH}/datasets", 405),
-        ("PATCH", f"{PATH}/datasets/a", 405),
+        ("PATCH", f"{PATH}/datasets", 405),
         ("DELETE", f"{PATH}/datasets", 405),
         ("OPTIONS", f"{PATH}/datasets", 204, 405),
         ("HEAD", f"{PATH}/extract-features", 405),

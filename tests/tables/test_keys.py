@@ -146,6 +146,18 @@ def test_a_period_beside_the_one_before(drawn: list[Any]) -> None:
     assert len(found) == len(means)
 
 
+def test_features_read_what_the_entity_is_made_of() -> None:
+    """A month's number, and whether a zip is one of some, without another feature."""
+    key = EntityKey(("zip", "at"), "month")
+    features = planned(
+        ("month", op.DatePartOf("at_month", "month")),
+        ("is_a", op.Flag((op.Predicate("zip", "eq", ("a",)),))),
+        ("n", op.Count()),
+    )
+    found = case().compute(FeaturePlan("entity", features, key.name, entity_key=key))
+    assert [[*row.values()][2:] for row in found] == [[12, True, 1], [1, True, 2], [2, False, 1]]
+
+
 @pytest.mark.parametrize(
     ("plan", "field"),
     [

@@ -54,7 +54,7 @@ class DatePartOf(ValueOperation, frozen=True, tag="date_part"):
     gives = "integer"
     follows_calendar = True
     nulls = "where the column is null"
-    formula = "the part of the datetime in UTC"
+    formula = "the part of the datetime in UTC; weeks are those of ISO 8601, years the calendar's"
     source = "ISO 8601 (weeks and days of the week); the Gregorian calendar"
     example = '{"column": "at", "part": "hour"}'
 

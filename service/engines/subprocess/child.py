@@ -47,6 +47,8 @@ INHERITED_VARIABLES = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL"
 GRACE_SECONDS = 4.0
 """For a process to reply after the deadline that it keeps itself; then it is killed, and its place is free again
 within five seconds of the limit, whatever its library does."""
+CLOSING_SECONDS = 1.0
+"""For a process whose output has ended to end itself, as one that crashed does."""
 END_TIMEOUT_SECONDS = 5.0
 """For a process to end after SIGKILL, which takes milliseconds unless the kernel waits for a device."""
 RETRY_SECONDS = 1.0
@@ -170,8 +172,13 @@ class EngineProcess:
 
     async def _report_end(self) -> None:
         expected = self._killed
-        self._kill()  # it may have closed its output alone
-        exit_code = await self._process.wait()
+        try:
+            # Killing looks first whether it has ended, and takes its exit code from who waits for that.
+            async with asyncio.timeout(CLOSING_SECONDS):
+                exit_code = await self._process.wait()
+        except TimeoutError:
+            self._kill()  # it has closed its output alone
+            exit_code = await self._process.wait()
         if not expected:
             self._note_crash(exit_code)
 

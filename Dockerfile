@@ -18,8 +18,9 @@ WORKDIR /build
 
 # Dependencies first and by hash: this layer changes with the locks alone.
 COPY requirements/bootstrap.lock requirements/runtime.lock requirements/
-RUN --mount=type=secret,id=netrc,target=/root/.netrc \
-    python -m venv /opt/tools \
+RUN --mount=type=secret,id=netrc \
+    export NETRC=/run/secrets/netrc \
+    && python -m venv /opt/tools \
     && /opt/tools/bin/pip install --quiet --require-hashes -r requirements/bootstrap.lock \
     && python -m venv --without-pip /opt/feature-agent \
     && /opt/tools/bin/uv pip install --quiet --python /opt/feature-agent/bin/python --require-hashes -r requirements/runtime.lock

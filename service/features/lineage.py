@@ -21,12 +21,16 @@ def sources_of(plan: FeaturePlan, feature: PlannedFeature) -> tuple[str, ...]:
     return tuple(dict.fromkeys(by_name.get(name, name) for name in expanded if name not in times))
 
 
+def read_by(group: GroupedRows) -> tuple[str, ...]:
+    """Return the columns that groups of rows are made of."""
+    return (*group.by, *(name for feature in group.features for name in source_columns(feature.operation)))
+
+
 def all_sources(plan: FeaturePlan) -> tuple[str, ...]:
     """Return every column that the plan names anywhere, those among them that it makes itself included."""
-    grouped = [feature for group in plan.groups for feature in group.features]
-    operations = [one.operation for one in (*plan.features, *plan.columns, *grouped)]
-    by = [name for group in plan.groups for name in group.by]
-    return tuple(dict.fromkeys([*(name for one in operations for name in source_columns(one)), *by]))
+    operations = [one.operation for one in (*plan.features, *plan.columns)]
+    grouped = [name for group in plan.groups for name in read_by(group)]
+    return tuple(dict.fromkeys([*(name for one in operations for name in source_columns(one)), *grouped]))
 
 
 def _expanded(names: Iterable[str], made: dict[str, Operation]) -> Iterable[str]:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from service.features.faults import Fault, Found, UnknownColumn, shown, worded
 from service.features.layout import Layout
-from service.features.lineage import columns_of, group_of, is_over_features, needed, reads_time
+from service.features.lineage import columns_of, group_of, is_over_features, needed, read_by, reads_time
 from service.features.model import ColumnProfile, ExtractionOptions, FeaturePlan, GroupedRows, PlannedFeature, Profile
 from service.features.operations import (
     ANY,
@@ -88,12 +88,12 @@ def validate(plan: FeaturePlan, profile: Profile, options: ExtractionOptions) ->
 
 def _keys(plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> Found:
     if plan.grain == "entity" and plan.entity is None:
-        yield Fault("grain", "entity", "a plan of grain 'entity' names the column that tells the entities apart")
+        yield Fault("grain", "entity", "a plan of grain 'entity' names the column that identifies entities")
     if plan.grain == "row" and is_observed(profile):
         yield Fault("grain", "grain", "observations get features of their entities: take grain 'entity'")
     elif plan.grain == "row" and is_labelled(profile):
         yield Fault("grain", "grain", "the horizon's label is one of entities: take grain 'entity'")
-    yield from _told_apart(plan, profile, options)
+    yield from _identity(plan, profile, options)
     if options.entity is not None and plan.entity != options.entity:
         yield Fault("grain", "entity", f"the client fixed the entity: it must be {shown(options.entity)}")
     layout = layout_of(profile)
@@ -107,13 +107,13 @@ def _keys(plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> Fo
             yield from _column(field, name, accepted, profile, options)
 
 
-def _told_apart(plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> Found:
-    """What tells entities apart lies in the dataset's rows."""
+def _identity(plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> Found:
+    """The columns that identify entities lie in the dataset's rows."""
     layout = layout_of(profile)
     if plan.entity_key is not None:
         yield from _made_key(plan.entity_key, plan, profile, options)
-    told_apart = [] if plan.entity is None else [plan.entity, *(plan.entity_key.columns if plan.entity_key else ())]
-    for name in told_apart if layout is not None else ():
+    identifying = [] if plan.entity is None else [plan.entity, *(plan.entity_key.columns if plan.entity_key else ())]
+    for name in identifying if layout is not None else ():
         if layout is not None and layout.levels_of([name]) not in {(), (0,)}:
             field = "entity" if name == plan.entity else "entity_key.columns"
             yield Fault("grain", field, f"{shown(name)} is of a child table: take a column of the dataset")
@@ -245,8 +245,8 @@ def _computed(path: str, plan: FeaturePlan, profile: Profile, options: Extractio
         return
     levels = layout.levels_of(source_columns(operation)) or (0,)
     visible = {*layout.above(levels[0])}
-    if apart := [one for one in levels if one not in visible]:
-        names = " and ".join(layout.tables[one].name for one in (levels[0], *apart))
+    if unrelated := [one for one in levels if one not in visible]:
+        names = " and ".join(layout.tables[one].name for one in (levels[0], *unrelated))
         yield Fault("grain", path, f"it reads rows of {names}, which do not belong to one another")
     yield from _keys_agree(path, operation, plan, times={plan.time, layout.time_of(levels[0], plan.time)})
 
@@ -269,10 +269,9 @@ def _grouped(path: str, group: GroupedRows, plan: FeaturePlan, profile: Profile,
         yield from _feature(f"{path}.features[{index}].operation", feature, alone, profile, options)
     layout = layout_of(profile)
     if layout is not None:
-        read = [*group.by, *(name for feature in group.features for name in source_columns(feature.operation))]
-        levels = layout.levels_of(read)
-        if apart := [one for one in levels if one not in {*layout.above(levels[0])}]:
-            owners = " and ".join(layout.tables[one].name for one in (levels[0], *apart))
+        levels = layout.levels_of(read_by(group))
+        if unrelated := [one for one in levels if one not in {*layout.above(levels[0])}]:
+            owners = " and ".join(layout.tables[one].name for one in (levels[0], *unrelated))
             yield Fault("grain", path, f"it reads rows of {owners}, which do not belong to one another")
 
 
@@ -281,8 +280,7 @@ def _group_time(group: GroupedRows, plan: FeaturePlan, profile: Profile) -> str 
     layout = layout_of(profile)
     if layout is None:
         return plan.time
-    read = [*group.by, *(name for feature in group.features for name in source_columns(feature.operation))]
-    return layout.time_of(next(iter(layout.levels_of(read)), 0), plan.time)
+    return layout.time_of(next(iter(layout.levels_of(read_by(group))), 0), plan.time)
 
 
 def _over_features(path: str, index: int, plan: FeaturePlan, profile: Profile, options: ExtractionOptions) -> Found:
@@ -315,8 +313,8 @@ def _level(path: str, feature: PlannedFeature, plan: FeaturePlan, layout: Layout
     if feature.table is not None and layout.level_named(feature.table) is None:
         yield Fault("other", f"{path}.table", f"{shown(feature.table)} is no dataset whose rows can be aggregated")
     levels, visible = layout.levels_of(source_columns(operation)), {*layout.above(level)}
-    if apart := [one for one in levels if one not in visible]:
-        names = " and ".join(layout.tables[one].name for one in (level, *apart))
+    if unrelated := [one for one in levels if one not in visible]:
+        names = " and ".join(layout.tables[one].name for one in (level, *unrelated))
         yield Fault("grain", f"{path}.operation", f"it reads rows of {names}, which do not belong to one another")
     elif plan.grain == "row" and level != 0:
         child = layout.tables[level].name
@@ -329,8 +327,8 @@ def _level(path: str, feature: PlannedFeature, plan: FeaturePlan, layout: Layout
         yield Fault("grain", f"{path}.operation", message)
     if operation.reads_plan_time() and layout.time_of(level, plan.time) is None:
         yield Fault("other", f"{path}.operation.last_days", f"rows of {layout.tables[level].name} have no time")
-    told_apart = [] if plan.entity is None else [plan.entity]
-    for name in needed(plan, (*source_columns(operation), *told_apart)):
+    identifying = [] if plan.entity is None else [plan.entity]
+    for name in needed(plan, (*source_columns(operation), *identifying)):
         computed = next(one.operation for one in plan.columns if one.name == name)
         looks_around = spec_of(computed).sees != "row" and not masks_rare(computed)
         if looks_around and (own := layout.levels_of([name])) not in {(), (level,)}:

@@ -90,7 +90,7 @@ def _bad_parts(key: EntityKey, profile: Profile) -> Iterator[FieldError]:
             if column.logical_type != "datetime":
                 yield FieldError(path, f"{name!r} is {column.logical_type}; `by` needs a datetime as the last column")
         elif column.logical_type not in ENTITY | {"datetime", "boolean"}:
-            yield FieldError(path, f"{name!r} is {column.logical_type}, which tells no entities apart")
+            yield FieldError(path, f"{name!r} is {column.logical_type}, which identifies no entities")
 
 
 def _bad_horizon(options: TableOptions) -> Iterator[FieldError]:

@@ -20,7 +20,7 @@ MAX_KEY_COLUMNS = 5
 
 
 class EntityKey(Struct, frozen=True, forbid_unknown_fields=True):
-    """Define entities that no single column tells apart.
+    """Define entities that no single column identifies.
 
     Several columns: each combination of their values. With `by`, the last column is a datetime, of which the period or
     the part of the calendar counts (a store's months). No column: all rows together.
@@ -36,7 +36,7 @@ class EntityKey(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Return the names of what tells them apart: columns, and the period or part of the calendar."""
+        """Return the names of what identifies an entity: columns, and the period or part of the calendar."""
         return (
             self.columns
             if self.by is None or not self.columns

@@ -230,3 +230,22 @@ def test_observations_of_months_do_not_look_back() -> None:
         "entity", planned(("n", op.Count()), ("before", op.PreviousValue("n", "zip", "at"))), "zip", "at"
     )
     assert "features[1].operation" in {fault.field for fault in asked.faults(plan)}
+
+
+def test_a_label_of_entities_that_are_computed() -> None:
+    """Features see the rows before the moment, the label those after it, both by the computed entity."""
+    asked = case(
+        as_of=START + 21 * DAY, horizon=Horizon(20, name="sells"), fixed=ExtractionOptions(time="at"), rows=ROWS[:5]
+    )
+    plan = FeaturePlan(
+        "entity",
+        planned(("n", op.Count()), ("twice", op.Aggregate("doubled", "sum"))),
+        "zip_house",
+        "at",
+        columns=(
+            ComputedColumn("zip_house", op.CombinedCategory(("zip", "house"))),
+            ComputedColumn("doubled", op.WeightedSum(("price",), (2.0,))),
+        ),
+    )
+    found = asked.compute(plan)
+    assert [tuple(row.values()) for row in found] == [("a|h1", 1, 1, 20.0), ("a|h2", 0, 1, 60.0)]

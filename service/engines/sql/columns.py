@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from sqlglot import exp
 
-from service.engines.sql.template import DATASET, ROW_ID, column, literal, named, node_of, template
+from service.engines.sql.template import DATASET, ROW_ID, all_columns, column, literal, named, node_of, template
 from service.features.model import ColumnProfile, Profile
 from service.features.operations import Predicate, Where
 from service.features.operations.expression import Expression, Part
@@ -111,7 +111,7 @@ class SqlColumns:
         """The query preceded by what its derived columns are selected from."""
         for level, known in enumerate(self._derived):
             columns = [named(node, name) for node, name in known.items()]
-            rows = exp.select(exp.Column(this=exp.Star(), table=exp.to_identifier("d")), *columns)
+            rows = exp.select(all_columns(), *columns)
             query = query.with_(self._level(level + 1), as_=rows.from_(f"{self._level(level)} AS d"))
         return query
 

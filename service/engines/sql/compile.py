@@ -34,7 +34,7 @@ class CompiledPlan(Struct, frozen=True):
     features: dict[str, FeatureType]
     """The features' types by name, in the plan's order."""
     identity: str = ""
-    """The column that tells rows apart; by default the first key."""
+    """The column that identifies rows; by default the first key."""
     time: str | None = None
     """The key that orders rows in time, at row grain. What is known of an entity grows: that is no drift."""
     label: str | None = None
@@ -42,7 +42,7 @@ class CompiledPlan(Struct, frozen=True):
 
     @property
     def row_key(self) -> str:
-        """The column that tells rows apart."""
+        """The column that identifies rows."""
         return self.identity or self.keys[0]
 
     def published(self, names: Sequence[str] | None = None) -> exp.Select:

@@ -39,9 +39,9 @@ from service.engines.sql.relations import (
     view_of,
 )
 from service.engines.sql.row_scope import RowScope
-from service.engines.sql.template import ROW_ID, column, named, node_of, template
+from service.engines.sql.template import ROW_ID, all_columns, column, named, node_of, template
 from service.features.layout import Layout
-from service.features.lineage import group_of, is_over_features, layers, needed
+from service.features.lineage import group_of, is_over_features, layers, needed, read_by
 from service.features.model import FeaturePlan, GroupedRows, PlannedFeature, Profile
 from service.features.operations import source_columns
 from service.features.operations.operation import EntityOperation, RowOperation
@@ -91,9 +91,8 @@ class _Level(Struct, frozen=True):
     @property
     def read(self) -> tuple[str, ...]:
         """The columns that are read of its rows."""
-        features = [*self.features, *(one for group in self.groups for one in group.features)]
-        by = [name for group in self.groups for name in group.by]
-        return (*(name for one in features for name in source_columns(one.operation)), *by, *self.names)
+        own = [name for one in self.features for name in source_columns(one.operation)]
+        return (*own, *(name for group in self.groups for name in read_by(group)), *self.names)
 
     @property
     def rows(self) -> str:
@@ -120,8 +119,8 @@ class _Compilation:
         levels = [*self._levels()]
         observed = self._tables.observed is not None
         grouped = bool(self._plan.groups)
-        apart = [level.place for level in levels] == [0] and not self._layout.dated_children
-        if apart and not observed and not grouped and self._horizon is None:
+        alone = [level.place for level in levels] == [0] and not self._layout.dated_children
+        if alone and not observed and not grouped and self._horizon is None:
             return self._by_entity(levels[0])
         return self._by_moment(levels)
 
@@ -139,8 +138,7 @@ class _Compilation:
             yield _Level(place, features, self._layout.time_of(place, self._plan.time), own)
 
     def _level_of_group(self, group: GroupedRows) -> int:
-        read = [*group.by, *(name for one in group.features for name in source_columns(one.operation))]
-        return next(iter(self._layout.levels_of(read)), 0)
+        return next(iter(self._layout.levels_of(read_by(group))), 0)
 
     # -- one table of rows -------------------------------------------------------------------------------------------
 
@@ -250,7 +248,7 @@ class _Compilation:
         if level.time is not None and self._has_moment:
             instant = node_of(self._source.instant(level.time))
             on.append(template(":i < :moment", i=instant, moment=column(MOMENT, "m")))
-        rows = exp.select(exp.Column(this=exp.Star(), table=exp.to_identifier("d")))
+        rows = exp.select(all_columns())
         rows = rows.select(column(KEY, "m"), column(MOMENT, "m")).from_(f"{MOMENTS} AS m")
         return rows.join(f"{self._known(level)} AS d", on=exp.and_(*on), join_type="LEFT")
 
@@ -276,8 +274,7 @@ class _Compilation:
         name = group.name
         query = query.with_(f"keyed_{name}", as_=self._keyed(level, group))
         query = query.with_(f"rows_{name}", as_=self._group_rows(level, group))
-        star = exp.Column(this=exp.Star(), table=exp.to_identifier("d"))
-        seen = exp.select(star, column(KEY, "m"), column(MOMENT, "m")).from_(f"{MOMENTS} AS m")
+        seen = exp.select(all_columns(), column(KEY, "m"), column(MOMENT, "m")).from_(f"{MOMENTS} AS m")
         on = template(":a = :b", a=column(OF), b=column(KEY, "m"))
         query = query.with_(f"seen_{name}", as_=seen.join(f"rows_{name} AS d", on=on, join_type="LEFT"))
         moment = column(MOMENT) if self._has_moment else None
@@ -288,9 +285,8 @@ class _Compilation:
 
     def _keyed(self, level: _Level, group: GroupedRows) -> exp.Select:
         """The rows with a key of the moment and what they are grouped by; those that lack one of it are left out."""
-        star = exp.Column(this=exp.Star(), table=exp.to_identifier("d"))
         key = joined_text([column(KEY), *(column(name) for name in group.by)])
-        rows = exp.select(star, named(key, GROUP)).from_(f"seen_{level.place} AS d")
+        rows = exp.select(all_columns(), named(key, GROUP)).from_(f"seen_{level.place} AS d")
         known = [template("NOT :x IS NULL", x=column(name)) for name in (ROW_ID, *group.by)]
         return rows.where(exp.and_(*known))
 
@@ -330,15 +326,22 @@ class _Compilation:
 
     def _all_rows(self, level: _Level) -> str:
         """The table of the level's rows, those after the moment included."""
-        *_, (name, _) = [(level.rows, None), *self._added(level, level.rows, "all")]
-        return name
+        return self._last(level, level.rows, "all")
 
     # -- rows --------------------------------------------------------------------------------------------------------
 
     def _known(self, level: _Level) -> str:
         """The table of the level's rows, those before the moment when there is one for all, with computed columns."""
-        *_, (name, _) = self._tables_of(level)
-        return name
+        return self._last(level, self._before_moment(level), "with")
+
+    def _before_moment(self, level: _Level) -> str:
+        """The table of the level's rows before the one moment; of all rows without one."""
+        return level.rows if self._as_of is None or level.time is None else f"known_{level.place}"
+
+    def _last(self, level: _Level, rows: str, name: str) -> str:
+        """The last of the tables that `_added` makes of the rows."""
+        steps = self._steps(level)
+        return f"{name}_{level.place}_{len(steps) - 1}" if steps else rows
 
     def _with_rows(self, query: exp.Select, levels: Sequence[_Level]) -> exp.Select:
         """The query preceded by the rows of each level."""
@@ -355,25 +358,28 @@ class _Compilation:
         tables = [(level.rows, self._rows(level))]
         if self._as_of is not None and level.time is not None:
             known = before(level.rows, self._source, level.time, instant_of(self._as_of))
-            tables.append((f"known_{level.place}", known))
+            tables.append((self._before_moment(level), known))
         return [*tables, *self._added(level, tables[-1][0], "with")]
 
     def _added(self, level: _Level, rows: str, name: str) -> Iterator[tuple[str, exp.Select]]:
-        """The rows with the entity that is made of columns, which may be computed, and layers of computed columns."""
-        computed = {one: self._computed[one] for one in self._columns_of(level)}
-        first = self._key is not None and is_known(self._key, self._tables.profile)
-        steps: list[dict[str, RowOperation] | None] = [
-            {one: computed[one] for one in names} for names in layers(computed)
-        ]
-        if self._key is not None:
-            steps.insert(0 if first else len(steps), None)
-        for place, operations in enumerate(steps):
+        """The rows with the entity that is made of columns, and layers of computed columns; each by its name."""
+        for place, operations in enumerate(self._steps(level)):
             made = f"{name}_{level.place}_{place}"
             if operations is not None:
                 yield made, self._with_columns(rows, operations)
             elif self._key is not None:
                 yield made, keyed(rows, self._key)
             rows = made
+
+    def _steps(self, level: _Level) -> list[dict[str, RowOperation] | None]:
+        """Layers of computed columns and, as None, the entity that is made of columns: after those it is made of."""
+        computed = {one: self._computed[one] for one in self._columns_of(level)}
+        steps: list[dict[str, RowOperation] | None] = [
+            {one: computed[one] for one in names} for names in layers(computed)
+        ]
+        if self._key is not None:
+            steps.insert(0 if is_known(self._key, self._tables.profile) else len(steps), None)
+        return steps
 
     @property
     def _computed(self) -> dict[str, RowOperation]:
@@ -383,13 +389,13 @@ class _Compilation:
         """The table's rows with a column for each operation."""
         scope = RowScope(self._profile, table)
         made = [named(node_of(operation.intermediate(scope)), name) for name, operation in operations.items()]
-        return scope.select([exp.Column(this=exp.Star(), table=exp.to_identifier("d")), *made])
+        return scope.select([all_columns(), *made])
 
     def _columns_of(self, level: _Level) -> tuple[str, ...]:
-        return needed(self._plan, (*level.read, *self._told_apart))
+        return needed(self._plan, (*level.read, *self._identifying))
 
     @property
-    def _told_apart(self) -> tuple[str, ...]:
+    def _identifying(self) -> tuple[str, ...]:
         """The columns that distinguish entities."""
         columns = () if self._key is None else self._key.columns
         return columns if self._plan.entity is None else (self._plan.entity, *columns)
@@ -398,7 +404,7 @@ class _Compilation:
         computed = [self._computed[name] for name in self._columns_of(level)]
         names = [*level.read, *(name for operation in computed for name in source_columns(operation))]
         names += [name for name in (level.time, self._plan.time) if name is not None]
-        names += self._told_apart
+        names += self._identifying
         horizon = self._horizon
         if horizon is not None:
             names += [one.column for one in horizon.where] + ([] if horizon.column is None else [horizon.column])
@@ -415,15 +421,13 @@ class _Compilation:
         profile = features_profile(self._plan.features, self._profile, parts)
         if any(operation.sees == "history" for operation in over.values()):
             row = template("ROW_NUMBER() OVER (ORDER BY :k)", k=column(KEY if self._parts() else self._entity))
-            star = exp.Column(this=exp.Star(), table=exp.to_identifier("d"))
-            numbered = exp.select(star, named(row, ROW_ID)).from_("entities_features AS d")
+            numbered = exp.select(all_columns(), named(row, ROW_ID)).from_("entities_features AS d")
             query = _preceded(numbered, [("entities_features", query)])
         for depth, names in enumerate(layers(over)):
             table = f"features_{depth}"
             scope = RowScope(profile, table)
             made = [named(node_of(over[name].compile(scope)), name) for name in names]
-            star = exp.Column(this=exp.Star(), table=exp.to_identifier("d"))
-            query = _preceded(scope.select([star, *made]), [(table, query)])
+            query = _preceded(scope.select([all_columns(), *made]), [(table, query)])
         return query
 
     def _latest(self, levels: Sequence[_Level]) -> exp.Select:

@@ -49,7 +49,7 @@ class EntityRows(Struct, frozen=True):
 
     table: str = DATASET
     entity: str = ""
-    """The column that tells the entities apart."""
+    """The column that identifies entities."""
     time: str | None = None
     """The column whose latest value is "as of", unless a moment is given."""
     moment: exp.Expr | None = None

@@ -12,13 +12,23 @@ from datetime import UTC, datetime
 from sqlglot import exp
 
 from service.engines.sql.columns import SqlColumns
-from service.engines.sql.template import DATASET, ROW_ID, column, microseconds, named, node_of, number, template
+from service.engines.sql.template import (
+    DATASET,
+    ROW_ID,
+    all_columns,
+    column,
+    microseconds,
+    named,
+    node_of,
+    number,
+    template,
+)
 from service.features.layout import Join, Layout
 from service.features.table_options import CalendarUnit, EntityKey
 
 OBSERVATIONS = "observations"
 KEY = "__key"
-"""Column that tells entities, or observations, apart where their own columns do not."""
+"""Column that identifies entities, or observations, where their own columns do not."""
 MOMENT = "__moment"
 """Column with the instant, in microseconds, before which all is known."""
 MOMENTS = "moments"
@@ -148,8 +158,7 @@ def keyed(table: str, key: EntityKey) -> exp.Select:
     if len(key.parts) != 1:
         parts = [made.get(name, column(name)) for name in key.parts]
         made[key.name] = joined_text(parts) if parts else template("CAST(0 AS BIGINT)")
-    star = exp.Column(this=exp.Star(), table=exp.to_identifier("d"))
-    return exp.select(star, *(named(node, name) for name, node in made.items())).from_(f"{table} AS d")
+    return exp.select(all_columns(), *(named(node, name) for name, node in made.items())).from_(f"{table} AS d")
 
 
 def joined_text(values: Sequence[exp.Expr]) -> exp.Expr:

@@ -107,6 +107,11 @@ def column(name: str, table: str = "d") -> exp.Column:
     return exp.column(name, table=table, quoted=True)
 
 
+def all_columns() -> exp.Expr:
+    """All columns of the table `d`."""
+    return exp.Column(this=exp.Star(), table=exp.to_identifier("d"))
+
+
 def named(node: exp.Expr, name: str) -> exp.Expr:
     """The node under a quoted name."""
     return exp.alias_(node, name, quoted=True)

@@ -24,11 +24,11 @@ AcrossFunction = Literal["sum", "mean", "minimum", "maximum", "range", "standard
 
 def total(columns: Columns, terms: Sequence[Expression]) -> Expression:
     """The sum of the expressions."""
-    parts, text = placeholders(terms)
+    parts, text = numbered_parts(terms)
     return columns.sql(" + ".join(text), **parts)
 
 
-def placeholders(terms: Sequence[Expression]) -> tuple[dict[str, Part], list[str]]:
+def numbered_parts(terms: Sequence[Expression]) -> tuple[dict[str, Part], list[str]]:
     """The expressions under names of their own, and the names as they stand in a text."""
     parts: dict[str, Part] = {f"x{place}": term for place, term in enumerate(terms)}
     return parts, [f":{name}" for name in parts]
@@ -59,7 +59,7 @@ class AcrossColumns(ValueOperation, frozen=True, tag="across_columns"):
     def compile(self, rows: Rows) -> Expression:
         """Compute the statistic of the row."""
         terms = [rows.number(name) for name in self.columns]
-        parts, names = placeholders(terms)
+        parts, names = numbered_parts(terms)
         if self.function == "sum":
             return known_sum(rows, terms)
         if self.function in {"mean", "standard_deviation"}:
@@ -91,7 +91,7 @@ class ColumnOfMaximum(ValueOperation, frozen=True, tag="column_of_maximum"):
 
     def compile(self, rows: Rows) -> Expression:
         """Compare each column with the largest value."""
-        parts, names = placeholders([rows.finite(name) for name in self.columns])
+        parts, names = numbered_parts([rows.finite(name) for name in self.columns])
         largest = rows.derived(rows.sql(f"GREATEST({', '.join(names)})", **parts))
         labels: dict[str, Part] = {f"label{place}": name for place, name in enumerate(self.columns)}
         cases = [f"WHEN {name} = :largest THEN :label{place}" for place, name in enumerate(names)]
@@ -129,7 +129,7 @@ class MissingPattern(ValueOperation, frozen=True, tag="missing_pattern"):
     def compile(self, rows: Rows) -> Expression:
         """Write one digit for each column."""
         digits = [rows.sql("CASE WHEN :x IS NULL THEN '1' ELSE '0' END", x=rows.raw(name)) for name in self.columns]
-        parts, names = placeholders(digits)
+        parts, names = numbered_parts(digits)
         return rows.sql(" || ".join(names), **parts)
 
 
@@ -189,7 +189,7 @@ class CombinedCategory(ValueOperation, frozen=True, tag="combined_category"):
     def compile(self, rows: Rows) -> Expression:
         """Join the values."""
         text = r"REPLACE(REPLACE(:x, '\', '\\'), '|', '\|')"
-        parts, names = placeholders([rows.sql(text, x=rows.text(name)) for name in self.columns])
+        parts, names = numbered_parts([rows.sql(text, x=rows.text(name)) for name in self.columns])
         return rows.sql(" || '|' || ".join(names), **parts)
 
 
@@ -207,7 +207,7 @@ class LargestShare(ValueOperation, frozen=True, tag="largest_share"):
     def compile(self, rows: Rows) -> Expression:
         """Divide the largest by the sum."""
         terms = [rows.number(name) for name in self.columns]
-        parts, names = placeholders(terms)
+        parts, names = numbered_parts(terms)
         all_names = ", ".join(names)
         text = f"CASE WHEN LEAST({all_names}) >= 0 THEN GREATEST({all_names}) / NULLIF(:sum, 0) END"
         return rows.sql(text, **parts, sum=known_sum(rows, terms))

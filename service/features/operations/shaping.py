@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from service.features.operations.across import placeholders
+from service.features.operations.across import numbered_parts
 from service.features.operations.expression import Expression, Part, Rows
 from service.features.operations.groups import GroupOperation
 from service.features.operations.parameters import FreeText, NumberColumn, Term, TextColumn
@@ -113,7 +113,7 @@ class PowerProduct(ValueOperation, frozen=True, tag="power_product"):
 
     def compile(self, rows: Rows) -> Expression:
         """Multiply the powers."""
-        parts, names = placeholders([rows.number(name) for name in self.columns])
+        parts, names = numbered_parts([rows.number(name) for name in self.columns])
         bases = [name if power >= 0 else f"NULLIF({name}, 0)" for name, power in zip(names, self.powers, strict=True)]
         factors = [f"POWER({base}, {power})" for base, power in zip(bases, self.powers, strict=True)]
         return rows.sql(" * ".join([":factor", *factors]), **parts, factor=self.factor)
@@ -139,7 +139,7 @@ class WeightedSum(ValueOperation, frozen=True, tag="weighted_sum"):
 
     def compile(self, rows: Rows) -> Expression:
         """Add the products."""
-        parts, names = placeholders([rows.number(name) for name in self.columns])
+        parts, names = numbered_parts([rows.number(name) for name in self.columns])
         weights: dict[str, Part] = {f"w{place}": weight for place, weight in enumerate(self.weights)}
         terms = [f"{name} * :{weight}" for name, weight in zip(names, weights, strict=True)]
         return rows.sql(" + ".join([":constant", *terms]), **parts, **weights, constant=self.constant)
@@ -289,7 +289,7 @@ class DistanceToNearest(ValueOperation, frozen=True, tag="distance_to_nearest"):
         """Take the least distance."""
         here = rows.number(self.latitude), rows.number(self.longitude)
         points = zip(self.latitudes, self.longitudes, strict=True)
-        parts, names = placeholders([distance(rows, here, point) for point in points])
+        parts, names = numbered_parts([distance(rows, here, point) for point in points])
         return rows.sql(f"LEAST({', '.join(names)})", **parts)
 
 

@@ -60,10 +60,11 @@ class Rescuer:
         """Whether this worker may declare others dead: not while it counts as dead itself, nor soon after.
 
         An outage of the database silences all workers and kills none; afterwards each sends its next heartbeat in its
-        own time.
+        own time. A statement that the outage holds up runs when it ends, by then with an older heartbeat.
         """
         now = self._timer()
-        return now - self._beat_at <= self._dead_seconds <= now - self._silence_ended_at
+        fresh = now - self._beat_at <= self._dead_seconds - STATEMENT_TIMEOUT_SECONDS
+        return fresh and self._dead_seconds <= now - self._silence_ended_at
 
     async def keep_looking(self) -> None:
         """Look for lost work, for ever."""

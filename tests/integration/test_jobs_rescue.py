@@ -103,6 +103,8 @@ async def test_a_worker_that_was_silent_declares_none_dead(room: Room) -> None:
         assert not rescuer.may_judge()
         rescuer.note_beat(100.0)
         assert rescuer.may_judge()
+        now = 103.1  # a statement that is held up for its 5 s would run with a heartbeat of more than 8 s ago
+        assert not rescuer.may_judge()
         now = 108.1
         assert not rescuer.may_judge()
         for beat in (109.0, 111.0, 113.0, 115.0):

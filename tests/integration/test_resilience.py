@@ -323,7 +323,9 @@ async def test_cut_off_by_the_run(recorder: ModelRecorder, traced: Traced, break
             await propose(planner)
     assert [call.status for call in recorder.calls] == ["timeout"]
     assert [outcome for outcome, _ in breaker.reports] == ["failed"]
-    assert [span.attributes["error.type"] for span in attempts(traced)] == ["TimeoutError"]
+    # The run and the client that carries the attempt have the same time: either may be the first to say so.
+    [error_type] = [span.attributes["error.type"] for span in attempts(traced)]
+    assert error_type in {"TimeoutError", "ModelTimeoutError"}
 
 
 async def test_cut_off_by_the_callers_deadline(recorder: ModelRecorder, breaker: CountingBreaker) -> None:

@@ -6,8 +6,10 @@ profile and the client's options; each fault says where it is and how to fix it,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import chain, islice
+from typing import cast
 
 from msgspec.structs import replace
 
@@ -213,8 +215,20 @@ def _reads(
         yield from _column(f"{path}.{place}", name, accepted, profile, readable)
     for place, predicate in predicates(operation).items():
         yield from _predicate(f"{path}.{place}", predicate, profile, options)
-    for field, message in operation.faults():
-        yield Fault("other", f"{path}.{field}", message)
+    numbers = [*_unusable_numbers(path, operation)]
+    yield from numbers
+    if not numbers:
+        for field, message in operation.faults():
+            yield Fault("other", f"{path}.{field}", message)
+
+
+def _unusable_numbers(path: str, operation: AnyOperation) -> Iterator[Fault]:
+    """Parameters that are NaN or infinite, which bounds do not refuse and no comparison holds for."""
+    for field in operation.__struct_fields__:
+        value: object = getattr(operation, field)
+        listed = cast("tuple[object, ...]", value) if isinstance(value, tuple) else (value,)
+        if any(isinstance(number, float) and not math.isfinite(number) for number in listed):
+            yield Fault("other", f"{path}.{field}", "give a finite number")
 
 
 def _column_names(plan: FeaturePlan, profile: Profile) -> Iterator[Fault]:

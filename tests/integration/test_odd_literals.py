@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import fields
 
@@ -89,6 +89,8 @@ async def test_the_model_may_correct_itself() -> None:
 
 
 @given(st.sampled_from(NUMBERS))
+@example(("clip", "lower", "NaN"))
+@example(("bin_by_edges", "edges", "[0, NaN]"))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_odd_numbers_of_operations(number: tuple[str, str, str]) -> None:
     """No number that a parameter could be given ends otherwise than as an answer that cannot be used."""

@@ -217,7 +217,7 @@ def _reads(
         yield from _predicate(f"{path}.{place}", predicate, profile, options)
     numbers = [*_unusable_numbers(path, operation)]
     yield from numbers
-    if not numbers:
+    if not numbers:  # an operation's own faults compare its numbers, and nothing compares with NaN
         for field, message in operation.faults():
             yield Fault("other", f"{path}.{field}", message)
 

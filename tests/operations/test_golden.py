@@ -11,7 +11,7 @@ from service.engines.sql.compile import compile_plan
 from service.features.model import Grain
 from service.features.operations import REGISTRY, AnyOperation
 from tests.operations import oracles as oracle
-from tests.operations import oracles_entities, oracles_rows
+from tests.operations import oracles_basic, oracles_entities, oracles_rows
 from tests.operations.engines import ENGINES, Run, plan, profile, values
 from tests.operations.golden import COLUMNS, ENTITY_CASES, ROW_CASES, ROWS
 
@@ -29,7 +29,8 @@ def approx(expected: Sequence[Any]) -> Any:
 
 def test_every_operation_has_golden_values_or_an_oracle() -> None:
     """No operation of the registry is without a row of the table, or an oracle, under its own grain."""
-    assert {oracles_rows.__name__, oracles_entities.__name__} <= {*oracle.MODULES.values()}
+    modules = (oracles_basic, oracles_rows, oracles_entities)
+    assert {module.__name__ for module in modules} <= {*oracle.MODULES.values()}
     for grain, cases, oracles in (("row", ROW_CASES, oracle.ROWS), ("entity", ENTITY_CASES, oracle.ENTITIES)):
         registered = {spec.type for spec in REGISTRY.values() if spec.grain == grain}
         assert {type(operation) for operation, _ in cases} | oracles.keys() == registered
